@@ -1,0 +1,1 @@
+//! Data packs and the public layouts they are made from.

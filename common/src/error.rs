@@ -1,0 +1,91 @@
+//! The one error type of the libraries: what went wrong, with which file, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the libraries return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every failure a user can meet. Each message is one line that names the file and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or folder whose content cannot be used.
+    #[error("{}: {problem}; {remedy}", path.display())]
+    File {
+        /// The file or folder at fault.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// The operating system refused to read or write a file.
+    #[error("{}: cannot {action}: {}", path.display(), io_reason(source))]
+    Io {
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// What was tried, as in "read" or "write".
+        action: &'static str,
+        /// The operating system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Settings that cannot work with each other or with the data.
+    #[error("{problem}; {remedy}")]
+    Settings {
+        /// What is wrong.
+        problem: String,
+        /// What the user can do.
+        remedy: String,
+    },
+    /// The loss became NaN or infinite.
+    #[error(
+        "the loss became {value} at step {step} (epoch {epoch}); the last good state is kept in {}: \
+         lower --lr, lengthen --warmup-epochs or use --precision fp32, then run again with --overwrite", run.display()
+    )]
+    Diverged {
+        /// Step (0-based, counted over the whole run) whose loss was not finite.
+        step: u64,
+        /// Epoch (0-based) of that step.
+        epoch: u64,
+        /// The loss as it was.
+        value: f64,
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {}", first_line(.0))]
+    Torch(#[from] tch::TchError),
+}
+
+impl Error {
+    /// A file or folder whose content cannot be used.
+    pub fn file(path: impl AsRef<Path>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Error::File { path: path.as_ref().to_owned(), problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// Settings that cannot work with each other or with the data.
+    pub fn settings(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Error::Settings { problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// For `map_err` after a file operation: `fs::read(p).map_err(Error::io(p, "read"))`.
+    pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Io { path, action, source }
+    }
+}
+
+fn io_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::StorageFull => "the disk is full; free some space and run the same command again".into(),
+        _ => error.to_string(),
+    }
+}
+
+// libtorch's messages carry a C++ backtrace after the first line.
+fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}

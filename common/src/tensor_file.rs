@@ -1,0 +1,214 @@
+//! safetensors files with a checksum: named tensors plus text metadata.
+//!
+//! Reading goes through the `safetensors` crate. Writing is done here because that crate keeps metadata in a hash map, so
+//! two writes of the same content differ in bytes; ours are reproducible (sorted keys), which resumed runs are tested on.
+
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+
+/// Text beside the tensors, sorted by key.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Metadata key under which [`save`] stores the SHA-256 of all tensor names, shapes and bytes.
+pub const CHECKSUM: &str = "checksum";
+
+/// Saves tensors (moved to the CPU and made contiguous) and metadata, whole or not at all. The same content gives the same
+/// bytes.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be written, [`Error::File`] for a tensor kind safetensors lacks.
+pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata) -> Result<()> {
+    let mut plain = Vec::with_capacity(tensors.len());
+    for (name, tensor) in tensors {
+        // Channels-last tensors must be laid out plainly: the format knows no strides.
+        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let dtype = dtype_name(tensor.kind())
+            .ok_or_else(|| Error::file(path, format!("tensor {name} is {:?}", tensor.kind()), "store it as f32 or i64"))?;
+        plain.push((name, dtype, tensor));
+    }
+    let mut header = serde_json::Map::new();
+    let mut hash = Sha256::new();
+    let mut offset = 0usize;
+    for (name, dtype, tensor) in &plain {
+        let bytes = bytes_of(tensor);
+        header.insert(
+            (*name).clone(),
+            serde_json::json!({"dtype": dtype, "shape": tensor.size(), "data_offsets": [offset, offset + bytes.len()]}),
+        );
+        absorb(&mut hash, name, dtype, &tensor.size(), bytes);
+        offset += bytes.len();
+    }
+    let mut metadata = metadata.clone();
+    metadata.insert(CHECKSUM.into(), hex(&hash.finalize()));
+    header.insert("__metadata__".into(), serde_json::json!(metadata));
+    let mut header = serde_json::to_vec(&header).expect("a JSON map of strings serialises");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    write_atomically(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        plain.iter().try_for_each(|(_, _, tensor)| out.write_all(bytes_of(tensor)))
+    })
+}
+
+/// A memory-mapped safetensors file.
+pub struct TensorFile {
+    path: PathBuf,
+    map: Mmap,
+    metadata: Metadata,
+}
+
+impl TensorFile {
+    /// Maps a file and reads its header. Tensor bytes are not touched.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is not a whole safetensors file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path, "read"))?;
+        // SAFETY: our own files are replaced by rename, never changed in place.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
+        let header = SafeTensors::read_metadata(&map).and_then(|(_, header)| {
+            SafeTensors::deserialize(&map)?; // checks that the offsets cover the file exactly
+            Ok(header)
+        });
+        let header = header.map_err(|e| {
+            Error::file(path, format!("not a whole safetensors file ({e})"), "make or copy it again")
+        })?;
+        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        Ok(TensorFile { path: path.to_owned(), map, metadata })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text beside the tensors.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Tensor names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.view().names().into_iter().map(String::from).collect();
+        names.sort();
+        names
+    }
+
+    /// Shape and bytes (as in the file, little-endian) of a tensor of the wanted type, without copying.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is no such tensor or its type is another.
+    pub fn bytes(&self, name: &str, wanted: Kind) -> Result<(Vec<i64>, &[u8])> {
+        let view = self.view().tensor(name).map_err(|_| {
+            Error::file(&self.path, format!("holds no tensor {name:?}"), "is it the right kind of file?")
+        })?;
+        if kind_of(view.dtype()) != Some(wanted) {
+            let problem = format!("tensor {name:?} is {:?}, not {wanted:?}", view.dtype());
+            return Err(Error::file(&self.path, problem, "convert it to the type named"));
+        }
+        Ok((view.shape().iter().map(|&d| d as i64).collect(), view.data()))
+    }
+
+    /// Copies one tensor to the CPU.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is no such tensor or its type has no libtorch twin.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let view = self.view().tensor(name).map_err(|_| {
+            Error::file(&self.path, format!("holds no tensor {name:?}"), "is it the right kind of file?")
+        })?;
+        let kind = kind_of(view.dtype()).ok_or_else(|| {
+            Error::file(&self.path, format!("tensor {name:?} is {:?}", view.dtype()), "convert it to f32")
+        })?;
+        let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
+        Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
+    }
+
+    /// Copies every tensor to the CPU.
+    ///
+    /// # Errors
+    /// As [`TensorFile::tensor`].
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.names().into_iter().map(|name| self.tensor(&name).map(|t| (name, t))).collect()
+    }
+
+    /// Compares the content with the checksum that [`save`] stored.
+    ///
+    /// # Errors
+    /// [`Error::File`] when the file has no checksum or another content.
+    pub fn verify(&self) -> Result<()> {
+        let Some(stored) = self.metadata.get(CHECKSUM) else {
+            return Err(Error::file(&self.path, "has no checksum", "bring foreign files in with `camtrast checkpoint import`"));
+        };
+        let mut hash = Sha256::new();
+        let file = self.view();
+        for name in self.names() {
+            let view = file.tensor(&name).expect("names come from this file");
+            let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
+            let dtype = kind_of(view.dtype()).and_then(dtype_name).unwrap_or_default();
+            absorb(&mut hash, &name, dtype, &shape, view.data());
+        }
+        if hex(&hash.finalize()) != *stored {
+            return Err(Error::file(&self.path, "is damaged (its checksum does not fit its content)", "copy or make it again"));
+        }
+        Ok(())
+    }
+
+    fn view(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.map).expect("checked when opened")
+    }
+}
+
+fn absorb(hash: &mut Sha256, name: &str, dtype: &str, shape: &[i64], bytes: &[u8]) {
+    hash.update(format!("{name}\0{dtype}\0{shape:?}\0"));
+    hash.update(bytes);
+}
+
+fn bytes_of(tensor: &Tensor) -> &[u8] {
+    let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
+    if length == 0 {
+        return &[];
+    }
+    // SAFETY: the tensor is contiguous, on the CPU, and outlives the slice.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const u8, length) }
+}
+
+fn dtype_name(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        Kind::Float => "F32",
+        Kind::Double => "F64",
+        Kind::Half => "F16",
+        Kind::BFloat16 => "BF16",
+        Kind::Int64 => "I64",
+        Kind::Int => "I32",
+        Kind::Uint8 => "U8",
+        Kind::Bool => "BOOL",
+        _ => return None,
+    })
+}
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => return None,
+    })
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
