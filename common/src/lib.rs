@@ -2,11 +2,23 @@
 //!
 //! Task crates depend on this one and never on each other. Nothing here prints or exits.
 
+pub mod augment;
+pub mod checkpoint;
 pub mod data;
+pub mod device;
+pub mod ema;
+pub mod engine;
 pub mod error;
 pub mod files;
+pub mod log;
+pub mod native;
+pub mod nn;
+pub mod optim;
 pub mod progress;
 pub mod random;
+pub mod resnet;
+pub mod run;
+pub mod schedule;
 pub mod tensor_file;
 
 pub use error::{Error, Result};

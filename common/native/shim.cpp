@@ -1,0 +1,120 @@
+// What tch 0.24 lacks of libtorch, as plain C. Every function returns 0, or 1 after storing a message that
+// camtrast_last_error() hands out. Tensors are `torch::Tensor*`, as tch holds them.
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/_fused_sgd.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <dlfcn.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+thread_local std::string last_error;
+
+template <typename F>
+int guarded(F &&f) {
+  try {
+    f();
+    return 0;
+  } catch (const c10::Error &e) {
+    last_error = e.what_without_backtrace();
+  } catch (const std::exception &e) {
+    last_error = e.what();
+  }
+  return 1;
+}
+
+std::vector<at::Tensor> list(void *const *tensors, size_t n) {
+  std::vector<at::Tensor> out;
+  out.reserve(n);
+  for (size_t i = 0; i < n; ++i) out.push_back(*static_cast<at::Tensor *>(tensors[i]));
+  return out;
+}
+
+at::DeviceType device_type(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
+}  // namespace
+
+extern "C" {
+
+const char *camtrast_last_error() { return last_error.c_str(); }
+
+// Autocast to bfloat16 in this thread. Leaving it drops the cached casts of the weights.
+int camtrast_autocast_bf16(int cuda, int enabled) {
+  return guarded([&] {
+    at::autocast::set_autocast_dtype(device_type(cuda), at::kBFloat16);
+    at::autocast::set_autocast_enabled(device_type(cuda), enabled);
+    at::autocast::set_autocast_cache_enabled(true);
+    if (enabled) {
+      at::autocast::increment_nesting();
+    } else if (at::autocast::decrement_nesting() == 0) {
+      at::autocast::clear_cache();
+    }
+  });
+}
+
+int camtrast_fused_sgd(void *const *params, void *const *grads, void *const *buffers, size_t n, double lr,
+                       double momentum, double weight_decay, int nesterov) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    // Without momentum libtorch wants no buffers at all. Buffers that begin at zero make the first step like any other.
+    at::_fused_sgd_(list(params, n), list(grads, n), list(buffers, momentum == 0 ? 0 : n), weight_decay, momentum, lr,
+                    /*dampening=*/0, nesterov, /*maximize=*/false, /*is_first_step=*/false);
+  });
+}
+
+int camtrast_fused_adam(void *const *params, void *const *grads, void *const *exp_avgs, void *const *exp_avg_sqs,
+                        void *const *steps, size_t n, double lr, double beta1, double beta2, double weight_decay,
+                        double eps, int decoupled) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto step_list = list(steps, n);
+    for (auto &step : step_list) step.add_(1);
+    auto update = [&](auto kernel) {
+      kernel(list(params, n), list(grads, n), list(exp_avgs, n), list(exp_avg_sqs, n), at::TensorList{}, step_list, lr,
+             beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
+    };
+    if (decoupled) {
+      update([](auto &&...a) { at::_fused_adamw_(a...); });
+    } else {
+      update([](auto &&...a) { at::_fused_adam_(a...); });
+    }
+  });
+}
+
+int camtrast_deterministic(int enabled) {
+  return guarded([&] {
+    at::globalContext().setDeterministicAlgorithms(enabled, /*warn_only=*/true);
+    at::globalContext().setDeterministicCuDNN(enabled);
+    at::globalContext().setBenchmarkCuDNN(!enabled);
+  });
+}
+
+// Gives a program that was linked without CUDA its CUDA devices. libtorch caches its CUDA hooks at first use, so this
+// must come before any other call.
+int camtrast_load_cuda() {
+  if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return 0;
+  last_error = dlerror();
+  return 1;
+}
+
+// out: bytes allocated now, allocated at peak, free on the device, the device's total.
+int camtrast_cuda_memory(int index, int64_t *out) {
+  return guarded([&] {
+    auto *allocator = c10::getDeviceAllocator(at::kCUDA);
+    auto bytes = allocator->getDeviceStats(static_cast<c10::DeviceIndex>(index)).allocated_bytes[0];
+    auto [available, total] = allocator->getMemoryInfo(static_cast<c10::DeviceIndex>(index));
+    out[0] = bytes.current;
+    out[1] = bytes.peak;
+    out[2] = static_cast<int64_t>(available);
+    out[3] = static_cast<int64_t>(total);
+  });
+}
+
+int camtrast_cuda_empty_cache() {
+  return guarded([] { c10::getDeviceAllocator(at::kCUDA)->emptyCache(); });
+}
+}

@@ -1,0 +1,147 @@
+//! Augmentation as batched tensor operations on the training device.
+//!
+//! The host draws a few numbers per image; pixels are touched only by whole-batch operations, so the same code keeps a CPU or
+//! a GPU busy. The operations are torchvision's (`transforms.v2`), with two liberties that change no distribution an image
+//! sees by itself: the order of the colour operations is drawn once per batch, and flips are folded into the crop.
+
+mod colour;
+mod draw;
+mod geometry;
+
+pub use colour::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma};
+pub use geometry::{Window, sample_windows};
+
+use crate::device::channels_last;
+use draw::Draws;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// ImageNet's mean colour, RGB in 0..1.
+pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
+/// ImageNet's standard deviation of colour, RGB in 0..1.
+pub const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
+
+/// How an image is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crop {
+    /// As it is.
+    None,
+    /// Padded with black and cropped back at random (`RandomCrop(size, padding)`).
+    Padded {
+        /// Pixels added on each side.
+        padding: i64,
+    },
+    /// A random part, of `scale` of the area and 3/4 to 4/3 as wide as high, stretched back (`RandomResizedCrop`).
+    Resized {
+        /// Least and largest share of the area.
+        scale: (f64, f64),
+    },
+}
+
+/// What is done to every image, and how often.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Augment {
+    /// How it is cut.
+    pub crop: Crop,
+    /// Probability of a mirror image.
+    pub flip: f64,
+    /// Strength of brightness, contrast, saturation and hue changes (`ColorJitter`).
+    pub jitter: [f64; 4],
+    /// Probability that the jitter is applied.
+    pub jitter_probability: f64,
+    /// Probability of turning grey.
+    pub grayscale: f64,
+    /// Least and largest standard deviation of the blur, in pixels.
+    pub blur_sigma: (f64, f64),
+    /// Probability of the blur.
+    pub blur: f64,
+}
+
+impl Augment {
+    /// Nothing but normalisation.
+    pub const NONE: Augment = Augment {
+        crop: Crop::None,
+        flip: 0.0,
+        jitter: [0.0; 4],
+        jitter_probability: 0.0,
+        grayscale: 0.0,
+        blur_sigma: (0.1, 2.0),
+        blur: 0.0,
+    };
+
+    /// Turns pixels u8 [N, H, W, 3] into network input f32 [N, 3, H, W], normalised and laid out channels-last. The same
+    /// generator state gives the same images on every device.
+    pub fn apply(&self, pixels: &Tensor, generator: &mut ChaCha8Rng) -> Tensor {
+        let (n, height, width, _) = pixels.size4().expect("pixels are [N, H, W, 3]");
+        let draws = Draws::new(self, n as usize, height, width, generator);
+        // On a CPU a few images at a time stay in its cache; a GPU wants them all.
+        let chunk = if pixels.device() == Device::Cpu { 16 } else { n.max(1) };
+        let parts: Vec<Tensor> = (0..n)
+            .step_by(chunk as usize)
+            .map(|start| self.augment(&pixels.narrow(0, start, chunk.min(n - start)), &draws, start as usize))
+            .collect();
+        Tensor::cat(&parts, 0)
+    }
+
+    fn augment(&self, pixels: &Tensor, draws: &Draws, start: usize) -> Tensor {
+        let device = pixels.device();
+        let images = start..start + pixels.size()[0] as usize;
+        let mut x = unit_range(pixels);
+        if let Some(windows) = &draws.windows {
+            x = sample_windows(&x, &windows[images.clone()]);
+        }
+        if let Some(jitter) = &draws.jitter {
+            let factor = |i: usize| column(jitter.factors[i][images.clone()].iter().copied(), device);
+            for operation in jitter.order {
+                x = match operation {
+                    _ if self.jitter[operation] == 0.0 => x,
+                    0 => adjust_brightness(&x, &factor(0)),
+                    1 => adjust_contrast(&x, &factor(1)),
+                    2 => adjust_saturation(&x, &factor(2)),
+                    _ => adjust_hue(&x, &factor(3)),
+                };
+            }
+        }
+        if let Some(grey) = &draws.grayscale {
+            // Saturation 0 is grey, 1 is the image itself.
+            let keep = grey[images.clone()].iter().map(|&g| if g { 0.0 } else { 1.0 });
+            x = adjust_saturation(&x, &column(keep, device));
+        }
+        if let Some(sigmas) = &draws.blur {
+            let blurred: Vec<i64> = images.clone().filter(|&i| sigmas[i].is_some()).map(|i| (i - start) as i64).collect();
+            if !blurred.is_empty() {
+                let index = Tensor::from_slice(&blurred).to_device(device);
+                let sigma: Vec<f32> = sigmas[images].iter().flatten().copied().collect();
+                let parts = gaussian_blur(&x.index_select(0, &index), &sigma, self.blur_sigma.1);
+                x = x.index_copy(0, &index, &parts);
+            }
+        }
+        normalise(&x, &IMAGENET_MEAN, &IMAGENET_STD)
+    }
+}
+
+/// Pixels u8 [N, H, W, 3] as f32 [N, 3, H, W] in 0..1.
+pub fn unit_range(pixels: &Tensor) -> Tensor {
+    pixels.permute([0, 3, 1, 2]).contiguous().to_kind(Kind::Float) / 255.0
+}
+
+/// `(x - mean) / std` per channel of [N, 3, H, W], laid out channels-last.
+pub fn normalise(x: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
+    let channels = |v: [f64; 3]| {
+        Tensor::from_slice(&v).to_kind(Kind::Float).view([1, 3, 1, 1]).to_device(x.device())
+    };
+    let scale = channels(std.map(|s| 1.0 / s));
+    let shift = channels([0, 1, 2].map(|c| -mean[c] / std[c]));
+    channels_last(&shift.addcmul(x, &scale))
+}
+
+/// Pixels u8 [N, H, W, 3] as network input, without augmentation.
+pub fn to_input(pixels: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
+    normalise(&unit_range(pixels), mean, std)
+}
+
+fn column(values: impl Iterator<Item = f32>, device: Device) -> Tensor {
+    Tensor::from_slice(&values.collect::<Vec<f32>>()).view([-1, 1, 1, 1]).to_device(device)
+}

@@ -1,0 +1,243 @@
+//! The backbone checkpoint, pretraining's only contract with the tasks. See docs/checkpoint.md.
+
+use crate::error::{Error, Result};
+use crate::resnet::{Arch, ResNet};
+use crate::tensor_file::{self, CHECKSUM, Metadata, TensorFile};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// `format` of a backbone file.
+pub const BACKBONE_FORMAT: &str = "camtrast-backbone";
+/// `format` of a training state.
+pub const STATE_FORMAT: &str = "camtrast-state";
+/// Version of both.
+pub const VERSION: &str = "1";
+
+/// What a backbone file says of itself, one metadata key a field.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackboneInfo {
+    /// Architecture.
+    pub arch: Arch,
+    /// Pretraining method, or `imported`.
+    pub method: String,
+    /// The pack pretrained on.
+    pub dataset: String,
+    /// That pack's checksum.
+    pub dataset_sha256: String,
+    /// Side of the training images, in pixels.
+    pub image_size: i64,
+    /// Mean of the normalisation, RGB in 0..1.
+    pub mean: [f64; 3],
+    /// Standard deviation of the normalisation, RGB in 0..1.
+    pub std: [f64; 3],
+    /// Epochs trained.
+    pub epoch: u64,
+    /// Steps trained.
+    pub step: u64,
+    /// The resolved settings, as JSON.
+    pub config: String,
+    /// Commit of the program.
+    pub commit: String,
+}
+
+impl BackboneInfo {
+    fn to_metadata(&self) -> Metadata {
+        let json = |v: &[f64; 3]| serde_json::json!(v).to_string();
+        [
+            ("format", BACKBONE_FORMAT.into()),
+            ("version", VERSION.into()),
+            ("arch", self.arch.to_string()),
+            ("method", self.method.clone()),
+            ("dataset", self.dataset.clone()),
+            ("dataset_sha256", self.dataset_sha256.clone()),
+            ("image_size", self.image_size.to_string()),
+            ("mean", json(&self.mean)),
+            ("std", json(&self.std)),
+            ("epoch", self.epoch.to_string()),
+            ("step", self.step.to_string()),
+            ("config", self.config.clone()),
+            ("commit", self.commit.clone()),
+        ]
+        .map(|(k, v)| (k.to_owned(), v))
+        .into()
+    }
+
+    fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Self> {
+        let text = |key: &str| {
+            let missing = || Error::file(path, format!("its metadata lacks {key:?}"), "copy or make it again");
+            metadata.get(key).cloned().ok_or_else(missing)
+        };
+        fn parsed<T>(path: &Path, key: &str, value: Result<T, impl std::fmt::Display>) -> Result<T> {
+            value.map_err(|e| Error::file(path, format!("its metadata {key:?} is wrong: {e}"), "copy or make it again"))
+        }
+        Ok(BackboneInfo {
+            arch: parsed(path, "arch", text("arch")?.parse())?,
+            method: text("method")?,
+            dataset: text("dataset")?,
+            dataset_sha256: text("dataset_sha256")?,
+            image_size: parsed(path, "image_size", text("image_size")?.parse::<i64>())?,
+            mean: parsed(path, "mean", serde_json::from_str(&text("mean")?))?,
+            std: parsed(path, "std", serde_json::from_str(&text("std")?))?,
+            epoch: parsed(path, "epoch", text("epoch")?.parse::<u64>())?,
+            step: parsed(path, "step", text("step")?.parse::<u64>())?,
+            config: text("config")?,
+            commit: text("commit")?,
+        })
+    }
+}
+
+/// A backbone with the variables that hold it.
+pub struct Backbone {
+    /// The network.
+    pub net: ResNet,
+    /// Its variables, named as in torchvision.
+    pub vs: VarStore,
+    /// Where it comes from.
+    pub info: BackboneInfo,
+    /// Checksum of the file.
+    pub sha256: String,
+}
+
+/// Saves backbone tensors (torchvision's names, [`Tensor`]s of any layout) under their description.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be written; nothing is left half-written.
+pub fn save_backbone(path: &Path, tensors: &BTreeMap<String, Tensor>, info: &BackboneInfo) -> Result<()> {
+    tensor_file::save(path, tensors, &info.to_metadata())
+}
+
+/// Loads a backbone, laid out channels-last on `device`.
+///
+/// # Errors
+/// [`Error::File`] when the file is damaged, of another kind, not whole, or of foreign origin (to be imported first).
+pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
+    let file = TensorFile::open(path)?;
+    match file.metadata().get("format").map(String::as_str) {
+        Some(BACKBONE_FORMAT) => {}
+        Some(other) => {
+            let remedy = "give the run's backbone.safetensors";
+            return Err(Error::file(path, format!("is a {other} file, not a backbone checkpoint"), remedy));
+        }
+        None => {
+            let remedy = "bring foreign weights in with `camtrast checkpoint import`";
+            return Err(Error::file(path, "is a safetensors file of another tool", remedy));
+        }
+    }
+    file.verify()?;
+    let info = BackboneInfo::from_metadata(path, file.metadata())?;
+    let sha256 = file.metadata()[CHECKSUM].clone();
+    let (net, vs) = fill(path, info.arch, &file.tensors()?, device)?;
+    Ok(Backbone { net, vs, info, sha256 })
+}
+
+/// What the user knows of foreign weights beyond the tensors.
+#[derive(Debug, Clone)]
+pub struct ImportOrigin {
+    /// Mean of the normalisation they were trained with, RGB in 0..1.
+    pub mean: [f64; 3],
+    /// Standard deviation of that normalisation.
+    pub std: [f64; 3],
+    /// Side of the training images, in pixels.
+    pub image_size: i64,
+    /// Commit of this program.
+    pub commit: String,
+}
+
+/// What [`import_torchvision`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportReport {
+    /// Architecture read off the shapes.
+    pub arch: Arch,
+    /// Tensors taken over.
+    pub matched: usize,
+    /// Tensors of the file that are no part of a backbone (classifier).
+    pub dropped: Vec<String>,
+}
+
+/// Reads a safetensors file of a torchvision `resnetXX().state_dict()` and writes it as a backbone checkpoint.
+///
+/// # Errors
+/// [`Error::File`] listing what is missing or unexpected: a partial backbone is refused.
+pub fn import_torchvision(from: &Path, out: &Path, origin: &ImportOrigin) -> Result<ImportReport> {
+    let file = TensorFile::open(from)?;
+    let mut tensors = file.tensors()?;
+    let arch = detect_arch(&tensors)
+        .ok_or_else(|| Error::file(from, "holds no ResNet with torchvision's names", "see docs/checkpoint.md for the names"))?;
+    let dropped: Vec<String> = tensors.keys().filter(|k| k.starts_with("fc.")).cloned().collect();
+    dropped.iter().for_each(|name| drop(tensors.remove(name)));
+    for tensor in tensors.values_mut().filter(|t| [Kind::Half, Kind::BFloat16, Kind::Double].contains(&t.kind())) {
+        *tensor = tensor.to_kind(Kind::Float);
+    }
+    let (_, vs) = fill(from, arch, &tensors, Device::Cpu)?;
+    let info = BackboneInfo {
+        arch,
+        method: "imported".into(),
+        dataset: "unknown".into(),
+        dataset_sha256: "unknown".into(),
+        image_size: origin.image_size,
+        mean: origin.mean,
+        std: origin.std,
+        epoch: 0,
+        step: 0,
+        config: serde_json::json!({"imported_from": from.file_name().map(|n| n.to_string_lossy())}).to_string(),
+        commit: origin.commit.clone(),
+    };
+    save_backbone(out, &vs.variables().into_iter().collect(), &info)?;
+    Ok(ImportReport { arch, matched: tensors.len(), dropped })
+}
+
+fn detect_arch(tensors: &BTreeMap<String, Tensor>) -> Option<Arch> {
+    let blocks = |layer: usize| {
+        (0..).take_while(|b| tensors.contains_key(&format!("layer{layer}.{b}.conv1.weight"))).count()
+    };
+    let bottleneck = tensors.contains_key("layer1.0.conv3.weight");
+    let depth = match (bottleneck, [1, 2, 3, 4].map(blocks)) {
+        (false, [2, 2, 2, 2]) => 18,
+        (false, [3, 4, 6, 3]) => 34,
+        (true, [3, 4, 6, 3]) => 50,
+        (true, [3, 4, 23, 3]) => 101,
+        _ => return None,
+    };
+    let stem = tensors.get("conv1.weight")?.size();
+    let small = stem.get(2) == Some(&3);
+    let stem_kind = if small { crate::resnet::Stem::Small } else { crate::resnet::Stem::Standard };
+    Some(Arch { depth, width: *stem.first()?, stem: stem_kind })
+}
+
+// Builds the network and fills it from named tensors, which must be the whole backbone and nothing else.
+fn fill(path: &Path, arch: Arch, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<(ResNet, VarStore)> {
+    let mut vs = VarStore::new(Device::Cpu);
+    let net = ResNet::new(&vs.root(), arch);
+    let own: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
+    // torch itself tolerates files without these counters, and so do we.
+    let missing: Vec<&str> =
+        own.keys().filter(|n| !tensors.contains_key(*n) && !n.ends_with("num_batches_tracked")).map(|s| &s[..]).collect();
+    let unexpected: Vec<&str> = tensors.keys().filter(|n| !own.contains_key(*n)).map(|s| &s[..]).collect();
+    if !missing.is_empty() || !unexpected.is_empty() {
+        let problem = format!("is no whole {arch}: missing {}, unexpected {}", some(&missing), some(&unexpected));
+        return Err(Error::file(path, problem, "give a file with every backbone tensor under torchvision's names"));
+    }
+    for (name, source) in tensors {
+        let target = &own[name];
+        if source.size() != target.size() {
+            let problem = format!("tensor {name:?} is {:?}, but {arch} has {:?}", source.size(), target.size());
+            return Err(Error::file(path, problem, "is it a checkpoint of another architecture?"));
+        }
+        tch::no_grad(|| target.shallow_clone().copy_(source));
+    }
+    vs.set_device(device);
+    crate::nn::weights_channels_last(&vs);
+    Ok((net, vs))
+}
+
+fn some(names: &[&str]) -> String {
+    match names {
+        [] => "nothing".into(),
+        [a] => a.to_string(),
+        [a, b] => format!("{a}, {b}"),
+        [a, b, rest @ ..] => format!("{a}, {b} and {} more", rest.len()),
+    }
+}

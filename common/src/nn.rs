@@ -1,0 +1,149 @@
+//! The few layers everything is built from, with train and eval as explicit arguments.
+//!
+//! Symbols: N images, C channels, H x W pixels, D features. Tensors are [N, C, H, W], laid out channels-last.
+
+use crate::device::channels_last;
+use tch::nn::{Init, Path, VarStore};
+use tch::{Kind, Tensor, no_grad};
+
+/// How batch normalisation takes its statistics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// From the batch, in `splits` equal parts that do not see each other (1: the whole batch, as usual). Running
+    /// statistics move.
+    Train {
+        /// Parts the batch is cut into, as if each lay on a device of its own (MoCo's CIFAR demo: `SplitBatchNorm`).
+        splits: i64,
+    },
+    /// From the running statistics, which stay as they are.
+    Eval,
+}
+
+impl Mode {
+    /// Training on the whole batch.
+    pub const TRAIN: Mode = Mode::Train { splits: 1 };
+}
+
+/// A convolution without bias. Weights [out, in, k, k] from He's normal initialisation over the fan-out, as torchvision's ResNet.
+#[derive(Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// A `kernel` x `kernel` convolution, padded by `kernel / 2`.
+    pub fn new(vs: &Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Self {
+        let deviation = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
+        let weight = vs.randn("weight", &[outputs, inputs, kernel, kernel], 0.0, deviation);
+        Conv2d { weight, stride, padding: kernel / 2 }
+    }
+
+    /// [N, in, H, W] to [N, out, H / stride, W / stride].
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.conv2d(&self.weight, None::<Tensor>, self.stride, self.padding, 1, 1)
+    }
+}
+
+/// Batch normalisation over all but the channel dimension, torch's defaults (momentum 0.1, epsilon 1e-5).
+#[derive(Debug)]
+pub struct BatchNorm {
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+    running_mean: Tensor,
+    running_var: Tensor,
+    num_batches_tracked: Tensor,
+}
+
+impl BatchNorm {
+    const MOMENTUM: f64 = 0.1;
+    const EPSILON: f64 = 1e-5;
+
+    /// With a learned scale and shift.
+    pub fn new(vs: &Path, channels: i64) -> Self {
+        Self::build(vs, channels, true)
+    }
+
+    /// Without a learned scale and shift, as at the end of SimSiam's projector.
+    pub fn without_affine(vs: &Path, channels: i64) -> Self {
+        Self::build(vs, channels, false)
+    }
+
+    fn build(vs: &Path, channels: i64, affine: bool) -> Self {
+        BatchNorm {
+            weight: affine.then(|| vs.ones("weight", &[channels])),
+            bias: affine.then(|| vs.zeros("bias", &[channels])),
+            running_mean: vs.zeros_no_train("running_mean", &[channels]),
+            running_var: vs.ones_no_train("running_var", &[channels]),
+            num_batches_tracked: vs.add(
+                "num_batches_tracked",
+                Tensor::zeros([0i64; 0], (Kind::Int64, vs.device())),
+                false,
+            ),
+        }
+    }
+
+    /// Normalises [N, C] or [N, C, H, W].
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        match mode {
+            Mode::Eval => self.normalise(x, &self.running_mean, &self.running_var, false),
+            Mode::Train { splits } => {
+                let _ = no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
+                if splits == 1 { self.normalise(x, &self.running_mean, &self.running_var, true) } else { self.split(x, splits) }
+            }
+        }
+    }
+
+    // Each part moves running statistics of its own from the common start; their mean is kept, as SplitBatchNorm does.
+    fn split(&self, x: &Tensor, splits: i64) -> Tensor {
+        let means = self.running_mean.repeat([splits, 1]);
+        let vars = self.running_var.repeat([splits, 1]);
+        let parts: Vec<Tensor> = (x.chunk(splits, 0).iter().enumerate())
+            .map(|(i, part)| self.normalise(part, &means.get(i as i64), &vars.get(i as i64), true))
+            .collect();
+        no_grad(|| {
+            self.running_mean.shallow_clone().copy_(&means.mean_dim(0, false, Kind::Float));
+            self.running_var.shallow_clone().copy_(&vars.mean_dim(0, false, Kind::Float));
+        });
+        Tensor::cat(&parts, 0)
+    }
+
+    fn normalise(&self, x: &Tensor, mean: &Tensor, var: &Tensor, train: bool) -> Tensor {
+        let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
+        x.batch_norm(weight, bias, Some(mean), Some(var), train, Self::MOMENTUM, Self::EPSILON, true)
+    }
+}
+
+/// A linear layer with bias, initialised as torch's.
+#[derive(Debug)]
+pub struct Linear {
+    /// Weights [out, in].
+    pub weight: Tensor,
+    /// Bias [out].
+    pub bias: Tensor,
+}
+
+impl Linear {
+    /// From `inputs` to `outputs` features.
+    pub fn new(vs: &Path, inputs: i64, outputs: i64) -> Self {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        Linear { weight: vs.var("weight", &[outputs, inputs], init), bias: vs.var("bias", &[outputs], init) }
+    }
+
+    /// [N, in] to [N, out].
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// Lays out all convolution weights channels-last, once, so that no step has to.
+pub fn weights_channels_last(vs: &VarStore) {
+    no_grad(|| {
+        for mut variable in vs.variables().into_values().filter(|v| v.dim() == 4) {
+            let data = channels_last(&variable);
+            variable.set_data(&data);
+        }
+    });
+}

@@ -1,0 +1,239 @@
+//! ResNet-18/34/50/101 with torchvision's tensor names and shapes (stride on the 3x3 convolution of a bottleneck).
+//!
+//! Source: He et al., "Deep Residual Learning for Image Recognition", and `torchvision.models.resnet`.
+
+use crate::nn::{BatchNorm, Conv2d, Mode};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use tch::Tensor;
+use tch::nn::Path;
+
+/// Depth, width and stem of a ResNet. Written `resnet50`, `resnet18-w16` (16 channels after the stem instead of 64) or
+/// `resnet18-w16-small` (small stem).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Arch {
+    /// 18, 34, 50 or 101 layers.
+    pub depth: u32,
+    /// Channels after the stem; 64 in the published networks.
+    pub width: i64,
+    /// First layers.
+    pub stem: Stem,
+}
+
+/// The layers before `layer1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// 7x7 convolution of stride 2 and 3x3 max pooling of stride 2: for images of 64 pixels and more.
+    Standard,
+    /// 3x3 convolution of stride 1, no pooling: for 32-pixel images, as in the CIFAR variants of MoCo and SimCLR.
+    Small,
+}
+
+impl FromStr for Stem {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "standard" => Ok(Stem::Standard),
+            "small" => Ok(Stem::Small),
+            _ => Err(format!("{text:?} is none of standard, small")),
+        }
+    }
+}
+
+impl fmt::Display for Stem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Stem::Small { "small" } else { "standard" })
+    }
+}
+
+impl Arch {
+    /// Blocks per layer.
+    fn blocks(&self) -> [i64; 4] {
+        match self.depth {
+            18 => [2, 2, 2, 2],
+            34 | 50 => [3, 4, 6, 3],
+            _ => [3, 4, 23, 3],
+        }
+    }
+
+    fn bottleneck(&self) -> bool {
+        self.depth >= 50
+    }
+
+    /// D, the number of pooled features: 512 for ResNet-18/34, 2048 for ResNet-50/101 at full width.
+    pub fn features(&self) -> i64 {
+        self.width * 8 * if self.bottleneck() { 4 } else { 1 }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "resnet{}", self.depth)?;
+        if self.width != 64 {
+            write!(f, "-w{}", self.width)?;
+        }
+        if self.stem == Stem::Small { f.write_str("-small") } else { Ok(()) }
+    }
+}
+
+impl FromStr for Arch {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || format!("{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN and -small");
+        let mut parts = text.split('-');
+        let depth = parts.next().and_then(|p| p.strip_prefix("resnet")).and_then(|d| d.parse().ok()).ok_or_else(unknown)?;
+        let mut arch = Arch { depth, width: 64, stem: Stem::Standard };
+        if ![18, 34, 50, 101].contains(&depth) {
+            return Err(unknown());
+        }
+        for part in parts {
+            match part.strip_prefix('w').and_then(|w| w.parse().ok()) {
+                Some(width) if (4..=512).contains(&width) => arch.width = width,
+                None if part == "small" => arch.stem = Stem::Small,
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(arch)
+    }
+}
+
+impl TryFrom<String> for Arch {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Arch> for String {
+    fn from(arch: Arch) -> String {
+        arch.to_string()
+    }
+}
+
+/// One residual block: two 3x3 convolutions, or 1x1, 3x3, 1x1 with four times the channels at the end.
+#[derive(Debug)]
+struct Block {
+    convs: Vec<(Conv2d, BatchNorm)>,
+    downsample: Option<(Conv2d, BatchNorm)>,
+}
+
+impl Block {
+    fn new(vs: &Path, bottleneck: bool, inputs: i64, planes: i64, stride: i64) -> Self {
+        // (outputs, kernel, stride) of each convolution.
+        let (shapes, outputs) = if bottleneck {
+            (vec![(planes, 1, 1), (planes, 3, stride), (planes * 4, 1, 1)], planes * 4)
+        } else {
+            (vec![(planes, 3, stride), (planes, 3, 1)], planes)
+        };
+        let mut channels = inputs;
+        let convs = (shapes.into_iter().enumerate())
+            .map(|(i, (outputs, kernel, stride))| {
+                let conv = Conv2d::new(&(vs / format!("conv{}", i + 1)), channels, outputs, kernel, stride);
+                channels = outputs;
+                (conv, BatchNorm::new(&(vs / format!("bn{}", i + 1)), outputs))
+            })
+            .collect();
+        let downsample = (stride != 1 || inputs != outputs).then(|| {
+            let vs = vs / "downsample";
+            (Conv2d::new(&(&vs / 0), inputs, outputs, 1, stride), BatchNorm::new(&(&vs / 1), outputs))
+        });
+        Block { convs, downsample }
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let shortcut = match &self.downsample {
+            Some((conv, bn)) => bn.forward(&conv.forward(x), mode),
+            None => x.shallow_clone(),
+        };
+        let mut y = x.shallow_clone();
+        for (i, (conv, bn)) in self.convs.iter().enumerate() {
+            if i > 0 {
+                y = y.relu_();
+            }
+            y = bn.forward(&conv.forward(&y), mode);
+        }
+        (y + shortcut).relu_()
+    }
+}
+
+/// The feature maps after each layer.
+#[derive(Debug)]
+pub struct Stages {
+    /// After the stem: [N, width, H/4, W/4] (H x W with the small stem).
+    pub stem: Tensor,
+    /// After layer1 to layer4: strides 4, 8, 16, 32 (1, 2, 4, 8 with the small stem).
+    pub layers: [Tensor; 4],
+}
+
+/// A ResNet without its classifier.
+#[derive(Debug)]
+pub struct ResNet {
+    arch: Arch,
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    layers: [Vec<Block>; 4],
+}
+
+impl ResNet {
+    /// Variables under `vs`, named as torchvision names them.
+    pub fn new(vs: &Path, arch: Arch) -> Self {
+        let (kernel, stride) = if arch.stem == Stem::Small { (3, 1) } else { (7, 2) };
+        let mut channels = arch.width;
+        let layers = std::array::from_fn(|l| {
+            let vs = vs / format!("layer{}", l + 1);
+            let planes = arch.width << l;
+            (0..arch.blocks()[l])
+                .map(|b| {
+                    let stride = if b == 0 && l > 0 { 2 } else { 1 };
+                    let block = Block::new(&(&vs / b), arch.bottleneck(), channels, planes, stride);
+                    channels = if arch.bottleneck() { planes * 4 } else { planes };
+                    block
+                })
+                .collect()
+        });
+        ResNet {
+            arch,
+            conv1: Conv2d::new(&(vs / "conv1"), 3, arch.width, kernel, stride),
+            bn1: BatchNorm::new(&(vs / "bn1"), arch.width),
+            layers,
+        }
+    }
+
+    /// Depth, width and stem.
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// All feature maps of images [N, 3, H, W].
+    pub fn stages(&self, x: &Tensor, mode: Mode) -> Stages {
+        let mut y = self.bn1.forward(&self.conv1.forward(x), mode).relu_();
+        if self.arch.stem == Stem::Standard {
+            y = y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        }
+        let stem = y.shallow_clone();
+        let layers = self.layers.each_ref().map(|blocks| {
+            y = blocks.iter().fold(y.shallow_clone(), |y, block| block.forward(&y, mode));
+            y.shallow_clone()
+        });
+        Stages { stem, layers }
+    }
+
+    /// The last feature map, [N, D, H/32, W/32].
+    pub fn feature_map(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let [.., last] = self.stages(x, mode).layers;
+        last
+    }
+
+    /// Globally average-pooled features, [N, D].
+    pub fn features(&self, x: &Tensor, mode: Mode) -> Tensor {
+        pool(&self.feature_map(x, mode))
+    }
+}
+
+/// Global average pooling, [N, D, h, w] to [N, D].
+pub fn pool(map: &Tensor) -> Tensor {
+    map.mean_dim([2i64, 3].as_slice(), false, None)
+}

@@ -1,0 +1,194 @@
+//! The run directory: resolved configuration, logs, metrics, backbone and training state.
+
+use crate::checkpoint::{STATE_FORMAT, VERSION};
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::tensor_file::{self, Metadata, TensorFile};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// Version of the shape of metrics.json and log.jsonl.
+pub const SCHEMA: u64 = 1;
+
+/// A folder that holds one run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// What a training state says of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Position {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Seconds of training so far, over all resumptions.
+    pub seconds: f64,
+}
+
+/// A training state read back.
+pub struct SavedState {
+    /// Where training stood.
+    pub position: Position,
+    /// All tensors by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Why an older state had to be taken, if so.
+    pub warning: Option<String>,
+}
+
+impl RunFolder {
+    /// Opens a folder, making it if need be.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
+        Ok(RunFolder { path: path.to_owned() })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes config.toml, or checks that the one there says the same apart from the `[build]` table.
+    ///
+    /// Returns whether the folder held this very run already.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] naming the first setting that differs.
+    pub fn claim(&self, config: &str, build: &str) -> Result<bool> {
+        let path = self.file("config.toml");
+        match fs::read_to_string(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                write_atomically(&path, |out| write!(out, "{config}\n[build]\n{build}"))?;
+                Ok(false)
+            }
+            Err(e) => Err(Error::io(&path, "read")(e)),
+            Ok(old) => {
+                let old = old.split("\n[build]").next().unwrap_or_default();
+                let differing = config.lines().find(|line| !old.lines().any(|o| o == *line)).or_else(|| {
+                    old.lines().find(|line| !config.lines().any(|c| c == *line))
+                });
+                match differing {
+                    None => Ok(true),
+                    Some(line) => {
+                        let key = line.split('=').next().unwrap_or(line).trim();
+                        let was = old.lines().find(|o| o.split('=').next().is_some_and(|k| k.trim() == key));
+                        let now = config.lines().find(|c| c.split('=').next().is_some_and(|k| k.trim() == key));
+                        let problem = format!(
+                            "{}: holds a run with {}, and this command says {}",
+                            self.path.display(),
+                            was.unwrap_or("no such setting").trim(),
+                            now.unwrap_or("no such setting").trim()
+                        );
+                        Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes everything a run writes, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn clear(&self) -> Result<()> {
+        let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path, "list"))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let ours = ["config.toml", "log.jsonl", "metrics.json", "backbone.safetensors", STATE, PREVIOUS].contains(&&name[..])
+                || name.starts_with("events.out.tfevents.")
+                || name.ends_with(".part");
+            if ours {
+                fs::remove_file(entry.path()).map_err(Error::io(entry.path(), "remove"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves a training state; the one there becomes the fallback.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the states there stay usable.
+    pub fn save_state(&self, tensors: &BTreeMap<String, Tensor>, position: Position) -> Result<()> {
+        let metadata: Metadata = [
+            ("format", STATE_FORMAT.to_owned()),
+            ("version", VERSION.to_owned()),
+            ("step", position.step.to_string()),
+            ("seconds", position.seconds.to_string()),
+        ]
+        .map(|(k, v)| (k.to_owned(), v))
+        .into();
+        // The new state is whole on the disk before the old one gives up its name.
+        let (state, previous, fresh) = (self.file(STATE), self.file(PREVIOUS), self.file(".state.safetensors.new.part"));
+        tensor_file::save(&fresh, tensors, &metadata)?;
+        if state.exists() {
+            fs::rename(&state, &previous).map_err(Error::io(&previous, "write"))?;
+        }
+        fs::rename(&fresh, &state).map_err(Error::io(&state, "write"))
+    }
+
+    /// Reads the newest whole training state, `None` when there is none at all.
+    ///
+    /// # Errors
+    /// [`Error::File`] when states exist but none is whole.
+    pub fn load_state(&self) -> Result<Option<SavedState>> {
+        let (state, previous) = (self.file(STATE), self.file(PREVIOUS));
+        match (state.exists(), previous.exists()) {
+            (false, false) => Ok(None),
+            (false, true) => read_state(&previous).map(Some),
+            (true, fallback) => match read_state(&state) {
+                Ok(saved) => Ok(Some(saved)),
+                Err(error) if fallback => {
+                    let mut saved = read_state(&previous)?;
+                    saved.warning = Some(format!("{error}; went back to the state before it (step {})", saved.position.step));
+                    Ok(Some(saved))
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// Writes metrics.json: flat names to numbers, with `schema`, `seconds` and `device`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_metrics(&self, metrics: &BTreeMap<String, f64>, seconds: f64, device: &str) -> Result<()> {
+        write_metrics(&self.file("metrics.json"), metrics, seconds, device)
+    }
+}
+
+/// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_metrics(path: &Path, metrics: &BTreeMap<String, f64>, seconds: f64, device: &str) -> Result<()> {
+    let mut object: Map<String, Value> = metrics.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+    object.insert("schema".into(), json!(SCHEMA));
+    object.insert("seconds".into(), json!(seconds));
+    object.insert("device".into(), json!(device));
+    write_atomically(path, |out| writeln!(out, "{:#}", Value::Object(object)))
+}
+
+const STATE: &str = "state.safetensors";
+const PREVIOUS: &str = "state.previous.safetensors";
+
+fn read_state(path: &Path) -> Result<SavedState> {
+    let file = TensorFile::open(path)?;
+    if file.metadata().get("format").map(String::as_str) != Some(STATE_FORMAT) {
+        return Err(Error::file(path, "is no training state", "give another --out, or --overwrite to start anew"));
+    }
+    file.verify()?;
+    let number = |key: &str| file.metadata().get(key).and_then(|v| v.parse::<f64>().ok()).unwrap_or_default();
+    let position = Position { step: number("step") as u64, seconds: number("seconds") };
+    Ok(SavedState { position, tensors: file.tensors()?, warning: None })
+}
