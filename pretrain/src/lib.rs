@@ -1,1 +1,18 @@
-//! crate
+//! Pretraining: one file per method, read beside its paper, and one driver that runs any of them.
+//!
+//! Symbols: x images [N, 3, H, W]; A feature map [N, D, h, w]; f pooled features [N, D]; q, k, z projections [N, P].
+
+pub mod cam;
+mod camtrast;
+pub mod contrast;
+mod driver;
+mod heads;
+mod method;
+mod moco;
+pub mod options;
+mod scratch;
+mod supervised;
+
+pub use driver::{DataOptions, PretrainConfig, PretrainReport, dataset_size, pretrain};
+pub use method::{Method, Network, Pretraining, Setting};
+pub use options::Options;

@@ -1,0 +1,56 @@
+//! InfoNCE against a queue of keys (He et al. 2020, `moco/builder.py`; Sun et al. 2022, eq. 4).
+
+use common::Result;
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// The last K keys, unit vectors [K, P], overwritten in a ring.
+#[derive(Debug)]
+pub struct Queue {
+    /// Keys [K, P].
+    pub keys: Tensor,
+    /// Where the next key goes, i64 [] on the CPU.
+    pub pointer: Tensor,
+}
+
+impl Queue {
+    /// Filled with random directions from libtorch's CPU generator, as MoCo's.
+    pub fn new(size: i64, dim: i64, device: Device) -> Self {
+        let keys = unit(&Tensor::randn([size, dim], (Kind::Float, Device::Cpu))).to_device(device);
+        Queue { keys, pointer: Tensor::zeros([0i64; 0], (Kind::Int64, Device::Cpu)) }
+    }
+
+    /// Replaces the oldest keys by `keys` [N, P], N <= K.
+    pub fn push(&mut self, keys: &Tensor) {
+        let (size, n) = (self.keys.size()[0], keys.size()[0]);
+        let start = self.pointer.int64_value(&[]);
+        let index = (Tensor::arange(n, (Kind::Int64, keys.device())) + start).remainder(size);
+        no_grad(|| {
+            let _ = self.keys.index_copy_(0, &index, &keys.to_kind(Kind::Float));
+        });
+        let _ = self.pointer.fill_((start + n) % size);
+    }
+}
+
+/// `-log(exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T)))`, averaged over the batch, and the share of queries whose own key
+/// is the nearest.
+///
+/// `q`, `k` f32 [N, P] and `negatives` f32 [K, P] are unit vectors; the gradient flows through `q` alone.
+///
+/// # Errors
+/// [`common::Error::Torch`] when shapes do not fit.
+pub fn info_nce(q: &Tensor, k: &Tensor, negatives: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
+    let (k, negatives) = (k.detach(), negatives.detach());
+    let positive = (q * k).sum_dim_intlist([1i64].as_slice(), true, Kind::Float); // [N, 1]
+    let negative = q.f_matmul(&negatives.tr())?; // [N, K]
+    let logits = Tensor::cat(&[positive, negative], 1) / temperature;
+    let labels = Tensor::zeros([q.size()[0]], (Kind::Int64, q.device()));
+    let accuracy = crate::supervised::accuracy(&logits, &labels);
+    Ok((logits.cross_entropy_for_logits(&labels), accuracy))
+}
+
+/// Rows of [N, P] scaled to length one.
+pub fn unit(x: &Tensor) -> Tensor {
+    let x = x.to_kind(Kind::Float);
+    let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Float).sqrt().clamp_min(1e-12);
+    x / norm
+}

@@ -1,0 +1,179 @@
+//! MoCo v2: He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning", and Chen et al. 2020b.
+//!
+//! Two augmented views of an image; the query encoder's projection of one must find, among K older keys, the momentum
+//! encoder's projection of the other:
+//!
+//! `q = f_q(x_q)`, `k = f_k(x_k)`, `L = -log exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T))`, `theta_k <- m theta_k + (1-m) theta_q`.
+//!
+//! On one device batch statistics would tell which key belongs to a query. The keys are therefore computed in shuffled order
+//! and batch norm sees the batch in parts, as on several devices.
+
+use crate::contrast::{Queue, info_nce, unit};
+use crate::heads::Projector;
+use crate::method::{Network, Pretraining, Setting, check_splits};
+use crate::options::{Numbers, Options, set};
+use common::augment::Augment;
+use common::device::Precision;
+use common::ema::Ema;
+use common::engine::{Loss, Moment};
+use common::nn::Mode;
+use common::optim::Algorithm;
+use common::random::{generator, permutation};
+use common::resnet::pool;
+use common::schedule::Decay;
+use common::{Error, Result};
+use std::collections::BTreeMap;
+use tch::nn::{Path, VarStore};
+use tch::{Device, Tensor, no_grad};
+
+/// MoCo v2's settings; 1000 epochs and K = 2048 are the paper's for miniImageNet and CIFAR-FS.
+pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
+    let batch_size = given.batch_size.unwrap_or(256);
+    Options {
+        epochs: Some(1000),
+        batch_size: Some(batch_size),
+        optimizer: Some(Algorithm::Sgd),
+        lr: Some(0.03 * batch_size as f64 / 256.0),
+        momentum: Some(0.9),
+        weight_decay: Some(1e-4),
+        schedule: Some(Decay::Cosine),
+        milestones: Some(Numbers(Vec::new())),
+        gamma: Some(0.1),
+        warmup_epochs: Some(0.0),
+        projection_dim: Some(128),
+        projector_hidden: Some(setting.arch.features()),
+        queue_size: Some(2048),
+        temperature: Some(0.2),
+        key_momentum: Some(0.999),
+        bn_splits: Some(if batch_size.is_multiple_of(8) { 8 } else { 1 }),
+        ..Options::strong_augmentation(setting.image_size)
+    }
+}
+
+/// See the module.
+pub(crate) struct Moco {
+    query: Network<Projector>,
+    contrast: MomentumContrast,
+    augment: Augment,
+}
+
+impl Moco {
+    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+        let query = Network::new(setting, |vs| projector(vs, setting, options));
+        let contrast = MomentumContrast::new(setting, options, &query.vs)?;
+        Ok(Moco { query, contrast, augment: options.augment()? })
+    }
+}
+
+impl Pretraining for Moco {
+    fn views(&self) -> Vec<Augment> {
+        vec![self.augment.clone(), self.augment.clone()]
+    }
+
+    fn loss(&mut self, views: &[Tensor], _: &Tensor, at: &Moment) -> Result<Loss> {
+        let MomentumContrast { device, precision, mode, .. } = self.contrast;
+        let q = precision.run(device, || {
+            let features = pool(&self.query.backbone.feature_map(&views[0], mode));
+            Ok(self.query.heads.forward(&features)) // [N, P]
+        })?;
+        let (total, accuracy) = self.contrast.loss(&q, &views[1], at)?;
+        Ok(Loss { total, parts: vec![("contrast_accuracy", accuracy)] })
+    }
+
+    fn after_step(&mut self, _: &Moment) {
+        self.contrast.follow();
+    }
+
+    fn online(&self) -> &VarStore {
+        &self.query.vs
+    }
+
+    fn extra_state(&self) -> BTreeMap<String, Tensor> {
+        self.contrast.state()
+    }
+}
+
+/// The projector that `options` describe, under `projector.`.
+pub(crate) fn projector(vs: &Path, setting: &Setting, options: &Options) -> Projector {
+    let (hidden, outputs) = (set(&options.projector_hidden), set(&options.projection_dim));
+    Projector::new(&(vs / "projector"), setting.arch.features(), hidden, outputs)
+}
+
+/// The momentum encoder and its queue of keys.
+pub(crate) struct MomentumContrast {
+    key: Network<Projector>,
+    ema: Ema,
+    queue: Queue,
+    temperature: f64,
+    momentum: f64,
+    pub(crate) mode: Mode,
+    pub(crate) device: Device,
+    pub(crate) precision: Precision,
+}
+
+impl MomentumContrast {
+    /// Starts as a copy of the query encoder, whose variables `query` holds.
+    pub(crate) fn new(setting: &Setting, options: &Options, query: &VarStore) -> Result<Self> {
+        let (size, batch_size) = (set(&options.queue_size), set(&options.batch_size));
+        if size < batch_size as i64 {
+            let problem = format!("--queue-size {size} is smaller than --batch-size {batch_size}");
+            return Err(Error::settings(problem, "the queue must hold at least one batch of keys"));
+        }
+        let momentum = set(&options.key_momentum);
+        if !(0.0..=1.0).contains(&momentum) {
+            return Err(Error::settings(format!("--key-momentum {momentum} lies outside 0..1"), "MoCo's is 0.999"));
+        }
+        let temperature = set(&options.temperature);
+        if temperature <= 0.0 {
+            return Err(Error::settings(format!("--temperature {temperature} is not positive"), "MoCo v2's is 0.2"));
+        }
+        let key = Network::new(setting, |vs| projector(vs, setting, options));
+        Ok(MomentumContrast {
+            ema: Ema::new(&key.vs, query),
+            queue: Queue::new(size, set(&options.projection_dim), setting.device),
+            key,
+            temperature,
+            momentum,
+            mode: Mode::Train { splits: check_splits(set(&options.bn_splits), batch_size)? },
+            device: setting.device,
+            precision: setting.precision,
+        })
+    }
+
+    /// Loss of raw query projections `q` [N, P] against the keys of `images` [N, 3, H, W], which then join the queue; and the
+    /// share of queries that find their key.
+    pub(crate) fn loss(&mut self, q: &Tensor, images: &Tensor, at: &Moment) -> Result<(Tensor, Tensor)> {
+        let keys = self.keys(images, at)?;
+        let (loss, accuracy) = info_nce(&unit(q), &keys, &self.queue.keys.copy(), self.temperature)?;
+        self.queue.push(&keys);
+        Ok((loss, accuracy))
+    }
+
+    fn keys(&self, images: &Tensor, at: &Moment) -> Result<Tensor> {
+        let n = images.size()[0];
+        let order = permutation(n as usize, &mut generator(at.seed, "moco/shuffle", at.epoch, at.batch));
+        let order = Tensor::from_slice(&order).to_device(self.device);
+        let back = order.argsort(0, false);
+        no_grad(|| {
+            let shuffled = images.index_select(0, &order);
+            let keys = self.precision.run(self.device, || {
+                let features = pool(&self.key.backbone.feature_map(&shuffled, self.mode));
+                Ok(self.key.heads.forward(&features))
+            })?;
+            Ok(unit(&keys).index_select(0, &back))
+        })
+    }
+
+    /// The momentum encoder's step.
+    pub(crate) fn follow(&mut self) {
+        self.ema.update(self.momentum);
+    }
+
+    pub(crate) fn state(&self) -> BTreeMap<String, Tensor> {
+        let mut state: BTreeMap<String, Tensor> =
+            self.key.vs.variables().into_iter().map(|(name, tensor)| (format!("key/{name}"), tensor)).collect();
+        state.insert("queue/keys".into(), self.queue.keys.shallow_clone());
+        state.insert("queue/pointer".into(), self.queue.pointer.shallow_clone());
+        state
+    }
+}

@@ -1,0 +1,217 @@
+//! Every setting of every method. A field is a flag, a TOML key and a line of the checkpoint's `config` at once; its default
+//! is the method's own (see each method's `defaults`), and a setting without a default there has no meaning there.
+
+use common::augment::{Augment, Crop};
+use common::optim::Algorithm;
+use common::schedule::Decay;
+use common::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! options {
+    ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
+        /// Settings of a method. `None`: not given, or (after [`Options::resolve`]) without meaning for the method.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, clap::Args)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct Options { $(
+            $(#[$attribute])*
+            #[arg(long, help_heading = "Method settings (defaults are the method's own)")]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub $name: Option<$type>,
+        )* }
+
+        impl Options {
+            /// What the user gave, over the method's defaults.
+            ///
+            /// # Errors
+            /// [`Error::Settings`] when a setting is given that has no meaning for the method.
+            pub fn resolve(self, defaults: Options, method: &str) -> Result<Options> {
+                $( if self.$name.is_some() && defaults.$name.is_none() {
+                    let flag = stringify!($name).replace('_', "-");
+                    return Err(Error::settings(format!("--{flag} has no meaning for --method {method}"), "leave it out"));
+                } )*
+                Ok(Options { $( $name: self.$name.or(defaults.$name), )* })
+            }
+        }
+    };
+}
+
+options! {
+    /// Epochs
+    epochs: u64,
+    /// Images per batch
+    batch_size: u64,
+    /// sgd, adam, adamw or lars
+    optimizer: Algorithm,
+    /// Learning rate; the default grows with the batch size
+    lr: f64,
+    /// Momentum of sgd and lars
+    momentum: f64,
+    /// Weight decay
+    weight_decay: f64,
+    /// How the learning rate falls: constant, step, cosine, poly, exponential
+    schedule: Decay,
+    /// Epochs at which `--schedule step` falls, such as 60,80
+    milestones: Numbers,
+    /// Factor of `--schedule step` and `exponential`
+    gamma: f64,
+    /// Epochs over which the learning rate rises from zero
+    warmup_epochs: f64,
+    /// none, padded (RandomCrop) or resized (RandomResizedCrop)
+    crop: CropKind,
+    /// Pixels of padding of `--crop padded`
+    crop_padding: i64,
+    /// Least and largest share of the area of `--crop resized`, such as 0.2,1
+    crop_scale: Numbers,
+    /// Probability of a horizontal flip
+    flip: f64,
+    /// Strength of brightness, contrast, saturation and hue jitter, such as 0.4,0.4,0.4,0.1
+    jitter: Numbers,
+    /// Probability of the jitter
+    jitter_probability: f64,
+    /// Probability of grey
+    grayscale: f64,
+    /// Probability of a Gaussian blur
+    blur: f64,
+    /// Least and largest standard deviation of the blur in pixels, such as 0.1,2
+    blur_sigma: Numbers,
+    /// Outputs of the projector
+    projection_dim: i64,
+    /// Hidden features of the projector
+    projector_hidden: i64,
+    /// K, the number of keys in the queue
+    queue_size: i64,
+    /// Temperature of the contrastive loss
+    temperature: f64,
+    /// m, the momentum of the key encoder
+    key_momentum: f64,
+    /// Parts the batch norm's batch is cut into (1: whole)
+    bn_splits: i64,
+    /// t, the epochs of plain cross-entropy before the CAM is used
+    cam_warmup_epochs: u64,
+    /// Class whose CAM suppresses: predicted or label
+    cam_class: CamClass,
+}
+
+/// A value that the method's defaults guarantee.
+pub(crate) fn set<T: Clone>(option: &Option<T>) -> T {
+    option.clone().expect("a method reads only settings it has defaults for")
+}
+
+impl Options {
+    /// The augmentation that the view settings describe.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for lists of the wrong length and numbers out of range.
+    pub fn augment(&self) -> Result<Augment> {
+        let crop = match set(&self.crop) {
+            CropKind::None => Crop::None,
+            CropKind::Padded => Crop::Padded { padding: set(&self.crop_padding) },
+            CropKind::Resized => {
+                let [least, most] = self.numbers("crop-scale", &self.crop_scale)?;
+                if !(0.0 < least && least <= most && most <= 1.0) {
+                    return Err(Error::settings("--crop-scale must lie in 0..1", "give it as 0.2,1"));
+                }
+                Crop::Resized { scale: (least, most) }
+            }
+        };
+        let jitter: [f64; 4] = self.numbers("jitter", &self.jitter)?;
+        if jitter.iter().any(|&s| s < 0.0) || jitter[3] > 0.5 {
+            return Err(Error::settings("--jitter must not be negative, its hue at most 0.5", "give it as 0.4,0.4,0.4,0.1"));
+        }
+        let [least, most] = self.numbers("blur-sigma", &self.blur_sigma)?;
+        if !(0.0 < least && least <= most) {
+            return Err(Error::settings("--blur-sigma must rise and be positive", "give it as 0.1,2"));
+        }
+        let probability = |name: &str, value: &Option<f64>| match set(value) {
+            p if (0.0..=1.0).contains(&p) => Ok(p),
+            p => Err(Error::settings(format!("--{name} {p} is no probability"), "give a number from 0 to 1")),
+        };
+        Ok(Augment {
+            crop,
+            flip: probability("flip", &self.flip)?,
+            jitter,
+            jitter_probability: probability("jitter-probability", &self.jitter_probability)?,
+            grayscale: probability("grayscale", &self.grayscale)?,
+            blur_sigma: (least, most),
+            blur: probability("blur", &self.blur)?,
+        })
+    }
+
+    fn numbers<const N: usize>(&self, name: &str, list: &Option<Numbers>) -> Result<[f64; N]> {
+        let wrong = |n: &Numbers| Error::settings(format!("--{name} {n} has not {N} numbers"), "separate them by commas");
+        set(list).0.try_into().map_err(|v| wrong(&Numbers(v)))
+    }
+
+    /// RandomCrop with padding, colour jitter and flip: the weak augmentation of Tian et al. 2020.
+    pub(crate) fn weak_augmentation(image_size: i64) -> Options {
+        let padding = if image_size <= 32 { 4 } else { (image_size as f64 * 8.0 / 84.0).round() as i64 };
+        Options {
+            crop: Some(CropKind::Padded),
+            crop_padding: Some(padding),
+            jitter: Some(Numbers(vec![0.4, 0.4, 0.4, 0.0])),
+            jitter_probability: Some(1.0),
+            grayscale: Some(0.0),
+            blur: Some(0.0),
+            ..Options::strong_augmentation(image_size)
+        }
+    }
+
+    /// MoCo v2's augmentation.
+    pub(crate) fn strong_augmentation(_image_size: i64) -> Options {
+        Options {
+            crop: Some(CropKind::Resized),
+            crop_padding: Some(0),
+            crop_scale: Some(Numbers(vec![0.2, 1.0])),
+            flip: Some(0.5),
+            jitter: Some(Numbers(vec![0.4, 0.4, 0.4, 0.1])),
+            jitter_probability: Some(0.8),
+            grayscale: Some(0.2),
+            blur: Some(0.5),
+            blur_sigma: Some(Numbers(vec![0.1, 2.0])),
+            ..Options::default()
+        }
+    }
+}
+
+/// A list of numbers, written `0.4,0.4,0.4,0.1`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Numbers(pub Vec<f64>);
+
+impl FromStr for Numbers {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| part.trim().parse().map_err(|_| format!("{part:?} is no number"));
+        text.split(',').filter(|p| !p.trim().is_empty()).map(number).collect::<Result<_, _>>().map(Numbers)
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(f64::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// What `--crop` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropKind {
+    /// The image as it is.
+    None,
+    /// RandomCrop after padding.
+    Padded,
+    /// RandomResizedCrop.
+    Resized,
+}
+
+/// What `--cam-class` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum CamClass {
+    /// The class with the highest logit, as in the authors' code.
+    Predicted,
+    /// The image's own label.
+    Label,
+}

@@ -1,0 +1,39 @@
+//! No pretraining at all: the random initialisation that every table stands on.
+
+use crate::method::{Network, Pretraining, Setting};
+use crate::options::Options;
+use common::augment::Augment;
+use common::engine::{Loss, Moment};
+use common::{Error, Result};
+use tch::Tensor;
+use tch::nn::VarStore;
+
+/// The one setting it has is not to train.
+pub(crate) fn defaults() -> Options {
+    Options { epochs: Some(0), batch_size: Some(1), ..Options::default() }
+}
+
+/// See the module.
+pub(crate) struct Scratch {
+    network: Network<()>,
+}
+
+impl Scratch {
+    pub(crate) fn new(setting: &Setting) -> Self {
+        Scratch { network: Network::new(setting, |_| ()) }
+    }
+}
+
+impl Pretraining for Scratch {
+    fn views(&self) -> Vec<Augment> {
+        Vec::new()
+    }
+
+    fn loss(&mut self, _: &[Tensor], _: &Tensor, _: &Moment) -> Result<Loss> {
+        Err(Error::settings("--method scratch does not train", "leave --epochs out"))
+    }
+
+    fn online(&self) -> &VarStore {
+        &self.network.vs
+    }
+}
