@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes `path` through a temporary neighbour that is synced and renamed, so that a crash, a kill or a full disk leaves
 /// either the old file or the new one, never a part.
@@ -11,20 +11,119 @@ use std::path::Path;
 /// # Errors
 /// [`Error::Io`] naming `path`; the temporary file is removed.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
-    let write = || {
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
-        fill(&mut file)?;
-        file.into_inner()?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The rename itself lives in the folder.
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(|source| {
-        let _ = fs::remove_file(&temporary);
-        Error::io(path, "write")(source)
-    })
+    let mut whole = WholeFile::create(path)?;
+    let mut out = BufWriter::with_capacity(1 << 20, whole.file());
+    fill(&mut out).and_then(|()| out.flush()).map_err(Error::io(path, "write"))?;
+    drop(out);
+    whole.publish()
+}
+
+/// A file that is being written under a temporary name and appears under its own only when [`WholeFile::publish`] is called.
+/// Dropped before that, it leaves nothing; killed, it leaves a `.<name>.<process>.part` that the next `create` removes.
+pub struct WholeFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl WholeFile {
+    /// Opens the temporary neighbour of `path` for reading and writing, and makes missing folders.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the folder or `path`.
+    pub fn create(path: &Path) -> Result<Self> {
+        let folder = folder_of(path);
+        fs::create_dir_all(folder).map_err(Error::io(folder, "create"))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        remove_abandoned(folder, &name);
+        let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
+        let file = file.map_err(Error::io(path, "write"))?;
+        Ok(WholeFile { path: path.to_owned(), temporary, file })
+    }
+
+    /// The temporary file.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Syncs the content and gives the file its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the file; nothing is left behind.
+    pub fn publish(self) -> Result<()> {
+        let publish = || {
+            self.file.sync_all()?;
+            fs::rename(&self.temporary, &self.path)?;
+            // The rename itself lives in the folder.
+            File::open(folder_of(&self.path))?.sync_all()
+        };
+        publish().map_err(Error::io(&self.path, "write"))
+    }
+}
+
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        // After `publish` the name is gone already.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+// Parts of the same file whose process is no more: they can be tens of gigabytes.
+fn remove_abandoned(folder: &Path, name: &str) {
+    let prefix = format!(".{name}.");
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file_name = entry.file_name();
+        let process =
+            file_name.to_str().and_then(|n| n.strip_prefix(&prefix)?.strip_suffix(".part")?.parse::<i32>().ok());
+        // SAFETY: signal 0 is never delivered, it only asks whether the process exists.
+        if process.is_some_and(|p| p > 0 && unsafe { libc::kill(p, 0) } != 0) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn failed_write_leaves_the_old_file_and_no_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_atomically(&path, |out| out.write_all(b"old")).unwrap();
+        let failure = write_atomically(&path, |out| {
+            out.write_all(b"new")?;
+            Err(std::io::ErrorKind::StorageFull.into())
+        });
+        let message = failure.unwrap_err().to_string();
+        assert!(message.contains("the disk is full"), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn parts_of_dead_processes_are_removed_and_of_living_ones_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        // Process numbers are below 2^22 on Linux.
+        let dead = folder.path().join(".a.99999999.part");
+        let living = folder.path().join(format!(".a.{}.part", std::os::unix::process::parent_id()));
+        let other = folder.path().join(".b.99999999.part");
+        for path in [&dead, &living, &other] {
+            fs::write(path, "x").unwrap();
+        }
+        write_atomically(&folder.path().join("a"), |out| out.write_all(b"new")).unwrap();
+        assert!(!dead.exists() && living.exists() && other.exists());
+    }
 }

@@ -29,32 +29,50 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
     for (name, tensor) in tensors {
         // Channels-last tensors must be laid out plainly: the format knows no strides.
         let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
-        let dtype = dtype_name(tensor.kind())
-            .ok_or_else(|| Error::file(path, format!("tensor {name} is {:?}", tensor.kind()), "store it as f32 or i64"))?;
+        let dtype = dtype_name(tensor.kind()).ok_or_else(|| {
+            Error::file(path, format!("tensor {name} is {:?}", tensor.kind()), "store it as f32 or i64")
+        })?;
         plain.push((name, dtype, tensor));
     }
-    let mut header = serde_json::Map::new();
     let mut hash = Sha256::new();
-    let mut offset = 0usize;
+    let mut entries = Vec::with_capacity(plain.len());
     for (name, dtype, tensor) in &plain {
         let bytes = bytes_of(tensor);
-        header.insert(
-            (*name).clone(),
-            serde_json::json!({"dtype": dtype, "shape": tensor.size(), "data_offsets": [offset, offset + bytes.len()]}),
-        );
         absorb(&mut hash, name, dtype, &tensor.size(), bytes);
-        offset += bytes.len();
+        entries.push(Entry { name, dtype, shape: tensor.size(), bytes: bytes.len() });
     }
     let mut metadata = metadata.clone();
     metadata.insert(CHECKSUM.into(), hex(&hash.finalize()));
-    header.insert("__metadata__".into(), serde_json::json!(metadata));
-    let mut header = serde_json::to_vec(&header).expect("a JSON map of strings serialises");
-    header.resize(header.len().next_multiple_of(8), b' ');
+    let header = header(&entries, &metadata);
     write_atomically(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         plain.iter().try_for_each(|(_, _, tensor)| out.write_all(bytes_of(tensor)))
     })
+}
+
+/// One tensor of a header, in file order.
+pub(crate) struct Entry<'a> {
+    pub name: &'a str,
+    pub dtype: &'a str,
+    pub shape: Vec<i64>,
+    pub bytes: usize,
+}
+
+/// The JSON header for tensors that lie one after the other, padded with spaces to a multiple of 8 bytes.
+pub(crate) fn header(entries: &[Entry], metadata: &Metadata) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut offset = 0;
+    for entry in entries {
+        let end = offset + entry.bytes;
+        let value = serde_json::json!({"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [offset, end]});
+        header.insert(entry.name.to_owned(), value);
+        offset = end;
+    }
+    header.insert("__metadata__".into(), serde_json::json!(metadata));
+    let mut header = serde_json::to_vec(&header).expect("a JSON map of strings serialises");
+    header.resize(header.len().next_multiple_of(8), b' ');
+    header
 }
 
 /// A memory-mapped safetensors file.
@@ -70,6 +88,9 @@ impl TensorFile {
     /// # Errors
     /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is not a whole safetensors file.
     pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::file(path, "is a folder", "name a safetensors file"));
+        }
         let file = File::open(path).map_err(Error::io(path, "read"))?;
         // SAFETY: our own files are replaced by rename, never changed in place.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
@@ -77,9 +98,8 @@ impl TensorFile {
             SafeTensors::deserialize(&map)?; // checks that the offsets cover the file exactly
             Ok(header)
         });
-        let header = header.map_err(|e| {
-            Error::file(path, format!("not a whole safetensors file ({e})"), "make or copy it again")
-        })?;
+        let header = header
+            .map_err(|e| Error::file(path, format!("not a whole safetensors file ({e})"), "make or copy it again"))?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(TensorFile { path: path.to_owned(), map, metadata })
     }
@@ -145,7 +165,11 @@ impl TensorFile {
     /// [`Error::File`] when the file has no checksum or another content.
     pub fn verify(&self) -> Result<()> {
         let Some(stored) = self.metadata.get(CHECKSUM) else {
-            return Err(Error::file(&self.path, "has no checksum", "bring foreign files in with `camtrast checkpoint import`"));
+            return Err(Error::file(
+                &self.path,
+                "has no checksum",
+                "bring foreign files in with `camtrast checkpoint import`",
+            ));
         };
         let mut hash = Sha256::new();
         let file = self.view();
@@ -156,9 +180,18 @@ impl TensorFile {
             absorb(&mut hash, &name, dtype, &shape, view.data());
         }
         if hex(&hash.finalize()) != *stored {
-            return Err(Error::file(&self.path, "is damaged (its checksum does not fit its content)", "copy or make it again"));
+            return Err(Error::file(
+                &self.path,
+                "is damaged (its checksum does not fit its content)",
+                "copy or make it again",
+            ));
         }
         Ok(())
+    }
+
+    /// The whole file as it lies on disk.
+    pub(crate) fn map(&self) -> &[u8] {
+        &self.map
     }
 
     fn view(&self) -> SafeTensors<'_> {
@@ -166,7 +199,8 @@ impl TensorFile {
     }
 }
 
-fn absorb(hash: &mut Sha256, name: &str, dtype: &str, shape: &[i64], bytes: &[u8]) {
+/// Adds one tensor to a checksum; tensors go in by sorted name.
+pub(crate) fn absorb(hash: &mut Sha256, name: &str, dtype: &str, shape: &[i64], bytes: &[u8]) {
     hash.update(format!("{name}\0{dtype}\0{shape:?}\0"));
     hash.update(bytes);
 }

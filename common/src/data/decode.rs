@@ -1,0 +1,161 @@
+//! One image file -> RGB pixels of the wanted size.
+//!
+//! Resizing is chosen to come as close as OpenCV can to what torchvision's `Resize` does on a PIL image (triangle filter with
+//! antialiasing): `INTER_AREA` where the image shrinks, `INTER_LINEAR` where it grows.
+//! The orientation tag of cameras is ignored, as PIL and torchvision do; alpha is dropped, grey becomes RGB, 16 bits become 8.
+
+use crate::error::{Error, Result};
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Size, ToInputArray};
+use opencv::{imgcodecs, imgproc};
+use std::path::Path;
+
+/// File name extensions (lower case) that count as images.
+pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"];
+
+/// How an image becomes S x S pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// Plain resize to S x S, aspect ratio not kept.
+    Stretch {
+        /// S in pixels.
+        size: usize,
+    },
+    /// Resize the shorter side, then cut the centre: torchvision's `Resize(resize)` and `CenterCrop(crop)`.
+    ResizeCrop {
+        /// Length of the shorter side in pixels, at least `crop`.
+        resize: usize,
+        /// S in pixels.
+        crop: usize,
+    },
+}
+
+impl Fit {
+    /// S: height and width of the result in pixels.
+    pub fn size(self) -> usize {
+        match self {
+            Fit::Stretch { size } => size,
+            Fit::ResizeCrop { crop, .. } => crop,
+        }
+    }
+}
+
+/// Whether the name looks like an image.
+pub fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
+}
+
+/// Reads, decodes and fits one image: RGB, [S, S, 3].
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or no image.
+pub fn load(path: &Path, fit: Fit) -> Result<Vec<u8>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    check_whole(path, &bytes)?;
+    let flags = imgcodecs::IMREAD_COLOR | imgcodecs::IMREAD_IGNORE_ORIENTATION;
+    let image = Mat::from_slice(&bytes)
+        .and_then(|bytes| imgcodecs::imdecode(&bytes, flags))
+        .ok()
+        .filter(|image| !image.empty());
+    let image = image.ok_or_else(|| Error::file(path, "is not an image that can be decoded", REMEDY))?;
+    swap_and_fit(&image, fit, imgproc::COLOR_BGR2RGB).map_err(|e| opencv_error(path, &e))
+}
+
+/// Fits RGB pixels [H, W, 3] that are in memory already; `path` is named in errors.
+///
+/// # Errors
+/// [`Error::File`] when OpenCV refuses.
+pub fn fit_pixels(path: &Path, pixels: &[u8], height: usize, fit: Fit) -> Result<Vec<u8>> {
+    if pixels.len() == 3 * fit.size() * fit.size() && matches!(fit, Fit::Stretch { size } if size == height) {
+        return Ok(pixels.to_vec());
+    }
+    let fitted = Mat::from_slice(pixels).and_then(|flat| {
+        let image = flat.reshape(3, height as i32)?;
+        resize_and_crop(&image, fit).and_then(|image| Ok(image.data_bytes()?.to_vec()))
+    });
+    fitted.map_err(|e| opencv_error(path, &e))
+}
+
+const REMEDY: &str = "replace it, or leave such files out with --skip-bad";
+
+fn opencv_error(path: &Path, error: &opencv::Error) -> Error {
+    let problem = error.message.lines().next().unwrap_or("unknown problem");
+    Error::file(path, format!("OpenCV cannot resize it ({problem})"), REMEDY)
+}
+
+fn swap_and_fit(image: &Mat, fit: Fit, conversion: i32) -> opencv::Result<Vec<u8>> {
+    let small = resize_and_crop(image, fit)?;
+    let mut rgb = Mat::default();
+    imgproc::cvt_color_def(&small, &mut rgb, conversion)?;
+    Ok(rgb.data_bytes()?.to_vec())
+}
+
+fn resize_and_crop(image: &(impl MatTraitConst + ToInputArray), fit: Fit) -> opencv::Result<Mat> {
+    let (h, w) = (image.rows() as usize, image.cols() as usize);
+    let Fit::ResizeCrop { resize: short, crop } = fit else {
+        return resize(image, fit.size(), fit.size());
+    };
+    let long = |side: usize| (short * side) / h.min(w);
+    let (h, w) = if h <= w { (short, long(w)) } else { (long(h), short) };
+    let whole = resize(image, h, w)?;
+    // torchvision rounds half to even.
+    let offset = |side: usize| ((side - crop) as f64 / 2.0).round_ties_even() as i32;
+    let window = Rect::new(offset(w), offset(h), crop as i32, crop as i32);
+    Mat::roi(&whole, window)?.try_clone()
+}
+
+fn resize(image: &(impl MatTraitConst + ToInputArray), height: usize, width: usize) -> opencv::Result<Mat> {
+    let shrinks = height < image.rows() as usize || width < image.cols() as usize;
+    let filter = if shrinks { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
+    let mut out = Mat::default();
+    imgproc::resize(image, &mut out, Size::new(width as i32, height as i32), 0.0, 0.0, filter)?;
+    Ok(out)
+}
+
+/// OpenCV decodes a cut-off JPEG or PNG to a half-grey image without an error, so the end is looked for here.
+fn check_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let whole = match bytes {
+        [] => return Err(Error::file(path, "is empty", REMEDY)),
+        [0xff, 0xd8, ..] => jpeg_is_whole(bytes),
+        [0x89, b'P', b'N', b'G', ..] => png_is_whole(bytes),
+        _ => true,
+    };
+    if whole { Ok(()) } else { Err(Error::file(path, "is cut off before its end", REMEDY)) }
+}
+
+// Walks the segments: the first end marker in the file may belong to an embedded thumbnail.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[0xff, marker]) = bytes.get(at..at + 2) {
+        match marker {
+            0xd9 => return true,
+            0xff => at += 1, // fill byte
+            0x01 | 0xd0..=0xd8 => at += 2,
+            _ => {
+                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return false };
+                at += 2 + usize::from(u16::from_be_bytes([high, low]));
+                if marker == 0xda {
+                    at += entropy_coded_length(bytes.get(at..).unwrap_or_default());
+                }
+            }
+        }
+    }
+    false
+}
+
+// Bytes up to the next marker; stuffed zeros and restart markers belong to the data.
+fn entropy_coded_length(bytes: &[u8]) -> usize {
+    let is_marker = |pair: &[u8]| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xd0..=0xd7);
+    bytes.windows(2).position(is_marker).unwrap_or(bytes.len())
+}
+
+fn png_is_whole(bytes: &[u8]) -> bool {
+    let mut at = 8;
+    while let Some(head) = bytes.get(at..at + 8) {
+        if &head[4..] == b"IEND" {
+            return bytes.len() >= at + 12;
+        }
+        at += 12 + u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    }
+    false
+}

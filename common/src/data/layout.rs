@@ -1,0 +1,166 @@
+//! The public layouts: where each keeps its images, classes and splits.
+
+mod csv;
+mod folders;
+mod miniimagenet;
+
+use crate::error::{Error, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A public data set layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `images/` with `train.csv val.csv test.csv` (`filename,label`), or a folder for each class.
+    MiniImagenet,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Layout; 1] = [Layout::MiniImagenet];
+
+    /// Its name on the command line and in packs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::MiniImagenet => "miniimagenet",
+        }
+    }
+
+    /// Lists one split of a data set. Image files are named, not read.
+    ///
+    /// # Errors
+    /// [`Error::File`] or [`Error::Io`] naming the folder, list or line at fault.
+    pub fn list(self, from: &Path, split: Option<&str>) -> Result<Listing> {
+        if !from.exists() {
+            return Err(Error::file(from, "does not exist", format!("name the folder that holds the {self} data set")));
+        }
+        match self {
+            Layout::MiniImagenet => miniimagenet::list(from, one_of(split, &["train", "val", "test"])?),
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Layout {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Layout::ALL.into_iter().find(|layout| layout.name() == name).ok_or_else(|| {
+            let known = Layout::ALL.map(Layout::name).join(", ");
+            Error::settings(format!("there is no layout {name:?}"), format!("choose one of {known}"))
+        })
+    }
+}
+
+/// Where one image comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An image file.
+    File(PathBuf),
+    /// A row of [`Listing::raw`].
+    Row(usize),
+}
+
+/// Images that a layout keeps as plain arrays instead of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawImages {
+    /// Height of every image in pixels.
+    pub height: usize,
+    /// Width of every image in pixels.
+    pub width: usize,
+    /// RGB, [rows, height, width, 3].
+    pub pixels: Vec<u8>,
+}
+
+/// One split of a data set: what is to be decoded, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Name of the split.
+    pub split: String,
+    /// Images with their labels, `0..class_names.len()`.
+    pub images: Vec<(Source, usize)>,
+    /// Class names, sorted; each has at least one image.
+    pub class_names: Vec<String>,
+    /// The same in plain words, when the data set gives them.
+    pub class_titles: Option<Vec<String>>,
+    /// General category of each class, `0..category_names.len()`.
+    pub category_of_class: Option<Vec<usize>>,
+    /// Names of the general categories, sorted.
+    pub category_names: Option<Vec<String>>,
+    /// The same in plain words, when the data set gives them.
+    pub category_titles: Option<Vec<String>>,
+    /// Pixels of the images that are no files.
+    pub raw: RawImages,
+    /// Files that are no images and were passed over.
+    pub ignored: usize,
+    /// Lines worth telling the user, such as official classes that are not there.
+    pub notes: Vec<String>,
+}
+
+/// General categories and plain names of classes, as a layout knows them.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    category: BTreeMap<String, String>,
+    class_titles: BTreeMap<String, String>,
+    category_titles: BTreeMap<String, String>,
+}
+
+impl Listing {
+    /// Numbers classes and categories by sorted name. `facts` must have a category for every class, or none at all.
+    fn assemble(split: &str, named: Vec<(Source, String)>, facts: &Facts, origin: &Path) -> Result<Self> {
+        let classes: BTreeSet<&String> = named.iter().map(|(_, class)| class).collect();
+        let class_names: Vec<String> = classes.into_iter().cloned().collect();
+        if class_names.is_empty() {
+            let problem = format!("has no images in split {split:?}");
+            return Err(Error::file(origin, problem, "check that the data set is unpacked completely"));
+        }
+        let titles = |names: &[String], titles: &BTreeMap<String, String>| -> Option<Vec<String>> {
+            (!titles.is_empty()).then(|| names.iter().map(|n| titles.get(n).unwrap_or(n).clone()).collect())
+        };
+        let class_titles = titles(&class_names, &facts.class_titles);
+        let (mut category_of_class, mut category_names, mut category_titles) = (None, None, None);
+        if !facts.category.is_empty() {
+            let of_class = class_names.iter().map(|class| {
+                facts.category.get(class).ok_or_else(|| {
+                    Error::file(origin, format!("knows no category for class {class}"), "add the class to its list")
+                })
+            });
+            let of_class = of_class.collect::<Result<Vec<&String>>>()?;
+            let distinct: Vec<&String> = of_class.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+            let number = |name| distinct.binary_search(&name).expect("taken from the same names");
+            category_of_class = Some(of_class.into_iter().map(number).collect());
+            let names: Vec<String> = distinct.into_iter().cloned().collect();
+            category_titles = titles(&names, &facts.category_titles);
+            category_names = Some(names);
+        }
+        let number = |class| class_names.binary_search(&class).expect("taken from the same names");
+        let images = named.into_iter().map(|(source, class)| (source, number(class))).collect();
+        Ok(Listing {
+            split: split.to_owned(),
+            images,
+            class_names,
+            class_titles,
+            category_of_class,
+            category_names,
+            category_titles,
+            ..Listing::default()
+        })
+    }
+}
+
+fn one_of<'a>(split: Option<&'a str>, known: &[&'a str]) -> Result<&'a str> {
+    match split {
+        None => Ok(known[0]),
+        Some(split) if known.contains(&split) => Ok(split),
+        Some(split) => {
+            Err(Error::settings(format!("there is no split {split:?}"), format!("set --split to {}", known.join(", "))))
+        }
+    }
+}

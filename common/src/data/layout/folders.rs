@@ -1,0 +1,93 @@
+//! What several layouts share: folders of classes and `categories.csv`.
+
+use super::csv::Csv;
+use super::{Facts, Source};
+use crate::data::decode::is_image;
+use crate::error::{Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The name of the list of general categories.
+pub const CATEGORIES: &str = "categories.csv";
+
+/// Names of the folders in `path`, sorted, without hidden ones.
+pub fn subfolders(path: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(Error::io(path, "read"))? {
+        let entry = entry.map_err(Error::io(path, "read"))?;
+        let name = entry.file_name().into_string();
+        let name = name.map_err(|name| Error::file(path.join(name), "has a name that is not UTF-8", "rename it"))?;
+        // Follows links: ImageNet is often linked in.
+        if !name.starts_with('.') && entry.path().is_dir() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Image files of one class folder, sorted by name, and the number of other things in it.
+///
+/// # Errors
+/// [`Error::Io`] when the folder cannot be read, [`Error::File`] when it holds no image.
+pub fn images_of_class(folder: &Path) -> Result<(Vec<PathBuf>, usize)> {
+    let (mut images, mut ignored) = (Vec::new(), 0);
+    for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
+        let entry = entry.map_err(Error::io(folder, "read"))?;
+        let path = entry.path();
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_image(&path) && !hidden && !is_folder {
+            images.push(path);
+        } else {
+            ignored += 1;
+        }
+    }
+    if images.is_empty() {
+        return Err(Error::file(
+            folder,
+            "is a class without images",
+            "remove the folder or put its images directly into it",
+        ));
+    }
+    images.sort();
+    Ok((images, ignored))
+}
+
+/// Lists `(class, folder)` pairs; returns the images in that order and the number of files passed over.
+pub fn list_classes(classes: impl IntoIterator<Item = (String, PathBuf)>) -> Result<(Vec<(Source, String)>, usize)> {
+    let (mut named, mut ignored) = (Vec::new(), 0);
+    for (class, folder) in classes {
+        let (images, others) = images_of_class(&folder)?;
+        named.extend(images.into_iter().map(|image| (Source::File(image), class.clone())));
+        ignored += others;
+    }
+    Ok((named, ignored))
+}
+
+/// Reads `categories.csv` in `folder`: `label,category[,label_name,category_name]`. No file, no facts.
+///
+/// # Errors
+/// [`Error::File`] with the line number when it is malformed or names a label twice.
+pub fn categories(folder: &Path) -> Result<Facts> {
+    let path = folder.join(CATEGORIES);
+    let mut facts = Facts::default();
+    if !path.exists() {
+        return Ok(facts);
+    }
+    let list = Csv::read(&path, &["label", "category"])?;
+    let (label_name, category_name) = (list.column("label_name"), list.column("category_name"));
+    for (line, row) in &list.rows {
+        let (label, category) = (&row[0], &row[1]);
+        if facts.category.insert(label.clone(), category.clone()).is_some() {
+            return Err(list.error(*line, format!("label {label} is listed before"), "remove one of the lines"));
+        }
+        if let Some(column) = label_name {
+            facts.class_titles.insert(label.clone(), row[column].clone());
+        }
+        if let Some(column) = category_name {
+            facts.category_titles.insert(category.clone(), row[column].clone());
+        }
+    }
+    Ok(facts)
+}
