@@ -1,1 +1,3 @@
 //! Data packs and the public layouts they are made from.
+
+pub mod synth;
