@@ -51,25 +51,23 @@ impl Coverage {
         if other.alpha.is_empty() {
             return;
         }
-        let (left, top) = if self.alpha.is_empty() {
-            (other.left, other.top)
-        } else {
-            (self.left.min(other.left), self.top.min(other.top))
-        };
+        if self.alpha.is_empty() {
+            *self = other.clone();
+            return;
+        }
+        let (left, top) = (self.left.min(other.left), self.top.min(other.top));
         let right = (self.left + self.width).max(other.left + other.width);
         let bottom = (self.top + self.height).max(other.top + other.height);
-        let mut whole = Coverage {
-            left,
-            top,
-            width: right - left,
-            height: bottom - top,
-            alpha: vec![0; (right - left) * (bottom - top)],
-        };
-        for (x, y, alpha) in self.cells().chain(other.cells()) {
-            let cell = &mut whole.alpha[(y - top) * whole.width + x - left];
+        if (left, top, right - left, bottom - top) != (self.left, self.top, self.width, self.height) {
+            let grown = Coverage { left, top, width: right - left, height: bottom - top, ..Coverage::default() };
+            let old = std::mem::replace(self, grown);
+            self.alpha = vec![0; self.width * self.height];
+            self.join(&old);
+        }
+        for (x, y, alpha) in other.cells() {
+            let cell = &mut self.alpha[(y - self.top) * self.width + x - self.left];
             *cell = alpha.max(*cell);
         }
-        *self = whole;
     }
 
     /// Takes away what `other`, drawn later and so in front, hides: what is left is the visible mask.
@@ -86,8 +84,8 @@ impl Coverage {
 
     /// Every pixel of the window with its canvas position.
     pub fn cells(&self) -> impl Iterator<Item = (usize, usize, u8)> + '_ {
-        let width = self.width.max(1);
-        self.alpha.iter().enumerate().map(move |(i, alpha)| (self.left + i % width, self.top + i / width, *alpha))
+        let rows = self.alpha.chunks_exact(self.width.max(1)).zip(self.top..);
+        rows.flat_map(move |(row, y)| row.iter().zip(self.left..).map(move |(alpha, x)| (x, y, *alpha)))
     }
 }
 
