@@ -9,6 +9,7 @@ pub mod pack;
 pub mod pack_writer;
 pub mod prepare;
 pub mod subset;
+pub mod synth;
 
 #[cfg(test)]
 mod fixtures;
