@@ -1,0 +1,284 @@
+//! Multinomial logistic regression, many small problems at once, each at its exact optimum.
+//!
+//! Symbols: E problems (episodes), n support images, q query images, c classes (ways), D feature dimensions.
+//! For every problem, with features `x_i`, weights `W` [c, D] and intercept `b` [c], the minimiser of
+//!
+//! ```text
+//! 0.5 ||W||^2 + C sum_i CE(W x_i + b, y_i)
+//! ```
+//!
+//! is a combination of support features, `W = A^T X` with `A` [n, c], so all that is needed of the features is their
+//! Gram matrix `K = X X^T`: the work does not depend on D. Newton's method in `A` and `b` uses the structure of the softmax
+//! Hessian (Rasmussen & Williams, Gaussian Processes for Machine Learning, algorithm 3.3): c + 1 Cholesky
+//! factorisations of n x n instead of one of nc x nc. Added to it here are the unpenalised intercept, a bordered c x c
+//! system, and step control. Nothing divides by a probability or factors `K` itself, so equal images, zero images and
+//! more images than dimensions need no special care.
+//!
+//! This is what scikit-learn's `LogisticRegression(C=C)` solves for three classes and more. For two it penalises one
+//! weight vector for the difference of the logits, which is this problem at `C / 2`.
+
+use common::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// What is minimised, and how far.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Weight C of the cross-entropy against the penalty; positive.
+    pub c: f64,
+    /// Largest Euclidean norm of the gradient in (W, b) that counts as the optimum.
+    pub tolerance: f64,
+    /// Newton steps after which to give up. Unit-length features need about four.
+    pub max_iterations: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { c: 1.0, tolerance: 1e-8, max_iterations: 100 }
+    }
+}
+
+/// The optimum of E problems, in the span of their support images.
+#[derive(Debug)]
+pub struct Solution {
+    /// Coefficients `A` of the support images, [E, n, c] float64; each row sums to zero.
+    pub dual: Tensor,
+    /// Intercepts `b`, [E, c] float64; they sum to zero over the classes.
+    pub intercept: Tensor,
+    /// Euclidean norm of the gradient in (W, b), [E] float64.
+    pub gradient_norm: Tensor,
+    /// Newton steps taken by the slowest problem.
+    pub iterations: usize,
+}
+
+impl Solution {
+    /// Weights `W = A^T X`, [E, c, D] float64, from the support features that the Gram matrices were made of, [E, n, D].
+    pub fn weights(&self, support: &Tensor) -> Tensor {
+        self.dual.transpose(1, 2).bmm(&support.to_kind(Kind::Double))
+    }
+
+    /// Logits [E, q, c] of queries, from their inner products with the support images, [E, q, n] float64.
+    pub fn logits(&self, cross: &Tensor) -> Tensor {
+        cross.bmm(&self.dual) + self.intercept.unsqueeze(1)
+    }
+
+    /// Predicted classes [E, q] int64, the largest logit's, from inner products as for [`Solution::logits`].
+    pub fn predict(&self, cross: &Tensor) -> Tensor {
+        self.logits(cross).argmax(-1, false)
+    }
+}
+
+/// Solves E problems together.
+///
+/// `gram` [E, n, n] float64 holds the inner products of each problem's support features, `targets` [E, n] int64 their
+/// classes in `0..ways`, on the same device. Memory peaks at about `32 E c n^2` bytes.
+///
+/// # Errors
+/// [`Error::Settings`] when `gram` holds NaN or infinite values, when a class has no support image (its intercept would
+/// have no minimum), or when a problem misses the tolerance within `max_iterations`, which takes features millions long.
+pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &Options) -> Result<Solution> {
+    if !all(&gram.isfinite()) {
+        return Err(Error::settings("the support features hold NaN or infinite values", "compute the features again"));
+    }
+    let labels = targets.f_one_hot(ways)?.to_kind(Kind::Double);
+    if !all(&labels.sum_dim_intlist(1, false, None).gt(0.0)) {
+        return Err(Error::settings("a class has no support image", "give every class at least one"));
+    }
+    let problem = Problem { gram, labels, c: options.c };
+    let mut point = problem.ridge();
+    let mut iterations = 0;
+    loop {
+        let gradient = problem.gradient(&point);
+        let done = gradient.norm.le(options.tolerance);
+        if all(&done) {
+            let Point { dual, intercept, .. } = point;
+            return Ok(Solution {
+                dual,
+                intercept: intercept.squeeze_dim(1),
+                gradient_norm: gradient.norm,
+                iterations,
+            });
+        }
+        if iterations == options.max_iterations {
+            return Err(missed(&done, &gradient.norm, iterations));
+        }
+        let direction = problem.newton_direction(&point, &gradient);
+        // A problem at its optimum stays there while others move on.
+        let longest = done.logical_not().to_kind(Kind::Double).view([-1, 1, 1]);
+        point = problem.line_search(&point, &gradient, &direction, longest);
+        iterations += 1;
+    }
+}
+
+fn missed(done: &Tensor, norm: &Tensor, iterations: usize) -> Error {
+    let missed = done.logical_not().sum(Kind::Int64).int64_value(&[]);
+    Error::settings(
+        format!(
+            "{missed} of {} classifiers did not reach their optimum in {iterations} steps (gradient norm {:.1e})",
+            norm.size()[0],
+            norm.max().double_value(&[])
+        ),
+        "normalise the features or lower C",
+    )
+}
+
+/// E problems: K [E, n, n], one-hot labels Y [E, n, c].
+struct Problem<'a> {
+    gram: &'a Tensor,
+    labels: Tensor,
+    c: f64,
+}
+
+/// Where the minimisation stands, or a direction from there: A [E, n, c], b [E, 1, c] and f = K A + b [E, n, c].
+struct Point {
+    dual: Tensor,
+    intercept: Tensor,
+    logits: Tensor,
+}
+
+/// The gradient in (W, b) is `(residual^T X, intercept)`.
+struct Gradient {
+    /// P, softmax of the logits, [E, n, c].
+    probabilities: Tensor,
+    /// G = A + C (P - Y), [E, n, c]; its rows sum to zero.
+    residual: Tensor,
+    /// K G, [E, n, c].
+    gram_residual: Tensor,
+    /// [E, 1, c].
+    intercept: Tensor,
+    /// [E].
+    norm: Tensor,
+}
+
+impl Problem<'_> {
+    fn point(&self, dual: Tensor, intercept: Tensor) -> Point {
+        let logits = self.gram.bmm(&dual) + &intercept;
+        Point { dual, intercept, logits }
+    }
+
+    /// The Newton step from zero logits: there every class has the same Hessian block, and the step is ridge regression
+    /// on the labels. One factorisation where a general step takes c + 1.
+    fn ridge(&self) -> Point {
+        let (n, ways) = (self.labels.size()[1], self.labels.size()[2]);
+        let curvature = self.c / ways as f64;
+        let factor = cholesky(&add_to_diagonal(self.gram * curvature, 1.0));
+        let pull = (&self.labels - 1.0 / ways as f64) * self.c;
+        let ones = Tensor::ones([pull.size()[0], n, 1], (Kind::Double, pull.device()));
+        let solved = Tensor::cat(&[&pull, &ones], 2).cholesky_solve(&factor, false);
+        let (dual, smooth) = (solved.narrow(2, 0, ways), solved.narrow(2, ways, 1));
+        // The intercept is what makes each column of A sum to zero.
+        let shift = sum_images(&dual) / sum_images(&smooth);
+        self.point(dual - smooth * &shift, shift / curvature)
+    }
+
+    fn gradient(&self, at: &Point) -> Gradient {
+        let probabilities = at.logits.softmax(-1, Kind::Double);
+        let pull = (&probabilities - &self.labels) * self.c;
+        let intercept = sum_images(&pull);
+        let residual = &at.dual + pull;
+        let gram_residual = self.gram.bmm(&residual);
+        // Rounding can leave a singular K's quadratic form just below zero.
+        let squared = dot(&residual, &gram_residual).clamp_min(0.0) + dot(&intercept, &intercept);
+        let norm = squared.sqrt().view([-1]);
+        Gradient { probabilities, residual, gram_residual, intercept, norm }
+    }
+
+    /// Solves the Newton system `dA + H (K dA + db) = -G`, with dA's columns making A's sum to zero; H, the Hessian of
+    /// the cross-entropy in the logits, is `D - D R (R^T D R)^-1 R^T D` with `D = C diag(P)` and R summing over classes.
+    ///
+    /// With Q = (K + H^+)^-1 on logits that sum to zero, `dA = Q (K G - db) - G`, and
+    /// `Q v = E v - E R (R^T E R)^-1 R^T E v` with `E_k = (D_k^-1 + K)^-1` for class k.
+    fn newton_direction(&self, at: &Point, gradient: &Gradient) -> Point {
+        let (n, ways) = (self.labels.size()[1], self.labels.size()[2]);
+        // E_k = V_k^T V_k with V_k = L_k^-1 D_k^1/2, L_k L_k^T = I + D_k^1/2 K D_k^1/2.
+        let root = (&gradient.probabilities * self.c).sqrt().transpose(1, 2).contiguous();
+        let scaled = self.gram.unsqueeze(1) * root.unsqueeze(3) * root.unsqueeze(2);
+        let factor = cholesky(&add_to_diagonal(scaled, 1.0));
+        let v = factor.linalg_solve_triangular(&root.diag_embed(0, -2, -1), false, true, false);
+        let apply = |columns: &Tensor| v.transpose(2, 3).matmul(&v.matmul(columns));
+        let stacked = v.reshape([-1, ways * n, n]);
+        let sum = cholesky(&stacked.transpose(1, 2).bmm(&stacked));
+
+        // Q applied to K G, and to the intercept's columns: [E, n, c] each.
+        let columns = Tensor::stack(&[gradient.gram_residual.transpose(1, 2), root.ones_like()], -1);
+        let blocks = apply(&columns).transpose(1, 2);
+        let (pulled, ones) = (blocks.select(3, 0), blocks.select(3, 1));
+        let summed = Tensor::cat(&[&pulled.sum_dim_intlist(-1, true, None), &ones], 2);
+        let shared = summed.cholesky_solve(&sum, false);
+        let (shared_pulled, shared_ones) = (shared.narrow(2, 0, 1), shared.narrow(2, 1, ways));
+
+        // R^T E of a [E, n, 1] vector that all classes share, laid out [E, n, c].
+        let spread = |vector: &Tensor| apply(&vector.unsqueeze(1)).squeeze_dim(3).transpose(1, 2);
+        let free = pulled - spread(&shared_pulled) - &gradient.residual;
+        let border = sum_images(&ones).squeeze_dim(1).diag_embed(0, -2, -1) - ones.transpose(1, 2).bmm(&shared_ones);
+        // Equal intercepts change nothing: fill that null direction at the matrix's own scale, so that db sums to zero.
+        let scale = border.diagonal(0, -2, -1).sum_dim_intlist(-1, false, None).view([-1, 1, 1]) / (ways * ways) as f64;
+        let wanted = (sum_images(&free) + sum_images(&at.dual)).transpose(1, 2);
+        let (intercept, _) = Tensor::linalg_solve_ex(&(border + scale), &wanted, true, false);
+        let held = &ones * intercept.transpose(1, 2) - spread(&shared_ones.bmm(&intercept));
+        self.point(free - held, intercept.transpose(1, 2).contiguous())
+    }
+
+    /// Halves the step, from `longest` [E, 1, 1], until the objective falls by a part of what the slope promises.
+    /// With a convex objective and Newton directions this makes the method converge from anywhere.
+    fn line_search(&self, from: &Point, gradient: &Gradient, direction: &Point, longest: Tensor) -> Point {
+        const PART: f64 = 1e-4;
+        const HALVINGS: usize = 50;
+        let before = self.objective(from);
+        let gram_direction = &direction.logits - &direction.intercept;
+        let slope = dot(&gradient.residual, &gram_direction) + dot(&gradient.intercept, &direction.intercept);
+        // Near the optimum the decrease drowns in the objective's own rounding.
+        let rounding = (before.abs() + 1.0) * 1e-13;
+        let mut step = longest;
+        for _ in 0..HALVINGS {
+            let there = from.moved(direction, &step);
+            let enough = self.objective(&there).le_tensor(&(&before + &slope * &step * PART + &rounding));
+            if all(&enough) {
+                break;
+            }
+            step = step.where_self(&enough, &(&step * 0.5));
+        }
+        let Point { dual, intercept, .. } = from.moved(direction, &step);
+        self.point(dual, intercept)
+    }
+
+    /// [E, 1, 1].
+    fn objective(&self, at: &Point) -> Tensor {
+        let penalty = dot(&at.dual, &(&at.logits - &at.intercept)) * 0.5;
+        let entropy = at.logits.logsumexp(-1, true) - (&at.logits * &self.labels).sum_dim_intlist(-1, true, None);
+        penalty + sum_images(&entropy) * self.c
+    }
+}
+
+impl Point {
+    fn moved(&self, direction: &Point, step: &Tensor) -> Point {
+        Point {
+            dual: &self.dual + &direction.dual * step,
+            intercept: &self.intercept + &direction.intercept * step,
+            logits: &self.logits + &direction.logits * step,
+        }
+    }
+}
+
+fn all(condition: &Tensor) -> bool {
+    condition.all().int64_value(&[]) != 0
+}
+
+/// Lower factors. Unchecked: where rounding leaves a matrix indefinite, no step is good and [`fit`] reports it.
+fn cholesky(matrices: &Tensor) -> Tensor {
+    matrices.linalg_cholesky_ex(false, false).0
+}
+
+fn add_to_diagonal(matrices: Tensor, value: f64) -> Tensor {
+    let _ = matrices.diagonal(0, -2, -1).g_add_scalar_(value);
+    matrices
+}
+
+/// Inner products of [E, ., .] with [E, ., .]: [E, 1, 1].
+fn dot(a: &Tensor, b: &Tensor) -> Tensor {
+    (a * b).sum_dim_intlist([1, 2].as_slice(), true, None)
+}
+
+/// [E, n, .] to [E, 1, .].
+fn sum_images(values: &Tensor) -> Tensor {
+    values.sum_dim_intlist(1, true, None)
+}
