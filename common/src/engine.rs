@@ -133,6 +133,8 @@ pub fn train<T: Task>(
     let total = plan.epochs * steps_per_epoch;
     let mut position = resume(task, optimizer, run, progress)?;
     if position.step >= total {
+        // Nothing to train, or cut off between its last state and what it is for.
+        task.export(run, plan.epochs, position.step)?;
         return Ok(Outcome { step: position.step, seconds: position.seconds, interrupted: false, last_epoch: [None; 2] });
     }
     let first = position.step;

@@ -38,6 +38,14 @@ pub enum Error {
         /// What the user can do.
         remedy: String,
     },
+    /// A command line that cannot mean anything, whatever the data.
+    #[error("{problem}; {remedy}")]
+    Usage {
+        /// What is wrong.
+        problem: String,
+        /// What the user can do.
+        remedy: String,
+    },
     /// The loss became NaN or infinite.
     #[error(
         "the loss became {value} at step {step} (epoch {epoch}); the last good state is kept in {}: \

@@ -9,6 +9,7 @@ pub mod device;
 pub mod ema;
 pub mod engine;
 pub mod error;
+pub mod features;
 pub mod files;
 pub mod log;
 pub mod native;

@@ -59,42 +59,31 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Writes config.toml, or checks that the one there says the same apart from the `[build]` table.
-    ///
-    /// Returns whether the folder held this very run already.
+    /// Writes config.toml, or checks that the one there says the same before its `[build]` table, which tells where and by
+    /// which program the run was begun.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
-    pub fn claim(&self, config: &str, build: &str) -> Result<bool> {
+    pub fn claim(&self, config: &str, build: &str) -> Result<()> {
         let path = self.file("config.toml");
-        match fs::read_to_string(&path) {
+        let old = match fs::read_to_string(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                write_atomically(&path, |out| write!(out, "{config}\n[build]\n{build}"))?;
-                Ok(false)
+                return write_atomically(&path, |out| write!(out, "{config}\n[build]\n{build}"));
             }
-            Err(e) => Err(Error::io(&path, "read")(e)),
-            Ok(old) => {
-                let old = old.split("\n[build]").next().unwrap_or_default();
-                let differing = config.lines().find(|line| !old.lines().any(|o| o == *line)).or_else(|| {
-                    old.lines().find(|line| !config.lines().any(|c| c == *line))
-                });
-                match differing {
-                    None => Ok(true),
-                    Some(line) => {
-                        let key = line.split('=').next().unwrap_or(line).trim();
-                        let was = old.lines().find(|o| o.split('=').next().is_some_and(|k| k.trim() == key));
-                        let now = config.lines().find(|c| c.split('=').next().is_some_and(|k| k.trim() == key));
-                        let problem = format!(
-                            "{}: holds a run with {}, and this command says {}",
-                            self.path.display(),
-                            was.unwrap_or("no such setting").trim(),
-                            now.unwrap_or("no such setting").trim()
-                        );
-                        Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
-                    }
-                }
-            }
-        }
+            old => old.map_err(Error::io(&path, "read"))?,
+        };
+        let old: Vec<&str> = old.lines().take_while(|line| *line != "[build]").collect();
+        let new: Vec<&str> = config.lines().collect();
+        let Some(line) = new.iter().find(|l| !old.contains(l)).or(old.iter().find(|l| !new.contains(l))) else {
+            return Ok(());
+        };
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        let said = |lines: &[&str]| {
+            let same = lines.iter().find(|l| key(l) == key(line)).map(|l| l.trim().to_owned());
+            same.unwrap_or_else(|| format!("no {}", key(line)))
+        };
+        let problem = format!("{} holds a run with {}, this command says {}", self.path.display(), said(&old), said(&new));
+        Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
     }
 
     /// Removes everything a run writes, and nothing else.

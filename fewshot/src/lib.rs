@@ -4,8 +4,10 @@
 //! [`score()`] turns features and episodes into a mean accuracy with its confidence interval.
 
 pub mod episodes;
+mod eval;
 pub mod logistic;
 pub mod score;
 
 pub use episodes::*;
+pub use eval::{EvalOptions, EvalResult, eval};
 pub use score::*;

@@ -13,6 +13,6 @@ pub mod options;
 mod scratch;
 mod supervised;
 
-pub use driver::{DataOptions, PretrainConfig, PretrainReport, dataset_size, pretrain};
+pub use driver::{PretrainConfig, PretrainReport, Recipe, pretrain};
 pub use method::{Method, Network, Pretraining, Setting};
 pub use options::Options;

@@ -25,11 +25,12 @@ macro_rules! options {
             /// What the user gave, over the method's defaults.
             ///
             /// # Errors
-            /// [`Error::Settings`] when a setting is given that has no meaning for the method.
+            /// [`Error::Usage`] when a setting is given that has no meaning for the method.
             pub fn resolve(self, defaults: Options, method: &str) -> Result<Options> {
                 $( if self.$name.is_some() && defaults.$name.is_none() {
                     let flag = stringify!($name).replace('_', "-");
-                    return Err(Error::settings(format!("--{flag} has no meaning for --method {method}"), "leave it out"));
+                    let problem = format!("--{flag} has no meaning for --method {method}");
+                    return Err(Error::Usage { problem, remedy: "leave it out".into() });
                 } )*
                 Ok(Options { $( $name: self.$name.or(defaults.$name), )* })
             }

@@ -19,6 +19,17 @@ pub enum LabelKind {
     Coarse,
 }
 
+impl std::str::FromStr for LabelKind {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "fine" => Ok(LabelKind::Fine),
+            "coarse" => Ok(LabelKind::Coarse),
+            _ => Err(format!("{text:?} is none of fine, coarse")),
+        }
+    }
+}
+
 /// Which part of a pack. The default is all of it with its classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubsetOptions {

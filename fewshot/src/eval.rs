@@ -1,0 +1,71 @@
+//! The few-shot probe of a backbone on a pack.
+
+use crate::episodes::{EpisodeSet, Protocol};
+use crate::score::{Options, Score, score};
+use common::Result;
+use common::checkpoint::Backbone;
+use common::data::Pack;
+use common::device::Precision;
+use common::progress::Progress;
+use tch::Device;
+
+/// What is evaluated, and how.
+#[derive(Debug, Clone)]
+pub struct EvalOptions {
+    /// Classes per episode.
+    pub ways: usize,
+    /// Support images per class, one result each.
+    pub shots: Vec<usize>,
+    /// Query images per class.
+    pub queries: usize,
+    /// Number of episodes.
+    pub episodes: usize,
+    /// Seed of the episodes.
+    pub seed: u64,
+    /// Precision of the backbone's forward pass.
+    pub precision: Precision,
+    /// The probe's own settings.
+    pub probe: Options,
+}
+
+/// The result for one number of shots.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalResult {
+    /// Classes per episode.
+    pub ways: usize,
+    /// Support images per class.
+    pub shots: usize,
+    /// Accuracies.
+    pub score: Score,
+}
+
+impl EvalResult {
+    /// The metric's name, such as `fewshot/5way1shot`.
+    pub fn name(&self) -> String {
+        format!("fewshot/{}way{}shot", self.ways, self.shots)
+    }
+}
+
+/// Extracts each image's feature once and scores every protocol's episodes on them.
+///
+/// # Errors
+/// [`common::Error::Settings`] when the pack has too few classes, or a class too few images; otherwise as
+/// [`common::features::extract`] and [`score()`].
+pub fn eval(
+    backbone: &Backbone,
+    pack: &Pack,
+    device: Device,
+    options: &EvalOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<EvalResult>> {
+    let EvalOptions { ways, queries, episodes, seed, .. } = *options;
+    // All episodes are drawn first: a pack too small is told before any work.
+    let sample = |&shots: &usize| EpisodeSet::sample(pack.labels(), &Protocol { ways, shots, queries, episodes }, seed);
+    let sets = options.shots.iter().map(sample).collect::<Result<Vec<_>>>()?;
+    let features = common::features::extract(backbone, pack, device, options.precision, progress)?;
+    let result = |set: &EpisodeSet| {
+        let score = score(&features, pack.labels(), set, &options.probe, progress)?;
+        Ok(EvalResult { ways, shots: set.shots, score })
+    };
+    sets.iter().map(result).collect()
+}

@@ -1,0 +1,336 @@
+//! Runs any method: pack, augmentation, engine, checkpoint.
+
+use crate::method::{Method, Pretraining, Setting};
+use crate::options::{Options, set};
+use common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
+use common::checkpoint::{BackboneInfo, save_backbone};
+use common::data::{LabelKind, Pack, Selection, SubsetOptions, select_subset};
+use common::device::Precision;
+use common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
+use common::optim::{Optimizer, OptimizerConfig};
+use common::progress::Progress;
+use common::random::{generator, permutation};
+use common::resnet::Arch;
+use common::run::RunFolder;
+use common::schedule::Schedule;
+use common::{Error, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tch::{Device, Kind, Tensor};
+
+/// Everything that decides a run's weights, as config.toml holds it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Recipe {
+    /// The method.
+    pub method: Method,
+    /// The pack to train on.
+    pub data: PathBuf,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Precision of the networks' forward passes.
+    pub precision: Precision,
+    /// The backbone.
+    pub arch: Arch,
+    /// Number of classes taken from the pack; all when `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// Number of images taken of each class; all when `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_per_class: Option<usize>,
+    /// Classes or general categories as labels.
+    pub labels: LabelKind,
+    /// Batches whose gradients make one step.
+    pub accumulate: u64,
+    /// Joint gradient norm above which gradients are scaled down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// The method's settings.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// A recipe and how to run it.
+#[derive(Debug, Clone)]
+pub struct PretrainConfig {
+    /// What decides the weights.
+    pub recipe: Recipe,
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Whether a run that is there is removed first.
+    pub overwrite: bool,
+    /// Where tensors live.
+    pub device: Device,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between saved states, beside those saved every two minutes and at the end.
+    pub save_every: Option<u64>,
+    /// Version of the program.
+    pub version: String,
+    /// Commit of the program.
+    pub commit: String,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct PretrainReport {
+    /// Settings with every default filled in.
+    pub recipe: Recipe,
+    /// The backbone, when training ended.
+    pub backbone: PathBuf,
+    /// How training ended.
+    pub outcome: Outcome,
+}
+
+/// Pretrains a backbone, or goes on where an earlier run of the same recipe in the same folder was cut off.
+///
+/// # Errors
+/// [`Error::Settings`] for a recipe that does not fit the data or differs from the folder's; otherwise as [`engine::train`].
+pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicBool) -> Result<PretrainReport> {
+    let (device, mut recipe) = (config.device, config.recipe.clone());
+    let pack = Arc::new(Pack::open(&recipe.data)?);
+    let (classes, images_per_class, labels) = (recipe.classes, recipe.images_per_class, recipe.labels);
+    let subset = SubsetOptions { classes, categories: None, images_per_class, labels, seed: recipe.seed };
+    let selection = select_subset(&pack, &subset)?;
+    let setting = Setting {
+        arch: recipe.arch,
+        classes: selection.classes as i64,
+        images: selection.indices.len() as u64,
+        image_size: pack.height() as i64,
+        device,
+        precision: recipe.precision,
+        seed: recipe.seed,
+    };
+    let defaults = recipe.method.defaults(&setting, &recipe.options);
+    recipe.options = recipe.options.resolve(defaults, &recipe.method.to_string())?;
+    let plan = plan(config, &recipe, &setting)?;
+    let method = recipe.method.build(&setting, &recipe.options)?;
+
+    let run = RunFolder::create(&config.out)?;
+    if config.overwrite {
+        run.clear()?;
+    }
+    claim(&run, config, &recipe, &pack)?;
+    let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
+    let resident = resident_pixels(&pack, device)?;
+    let source = PackSource {
+        pack: pack.clone(),
+        selection,
+        batch_size: plan.batch_size as usize,
+        seed: recipe.seed,
+        resident: resident.is_some(),
+        order: (u64::MAX, Vec::new()),
+    };
+    let mut task = PretrainTask {
+        views: method.views(),
+        method,
+        resident,
+        device,
+        info: BackboneInfo {
+            arch: recipe.arch,
+            method: recipe.method.to_string(),
+            dataset: pack.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            dataset_sha256: pack.sha256().to_owned(),
+            image_size: setting.image_size,
+            mean: IMAGENET_MEAN,
+            std: IMAGENET_STD,
+            epoch: 0,
+            step: 0,
+            config: serde_json::to_string(&recipe).expect("a recipe serialises"),
+            commit: config.commit.clone(),
+        },
+    };
+    let outcome =
+        engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
+    if !outcome.interrupted {
+        write_metrics(&run, &outcome, &plan, device)?;
+    }
+    Ok(PretrainReport { recipe, backbone: run.file("backbone.safetensors"), outcome })
+}
+
+fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<Plan> {
+    let (epochs, batch_size) = (set(&recipe.options.epochs), set(&recipe.options.batch_size));
+    let accumulate = recipe.accumulate;
+    if batch_size == 0 || accumulate == 0 {
+        return Err(Error::settings("--batch-size and --accumulate must be at least 1", "give positive numbers"));
+    }
+    let batches = setting.images / batch_size / accumulate * accumulate;
+    if batches == 0 && epochs > 0 {
+        let problem = format!("{} images do not fill a step of {accumulate} x {batch_size}", setting.images);
+        return Err(Error::settings(problem, "lower --batch-size or --accumulate, or take more images"));
+    }
+    Ok(Plan {
+        seed: recipe.seed,
+        device: config.device,
+        epochs,
+        batches_per_epoch: batches,
+        accumulate,
+        batch_size,
+        clip_norm: recipe.clip_norm,
+        log_every: config.log_every.max(1),
+        save_every: config.save_every,
+    })
+}
+
+// Names the run by what decides its weights, data included.
+fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &Recipe, pack: &Pack) -> Result<()> {
+    let recipe = toml::to_string(recipe).expect("a recipe serialises");
+    let text = |s: &str| toml::Value::from(s).to_string();
+    let dataset = format!("\n[dataset]\nsha256 = {}\n", text(pack.sha256()));
+    let build = format!(
+        "version = {}\ncommit = {}\ndevice = {}\nthreads = {}\n",
+        text(&config.version),
+        text(&config.commit),
+        text(&device_name(config.device)),
+        tch::get_num_threads()
+    );
+    run.claim(&(recipe + &dataset), &build)
+}
+
+fn optimiser(options: &Options, method: &dyn Pretraining, plan: &Plan) -> (Optimizer, Schedule) {
+    let steps_per_epoch = plan.batches_per_epoch / plan.accumulate;
+    // A method that does not train has no optimiser's settings.
+    let config = OptimizerConfig {
+        algorithm: options.optimizer.unwrap_or(common::optim::Algorithm::Sgd),
+        momentum: options.momentum.unwrap_or_default(),
+        nesterov: false,
+        weight_decay: options.weight_decay.unwrap_or_default(),
+    };
+    let schedule = Schedule {
+        base_lr: options.lr.unwrap_or_default(),
+        decay: options.schedule.unwrap_or(common::schedule::Decay::Constant),
+        milestones: options.milestones.iter().flat_map(|n| n.0.iter().map(|&m| m as u64)).collect(),
+        gamma: options.gamma.unwrap_or(1.0),
+        warmup_steps: (options.warmup_epochs.unwrap_or_default() * steps_per_epoch as f64).round() as u64,
+        warmup_factor: 0.0,
+        steps_per_epoch,
+        total_steps: plan.epochs * steps_per_epoch,
+    };
+    (Optimizer::new(config, method.groups()), schedule)
+}
+
+fn write_metrics(run: &RunFolder, outcome: &Outcome, plan: &Plan, device: Device) -> Result<()> {
+    let mut metrics = BTreeMap::new();
+    let images = (outcome.step * plan.accumulate * plan.batch_size) as f64;
+    metrics.insert("pretrain/steps".to_owned(), outcome.step as f64);
+    metrics.insert("pretrain/epochs".to_owned(), plan.epochs as f64);
+    if outcome.seconds > 0.0 {
+        metrics.insert("pretrain/images_per_second".to_owned(), images / outcome.seconds);
+    }
+    for (name, value) in ["pretrain/loss", "pretrain/accuracy"].into_iter().zip(outcome.last_epoch) {
+        metrics.extend(value.map(|v| (name.to_owned(), v)));
+    }
+    // A finished run looked at again keeps what it measured.
+    if outcome.last_epoch == [None; 2] && run.file("metrics.json").exists() {
+        return Ok(());
+    }
+    run.write_metrics(&metrics, outcome.seconds, &device_name(device))
+}
+
+/// `cpu` or `cuda:N`.
+pub(crate) fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(n) => format!("cuda:{n}"),
+        _ => "cpu".into(),
+    }
+}
+
+/// All pixels on the GPU, when they fit in half of what is free there.
+fn resident_pixels(pack: &Pack, device: Device) -> Result<Option<Tensor>> {
+    let Device::Cuda(index) = device else { return Ok(None) };
+    if pack.pixels().len() as i64 > common::native::cuda_memory(index)?.free / 2 {
+        return Ok(None);
+    }
+    let shape = [pack.len(), pack.height(), pack.width(), 3].map(|d| d as i64);
+    Ok(Some(Tensor::f_from_data_size(pack.pixels(), &shape, Kind::Uint8)?.to_device(device)))
+}
+
+/// Images of one step, as the loader thread leaves them on the host.
+struct Batch {
+    /// Pixels u8 [N, H, W, 3], or rows i64 [N] of the pixels that lie on the device.
+    images: Tensor,
+    /// Labels i64 [N].
+    labels: Tensor,
+}
+
+/// Draws batches without replacement, in an order of its own for every epoch; the last, incomplete one is dropped.
+struct PackSource {
+    pack: Arc<Pack>,
+    selection: Selection,
+    batch_size: usize,
+    seed: u64,
+    resident: bool,
+    order: (u64, Vec<i64>),
+}
+
+impl Source for PackSource {
+    type Batch = Batch;
+
+    fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
+        if self.order.0 != epoch {
+            let mut generator = generator(self.seed, "sampler", epoch, 0);
+            self.order = (epoch, permutation(self.selection.indices.len(), &mut generator));
+        }
+        // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
+        let chosen = &self.order.1[index as usize * self.batch_size..][..self.batch_size];
+        let labels: Vec<i64> = chosen.iter().map(|&i| self.selection.labels[i as usize]).collect();
+        let rows: Vec<i64> = chosen.iter().map(|&i| self.selection.indices[i as usize]).collect();
+        let images = if self.resident {
+            Tensor::from_slice(&rows)
+        } else {
+            let (height, width) = (self.pack.height(), self.pack.width());
+            let size = height * width * 3;
+            let mut pixels: Vec<u8> = Vec::with_capacity(rows.len() * size);
+            rows.iter().for_each(|&row| pixels.extend(&self.pack.pixels()[row as usize * size..][..size]));
+            Tensor::from_slice(&pixels).view([rows.len() as i64, height as i64, width as i64, 3])
+        };
+        Ok(Batch { images, labels: Tensor::from_slice(&labels) })
+    }
+}
+
+/// A method under the engine.
+struct PretrainTask {
+    method: Box<dyn Pretraining>,
+    views: Vec<Augment>,
+    resident: Option<Tensor>,
+    device: Device,
+    info: BackboneInfo,
+}
+
+impl Task for PretrainTask {
+    type Batch = Batch;
+
+    fn forward(&mut self, batch: Batch, at: &Moment) -> Result<Loss> {
+        let images = batch.images.to_device(self.device);
+        let pixels = match &self.resident {
+            Some(all) => all.index_select(0, &images),
+            None => images,
+        };
+        let views: Vec<Tensor> = (self.views.iter().enumerate())
+            .map(|(i, view)| view.apply(&pixels, &mut generator(at.seed, &format!("augment/{i}"), at.epoch, at.batch)))
+            .collect();
+        self.method.loss(&views, &batch.labels.to_device(self.device), at)
+    }
+
+    fn after_step(&mut self, at: &Moment) -> Result<()> {
+        self.method.after_step(at);
+        Ok(())
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        let online = self.method.online().variables().into_iter();
+        let mut state: BTreeMap<String, Tensor> = online.map(|(name, t)| (format!("online/{name}"), t)).collect();
+        state.extend(self.method.extra_state());
+        state
+    }
+
+    fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()> {
+        let variables = self.method.online().variables().into_iter();
+        let backbone = variables.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
+        let info = BackboneInfo { epoch, step, ..self.info.clone() };
+        save_backbone(&run.file("backbone.safetensors"), &backbone, &info)
+    }
+}

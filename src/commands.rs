@@ -1,0 +1,52 @@
+//! One file per command: its flags, and the plan that they make.
+
+pub mod checkpoint;
+pub mod data;
+pub mod fewshot;
+pub mod pretrain;
+
+use crate::screen::Screen;
+use anyhow::Result;
+use clap::Args;
+use common::device::DeviceChoice;
+use std::path::PathBuf;
+use tch::Device;
+
+/// Flags that every command takes.
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// TOML file whose keys are this command's flags; flags given here win
+    #[arg(long, help_heading = "Common")]
+    pub config: Option<PathBuf>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0, help_heading = "Common")]
+    pub seed: u64,
+    /// cpu, cuda, cuda:N or auto
+    #[arg(long, default_value = "auto", help_heading = "Common")]
+    pub device: DeviceChoice,
+    /// Precision of networks: fp32 or bf16
+    #[arg(long, default_value = "fp32", help_heading = "Common")]
+    pub precision: common::device::Precision,
+    /// Threads on the CPU; all cores when left out
+    #[arg(long, help_heading = "Common")]
+    pub threads: Option<usize>,
+    /// Print results and errors only
+    #[arg(long, help_heading = "Common")]
+    pub quiet: bool,
+}
+
+impl Common {
+    /// Opens the device and the screen. Must come before anything else touches libtorch.
+    pub fn open(&self) -> Result<(Device, Screen)> {
+        let device = self.device.open()?;
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(threads.max(1) as i32);
+        }
+        Ok((device, Screen::new(self.quiet)))
+    }
+
+    /// The screen alone, for commands that compute nothing.
+    pub fn screen(&self) -> Screen {
+        Screen::new(self.quiet)
+    }
+}

@@ -1,0 +1,112 @@
+//! `camtrast data prepare`, `synth` and `info`.
+
+use super::Common;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use common::data::synth::{SynthOptions, synth};
+use common::data::{Layout, PrepareOptions, prepare};
+use std::path::PathBuf;
+
+#[derive(Subcommand)]
+pub enum DataCommand {
+    /// Pack a public data set's images into one file
+    Prepare(PrepareArgs),
+    /// Draw the synthetic world in the public layouts
+    Synth(SynthArgs),
+}
+
+#[derive(Args)]
+pub struct PrepareArgs {
+    /// Layout of the data set
+    layout: Layout,
+    /// Its folder or archive
+    #[arg(long)]
+    from: PathBuf,
+    /// The pack to write
+    #[arg(long)]
+    out: PathBuf,
+    /// train, val or test
+    #[arg(long)]
+    split: Option<String>,
+    /// Side of the packed images, in pixels
+    #[arg(long, default_value_t = PrepareOptions::DEFAULT_SIZE)]
+    size: usize,
+    /// Resize the shorter side to this first, then cut out the centre
+    #[arg(long)]
+    resize: Option<usize>,
+    /// Side of the centre cut, with --resize
+    #[arg(long)]
+    crop: Option<usize>,
+    /// Leave undecodable images out and list them, instead of stopping
+    #[arg(long)]
+    skip_bad: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct SynthArgs {
+    /// Folder to draw into
+    #[arg(long)]
+    out: PathBuf,
+    /// Side of the images, in pixels
+    #[arg(long, default_value_t = 84)]
+    size: usize,
+    /// Images of each base class
+    #[arg(long, default_value_t = 100)]
+    images_per_class: usize,
+    /// Images of each validation and novel class
+    #[arg(long, default_value_t = 40)]
+    evaluation_images_per_class: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(command: DataCommand) -> Result<()> {
+    match command {
+        DataCommand::Prepare(args) => run_prepare(args),
+        DataCommand::Synth(args) => run_synth(args),
+    }
+}
+
+fn run_prepare(args: PrepareArgs) -> Result<()> {
+    let options = PrepareOptions {
+        layout: args.layout,
+        from: args.from,
+        out: args.out,
+        split: args.split,
+        size: args.size,
+        resize: args.resize,
+        crop: args.crop,
+        skip_bad: args.skip_bad,
+    };
+    let report = prepare(&options, &args.common.screen())?;
+    for line in report.notes.iter().chain(&report.skipped) {
+        eprintln!("{line}");
+    }
+    let rate = report.images as f64 / report.seconds;
+    println!(
+        "{}: {} images of {} classes ({}), {size} x {size} pixels, {rate:.0} images/s",
+        report.path.display(),
+        report.images,
+        report.classes,
+        report.split,
+        size = report.size
+    );
+    Ok(())
+}
+
+fn run_synth(args: SynthArgs) -> Result<()> {
+    let options = SynthOptions {
+        seed: args.common.seed,
+        size: args.size,
+        images_per_class: args.images_per_class,
+        evaluation_images_per_class: args.evaluation_images_per_class,
+        ..SynthOptions::new(args.out)
+    };
+    let report = synth(&options, &args.common.screen())?;
+    for split in &report.splits {
+        println!("{}: {} images of {} classes in {} categories", split.split, split.images, split.classes, split.categories);
+    }
+    Ok(())
+}

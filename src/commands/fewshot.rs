@@ -1,0 +1,177 @@
+//! `camtrast fewshot eval` and `score`.
+
+use super::Common;
+use crate::table::{Table, percent};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use common::checkpoint::load_backbone;
+use common::data::Pack;
+use common::files::write_atomically;
+use common::progress::Progress;
+use common::run::{RunFolder, write_metrics};
+use fewshot::{EvalOptions, EvalResult, Options, eval, score_files};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tch::Device;
+
+#[derive(Subcommand)]
+pub enum FewshotCommand {
+    /// Accuracy of a linear probe on a backbone's features, over random episodes
+    Eval(EvalArgs),
+    /// The same probe on features from any model and fixed episodes
+    Score(ScoreArgs),
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    /// A backbone.safetensors
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Pack of the novel classes
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder for metrics.json, or a .json file
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    protocol: ProtocolArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// How episodes are drawn and probed.
+#[derive(Args, Clone)]
+pub struct ProtocolArgs {
+    /// Classes per episode
+    #[arg(long, default_value_t = 5)]
+    ways: usize,
+    /// Support images per class, such as 1,5
+    #[arg(long, default_value = "1,5")]
+    shots: ShotList,
+    /// Query images per class
+    #[arg(long, default_value_t = 15)]
+    queries: usize,
+    /// Number of episodes
+    #[arg(long, default_value_t = 600)]
+    episodes_count: usize,
+}
+
+#[derive(Debug, Clone)]
+struct ShotList(Vec<usize>);
+
+impl std::str::FromStr for ShotList {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shot = |part: &str| match part.trim().parse() {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err(format!("{part:?} is no number of shots")),
+        };
+        text.split(',').map(shot).collect::<Result<_, _>>().map(ShotList)
+    }
+}
+
+#[derive(Args)]
+pub struct ScoreArgs {
+    /// safetensors file with `features` f32 [N,D] and `labels` i64 [N]
+    #[arg(long)]
+    features: PathBuf,
+    /// JSON file of episodes
+    #[arg(long)]
+    episodes: PathBuf,
+    /// Where to write mean, ci95 and per_episode accuracies
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Use the features as they are, without dividing each by its length
+    #[arg(long)]
+    no_normalise: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(command: FewshotCommand) -> Result<()> {
+    match command {
+        FewshotCommand::Eval(args) => run_eval(args),
+        FewshotCommand::Score(args) => run_score(args),
+    }
+}
+
+fn run_eval(args: EvalArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let begun = Instant::now();
+    let options = args.protocol.options(&args.common);
+    let results = evaluate(&args.checkpoint, &args.data, device, &options, &screen)?;
+    let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
+    for result in &results {
+        table.row([format!("{}-way {}-shot", result.ways, result.shots), percent(result.score.mean, result.score.ci95)]);
+    }
+    println!("{}", table.to_text());
+    if let Some(out) = args.out {
+        let path = metrics_path(&out)?;
+        write_metrics(&path, &metrics(&results), begun.elapsed().as_secs_f64(), &name(device))?;
+    }
+    Ok(())
+}
+
+impl ProtocolArgs {
+    /// The paper's protocol: 5-way 1- and 5-shot, 15 queries, 600 episodes.
+    pub fn options(&self, common: &Common) -> EvalOptions {
+        EvalOptions {
+            ways: self.ways,
+            shots: self.shots.0.clone(),
+            queries: self.queries,
+            episodes: self.episodes_count,
+            seed: common.seed,
+            precision: common.precision,
+            probe: Options::default(),
+        }
+    }
+}
+
+/// Loads and evaluates one checkpoint.
+pub fn evaluate(
+    checkpoint: &Path,
+    data: &Path,
+    device: Device,
+    options: &EvalOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<EvalResult>> {
+    let pack = Pack::open(data)?;
+    let backbone = load_backbone(checkpoint, device)?;
+    let (trained, given) = (backbone.info.image_size, pack.height() as i64);
+    if trained != given {
+        progress.note(&format!("note: the backbone was trained at {trained} pixels, this pack has {given}"));
+    }
+    Ok(eval(&backbone, &pack, device, options, progress)?)
+}
+
+/// `fewshot/5way1shot/mean` and `/ci95` of each result.
+pub fn metrics(results: &[EvalResult]) -> BTreeMap<String, f64> {
+    let both = |r: &EvalResult| [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v));
+    results.iter().flat_map(both).collect()
+}
+
+fn metrics_path(out: &Path) -> Result<PathBuf> {
+    if out.extension().is_some_and(|e| e == "json") {
+        return Ok(out.to_owned());
+    }
+    Ok(RunFolder::create(out)?.file("metrics.json"))
+}
+
+fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(n) => format!("cuda:{n}"),
+        _ => "cpu".into(),
+    }
+}
+
+fn run_score(args: ScoreArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let options = Options { normalise: !args.no_normalise, ..Options::default() };
+    let score = score_files(&args.features, &args.episodes, &options, device, &screen)?;
+    println!("accuracy {} % over {} episodes", percent(score.mean, score.ci95), score.per_episode.len());
+    if let Some(out) = args.out {
+        write_atomically(&out, |file| writeln!(file, "{}", serde_json::json!(score)))?;
+    }
+    Ok(())
+}
