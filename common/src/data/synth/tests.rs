@@ -109,10 +109,13 @@ fn strangers_come_from_other_categories_of_the_same_split() {
 #[test]
 fn a_folder_with_other_files_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("thesis.tex"), "mine").unwrap();
-    let message = synth(&small(folder.path()), &Silent).unwrap_err().to_string();
-    assert!(message.contains("not empty") && message.contains("choose another --out"), "{message}");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    // Neither any file nor one that happens to be called like our marker makes a folder ours.
+    for (count, name) in [(1, "thesis.tex"), (2, "synth.json")] {
+        fs::write(folder.path().join(name), "{\"notes\": \"mine\"}").unwrap();
+        let message = synth(&small(folder.path()), &Silent).unwrap_err().to_string();
+        assert!(message.contains("not empty") && message.contains("choose another --out"), "{message}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), count);
+    }
 }
 
 #[test]
