@@ -221,7 +221,7 @@ impl Look {
             pattern,
             shade: between(rng, 0.0, 0.35),
             contour: if dark { [0.07, 0.06, 0.1] } else { [0.96; 3] },
-            contour_width: between(rng, 0.02, 0.05),
+            contour_width: between(rng, 0.02, 0.04),
         }
     }
 
