@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Marks a folder as ours from the first moment on, so that an unfinished set can be told from the user's own files.
 const MARKER: &str = "synth.json";
+const FORMAT: &str = "camtrast-synth";
 const CATEGORIES: &str = "categories.csv";
 
 /// An output folder that is ready for pictures.
@@ -25,7 +26,7 @@ impl Folder {
         let root = options.out.clone();
         let images = root.join("images");
         fs::create_dir_all(&root).map_err(Error::io(&root, "create"))?;
-        if root.join(MARKER).exists() {
+        if is_ours(&root) {
             // The split files go first: from here on the old set no longer looks whole.
             for name in Split::ALL.map(split_file).iter().map(String::as_str).chain([CATEGORIES]) {
                 remove(&root.join(name))?;
@@ -40,7 +41,7 @@ impl Folder {
             return Err(Error::file(&root, problem, "choose another --out or empty the folder"));
         }
         let settings = serde_json::json!({
-            "format": "camtrast-synth",
+            "format": FORMAT,
             "version": 1,
             "seed": options.seed,
             "size": options.size,
@@ -77,6 +78,11 @@ impl Folder {
             })
         })
     }
+}
+
+fn is_ours(root: &Path) -> bool {
+    let marker = fs::read(root.join(MARKER)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    marker.is_some_and(|marker: serde_json::Value| marker["format"] == FORMAT)
 }
 
 fn split_file(split: Split) -> String {

@@ -151,19 +151,21 @@ pub fn cell(seed: u32, x: i32, y: i32) -> f32 {
     ((hash ^ (hash >> 15)) >> 8) as f32 / (1 << 24) as f32
 }
 
+/// Smooth noise in 0..1 with one bump per unit.
+pub fn bumps(seed: u32, x: f32, y: f32) -> f32 {
+    let (x0, y0) = (x.floor(), y.floor());
+    let ease = |t: f32| t * t * (3.0 - 2.0 * t);
+    let lerp = |a: f32, b: f32, t: f32| a + (b - a) * t;
+    let (tx, ty) = (ease(x - x0), ease(y - y0));
+    let (i, j) = (x0 as i32, y0 as i32);
+    let upper = lerp(cell(seed, i, j), cell(seed, i + 1, j), tx);
+    let lower = lerp(cell(seed, i, j + 1), cell(seed, i + 1, j + 1), tx);
+    lerp(upper, lower, ty)
+}
+
 /// Smooth noise in 0..1 of three octaves; the coarsest has one bump per unit.
 pub fn turbulence(seed: u32, x: f32, y: f32) -> f32 {
-    let octave = |seed: u32, x: f32, y: f32| {
-        let (x0, y0) = (x.floor(), y.floor());
-        let ease = |t: f32| t * t * (3.0 - 2.0 * t);
-        let (tx, ty) = (ease(x - x0), ease(y - y0));
-        let (i, j) = (x0 as i32, y0 as i32);
-        let lerp = |a: f32, b: f32, t: f32| a + (b - a) * t;
-        let upper = lerp(cell(seed, i, j), cell(seed, i + 1, j), tx);
-        let lower = lerp(cell(seed, i, j + 1), cell(seed, i + 1, j + 1), tx);
-        lerp(upper, lower, ty)
-    };
-    0.55 * octave(seed, x, y) + 0.3 * octave(seed ^ 1, x * 2.1, y * 2.1) + 0.15 * octave(seed ^ 2, x * 4.3, y * 4.3)
+    0.55 * bumps(seed, x, y) + 0.3 * bumps(seed ^ 1, x * 2.1, y * 2.1) + 0.15 * bumps(seed ^ 2, x * 4.3, y * 4.3)
 }
 
 /// What a category tends to look like, in [`LEANING`] of its pictures.
@@ -221,7 +223,7 @@ impl Look {
             pattern,
             shade: between(rng, 0.0, 0.35),
             contour: if dark { [0.07, 0.06, 0.1] } else { [0.96; 3] },
-            contour_width: between(rng, 0.02, 0.05),
+            contour_width: between(rng, 0.02, 0.04),
         }
     }
 

@@ -50,7 +50,7 @@ fn central(rng: &mut ChaCha8Rng, side: f32) -> Pose {
     Pose {
         x: side * between(rng, 0.42, 0.58),
         y: side * between(rng, 0.42, 0.58),
-        scale: side * between(rng, 0.28, 0.42),
+        scale: side * between(rng, 0.28, 0.4),
         angle: between(rng, -0.4, 0.4),
         stretch: mirror * between(rng, 0.85, 1.15),
     }

@@ -1,7 +1,7 @@
 //! Surroundings: backgrounds and the clutter on them.
 
 use super::canvas::{Canvas, Outline, Rgb, mix};
-use super::paint::{Family, between, cell, turbulence};
+use super::paint::{Family, between, bumps, cell, turbulence};
 use crate::error::Result;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +39,7 @@ impl Setting {
         Canvas::painted(width, height, |x, y| {
             // Turned coordinates with one unit per image side, so that boards and bricks run aslant.
             let (u, v) = ((x * cos + y * sin) / side, (y * cos - x * sin) / side);
-            let grain = turbulence(seed ^ 77, u * 18.0, v * 18.0) - 0.5;
+            let grain = 0.7 * (bumps(seed ^ 77, u * 26.0, v * 26.0) - 0.5);
             let (share, light) = match self {
                 Setting::Haze => (v.clamp(0.0, 1.0), 0.1 * grain),
                 Setting::Horizon if v < level => (0.35 * v / level, 0.06 * grain),
@@ -75,7 +75,7 @@ fn pebble(seed: u32, x: f32, y: f32) -> (f32, f32) {
     let (mut first, mut second, mut share) = (f32::MAX, f32::MAX, 0.0);
     for (a, b) in (-1..=1).flat_map(|a| (-1..=1).map(move |b| (i + a, j + b))) {
         let (px, py) = (a as f32 + cell(seed, a, b), b as f32 + cell(seed ^ 9, a, b));
-        let distance = (px - x).hypot(py - y);
+        let distance = ((px - x).powi(2) + (py - y).powi(2)).sqrt();
         if distance < first {
             (second, first, share) = (first, distance, cell(seed ^ 5, a, b));
         } else {

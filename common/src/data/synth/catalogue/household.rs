@@ -159,7 +159,7 @@ pub static CLOCK: Category = Category {
     variants: [
         Variant {
             name: "with two bells",
-            pieces: &[disc(-0.42, -0.56, 0.24, Part), disc(0.42, -0.56, 0.24, Part)],
+            pieces: &[disc(-0.4, -0.52, 0.22, Part), disc(0.4, -0.52, 0.22, Part)],
             places: AS_DRAWN,
         },
         Variant { name: "with a ring on top", pieces: &[ring(0.0, -0.68, 0.24, 0.12, Part)], places: AS_DRAWN },
@@ -189,7 +189,7 @@ pub static CLOCK: Category = Category {
         },
         Variant {
             name: "with a carrying bow",
-            pieces: &[curve(&[(-0.5, -0.2), (-0.44, -0.72), (0.0, -0.94), (0.44, -0.72), (0.5, -0.2)], 0.11, Part)],
+            pieces: &[curve(&[(-0.5, -0.2), (-0.44, -0.72), (0.0, -0.94), (0.44, -0.72), (0.5, -0.2)], 0.09, Part)],
             places: AS_DRAWN,
         },
     ],
@@ -211,32 +211,29 @@ pub static CHAIR: Category = Category {
         Variant {
             name: "with an upright back",
             pieces: &[
-                line(&[(-0.22, -0.86), (-0.22, 0.2)], 0.1, Part),
-                line(&[(0.0, -0.86), (0.0, 0.2)], 0.1, Part),
-                line(&[(0.22, -0.86), (0.22, 0.2)], 0.1, Part),
+                line(&[(-0.22, -0.86), (-0.22, 0.2)], 0.08, Part),
+                line(&[(0.0, -0.86), (0.0, 0.2)], 0.08, Part),
+                line(&[(0.22, -0.86), (0.22, 0.2)], 0.08, Part),
             ],
             places: AS_DRAWN,
         },
         Variant {
             name: "with a slatted back",
             pieces: &[
-                line(&[(-0.48, -0.7), (0.48, -0.7)], 0.16, Part),
-                line(&[(-0.48, -0.3), (0.48, -0.3)], 0.16, Part),
+                line(&[(-0.48, -0.7), (0.48, -0.7)], 0.12, Part),
+                line(&[(-0.48, -0.3), (0.48, -0.3)], 0.12, Part),
             ],
             places: AS_DRAWN,
         },
         Variant {
             name: "with a crossed back",
-            pieces: &[
-                line(&[(-0.46, -0.8), (0.46, 0.05)], 0.12, Part),
-                line(&[(0.46, -0.8), (-0.46, 0.05)], 0.12, Part),
-            ],
+            pieces: &[line(&[(-0.46, -0.8), (0.46, 0.05)], 0.1, Part), line(&[(0.46, -0.8), (-0.46, 0.05)], 0.1, Part)],
             places: AS_DRAWN,
         },
-        Variant { name: "with a ringed back", pieces: &[ring(0.0, -0.4, 0.36, 0.13, Part)], places: AS_DRAWN },
+        Variant { name: "with a ringed back", pieces: &[ring(0.0, -0.4, 0.32, 0.1, Part)], places: AS_DRAWN },
         Variant {
             name: "with an arched back",
-            pieces: &[curve(&[(-0.46, 0.05), (-0.36, -0.5), (0.0, -0.82), (0.36, -0.5), (0.46, 0.05)], 0.15, Part)],
+            pieces: &[curve(&[(-0.46, 0.05), (-0.36, -0.5), (0.0, -0.82), (0.36, -0.5), (0.46, 0.05)], 0.11, Part)],
             places: AS_DRAWN,
         },
     ],
