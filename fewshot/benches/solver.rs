@@ -5,7 +5,7 @@
 
 use common::progress::Silent;
 use common::tensor_file;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::Criterion;
 use fewshot::{EpisodeSet, Options, Protocol, score};
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,5 +60,8 @@ fn solver(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, solver);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    solver(&mut criterion);
+    criterion.final_summary();
+}

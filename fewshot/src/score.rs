@@ -79,9 +79,11 @@ pub fn score(
         let rows = Tensor::from_slice(&indices).view([-1, n + q]).to_device(device);
         let products = inner_products(features, &scales, &rows, n);
         let support_targets = support_targets.expand([rows.size()[0], n], false);
-        let solution = logistic::fit(&products.narrow(1, 0, n).contiguous(), &support_targets, ways, &solver)?;
-        let right =
-            solution.predict(&products.narrow(1, n, q)).eq_tensor(&query_targets).sum_dim_intlist(1, false, None);
+        let solution = logistic::fit(&products.narrow(2, 0, n).contiguous(), &support_targets, ways, &solver)?;
+        let right = solution
+            .predict(&products.narrow(2, n, q).transpose(1, 2))
+            .eq_tensor(&query_targets)
+            .sum_dim_intlist(1, false, None);
         per_episode.extend(Vec::<i64>::try_from(&right)?.into_iter().map(|right| right as f64 / q as f64));
         progress.advance(episodes.len() as u64, &format!("accuracy {:.2} %", 100.0 * mean(&per_episode)));
     }
@@ -151,7 +153,7 @@ fn inverse_or_zero(norms: &Tensor) -> Tensor {
     norms.reciprocal().where_self(&norms.gt(0.0), &norms.zeros_like())
 }
 
-/// Inner products [E, n + q, n] float64 of the scaled images `rows` [E, n + q] with the first n of each episode.
+/// Inner products [E, n, n + q] float64 of the first n images of each episode with all of `rows` [E, n + q], scaled.
 fn inner_products(features: &Tensor, scales: &Tensor, rows: &Tensor, n: i64) -> Tensor {
     let ((episodes, images), dimensions) = (rows.size2().expect("rows are [E, n + q]"), features.size()[1]);
     let chunk = fitting(12 * images * dimensions, features.device()) as i64;
@@ -159,12 +161,12 @@ fn inner_products(features: &Tensor, scales: &Tensor, rows: &Tensor, n: i64) -> 
         .map(|(start, length)| {
             let rows = rows.narrow(0, start, length).reshape([-1]);
             let gathered = features.index_select(0, &rows).to_kind(Kind::Double).view([length, images, dimensions]);
-            gathered.bmm(&gathered.narrow(1, 0, n).transpose(1, 2))
+            gathered.narrow(1, 0, n).bmm(&gathered.transpose(1, 2))
         })
         .collect();
     // Scaling products instead of features touches D times fewer numbers.
     let scales = scales.index_select(0, &rows.reshape([-1])).view([episodes, images, 1]);
-    Tensor::cat(&products, 0) * &scales * scales.narrow(1, 0, n).transpose(1, 2)
+    Tensor::cat(&products, 0) * scales.narrow(1, 0, n) * scales.transpose(1, 2)
 }
 
 /// How many units of so many bytes to work on at once: what stays in a CPU's cache, or fills a GPU.
