@@ -74,7 +74,7 @@ impl Solution {
 ///
 /// # Errors
 /// [`Error::Settings`] when `gram` holds NaN or infinite values, when a class has no support image (its intercept would
-/// have no minimum), or when a problem misses the tolerance within `max_iterations`, which takes features millions long.
+/// have no minimum), or when a problem misses the tolerance within `max_iterations`.
 pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &Options) -> Result<Solution> {
     if !all(&gram.isfinite()) {
         return Err(Error::settings("the support features hold NaN or infinite values", "compute the features again"));
@@ -127,6 +127,7 @@ fn missed(done: &Tensor, norm: &Tensor, iterations: usize) -> Error {
     )
 }
 
+/// E problems, and what all their Newton steps share.
 struct Problem<'a> {
     /// K, [E, n, n].
     gram: &'a Tensor,

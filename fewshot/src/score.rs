@@ -91,7 +91,8 @@ pub fn score(
     Ok(Score { mean: mean(&per_episode), ci95: ci95(&per_episode), per_episode })
 }
 
-/// [`score()`] on anybody's features: a safetensors file with `features` f32 [N, D] and `labels` i64 [N], and an episodes file.
+/// [`score()`] on anybody's features: a safetensors file with `features` (f32, N x D) and `labels` (i64, N), and an
+/// episodes file.
 ///
 /// # Errors
 /// As [`score()`], naming the file at fault, and what [`TensorFile::open`] and [`EpisodeSet::load`] say.
