@@ -1,7 +1,7 @@
 //! Multinomial logistic regression, many small problems at once, each at its exact optimum.
 //!
 //! Symbols: E problems (episodes), n support images, q query images, c classes (ways), D feature dimensions.
-//! For every problem, with features `x_i`, weights `W` [c, D] and intercept `b` [c], the minimiser of
+//! For every problem, with features `x_i`, weights `W` [c, D] and intercept `b` `[c]`, the minimiser of
 //!
 //! ```text
 //! 0.5 ||W||^2 + C sum_i CE(W x_i + b, y_i)
@@ -44,7 +44,7 @@ pub struct Solution {
     pub dual: Tensor,
     /// Intercepts `b`, [E, c] float64; they sum to zero over the classes.
     pub intercept: Tensor,
-    /// Euclidean norm of the gradient in (W, b), [E] float64.
+    /// Euclidean norm of the gradient in (W, b), `[E]` float64.
     pub gradient_norm: Tensor,
     /// Newton steps taken by the slowest problem.
     pub iterations: usize,
@@ -158,7 +158,7 @@ struct Gradient {
     residual: Tensor,
     /// K G, [E, n, c].
     gram_residual: Tensor,
-    /// Euclidean norm of the gradient in (W, b), [E].
+    /// Euclidean norm of the gradient in (W, b), `[E]`.
     norm: Tensor,
 }
 

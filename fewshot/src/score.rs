@@ -34,13 +34,13 @@ pub struct Score {
     pub mean: f64,
     /// Half-width of the mean's 95 % confidence interval, `1.96 * std(ddof=1) / sqrt(E)`; NaN (null in JSON) for one episode.
     pub ci95: f64,
-    /// Share of right queries, [E], in the episodes' order.
+    /// Share of right queries, `[E]`, in the episodes' order.
     pub per_episode: Vec<f64>,
 }
 
 /// Fits every episode's classifier and counts the queries it gets right.
 ///
-/// `features` [N, D] floating point, on the device that does the work; `labels` [N], the class of every image, against
+/// `features` [N, D] floating point, on the device that does the work; `labels` `[N]`, the class of every image, against
 /// which the episodes are checked. The same as scikit-learn's `LogisticRegression(C=c)` run to convergence in float64.
 /// Progress is counted in episodes.
 ///
@@ -131,7 +131,7 @@ fn equivalent_c(c: f64, ways: usize) -> f64 {
     if ways == 2 { c / 2.0 } else { c }
 }
 
-/// Euclidean norms of the rows, [N] float64.
+/// Euclidean norms of the rows, `[N]` float64.
 fn row_norms(features: &Tensor) -> Result<Tensor> {
     let (rows, dimensions) = features.size2()?;
     let norms: Vec<Tensor> = spans(rows, fitting(8 * dimensions, features.device()) as i64)
