@@ -30,9 +30,9 @@ impl Default for Protocol {
 /// One task. Indices are rows of the features; the outer position is the class within the episode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Episode {
-    /// Support indices, [ways][shots].
+    /// Support indices, `[ways][shots]`.
     pub support: Vec<Vec<i64>>,
-    /// Query indices, [ways][queries], in the same class order.
+    /// Query indices, `[ways][queries]`, in the same class order.
     pub query: Vec<Vec<i64>>,
 }
 
@@ -53,7 +53,7 @@ pub struct EpisodeSet {
 impl EpisodeSet {
     /// Draws episodes: classes without replacement, then images of each class without replacement.
     ///
-    /// Episode i depends on `seed`, i and `labels` ([N], the class of every image) alone, so a longer run begins with the
+    /// Episode i depends on `seed`, i and `labels` (`[N]`, the class of every image) alone, so a longer run begins with the
     /// episodes of a shorter one, and 1-shot and 5-shot episodes of one seed share their classes.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl EpisodeSet {
         write_atomically(path, |out| Ok(serde_json::to_writer(out, self)?))
     }
 
-    /// Checks counts and indices against the images that the episodes are about: `labels` [N].
+    /// Checks counts and indices against the images that the episodes are about: `labels` `[N]`.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first episode with a wrong count, an image used twice, an index outside of `0..N`,

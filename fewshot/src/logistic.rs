@@ -1,21 +1,21 @@
 //! Multinomial logistic regression, many small problems at once, each at its exact optimum.
 //!
 //! Symbols: E problems (episodes), n support images, q query images, c classes (ways), D feature dimensions.
-//! For every problem, with features `x_i`, weights `W` [c, D] and intercept `b` [c], the minimiser of
+//! For every problem, with features `x_i`, weights `W` [c, D] and intercept `b` `[c]`, the minimiser of
 //!
 //! ```text
 //! 0.5 ||W||^2 + C sum_i CE(W x_i + b, y_i)
 //! ```
 //!
 //! is a combination of support features, `W = A^T X` with `A` [n, c], so all that is needed of the features is their
-//! Gram matrix `K = X X^T`: the work does not depend on D. Newton's method in `A` and `b` uses the structure of the softmax
-//! Hessian (Rasmussen & Williams, Gaussian Processes for Machine Learning, algorithm 3.3): c + 1 Cholesky
-//! factorisations of n x n instead of one of nc x nc. Added to it here are the unpenalised intercept, a bordered c x c
-//! system, and step control. Nothing divides by a probability or factors `K` itself, so equal images, zero images and
-//! more images than dimensions need no special care.
+//! Gram matrix `K = X X^T`: the work does not depend on D. Newton's method with a line search runs on all problems at
+//! once; its step is found in one of two ways, see `logistic/newton.rs`. Nothing divides by a probability or factors `K`
+//! itself, so equal images, zero images and more images than dimensions need no special care.
 //!
 //! This is what scikit-learn's `LogisticRegression(C=C)` solves for three classes and more. For two it penalises one
 //! weight vector for the difference of the logits, which is this problem at `C / 2`.
+
+mod newton;
 
 use common::{Error, Result};
 use tch::{Kind, Tensor};
@@ -44,7 +44,7 @@ pub struct Solution {
     pub dual: Tensor,
     /// Intercepts `b`, [E, c] float64; they sum to zero over the classes.
     pub intercept: Tensor,
-    /// Euclidean norm of the gradient in (W, b), [E] float64.
+    /// Euclidean norm of the gradient in (W, b), `[E]` float64.
     pub gradient_norm: Tensor,
     /// Newton steps taken by the slowest problem.
     pub iterations: usize,
@@ -74,7 +74,7 @@ impl Solution {
 ///
 /// # Errors
 /// [`Error::Settings`] when `gram` holds NaN or infinite values, when a class has no support image (its intercept would
-/// have no minimum), or when a problem misses the tolerance within `max_iterations`, which takes features millions long.
+/// have no minimum), or when a problem misses the tolerance within `max_iterations`.
 pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &Options) -> Result<Solution> {
     if !all(&gram.isfinite()) {
         return Err(Error::settings("the support features hold NaN or infinite values", "compute the features again"));
@@ -83,8 +83,10 @@ pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &Options) -> Res
     if !all(&labels.sum_dim_intlist(1, false, None).gt(0.0)) {
         return Err(Error::settings("a class has no support image", "give every class at least one"));
     }
-    let problem = Problem { gram, labels, c: options.c };
-    let mut point = problem.ridge();
+    let problem = Problem::new(gram, labels, options.c);
+    let soft = problem.is_soft();
+    // The Newton step from zero.
+    let mut point = problem.ridge(&((&problem.labels - 1.0 / ways as f64) * options.c));
     let mut iterations = 0;
     loop {
         let gradient = problem.gradient(&point);
@@ -101,10 +103,14 @@ pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &Options) -> Res
         if iterations == options.max_iterations {
             return Err(missed(&done, &gradient.norm, iterations));
         }
-        let direction = problem.newton_direction(&point, &gradient);
         // A problem at its optimum stays there while others move on.
-        let longest = done.logical_not().to_kind(Kind::Double).view([-1, 1, 1]);
-        point = problem.line_search(&point, &gradient, &direction, longest);
+        let active = done.logical_not().view([-1, 1, 1]);
+        let direction = if soft {
+            problem.iterated_direction(&gradient, &active)
+        } else {
+            problem.factored_direction(&point, &gradient)
+        };
+        point = problem.line_search(&point, &gradient, &direction, active.to_kind(Kind::Double));
         iterations += 1;
     }
 }
@@ -121,21 +127,30 @@ fn missed(done: &Tensor, norm: &Tensor, iterations: usize) -> Error {
     )
 }
 
-/// E problems: K [E, n, n], one-hot labels Y [E, n, c].
+/// E problems, and what all their Newton steps share.
 struct Problem<'a> {
+    /// K, [E, n, n].
     gram: &'a Tensor,
+    /// Y, one-hot, [E, n, c].
     labels: Tensor,
     c: f64,
+    /// C / c, what the cross-entropy's Hessian is at equal probabilities on logits that sum to zero over the classes.
+    curvature: f64,
+    /// S = (I + C / c K)^-1, [E, n, n].
+    smoother: Tensor,
+    /// S 1, [E, n, 1].
+    smooth_ones: Tensor,
 }
 
-/// Where the minimisation stands, or a direction from there: A [E, n, c], b [E, 1, c] and f = K A + b [E, n, c].
+/// Where the minimisation stands, or a direction: A [E, n, c] with columns and rows that sum to zero, b [E, 1, c] and
+/// f = K A + b [E, n, c].
 struct Point {
     dual: Tensor,
     intercept: Tensor,
     logits: Tensor,
 }
 
-/// The gradient in (W, b) is `(residual^T X, intercept)`.
+/// The gradient in (W, b) is `(G^T X, 1^T G)`, so that its product with a direction is that of G with the direction's logits.
 struct Gradient {
     /// P, softmax of the logits, [E, n, c].
     probabilities: Tensor,
@@ -143,79 +158,38 @@ struct Gradient {
     residual: Tensor,
     /// K G, [E, n, c].
     gram_residual: Tensor,
-    /// [E, 1, c].
-    intercept: Tensor,
-    /// [E].
+    /// Euclidean norm of the gradient in (W, b), `[E]`.
     norm: Tensor,
 }
 
-impl Problem<'_> {
+impl<'a> Problem<'a> {
+    fn new(gram: &'a Tensor, labels: Tensor, c: f64) -> Self {
+        let curvature = c / labels.size()[2] as f64;
+        let smoother = cholesky(&add_to_diagonal(gram * curvature, 1.0)).cholesky_inverse(false);
+        let smooth_ones = smoother.sum_dim_intlist(-1, true, None);
+        Problem { gram, labels, c, curvature, smoother, smooth_ones }
+    }
+
     fn point(&self, dual: Tensor, intercept: Tensor) -> Point {
         let logits = self.gram.bmm(&dual) + &intercept;
         Point { dual, intercept, logits }
     }
 
-    /// The Newton step from zero logits: there every class has the same Hessian block, and the step is ridge regression
-    /// on the labels. One factorisation where a general step takes c + 1.
-    fn ridge(&self) -> Point {
-        let (n, ways) = (self.labels.size()[1], self.labels.size()[2]);
-        let curvature = self.c / ways as f64;
-        let factor = cholesky(&add_to_diagonal(self.gram * curvature, 1.0));
-        let pull = (&self.labels - 1.0 / ways as f64) * self.c;
-        let ones = Tensor::ones([pull.size()[0], n, 1], (Kind::Double, pull.device()));
-        let solved = Tensor::cat(&[&pull, &ones], 2).cholesky_solve(&factor, false);
-        let (dual, smooth) = (solved.narrow(2, 0, ways), solved.narrow(2, ways, 1));
+    /// The direction d that solves `Hessian d = (R^T X, 1^T R)` for the Hessian at equal probabilities; R [E, n, c].
+    fn ridge(&self, right: &Tensor) -> Point {
+        let solved = self.smoother.bmm(right);
         // The intercept is what makes each column of A sum to zero.
-        let shift = sum_images(&dual) / sum_images(&smooth);
-        self.point(dual - smooth * &shift, shift / curvature)
+        let shift = sum_images(&solved) / sum_images(&self.smooth_ones);
+        self.point(solved - &self.smooth_ones * &shift, shift / self.curvature)
     }
 
     fn gradient(&self, at: &Point) -> Gradient {
         let probabilities = at.logits.softmax(-1, Kind::Double);
-        let pull = (&probabilities - &self.labels) * self.c;
-        let intercept = sum_images(&pull);
-        let residual = &at.dual + pull;
-        let gram_residual = self.gram.bmm(&residual);
+        let residual = &at.dual + (&probabilities - &self.labels) * self.c;
+        let (intercept, gram_residual) = (sum_images(&residual), self.gram.bmm(&residual));
         // Rounding can leave a singular K's quadratic form just below zero.
         let squared = dot(&residual, &gram_residual).clamp_min(0.0) + dot(&intercept, &intercept);
-        let norm = squared.sqrt().view([-1]);
-        Gradient { probabilities, residual, gram_residual, intercept, norm }
-    }
-
-    /// Solves the Newton system `dA + H (K dA + db) = -G`, with dA's columns making A's sum to zero; H, the Hessian of
-    /// the cross-entropy in the logits, is `D - D R (R^T D R)^-1 R^T D` with `D = C diag(P)` and R summing over classes.
-    ///
-    /// With Q = (K + H^+)^-1 on logits that sum to zero, `dA = Q (K G - db) - G`, and
-    /// `Q v = E v - E R (R^T E R)^-1 R^T E v` with `E_k = (D_k^-1 + K)^-1` for class k.
-    fn newton_direction(&self, at: &Point, gradient: &Gradient) -> Point {
-        let (n, ways) = (self.labels.size()[1], self.labels.size()[2]);
-        // E_k = V_k^T V_k with V_k = L_k^-1 D_k^1/2, L_k L_k^T = I + D_k^1/2 K D_k^1/2.
-        let root = (&gradient.probabilities * self.c).sqrt().transpose(1, 2).contiguous();
-        let scaled = self.gram.unsqueeze(1) * root.unsqueeze(3) * root.unsqueeze(2);
-        let factor = cholesky(&add_to_diagonal(scaled, 1.0));
-        let v = factor.linalg_solve_triangular(&root.diag_embed(0, -2, -1), false, true, false);
-        let apply = |columns: &Tensor| v.transpose(2, 3).matmul(&v.matmul(columns));
-        let stacked = v.reshape([-1, ways * n, n]);
-        let sum = cholesky(&stacked.transpose(1, 2).bmm(&stacked));
-
-        // Q applied to K G, and to the intercept's columns: [E, n, c] each.
-        let columns = Tensor::stack(&[gradient.gram_residual.transpose(1, 2), root.ones_like()], -1);
-        let blocks = apply(&columns).transpose(1, 2);
-        let (pulled, ones) = (blocks.select(3, 0), blocks.select(3, 1));
-        let summed = Tensor::cat(&[&pulled.sum_dim_intlist(-1, true, None), &ones], 2);
-        let shared = summed.cholesky_solve(&sum, false);
-        let (shared_pulled, shared_ones) = (shared.narrow(2, 0, 1), shared.narrow(2, 1, ways));
-
-        // R^T E of a [E, n, 1] vector that all classes share, laid out [E, n, c].
-        let spread = |vector: &Tensor| apply(&vector.unsqueeze(1)).squeeze_dim(3).transpose(1, 2);
-        let free = pulled - spread(&shared_pulled) - &gradient.residual;
-        let border = sum_images(&ones).squeeze_dim(1).diag_embed(0, -2, -1) - ones.transpose(1, 2).bmm(&shared_ones);
-        // Equal intercepts change nothing: fill that null direction at the matrix's own scale, so that db sums to zero.
-        let scale = border.diagonal(0, -2, -1).sum_dim_intlist(-1, false, None).view([-1, 1, 1]) / (ways * ways) as f64;
-        let wanted = (sum_images(&free) + sum_images(&at.dual)).transpose(1, 2);
-        let (intercept, _) = Tensor::linalg_solve_ex(&(border + scale), &wanted, true, false);
-        let held = &ones * intercept.transpose(1, 2) - spread(&shared_ones.bmm(&intercept));
-        self.point(free - held, intercept.transpose(1, 2).contiguous())
+        Gradient { probabilities, residual, gram_residual, norm: squared.sqrt().view([-1]) }
     }
 
     /// Halves the step, from `longest` [E, 1, 1], until the objective falls by a part of what the slope promises.
@@ -224,8 +198,7 @@ impl Problem<'_> {
         const PART: f64 = 1e-4;
         const HALVINGS: usize = 50;
         let before = self.objective(from);
-        let gram_direction = &direction.logits - &direction.intercept;
-        let slope = dot(&gradient.residual, &gram_direction) + dot(&gradient.intercept, &direction.intercept);
+        let slope = dot(&gradient.residual, &direction.logits);
         // Near the optimum the decrease drowns in the objective's own rounding.
         let rounding = (before.abs() + 1.0) * 1e-13;
         let mut step = longest;

@@ -34,13 +34,13 @@ pub struct Score {
     pub mean: f64,
     /// Half-width of the mean's 95 % confidence interval, `1.96 * std(ddof=1) / sqrt(E)`; NaN (null in JSON) for one episode.
     pub ci95: f64,
-    /// Share of right queries, [E], in the episodes' order.
+    /// Share of right queries, `[E]`, in the episodes' order.
     pub per_episode: Vec<f64>,
 }
 
 /// Fits every episode's classifier and counts the queries it gets right.
 ///
-/// `features` [N, D] floating point, on the device that does the work; `labels` [N], the class of every image, against
+/// `features` [N, D] floating point, on the device that does the work; `labels` `[N]`, the class of every image, against
 /// which the episodes are checked. The same as scikit-learn's `LogisticRegression(C=c)` run to convergence in float64.
 /// Progress is counted in episodes.
 ///
@@ -79,9 +79,11 @@ pub fn score(
         let rows = Tensor::from_slice(&indices).view([-1, n + q]).to_device(device);
         let products = inner_products(features, &scales, &rows, n);
         let support_targets = support_targets.expand([rows.size()[0], n], false);
-        let solution = logistic::fit(&products.narrow(1, 0, n).contiguous(), &support_targets, ways, &solver)?;
-        let right =
-            solution.predict(&products.narrow(1, n, q)).eq_tensor(&query_targets).sum_dim_intlist(1, false, None);
+        let solution = logistic::fit(&products.narrow(2, 0, n).contiguous(), &support_targets, ways, &solver)?;
+        let right = solution
+            .predict(&products.narrow(2, n, q).transpose(1, 2))
+            .eq_tensor(&query_targets)
+            .sum_dim_intlist(1, false, None);
         per_episode.extend(Vec::<i64>::try_from(&right)?.into_iter().map(|right| right as f64 / q as f64));
         progress.advance(episodes.len() as u64, &format!("accuracy {:.2} %", 100.0 * mean(&per_episode)));
     }
@@ -89,7 +91,8 @@ pub fn score(
     Ok(Score { mean: mean(&per_episode), ci95: ci95(&per_episode), per_episode })
 }
 
-/// [`score()`] on anybody's features: a safetensors file with `features` f32 [N, D] and `labels` i64 [N], and an episodes file.
+/// [`score()`] on anybody's features: a safetensors file with `features` (f32, N x D) and `labels` (i64, N), and an
+/// episodes file.
 ///
 /// # Errors
 /// As [`score()`], naming the file at fault, and what [`TensorFile::open`] and [`EpisodeSet::load`] say.
@@ -128,7 +131,7 @@ fn equivalent_c(c: f64, ways: usize) -> f64 {
     if ways == 2 { c / 2.0 } else { c }
 }
 
-/// Euclidean norms of the rows, [N] float64.
+/// Euclidean norms of the rows, `[N]` float64.
 fn row_norms(features: &Tensor) -> Result<Tensor> {
     let (rows, dimensions) = features.size2()?;
     let norms: Vec<Tensor> = spans(rows, fitting(8 * dimensions, features.device()) as i64)
@@ -151,7 +154,7 @@ fn inverse_or_zero(norms: &Tensor) -> Tensor {
     norms.reciprocal().where_self(&norms.gt(0.0), &norms.zeros_like())
 }
 
-/// Inner products [E, n + q, n] float64 of the scaled images `rows` [E, n + q] with the first n of each episode.
+/// Inner products [E, n, n + q] float64 of the first n images of each episode with all of `rows` [E, n + q], scaled.
 fn inner_products(features: &Tensor, scales: &Tensor, rows: &Tensor, n: i64) -> Tensor {
     let ((episodes, images), dimensions) = (rows.size2().expect("rows are [E, n + q]"), features.size()[1]);
     let chunk = fitting(12 * images * dimensions, features.device()) as i64;
@@ -159,12 +162,12 @@ fn inner_products(features: &Tensor, scales: &Tensor, rows: &Tensor, n: i64) -> 
         .map(|(start, length)| {
             let rows = rows.narrow(0, start, length).reshape([-1]);
             let gathered = features.index_select(0, &rows).to_kind(Kind::Double).view([length, images, dimensions]);
-            gathered.bmm(&gathered.narrow(1, 0, n).transpose(1, 2))
+            gathered.narrow(1, 0, n).bmm(&gathered.transpose(1, 2))
         })
         .collect();
     // Scaling products instead of features touches D times fewer numbers.
     let scales = scales.index_select(0, &rows.reshape([-1])).view([episodes, images, 1]);
-    Tensor::cat(&products, 0) * &scales * scales.narrow(1, 0, n).transpose(1, 2)
+    Tensor::cat(&products, 0) * scales.narrow(1, 0, n) * scales.transpose(1, 2)
 }
 
 /// How many units of so many bytes to work on at once: what stays in a CPU's cache, or fills a GPU.

@@ -1,0 +1,32 @@
+//! The few-shot probe against scikit-learn's stored answers, and on inputs that are barely inputs at all.
+
+mod degenerate;
+mod golden;
+mod sampling;
+
+use common::tensor_file::save;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+
+/// `classes` clusters of `each` images, [classes * each, dimensions] f32, and their labels: the first dimension of a
+/// class's images is raised at its own place, the rest is a fixed quasi-random pattern.
+fn clusters(classes: i64, each: i64, dimensions: i64) -> (Tensor, Vec<i64>) {
+    let count = classes * each;
+    let noise = ((Tensor::arange(count * dimensions, (Kind::Double, tch::Device::Cpu)) * 0.754_877_666).frac())
+        .view([count, -1]);
+    let labels: Vec<i64> = (0..count).map(|i| i / each).collect();
+    let centres = Tensor::from_slice(&labels).one_hot(dimensions).to_kind(Kind::Double);
+    ((noise + centres).to_kind(Kind::Float), labels)
+}
+
+/// Writes a features file for `score_files`.
+fn write_features(folder: &Path, features: &Tensor, labels: &[i64]) -> PathBuf {
+    let path = folder.join("features.safetensors");
+    let tensors = BTreeMap::from([
+        ("features".to_owned(), features.shallow_clone()),
+        ("labels".to_owned(), Tensor::from_slice(labels)),
+    ]);
+    save(&path, &tensors, &BTreeMap::new()).unwrap();
+    path
+}
