@@ -8,6 +8,7 @@ pub mod layout;
 pub mod pack;
 pub mod pack_writer;
 pub mod prepare;
+pub mod resample;
 pub mod subset;
 
 #[cfg(test)]
