@@ -4,6 +4,7 @@
 //! file of equally sized RGB images with labels, which training maps into memory.
 
 pub mod decode;
+pub mod info;
 pub mod layout;
 pub mod pack;
 pub mod pack_writer;
@@ -16,6 +17,7 @@ mod fixtures;
 #[cfg(test)]
 mod tests;
 
+pub use info::{Info, info};
 pub use layout::Layout;
 pub use pack::Pack;
 pub use pack_writer::{PackDescription, PackWriter};

@@ -7,6 +7,8 @@ use crate::data::resample::{Image, centre_crop, resize};
 use crate::error::{Error, Result};
 use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
 use opencv::imgcodecs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// File name extensions (lower case) that count as images.
@@ -48,22 +50,37 @@ pub fn is_image(path: &Path) -> bool {
 /// Reads, decodes and fits one image: RGB, [S, S, 3].
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or no image.
+/// As [`read`].
 pub fn load(path: &Path, fit: Fit) -> Result<Vec<u8>> {
+    Ok(fit_image(read(path)?, fit).pixels)
+}
+
+/// Reads and decodes one image at its own size, RGB.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or no image.
+pub fn read(path: &Path) -> Result<Image> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     check_whole(path, &bytes)?;
     let flags = imgcodecs::IMREAD_COLOR | imgcodecs::IMREAD_IGNORE_ORIENTATION;
     let decoded = Mat::from_slice(&bytes).and_then(|bytes| imgcodecs::imdecode(&bytes, flags));
     let decoded = decoded.ok().filter(|image| !image.empty());
     let image = decoded.as_ref().and_then(|image| {
-        let pixels = image.data_bytes().ok()?.to_vec();
+        let mut pixels = image.data_bytes().ok()?.to_vec();
+        // OpenCV decodes to BGR.
+        pixels.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
         Some(Image { height: image.rows() as usize, width: image.cols() as usize, pixels })
     });
-    let image = image.ok_or_else(|| Error::file(path, "is not an image that can be decoded", REMEDY))?;
-    let mut pixels = fit_image(image, fit).pixels;
-    // OpenCV decodes to BGR; swapping the small image is cheaper.
-    pixels.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
-    Ok(pixels)
+    image.ok_or_else(|| Error::file(path, "is not an image that can be decoded", REMEDY))
+}
+
+/// Whether the first bytes are those of an image that OpenCV can decode: a look that costs almost nothing.
+pub fn begins_like_an_image(path: &Path) -> bool {
+    let mut head = [0; 8];
+    let length = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    let head = &head[..length];
+    const MAGICS: [&[u8]; 6] = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0", b"MM\0*"];
+    MAGICS.iter().any(|magic| head.starts_with(magic)) || matches!(head, [b'P', b'1'..=b'6', ..])
 }
 
 /// Fits an image to S x S pixels.
@@ -125,4 +142,33 @@ fn png_is_whole(bytes: &[u8]) -> bool {
         at += 12 + u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fixtures::encoded;
+
+    fn whole(bytes: &[u8]) -> bool {
+        check_whole(Path::new("x"), bytes).is_ok()
+    }
+
+    #[test]
+    fn every_cut_is_seen_and_trailing_bytes_are_not_one() {
+        for extension in [".jpg", ".png"] {
+            let bytes = encoded(extension, 20, 30, 1);
+            assert!((0..bytes.len()).all(|length| !whole(&bytes[..length]) || length < 4), "{extension}");
+            assert!(whole(&[&bytes[..], b"more"].concat()), "{extension}");
+        }
+    }
+
+    #[test]
+    fn end_of_a_thumbnail_is_not_the_end_of_the_photo() {
+        let (photo, thumbnail) = (encoded(".jpg", 64, 64, 1), encoded(".jpg", 8, 8, 2));
+        let length = (thumbnail.len() + 2) as u16;
+        let segment = [&[0xff, 0xe1][..], &length.to_be_bytes(), &thumbnail].concat();
+        let bytes = [&photo[..2], &segment, &photo[2..]].concat();
+        assert!(whole(&bytes));
+        assert!(!whole(&bytes[..bytes.len() - 50]));
+    }
 }

@@ -2,6 +2,7 @@
 
 mod cifar_fs;
 mod csv;
+mod detect;
 mod folders;
 mod imagefolder;
 mod miniimagenet;

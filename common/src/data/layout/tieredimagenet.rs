@@ -25,12 +25,13 @@ pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
     Ok(Listing { ignored, notes, ..listing })
 }
 
-// (class, general category), both WordNet ids.
-fn official(split: &str) -> Vec<(&'static str, &'static str)> {
+/// (class, general category) of a split, both WordNet ids.
+pub(super) fn official(split: &str) -> Vec<(&'static str, &'static str)> {
     let list = match split {
         "train" => include_str!("../splits/tieredimagenet_train.csv"),
         "val" => include_str!("../splits/tieredimagenet_val.csv"),
-        _ => include_str!("../splits/tieredimagenet_test.csv"),
+        "test" => include_str!("../splits/tieredimagenet_test.csv"),
+        _ => "",
     };
     list.lines().filter_map(|line| line.split_once(',')).collect()
 }
