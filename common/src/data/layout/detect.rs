@@ -12,7 +12,9 @@ impl Layout {
     /// [`Error::File`] when it looks like none of them, [`Error::Io`] when it cannot be read.
     pub fn detect(from: &Path) -> Result<Layout> {
         let has = |name: &str| from.join(name).exists();
-        if from.is_file() || ["cifar-100-python", "cifar-100-binary", "meta", "train.bin"].iter().any(|n| has(n)) {
+        let cifar = ["cifar-100-python", "cifar-100-binary"].iter().any(|name| has(name))
+            || ["meta", "train.bin"].iter().any(|name| from.join(name).is_file());
+        if from.is_file() || cifar {
             return Ok(Layout::CifarFs);
         }
         if has("wnids.txt") {
