@@ -5,6 +5,7 @@
 mod commands;
 mod config_file;
 mod demo;
+mod published;
 mod screen;
 mod table;
 

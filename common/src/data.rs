@@ -4,10 +4,12 @@
 //! file of equally sized RGB images with labels, which training maps into memory.
 
 pub mod decode;
+pub mod info;
 pub mod layout;
 pub mod pack;
 pub mod pack_writer;
 pub mod prepare;
+pub mod resample;
 pub mod subset;
 pub mod synth;
 
@@ -16,6 +18,7 @@ mod fixtures;
 #[cfg(test)]
 mod tests;
 
+pub use info::{Info, info};
 pub use layout::Layout;
 pub use pack::Pack;
 pub use pack_writer::{PackDescription, PackWriter};

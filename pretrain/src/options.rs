@@ -22,6 +22,11 @@ macro_rules! options {
         )* }
 
         impl Options {
+            /// These settings, and `others` where they say nothing.
+            pub fn or(self, others: Options) -> Options {
+                Options { $( $name: self.$name.or(others.$name), )* }
+            }
+
             /// What the user gave, over the method's defaults.
             ///
             /// # Errors
@@ -32,7 +37,7 @@ macro_rules! options {
                     let problem = format!("--{flag} has no meaning for --method {method}");
                     return Err(Error::Usage { problem, remedy: "leave it out".into() });
                 } )*
-                Ok(Options { $( $name: self.$name.or(defaults.$name), )* })
+                Ok(self.or(defaults))
             }
         }
     };

@@ -1,8 +1,9 @@
-//! `camtrast data prepare`, `synth` and `info`.
+//! `camtrast data prepare`, `info` and `synth`.
 
 use super::Common;
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use common::data::info::info;
 use common::data::synth::{SynthOptions, synth};
 use common::data::{Layout, PrepareOptions, prepare};
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 pub enum DataCommand {
     /// Pack a public data set's images into one file
     Prepare(PrepareArgs),
+    /// What is in a pack or a data set folder, and what is wrong with it
+    Info(InfoArgs),
     /// Draw the synthetic world in the public layouts
     Synth(SynthArgs),
 }
@@ -45,6 +48,17 @@ pub struct PrepareArgs {
 }
 
 #[derive(Args)]
+pub struct InfoArgs {
+    /// A pack, or the folder or archive of a data set
+    path: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
 pub struct SynthArgs {
     /// Folder to draw into
     #[arg(long)]
@@ -65,8 +79,19 @@ pub struct SynthArgs {
 pub fn run(command: DataCommand) -> Result<()> {
     match command {
         DataCommand::Prepare(args) => run_prepare(args),
+        DataCommand::Info(args) => run_info(args),
         DataCommand::Synth(args) => run_synth(args),
     }
+}
+
+fn run_info(args: InfoArgs) -> Result<()> {
+    let info = info(&args.path)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&info)?);
+    } else {
+        println!("{info}");
+    }
+    Ok(())
 }
 
 fn run_prepare(args: PrepareArgs) -> Result<()> {

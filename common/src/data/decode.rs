@@ -1,12 +1,14 @@
 //! One image file -> RGB pixels of the wanted size.
 //!
-//! Resizing is chosen to come as close as OpenCV can to what torchvision's `Resize` does on a PIL image (triangle filter with
-//! antialiasing): `INTER_AREA` where the image shrinks, `INTER_LINEAR` where it grows.
-//! The orientation tag of cameras is ignored, as PIL and torchvision do; alpha is dropped, grey becomes RGB, 16 bits become 8.
+//! The pixels are those that PIL and torchvision give: OpenCV's JPEG decoder agrees with PIL's to the bit, and
+//! [`resample`](super::resample) resizes as PIL does. The orientation tag of cameras is ignored, as PIL and torchvision do; alpha is dropped, grey becomes RGB, 16 bits become 8.
 
+use crate::data::resample::{Image, centre_crop, resize};
 use crate::error::{Error, Result};
-use opencv::core::{Mat, MatTraitConst, MatTraitConstManual, Rect, Size, ToInputArray};
-use opencv::{imgcodecs, imgproc};
+use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
+use opencv::imgcodecs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// File name extensions (lower case) that count as images.
@@ -48,69 +50,51 @@ pub fn is_image(path: &Path) -> bool {
 /// Reads, decodes and fits one image: RGB, [S, S, 3].
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or no image.
+/// As [`read`].
 pub fn load(path: &Path, fit: Fit) -> Result<Vec<u8>> {
+    Ok(fit_image(read(path)?, fit).pixels)
+}
+
+/// Reads and decodes one image at its own size, RGB.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or no image.
+pub fn read(path: &Path) -> Result<Image> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     check_whole(path, &bytes)?;
     let flags = imgcodecs::IMREAD_COLOR | imgcodecs::IMREAD_IGNORE_ORIENTATION;
-    let image = Mat::from_slice(&bytes)
-        .and_then(|bytes| imgcodecs::imdecode(&bytes, flags))
-        .ok()
-        .filter(|image| !image.empty());
-    let image = image.ok_or_else(|| Error::file(path, "is not an image that can be decoded", REMEDY))?;
-    swap_and_fit(&image, fit, imgproc::COLOR_BGR2RGB).map_err(|e| opencv_error(path, &e))
-}
-
-/// Fits RGB pixels [H, W, 3] that are in memory already; `path` is named in errors.
-///
-/// # Errors
-/// [`Error::File`] when OpenCV refuses.
-pub fn fit_pixels(path: &Path, pixels: &[u8], height: usize, fit: Fit) -> Result<Vec<u8>> {
-    if pixels.len() == 3 * fit.size() * fit.size() && matches!(fit, Fit::Stretch { size } if size == height) {
-        return Ok(pixels.to_vec());
-    }
-    let fitted = Mat::from_slice(pixels).and_then(|flat| {
-        let image = flat.reshape(3, height as i32)?;
-        resize_and_crop(&image, fit).and_then(|image| Ok(image.data_bytes()?.to_vec()))
+    let decoded = Mat::from_slice(&bytes).and_then(|bytes| imgcodecs::imdecode(&bytes, flags));
+    let decoded = decoded.ok().filter(|image| !image.empty());
+    let image = decoded.as_ref().and_then(|image| {
+        let mut pixels = image.data_bytes().ok()?.to_vec();
+        // OpenCV decodes to BGR.
+        pixels.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
+        Some(Image { height: image.rows() as usize, width: image.cols() as usize, pixels })
     });
-    fitted.map_err(|e| opencv_error(path, &e))
+    image.ok_or_else(|| Error::file(path, "is not an image that can be decoded", REMEDY))
 }
 
-const REMEDY: &str = "replace it, or leave such files out with --skip-bad";
-
-fn opencv_error(path: &Path, error: &opencv::Error) -> Error {
-    let problem = error.message.lines().next().unwrap_or("unknown problem");
-    Error::file(path, format!("OpenCV cannot resize it ({problem})"), REMEDY)
+/// Whether the first bytes are those of an image that OpenCV can decode: a look that costs almost nothing.
+pub fn begins_like_an_image(path: &Path) -> bool {
+    let mut head = [0; 8];
+    let length = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    let head = &head[..length];
+    const MAGICS: [&[u8]; 6] = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0", b"MM\0*"];
+    MAGICS.iter().any(|magic| head.starts_with(magic)) || matches!(head, [b'P', b'1'..=b'6', ..])
 }
 
-fn swap_and_fit(image: &Mat, fit: Fit, conversion: i32) -> opencv::Result<Vec<u8>> {
-    let small = resize_and_crop(image, fit)?;
-    let mut rgb = Mat::default();
-    imgproc::cvt_color_def(&small, &mut rgb, conversion)?;
-    Ok(rgb.data_bytes()?.to_vec())
-}
-
-fn resize_and_crop(image: &(impl MatTraitConst + ToInputArray), fit: Fit) -> opencv::Result<Mat> {
-    let (h, w) = (image.rows() as usize, image.cols() as usize);
+/// Fits an image to S x S pixels.
+pub fn fit_image(image: Image, fit: Fit) -> Image {
     let Fit::ResizeCrop { resize: short, crop } = fit else {
         return resize(image, fit.size(), fit.size());
     };
-    let long = |side: usize| (short * side) / h.min(w);
+    let (h, w) = (image.height, image.width);
+    let long = |side: usize| short * side / h.min(w);
     let (h, w) = if h <= w { (short, long(w)) } else { (long(h), short) };
-    let whole = resize(image, h, w)?;
-    // torchvision rounds half to even.
-    let offset = |side: usize| ((side - crop) as f64 / 2.0).round_ties_even() as i32;
-    let window = Rect::new(offset(w), offset(h), crop as i32, crop as i32);
-    Mat::roi(&whole, window)?.try_clone()
+    centre_crop(&resize(image, h, w), crop)
 }
 
-fn resize(image: &(impl MatTraitConst + ToInputArray), height: usize, width: usize) -> opencv::Result<Mat> {
-    let shrinks = height < image.rows() as usize || width < image.cols() as usize;
-    let filter = if shrinks { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
-    let mut out = Mat::default();
-    imgproc::resize(image, &mut out, Size::new(width as i32, height as i32), 0.0, 0.0, filter)?;
-    Ok(out)
-}
+const REMEDY: &str = "replace it, or leave such files out with --skip-bad";
 
 /// OpenCV decodes a cut-off JPEG or PNG to a half-grey image without an error, so the end is looked for here.
 fn check_whole(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -158,4 +142,33 @@ fn png_is_whole(bytes: &[u8]) -> bool {
         at += 12 + u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fixtures::encoded;
+
+    fn whole(bytes: &[u8]) -> bool {
+        check_whole(Path::new("x"), bytes).is_ok()
+    }
+
+    #[test]
+    fn every_cut_is_seen_and_trailing_bytes_are_not_one() {
+        for extension in [".jpg", ".png"] {
+            let bytes = encoded(extension, 20, 30, 1);
+            assert!((0..bytes.len()).all(|length| !whole(&bytes[..length]) || length < 4), "{extension}");
+            assert!(whole(&[&bytes[..], b"more"].concat()), "{extension}");
+        }
+    }
+
+    #[test]
+    fn end_of_a_thumbnail_is_not_the_end_of_the_photo() {
+        let (photo, thumbnail) = (encoded(".jpg", 64, 64, 1), encoded(".jpg", 8, 8, 2));
+        let length = (thumbnail.len() + 2) as u16;
+        let segment = [&[0xff, 0xe1][..], &length.to_be_bytes(), &thumbnail].concat();
+        let bytes = [&photo[..2], &segment, &photo[2..]].concat();
+        assert!(whole(&bytes));
+        assert!(!whole(&bytes[..bytes.len() - 50]));
+    }
 }

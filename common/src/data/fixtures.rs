@@ -1,6 +1,6 @@
 //! Small data sets for the tests of this module.
 
-use opencv::core::{CV_8UC3, Mat, MatTrait, Scalar, Vec3b, Vector};
+use opencv::core::{CV_8UC3, CV_8UC4, CV_16UC1, Mat, MatTrait, Scalar, Vec3b, Vector};
 use opencv::imgcodecs;
 use opencv::prelude::VectorToVec;
 use std::fs;
@@ -47,4 +47,20 @@ pub fn miniimagenet(root: &Path) {
         root.join("categories.csv"),
         "label,category,label_name,category_name\na,x,ant,animal\nb,x,bee,animal\nc,w,car,vehicle\n",
     );
+}
+
+/// A 16-bit grey PNG whose every pixel is half bright (128 of 255).
+pub fn grey16() -> Vec<u8> {
+    png(&Mat::new_rows_cols_with_default(20, 30, CV_16UC1, Scalar::all(f64::from(128 * 257))).unwrap())
+}
+
+/// A PNG with alpha whose every pixel is red 200, green 100, blue 50.
+pub fn alpha() -> Vec<u8> {
+    png(&Mat::new_rows_cols_with_default(20, 30, CV_8UC4, Scalar::new(50.0, 100.0, 200.0, 9.0)).unwrap())
+}
+
+fn png(image: &Mat) -> Vec<u8> {
+    let mut bytes = Vector::new();
+    imgcodecs::imencode_def(".png", image, &mut bytes).unwrap();
+    bytes.to_vec()
 }

@@ -1,8 +1,14 @@
 //! The public layouts: where each keeps its images, classes and splits.
 
+mod cifar_fs;
 mod csv;
+mod detect;
 mod folders;
+mod imagefolder;
 mod miniimagenet;
+mod pickle;
+mod tieredimagenet;
+mod tiny_imagenet;
 
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,16 +21,29 @@ use std::str::FromStr;
 pub enum Layout {
     /// `images/` with `train.csv val.csv test.csv` (`filename,label`), or a folder for each class.
     MiniImagenet,
+    /// `train|val|test/<wnid>/`, with the official general categories.
+    TieredImagenet,
+    /// The CIFAR-100 archive (python or binary), with the few-shot class splits of Bertinetto et al.
+    CifarFs,
+    /// `train/<wnid>/images/` and `val/` with its annotations.
+    TinyImagenet,
+    /// A folder for each class.
+    Imagefolder,
 }
 
 impl Layout {
     /// Every layout.
-    pub const ALL: [Layout; 1] = [Layout::MiniImagenet];
+    pub const ALL: [Layout; 5] =
+        [Layout::MiniImagenet, Layout::TieredImagenet, Layout::CifarFs, Layout::TinyImagenet, Layout::Imagefolder];
 
     /// Its name on the command line and in packs.
     pub fn name(self) -> &'static str {
         match self {
             Layout::MiniImagenet => "miniimagenet",
+            Layout::TieredImagenet => "tieredimagenet",
+            Layout::CifarFs => "cifar-fs",
+            Layout::TinyImagenet => "tiny-imagenet",
+            Layout::Imagefolder => "imagefolder",
         }
     }
 
@@ -38,6 +57,11 @@ impl Layout {
         }
         match self {
             Layout::MiniImagenet => miniimagenet::list(from, one_of(split, &["train", "val", "test"])?),
+            Layout::TieredImagenet => tieredimagenet::list(from, one_of(split, &["train", "val", "test"])?),
+            Layout::CifarFs => cifar_fs::list(from, one_of(split, &["train", "val", "test"])?),
+            // Its test images have no labels.
+            Layout::TinyImagenet => tiny_imagenet::list(from, one_of(split, &["train", "val"])?),
+            Layout::Imagefolder => imagefolder::list(from, split),
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! | tensor | type and shape | meaning |
 //! |---|---|---|
-//! | `pixels` | u8 [N, H, W, 3] | RGB |
-//! | `labels` | i64 [N] | class of each image, `0..C`, classes sorted by name |
-//! | `categories` | i64 [N] | general category, `0..G`; absent when the layout knows none |
+//! | `pixels` | `u8 [N, H, W, 3]` | RGB |
+//! | `labels` | `i64 [N]` | class of each image, `0..C`, classes sorted by name |
+//! | `categories` | `i64 [N]` | general category, `0..G`; absent when the layout knows none |
 //!
 //! Metadata: `format` = [`FORMAT`], `version`, `layout`, `split`, `size`, `resize`, `crop`, `source`, `class_names` and
 //! `category_names` (JSON lists in label order), `class_titles` and `category_titles` (the same in plain words, when known),

@@ -1,8 +1,9 @@
 //! Public layout -> [`Pack`](crate::data::Pack).
 
 use crate::data::decode::{self, Fit};
-use crate::data::layout::{Layout, Listing, Source};
+use crate::data::layout::{Layout, Listing, RawImages, Source};
 use crate::data::pack_writer::{PackDescription, PackWriter};
+use crate::data::resample::Image;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::tensor_file::Metadata;
@@ -118,8 +119,7 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
     let (mut labels, mut skipped) = (Vec::with_capacity(listing.images.len()), Vec::new());
     progress.start("packing images", listing.images.len() as u64, 0);
     for chunk in listing.images.chunks(CHUNK) {
-        let decoded: Vec<_> =
-            chunk.par_iter().map(|(source, _)| decode_one(source, &listing, &options.from, fit)).collect();
+        let decoded: Vec<_> = chunk.par_iter().map(|(source, _)| decode_one(source, &listing, fit)).collect();
         for (decoded, (_, label)) in decoded.into_iter().zip(chunk) {
             match decoded {
                 Ok(pixels) => {
@@ -155,13 +155,14 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
     })
 }
 
-fn decode_one(source: &Source, listing: &Listing, from: &Path, fit: Fit) -> Result<Vec<u8>> {
+fn decode_one(source: &Source, listing: &Listing, fit: Fit) -> Result<Vec<u8>> {
     match source {
         Source::File(path) => decode::load(path, fit),
         Source::Row(row) => {
-            let raw = &listing.raw;
-            let image = raw.height * raw.width * 3;
-            decode::fit_pixels(from, &raw.pixels[row * image..][..image], raw.height, fit)
+            let RawImages { height, width, ref pixels } = listing.raw;
+            let bytes = height * width * 3;
+            let image = Image { height, width, pixels: pixels[row * bytes..][..bytes].to_vec() };
+            Ok(decode::fit_image(image, fit).pixels)
         }
     }
 }

@@ -73,3 +73,318 @@ fn bad_image_fails_or_is_skipped() {
     assert_eq!(pack.labels(), [2, 2, 2, 2, 2, 0, 0, 0, 1, 1, 1, 1]);
     pack.verify().unwrap();
 }
+
+// Every bad list, the line it is about and words of the answer.
+#[test]
+fn bad_lists_are_refused_with_their_line() {
+    for (csv, expected) in [
+        ("filename,label\na0.jpg\n", "line 2 is malformed"),
+        ("filename,label\na0.jpg,\n", "line 2 is malformed"),
+        ("filename,label\n\n../a0.jpg,a\n", "line 3: \"../a0.jpg\" leads out"),
+        ("filename,label\n/etc/passwd,a\n", "line 2: \"/etc/passwd\" leads out"),
+        ("filename,label\na0.jpg,a\nnone.jpg,a\n", "line 3: \"none.jpg\" is not in"),
+        ("filename,label\na0.jpg,a\na0.jpg,a\n", "line 3: \"a0.jpg\" is listed in line 2"),
+        ("a0.jpg,a\n", "the first line must be filename,label"),
+        ("", "the first line must be filename,label"),
+        ("filename,label\n", "lists no images"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        miniimagenet(root.path());
+        put(root.path().join("train.csv"), csv);
+        let message = failure(&options("miniimagenet", root.path()));
+        assert!(message.contains(expected) && message.contains("train.csv"), "{csv:?}: {message}");
+    }
+    let root = tempfile::tempdir().unwrap();
+    miniimagenet(root.path());
+    put(root.path().join("categories.csv"), "label,category\na,x\nb,x\n");
+    let message = failure(&options("miniimagenet", root.path()));
+    assert!(message.contains("no category for class c") && message.contains("categories.csv"), "{message}");
+    let message = failure(&PrepareOptions { split: Some("dev".into()), ..options("miniimagenet", root.path()) });
+    assert!(message.contains("train, val, test"), "{message}");
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    miniimagenet(root.path());
+    let good = options("miniimagenet", root.path());
+    for (bad, expected) in [
+        (PrepareOptions { size: 0, ..good.clone() }, "0 pixels"),
+        (PrepareOptions { crop: Some(8), ..good.clone() }, "without --resize"),
+        (PrepareOptions { resize: Some(8), crop: Some(9), ..good.clone() }, "cannot be cut"),
+        (PrepareOptions { out: root.path().join("images"), ..good.clone() }, "is a folder"),
+    ] {
+        let message = prepare(&bad, &Silent).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    let report = prepare(&PrepareOptions { resize: Some(10), crop: Some(7), ..good }, &Silent).unwrap();
+    let pack = Pack::open(&report.path).unwrap();
+    assert_eq!((pack.height(), pack.width()), (7, 7));
+    assert_eq!(pack.metadata()["crop"], "7");
+}
+
+#[test]
+fn every_image_kind_is_decoded() {
+    let root = tempfile::tempdir().unwrap();
+    for extension in [".jpg", ".png", ".bmp", ".webp", ".tiff", ".ppm"] {
+        put(root.path().join(format!("data/a/{}{extension}", &extension[1..])), encoded(extension, 20, 30, 1));
+    }
+    put(root.path().join("data/a/grey.png"), grey16());
+    put(root.path().join("data/a/alpha.PNG"), alpha());
+    put(root.path().join("data/a/.DS_Store"), "x");
+    put(root.path().join("data/a/README.txt"), "x");
+    let mut options = options("imagefolder", &root.path().join("data"));
+    options.out = root.path().join("pack");
+    let report = prepare(&options, &Silent).unwrap();
+    assert_eq!((report.images, report.ignored, report.split.as_str()), (8, 2, "all"));
+    let pack = Pack::open(&report.path).unwrap();
+    let pixel = |row: usize| &pack.pixels()[row * 8 * 8 * 3..][..3];
+    // Files sort as alpha, bmp, grey, jpg, ...; red, green and blue keep their places, 16 bits become 8.
+    assert_eq!((pixel(0), pixel(2)), ([200, 100, 50].as_slice(), [128, 128, 128].as_slice()));
+}
+
+#[test]
+fn files_that_are_no_images_are_named() {
+    let whole = encoded(".png", 20, 30, 1);
+    for (name, content, expected) in [
+        ("x.jpg", b"not an image".to_vec(), "is not an image"),
+        ("x.jpg", Vec::new(), "is empty"),
+        ("x.png", whole[..whole.len() - 20].to_vec(), "is cut off"),
+        ("x.jpg", vec![0xff, 0xd8], "is cut off"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        put_images(root.path().join("a"), 2);
+        put(root.path().join("b").join(name), content);
+        let mut options = options("imagefolder", root.path());
+        let message = failure(&options);
+        assert!(message.contains(expected) && message.contains(name), "{message}");
+        options.skip_bad = true;
+        assert!(failure(&options).contains("class b has no image"));
+    }
+}
+
+#[test]
+fn imagefolder_knows_splits_and_categories() {
+    let root = tempfile::tempdir().unwrap();
+    put_images(root.path().join("train/pets/cat"), 2);
+    put_images(root.path().join("train/pets/dog"), 2);
+    put_images(root.path().join("train/lorry"), 3);
+    put(root.path().join("categories.csv"), "label,category\ncat,pets\ndog,pets\nlorry,vehicles\n");
+    let mut options = options("imagefolder", root.path());
+    assert!(failure(&options).contains("--split train"));
+    options.split = Some("train".into());
+    let pack = Pack::open(&prepare(&options, &Silent).unwrap().path).unwrap();
+    assert_eq!(pack.class_names(), ["cat", "dog", "lorry"]);
+    assert_eq!(pack.category_names().unwrap(), ["pets", "vehicles"]);
+    fs::remove_file(&options.out).unwrap();
+
+    fs::create_dir(root.path().join("train/empty")).unwrap();
+    put(root.path().join("categories.csv"), "label,category\ncat,pets\ndog,pets\nlorry,vehicles\nempty,pets\n");
+    assert!(failure(&options).contains("class without images"));
+    options.split = Some("../train".into());
+    assert!(failure(&options).contains("no plain folder name"));
+}
+
+#[test]
+fn miniimagenet_and_tieredimagenet_as_folders_follow_the_official_split() {
+    let root = tempfile::tempdir().unwrap();
+    // The first is a training class of both, the second a test class of miniImageNet.
+    put_images(root.path().join("images/n01532829"), 2);
+    put_images(root.path().join("images/n01930112"), 2);
+    let report = prepare(&options("miniimagenet", root.path()), &Silent).unwrap();
+    assert_eq!((report.images, report.classes), (2, 1));
+    assert!(report.notes[0].contains("1 of the 64 official"), "{:?}", report.notes);
+
+    fs::rename(root.path().join("images"), root.path().join("train")).unwrap();
+    fs::remove_file(&report.path).unwrap();
+    assert!(failure(&options("tieredimagenet", root.path())).contains("n01930112: is no train class"));
+    fs::remove_dir_all(root.path().join("train/n01930112")).unwrap();
+    let pack = Pack::open(&prepare(&options("tieredimagenet", root.path()), &Silent).unwrap().path).unwrap();
+    assert_eq!(pack.category_names().unwrap(), ["n01524359"]);
+}
+
+#[test]
+fn tiny_imagenet_reads_both_labelled_splits() {
+    let root = tempfile::tempdir().unwrap();
+    put(root.path().join("wnids.txt"), "n2\nn1\n");
+    put(root.path().join("words.txt"), "n1\tgoldfish, Carassius auratus\nn2\tnewt\nn3\tother\n");
+    for class in ["n1", "n2"] {
+        put_images(root.path().join("train").join(class).join("images"), 2);
+    }
+    put_images(root.path().join("val/images"), 2);
+    put(root.path().join("val/val_annotations.txt"), "0.jpg\tn2\t0\t0\t1\t1\n1.jpg\tn1\t0\t0\t1\t1\n");
+    let mut options = options("tiny-imagenet", root.path());
+    let pack = Pack::open(&prepare(&options, &Silent).unwrap().path).unwrap();
+    assert_eq!(
+        (pack.labels(), pack.class_titles()[0].as_str()),
+        ([0, 0, 1, 1].as_slice(), "goldfish, Carassius auratus")
+    );
+    options.split = Some("val".into());
+    let pack = Pack::open(&prepare(&options, &Silent).unwrap().path).unwrap();
+    assert_eq!(pack.labels(), [1, 0]);
+    fs::remove_file(&options.out).unwrap();
+    put(root.path().join("val/val_annotations.txt"), "0.jpg\tn9\n");
+    assert!(failure(&options).contains("line 1: class \"n9\""));
+}
+
+#[test]
+fn cifar_python_and_binary_agree_packed_or_not() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/cifar");
+    let out = tempfile::tempdir().unwrap();
+    let archive = out.path().join("cifar-100-python.tar.gz");
+    let gz = flate2::write::GzEncoder::new(fs::File::create(&archive).unwrap(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gz);
+    tar.append_dir_all("cifar-100-python", golden.join("cifar-100-python")).unwrap();
+    tar.into_inner().unwrap().finish().unwrap();
+
+    let mut packs = Vec::new();
+    for from in [golden.join("cifar-100-python"), golden.join("cifar-100-binary"), archive.clone()] {
+        let options =
+            PrepareOptions { size: 32, ..PrepareOptions::new(Layout::CifarFs, from, out.path().join("pack")) };
+        let report = prepare(&options, &Silent).unwrap();
+        assert!(report.notes[0].contains("instead of 600"), "{:?}", report.notes);
+        packs.push(Pack::open(&report.path).unwrap());
+    }
+    for pack in &packs {
+        assert_eq!(pack.class_names(), ["apple", "dolphin"]);
+        assert_eq!(pack.category_names().unwrap(), ["aquatic_mammals", "fruit_and_vegetables"]);
+        // dolphin and apple from `train` (whale is a test class), then dolphin from `test`.
+        assert_eq!((pack.labels(), pack.categories().unwrap()), ([1, 0, 1].as_slice(), [0, 1, 0].as_slice()));
+        // Row 2 was made with seed 3: red 3x + 3, green 5y + 3, blue 2(x + y) + 120.
+        let (x, y) = (7, 4);
+        assert_eq!(pack.pixels()[((2 * 32 + y) * 32 + x) * 3..][..3], [24, 23, 142]);
+        assert_eq!(pack.sha256(), packs[0].sha256());
+    }
+    let bytes = fs::read(&archive).unwrap();
+    fs::write(&archive, &bytes[..bytes.len() / 2]).unwrap();
+    let options = PrepareOptions::new(Layout::CifarFs, &archive, out.path().join("none"));
+    assert!(prepare(&options, &Silent).unwrap_err().to_string().contains("no whole CIFAR-100 archive"));
+    put(&archive, "hello");
+    assert!(prepare(&options, &Silent).unwrap_err().to_string().contains("no whole CIFAR-100 archive"));
+}
+
+#[test]
+fn other_files_are_no_packs() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("backbone.safetensors");
+    let metadata = [("format".to_owned(), "camtrast-checkpoint".to_owned())].into();
+    crate::tensor_file::save(&path, &Default::default(), &metadata).unwrap();
+    let opened = |path: &Path| Pack::open(path).err().unwrap().to_string();
+    assert!(opened(&path).contains("is camtrast-checkpoint, not a data pack"));
+    assert!(opened(root.path()).contains("is a folder, not a data pack"));
+    put(&path, "x");
+    assert!(opened(&path).contains("not a whole safetensors file"));
+    assert!(opened(&root.path().join("none")).contains("no such file"));
+}
+
+#[test]
+fn labels_of_a_foreign_pack_are_checked() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("p");
+    let description =
+        PackDescription { height: 1, width: 1, class_names: vec!["a".into(), "b".into()], ..Default::default() };
+    for (labels, expected) in
+        [([0, 2, 1], "labels hold 2"), ([0, -1, 1], "labels hold -1"), ([0, 0, 0], "never hold 1")]
+    {
+        let mut writer = PackWriter::create(&path, description.clone(), 3).unwrap();
+        writer.push(&[0; 9]).unwrap();
+        writer.finish(&labels, None).unwrap();
+        let message = Pack::open(&path).err().unwrap().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+fn wide_pack(root: &Path) -> Pack {
+    let class_names: Vec<String> = (0..40).map(|i| format!("c{i:02}")).collect();
+    let category_names = Some((0..4).map(|i| format!("g{i}")).collect());
+    let description = PackDescription { height: 1, width: 1, class_names, category_names, ..Default::default() };
+    let labels: Vec<i64> = (0..400).map(|i| i % 40).collect();
+    let categories: Vec<i64> = labels.iter().map(|label| label / 10).collect();
+    let path = root.join("wide");
+    let mut writer = PackWriter::create(&path, description, 400).unwrap();
+    writer.push(&[0; 1200]).unwrap();
+    writer.finish(&labels, Some(&categories)).unwrap();
+    Pack::open(&path).unwrap()
+}
+
+#[test]
+fn subsets_are_nested_and_dense() {
+    let root = tempfile::tempdir().unwrap();
+    let pack = wide_pack(root.path());
+    let select = |classes, images| {
+        let options =
+            SubsetOptions { classes: Some(classes), images_per_class: Some(images), seed: 3, ..Default::default() };
+        select_subset(&pack, &options).unwrap()
+    };
+    let mut smaller = select(8, 3);
+    for (classes, images) in [(8, 6), (16, 6), (32, 6), (32, 10)] {
+        let larger = select(classes, images);
+        assert!(smaller.indices.iter().all(|row| larger.indices.contains(row)));
+        assert_eq!(
+            (larger.classes, larger.class_names.len(), larger.indices.len()),
+            (classes, classes, classes * images)
+        );
+        for (&row, &label) in larger.indices.iter().zip(&larger.labels) {
+            assert_eq!(larger.class_names[label as usize], pack.class_names()[pack.labels()[row as usize] as usize]);
+        }
+        smaller = larger;
+    }
+    let all = select_subset(&pack, &SubsetOptions::default()).unwrap();
+    assert_eq!((all.indices, all.labels), ((0..400).collect(), pack.labels().to_vec()));
+    assert_ne!(
+        select(8, 3),
+        select_subset(&pack, &SubsetOptions { classes: Some(8), images_per_class: Some(3), ..Default::default() })
+            .unwrap()
+    );
+}
+
+#[test]
+fn coarse_labels_and_chosen_categories() {
+    let root = tempfile::tempdir().unwrap();
+    let pack = wide_pack(root.path());
+    let options =
+        SubsetOptions { labels: LabelKind::Coarse, classes: Some(6), categories: Some(2), ..Default::default() };
+    let chosen = select_subset(&pack, &options).unwrap();
+    assert_eq!((chosen.classes, chosen.indices.len()), (2, 60));
+    assert_eq!(chosen.labels.iter().filter(|&&label| label == 0).count(), 30);
+    for (options, expected) in [
+        (SubsetOptions { classes: Some(41), ..Default::default() }, "has 40"),
+        (SubsetOptions { classes: Some(21), categories: Some(2), ..Default::default() }, "has 20 in 2 categories"),
+        (SubsetOptions { categories: Some(5), ..Default::default() }, "5 categories"),
+        (SubsetOptions { images_per_class: Some(11), ..Default::default() }, "has 10"),
+        (SubsetOptions { images_per_class: Some(0), ..Default::default() }, "0 images"),
+    ] {
+        let message = select_subset(&pack, &options).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    put_images(root.path().join("data/a"), 1);
+    let plain = PrepareOptions::new(Layout::Imagefolder, root.path().join("data"), root.path().join("plain"));
+    let plain = Pack::open(&prepare(&plain, &Silent).unwrap().path).unwrap();
+    let coarse = SubsetOptions { labels: LabelKind::Coarse, ..Default::default() };
+    assert!(select_subset(&plain, &coarse).unwrap_err().to_string().contains("no general categories"));
+}
+
+#[test]
+fn info_counts_and_finds_problems() {
+    let root = tempfile::tempdir().unwrap();
+    miniimagenet(root.path());
+    put(root.path().join("images/a1.jpg"), "no image");
+    put(root.path().join("val.csv"), "filename,label\nnone.jpg,v\n");
+    let found = info(root.path()).unwrap();
+    assert_eq!((found.layout.as_str(), found.splits.len()), ("miniimagenet", 1));
+    let split = &found.splits[0];
+    assert_eq!((split.images, split.min_per_class, split.median_per_class, split.max_per_class), (13, 4, 4, 5));
+    assert_eq!((split.heights, split.widths), ([20, 20], [30, 30]));
+    let problems = found.problems.join("\n");
+    for expected in ["1 files begin like no image", "a1.jpg", "3 of 3 classes have fewer", "none.jpg"] {
+        assert!(problems.contains(expected), "{expected}: {problems}");
+    }
+    assert!(serde_json::to_string(&found).unwrap().contains("\"max_per_class\":5"));
+
+    let options = PrepareOptions { skip_bad: true, ..options("miniimagenet", root.path()) };
+    let pack = prepare(&options, &Silent).unwrap();
+    let found = info(&pack.path).unwrap();
+    assert_eq!((found.kind, found.checksum_ok, found.splits[0].images), ("pack", Some(true), 12));
+    assert!(found.to_string().contains("c car (5)"), "{found}");
+    assert!(info(&root.path().join("none")).unwrap_err().to_string().contains("does not exist"));
+}

@@ -91,3 +91,12 @@ pub fn categories(folder: &Path) -> Result<Facts> {
     }
     Ok(facts)
 }
+
+/// Those official classes of a split that have a folder in `root`, and a note when some have none.
+pub fn official_folders(root: &Path, official: &[&str], split: &str) -> (Vec<(String, PathBuf)>, Vec<String>) {
+    let mut classes: Vec<_> = official.iter().map(|&class| (class.to_owned(), root.join(class))).collect();
+    classes.retain(|(_, folder)| folder.is_dir());
+    let note = format!("{} of the {} official {split} classes are there", classes.len(), official.len());
+    let notes = if classes.len() < official.len() { vec![note] } else { Vec::new() };
+    (classes, notes)
+}

@@ -1,0 +1,172 @@
+//! CIFAR-FS: CIFAR-100's 100 classes, 600 images each, split 64/16/20 by class (Bertinetto et al., 2019). The coarse names are
+//! the general categories.
+//!
+//! Read from the official archives, packed (`cifar-100-python.tar.gz`, `cifar-100-binary.tar.gz`) or unpacked:
+//! `cifar-100-python/{train,test,meta}` (pickles) or `cifar-100-binary/{train.bin,test.bin,*_label_names.txt}` (rows of coarse
+//! label, fine label, 3072 pixels). Rows keep the archive's order, `train` before `test`.
+
+use super::pickle::{self, Value};
+use super::{Facts, Listing, RawImages, Source};
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+const SIDE: usize = 32;
+/// Bytes of one image: three planes of 32 x 32.
+const IMAGE: usize = 3 * SIDE * SIDE;
+const REMEDY: &str = "unpack or download the CIFAR-100 archive again";
+const PYTHON: [&str; 3] = ["train", "test", "meta"];
+const BINARY: [&str; 4] = ["train.bin", "test.bin", "fine_label_names.txt", "coarse_label_names.txt"];
+
+type Files = HashMap<String, Vec<u8>>;
+
+pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
+    let files = if from.is_dir() { read_folder(from)? } else { read_archive(from)? };
+    let archive = if files.contains_key("meta") { from_python(&files) } else { from_binary(&files) };
+    let archive = archive.map_err(|problem| Error::file(from, problem, REMEDY))?;
+    select(archive, split, from)
+}
+
+/// Both versions of the archive, in one form.
+struct Archive {
+    fine_names: Vec<String>,
+    coarse_names: Vec<String>,
+    /// Fine and coarse label and planar pixels of each image.
+    rows: Vec<(usize, usize, Vec<u8>)>,
+}
+
+// Keeps the images of the split's classes.
+fn select(archive: Archive, split: &str, from: &Path) -> Result<Listing> {
+    let official = match split {
+        "train" => include_str!("../splits/cifarfs_train.json"),
+        "val" => include_str!("../splits/cifarfs_val.json"),
+        _ => include_str!("../splits/cifarfs_test.json"),
+    };
+    let official: Vec<(String, String)> = serde_json::from_str(official).expect("the split is part of the program");
+    let category: std::collections::BTreeMap<String, String> = official.into_iter().map(|(c, f)| (f, c)).collect();
+    let (mut named, mut raw) = (Vec::new(), RawImages { height: SIDE, width: SIDE, pixels: Vec::new() });
+    for (fine, coarse, planes) in &archive.rows {
+        let (Some(class), Some(coarse)) = (archive.fine_names.get(*fine), archive.coarse_names.get(*coarse)) else {
+            return Err(Error::file(from, format!("labels an image {fine} of {coarse}, which has no name"), REMEDY));
+        };
+        let Some(expected) = category.get(class) else { continue };
+        if expected != coarse {
+            return Err(Error::file(from, format!("puts {class} into {coarse} instead of {expected}"), REMEDY));
+        }
+        named.push((Source::Row(named.len()), class.clone()));
+        raw.pixels.extend((0..SIDE * SIDE).flat_map(|i| [0, 1, 2].map(|channel| planes[channel * SIDE * SIDE + i])));
+    }
+    let official = category.len();
+    let listing = Listing::assemble(split, named, &Facts { category, ..Facts::default() }, from)?;
+    let classes = listing.class_names.len();
+    let images = listing.images.len();
+    let mut notes = Vec::new();
+    if images != official * 600 {
+        notes.push(format!("{images} images of {classes} classes instead of 600 of each of {official}"));
+    }
+    Ok(Listing { raw, notes, ..listing })
+}
+
+fn from_python(files: &Files) -> Result<Archive, String> {
+    let load = |name: &str| {
+        let bytes = files.get(name).ok_or_else(|| format!("holds no file {name:?}"))?;
+        pickle::read(bytes).map_err(|refused| format!("file {name:?} {refused}"))
+    };
+    let meta = load("meta")?;
+    let names = |key: &str| meta.get(key).and_then(Value::strings).ok_or_else(|| format!("meta has no {key}"));
+    let (fine_names, coarse_names) = (names("fine_label_names")?, names("coarse_label_names")?);
+    let mut rows = Vec::new();
+    for part in ["train", "test"] {
+        let part_value = load(part)?;
+        let labels =
+            |key: &str| part_value.get(key).and_then(Value::ints).ok_or_else(|| format!("file {part:?} has no {key}"));
+        let (fine, coarse) = (labels("fine_labels")?, labels("coarse_labels")?);
+        let Some(Value::Array(shape, pixels)) = part_value.get("data") else {
+            return Err(format!("file {part:?} has no pixels"));
+        };
+        if shape[..] != [fine.len(), IMAGE] || coarse.len() != fine.len() {
+            return Err(format!("file {part:?} has {} labels for pixels of shape {shape:?}", fine.len()));
+        }
+        for ((fine, coarse), planes) in fine.into_iter().zip(coarse).zip(pixels.chunks_exact(IMAGE)) {
+            // A negative label becomes one that has no name.
+            let label = |value: i64| usize::try_from(value).unwrap_or(usize::MAX);
+            rows.push((label(fine), label(coarse), planes.to_vec()));
+        }
+    }
+    Ok(Archive { fine_names, coarse_names, rows })
+}
+
+fn from_binary(files: &Files) -> Result<Archive, String> {
+    let file = |name: &str| files.get(name).ok_or_else(|| format!("holds no file {name:?}"));
+    let names = |name: &str| -> Result<Vec<String>, String> {
+        let text = String::from_utf8_lossy(file(name)?);
+        Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect())
+    };
+    let (fine_names, coarse_names) = (names("fine_label_names.txt")?, names("coarse_label_names.txt")?);
+    let mut rows = Vec::new();
+    for part in ["train.bin", "test.bin"] {
+        let bytes = file(part)?;
+        if bytes.len() % (2 + IMAGE) != 0 {
+            return Err(format!("file {part:?} is cut off: {} bytes are not whole rows of {}", bytes.len(), 2 + IMAGE));
+        }
+        rows.extend(bytes.chunks_exact(2 + IMAGE).map(|row| (row[1].into(), row[0].into(), row[2..].to_vec())));
+    }
+    Ok(Archive { fine_names, coarse_names, rows })
+}
+
+fn wanted(name: &str) -> bool {
+    PYTHON.contains(&name) || BINARY.contains(&name)
+}
+
+// The folder itself or the one of that name in it.
+fn read_folder(from: &Path) -> Result<Files> {
+    let places = [from.to_owned(), from.join("cifar-100-python"), from.join("cifar-100-binary")];
+    let complete = |names: &[&str], place: &Path| names.iter().all(|name| place.join(name).is_file());
+    let found = places.iter().find_map(|place| {
+        [&PYTHON[..], &BINARY[..]].into_iter().find(|names| complete(names, place)).map(|names| (place, names))
+    });
+    let Some((place, names)) = found else {
+        let problem = "holds neither cifar-100-python/{train,test,meta} nor cifar-100-binary/{train.bin,test.bin,...}";
+        return Err(Error::file(from, problem, "name the folder or the .tar.gz of CIFAR-100"));
+    };
+    let read = |name: &&str| {
+        let path = place.join(name);
+        fs::read(&path).map(|bytes| ((*name).to_owned(), bytes)).map_err(Error::io(&path, "read"))
+    };
+    names.iter().map(read).collect()
+}
+
+fn read_archive(from: &Path) -> Result<Files> {
+    let mut file = File::open(from).map_err(Error::io(from, "read"))?;
+    let mut magic = [0; 2];
+    let compressed = file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b];
+    let file = File::open(from).map_err(Error::io(from, "read"))?;
+    let stream: Box<dyn Read> = if compressed { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) };
+    unpack(stream).map_err(|e| {
+        Error::file(from, format!("is no whole CIFAR-100 archive ({e})"), "name the folder or the .tar.gz of CIFAR-100")
+    })
+}
+
+// Only into memory and only the files we know, so names in the archive cannot write anywhere.
+fn unpack(stream: impl Read) -> io::Result<Files> {
+    // The largest real file has 155 MB.
+    const LARGEST: u64 = 1 << 30;
+    let mut files = Files::new();
+    for entry in tar::Archive::new(stream).entries()? {
+        let entry = entry?;
+        let path = entry.path()?.into_owned();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if wanted(&name) && entry.header().entry_type().is_file() {
+            let size = entry.size();
+            let mut bytes = Vec::new();
+            entry.take(LARGEST).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 != size {
+                return Err(io::Error::other(format!("{name} is cut off")));
+            }
+            files.insert(name, bytes);
+        }
+    }
+    Ok(files)
+}
