@@ -135,7 +135,12 @@ pub fn train<T: Task>(
     if position.step >= total {
         // Nothing to train, or cut off between its last state and what it is for.
         task.export(run, plan.epochs, position.step)?;
-        return Ok(Outcome { step: position.step, seconds: position.seconds, interrupted: false, last_epoch: [None; 2] });
+        return Ok(Outcome {
+            step: position.step,
+            seconds: position.seconds,
+            interrupted: false,
+            last_epoch: [None; 2],
+        });
     }
     let first = position.step;
     let seconds_before = position.seconds;

@@ -90,7 +90,11 @@ impl BatchNorm {
             Mode::Eval => self.normalise(x, &self.running_mean, &self.running_var, false),
             Mode::Train { splits } => {
                 let _ = no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
-                if splits == 1 { self.normalise(x, &self.running_mean, &self.running_var, true) } else { self.split(x, splits) }
+                if splits == 1 {
+                    self.normalise(x, &self.running_mean, &self.running_var, true)
+                } else {
+                    self.split(x, splits)
+                }
             }
         }
     }

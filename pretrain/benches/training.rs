@@ -70,7 +70,12 @@ fn bare(method: Method, arch: Arch, batch: u64, precision: Precision) -> f64 {
     let options = options.clone().resolve(method.defaults(&setting, &options), "").expect("fitting options");
     let mut method = method.build(&setting, &options).expect("a method");
     let mut optimizer = Optimizer::new(SGD, method.groups());
-    let view = || common::device::channels_last(&Tensor::randn([batch as i64, 3, SIZE as i64, SIZE as i64], (Kind::Float, device)));
+    let view = || {
+        common::device::channels_last(&Tensor::randn(
+            [batch as i64, 3, SIZE as i64, SIZE as i64],
+            (Kind::Float, device),
+        ))
+    };
     let views: Vec<Tensor> = method.views().iter().map(|_| view()).collect();
     let labels = Tensor::randint(CLASSES, [batch as i64], (Kind::Int64, device));
     let mut step = |step: u64| {
@@ -93,14 +98,21 @@ fn run(folder: &Path, pack: &Path, method: Method, arch: Arch, batch: u64, preci
         .expect("a run");
     let log = std::fs::read_to_string(out.join("log.jsonl")).expect("a log");
     let rate = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["images_per_second"].as_f64();
-    log.lines().filter_map(rate).last().expect("a log line")
+    log.lines().filter_map(rate).next_back().expect("a log line")
 }
 
 fn options(batch: u64) -> Options {
     Options { epochs: Some(1), batch_size: Some(batch), ..Options::default() }
 }
 
-fn config(pack: &Path, out: &Path, method: Method, arch: Arch, precision: Precision, options: Options) -> PretrainConfig {
+fn config(
+    pack: &Path,
+    out: &Path,
+    method: Method,
+    arch: Arch,
+    precision: Precision,
+    options: Options,
+) -> PretrainConfig {
     PretrainConfig {
         recipe: Recipe {
             method,
@@ -136,7 +148,8 @@ fn precision(arch: Arch, batch: i64) {
     let mut rate = |i: usize, precision: Precision| {
         let mut step = || {
             optimizers[i].zero_grad();
-            let features = precision.run(Device::Cpu, || Ok(nets[i].features(&inputs[i], Mode::TRAIN))).expect("features");
+            let features =
+                precision.run(Device::Cpu, || Ok(nets[i].features(&inputs[i], Mode::TRAIN))).expect("features");
             features.to_kind(Kind::Float).square().mean(Kind::Float).backward();
             optimizers[i].step(0.01, 0.01).expect("a step");
         };

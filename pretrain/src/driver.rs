@@ -143,8 +143,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
             commit: config.commit.clone(),
         },
     };
-    let outcome =
-        engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
+    let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
     if !outcome.interrupted {
         write_metrics(&run, &outcome, &plan, device)?;
     }
@@ -329,7 +328,8 @@ impl Task for PretrainTask {
 
     fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()> {
         let variables = self.method.online().variables().into_iter();
-        let backbone = variables.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
+        let backbone =
+            variables.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
         let info = BackboneInfo { epoch, step, ..self.info.clone() };
         save_backbone(&run.file("backbone.safetensors"), &backbone, &info)
     }
