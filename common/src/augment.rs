@@ -7,6 +7,8 @@
 mod colour;
 mod draw;
 mod geometry;
+#[cfg(test)]
+mod tests;
 
 pub use colour::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma};
 pub use geometry::{Window, sample_windows};

@@ -107,8 +107,8 @@ impl BatchNorm {
             .map(|(i, part)| self.normalise(part, &means.get(i as i64), &vars.get(i as i64), true))
             .collect();
         no_grad(|| {
-            self.running_mean.shallow_clone().copy_(&means.mean_dim(0, false, Kind::Float));
-            self.running_var.shallow_clone().copy_(&vars.mean_dim(0, false, Kind::Float));
+            self.running_mean.shallow_clone().copy_(&means.mean_dim(0, false, None));
+            self.running_var.shallow_clone().copy_(&vars.mean_dim(0, false, None));
         });
         Tensor::cat(&parts, 0)
     }

@@ -129,7 +129,8 @@ impl RunFolder {
         fs::rename(&fresh, &state).map_err(Error::io(&state, "write"))
     }
 
-    /// Reads the newest whole training state, `None` when there is none at all.
+    /// Reads the newest whole training state, `None` when there is none at all. A damaged one gives way to the one before it,
+    /// so that the next save does not push the whole one out in its favour.
     ///
     /// # Errors
     /// [`Error::File`] when states exist but none is whole.
@@ -142,6 +143,9 @@ impl RunFolder {
                 Ok(saved) => Ok(Some(saved)),
                 Err(error) if fallback => {
                     let mut saved = read_state(&previous)?;
+                    if matches!(error, Error::File { .. }) {
+                        fs::rename(&previous, &state).map_err(Error::io(&state, "write"))?;
+                    }
                     saved.warning =
                         Some(format!("{error}; went back to the state before it (step {})", saved.position.step));
                     Ok(Some(saved))
