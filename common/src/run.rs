@@ -139,6 +139,8 @@ impl RunFolder {
                 Ok(saved) => Ok(Some(saved)),
                 Err(error) if fallback => {
                     let mut saved = read_state(&previous)?;
+                    // Or else the next save would make the damaged one the fallback.
+                    fs::rename(&previous, &state).map_err(Error::io(&state, "write"))?;
                     saved.warning = Some(format!("{error}; went back to the state before it (step {})", saved.position.step));
                     Ok(Some(saved))
                 }
