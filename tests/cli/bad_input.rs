@@ -104,7 +104,10 @@ fn files_of_the_wrong_kind() {
 
     for (file, problem) in [
         ("train.pack", "is a camtrast-pack file, not a backbone checkpoint; give the run's backbone.safetensors"),
-        ("run/state.safetensors", "is a camtrast-state file, not a backbone checkpoint; give the run's backbone.safetensors"),
+        (
+            "run/state.safetensors",
+            "is a camtrast-state file, not a backbone checkpoint; give the run's backbone.safetensors",
+        ),
         ("run", "is a folder"),
         ("foreign.safetensors", "camtrast checkpoint import"),
         ("half.safetensors", "not a whole safetensors file"),
@@ -124,7 +127,10 @@ fn files_of_the_wrong_kind() {
         ("half.safetensors", "not a whole safetensors file"),
         ("nowhere.pack", "no such file or folder"),
     ] {
-        place.fails(&format!("fewshot eval --checkpoint run/backbone.safetensors --data {file} {PLAIN}"), &[file, problem]);
+        place.fails(
+            &format!("fewshot eval --checkpoint run/backbone.safetensors --data {file} {PLAIN}"),
+            &[file, problem],
+        );
         place.fails(&format!("pretrain --method supervised {TINY} --data {file} --out other"), &[file, problem]);
         assert!(!place.path("other").exists());
     }
@@ -155,8 +161,17 @@ fn settings_that_do_not_fit_the_data() {
         place.fails(&format!("pretrain --method {method} {TINY} {flags} --out run"), &saying);
         assert!(!place.path("run").exists(), "{flags} left a run folder");
     }
+    // Far beyond what any machine can address: libtorch panics, the user sees one line all the same.
+    let vast = "--queue-size 9999999999999 --bn-splits 2";
+    place.fails(
+        &format!("pretrain --method moco {TINY} {vast} --out run"),
+        &["libtorch", "memory", "lower --batch-size"],
+    );
+    assert!(!place.path("run").exists());
+
     place.ok(&format!("pretrain --method scratch {TINY} --epochs 0 --out scratch"));
-    let eval = |flags: &str| format!("fewshot eval --checkpoint scratch/backbone.safetensors {PLAIN} --out m.json {flags}");
+    let eval =
+        |flags: &str| format!("fewshot eval --checkpoint scratch/backbone.safetensors {PLAIN} --out m.json {flags}");
     place.fails(&eval("--data test.pack --shots 6"), &["20", "--shots or --queries"]);
     place.fails(&eval("--data train.pack --shots 1"), &["16 images of each class", "8 images", "--queries"]);
     place.fails(&eval("--data test.pack --ways 21"), &["21-way", "20 classes", "--ways"]);
@@ -172,7 +187,10 @@ fn command_lines_that_cannot_mean_anything() {
     for (line, saying) in [
         (pretrain("--method simclr"), ["simclr", "camtrast-moco"]),
         (pretrain("--method supervised --learning-rate 3"), ["--learning-rate", "--help"]),
-        (pretrain("--method supervised --queue-size 64"), ["--queue-size has no meaning for --method supervised", "leave it out"]),
+        (
+            pretrain("--method supervised --queue-size 64"),
+            ["--queue-size has no meaning for --method supervised", "leave it out"],
+        ),
         (pretrain("--method moco --cam-class label"), ["--cam-class has no meaning for --method moco", "leave it out"]),
         (pretrain("--method scratch --lr 1"), ["--lr has no meaning for --method scratch", "leave it out"]),
         (pretrain("--method supervised --lr fast"), ["--lr", "fast"]),
@@ -308,5 +326,8 @@ fn folders_that_cannot_be_written_to() {
     permissions.set_readonly(true);
     fs::set_permissions(place.path("closed"), permissions).unwrap();
     place.fails(&format!("pretrain --method scratch {TINY} --epochs 0 --out closed"), &["closed", "permission denied"]);
-    place.fails("data prepare miniimagenet --from world --out closed/a.pack --size 32", &["closed/a.pack", "permission denied"]);
+    place.fails(
+        "data prepare miniimagenet --from world --out closed/a.pack --size 32",
+        &["closed/a.pack", "permission denied"],
+    );
 }

@@ -88,7 +88,8 @@ fn ctrl_c_saves_and_a_finished_run_stays_as_it_is() {
     assert!(done.stderr.contains("going on from step"), "{}", done.stderr);
     assert_same(&place, "cut", "whole");
 
-    let files = |run: &str| list(&place.path(run)).into_iter().map(|n| (place.bytes(&format!("{run}/{n}")), n)).collect();
+    let files =
+        |run: &str| list(&place.path(run)).into_iter().map(|n| (place.bytes(&format!("{run}/{n}")), n)).collect();
     let before: Vec<(Vec<u8>, String)> = files("cut");
     let again = place.ok(&command("cut"));
     assert_eq!(again.stdout, "cut/backbone.safetensors\n");
@@ -112,7 +113,8 @@ fn accumulation_clipping_and_bf16_resume() {
         ("bf16", "--precision bf16 --classes 20 --epochs 4"),
         ("adam", "--optimizer adamw --lr 0.001 --classes 20 --epochs 4"),
     ] {
-        let command = |out: &str| format!("pretrain --method supervised {TINY} {flags} --save-every 1 --out {name}-{out}");
+        let command =
+            |out: &str| format!("pretrain --method supervised {TINY} {flags} --save-every 1 --out {name}-{out}");
         place.ok(&command("whole"));
         interrupt(&place, &command("cut"), &format!("{name}-cut"));
         place.ok(&command("cut"));
@@ -158,7 +160,8 @@ fn another_setting_is_refused_and_overwrite_starts_anew() {
 #[test]
 fn damaged_states_fall_back_or_are_named() {
     let place = Place::new();
-    let command = |out: &str| format!("pretrain --method supervised {TINY} --classes 20 --epochs 4 --save-every 1 --out {out}");
+    let command =
+        |out: &str| format!("pretrain --method supervised {TINY} --classes 20 --epochs 4 --save-every 1 --out {out}");
     place.ok(&command("whole"));
     interrupt(&place, &command("cut"), "cut");
     let good = place.bytes("cut/state.safetensors");
