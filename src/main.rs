@@ -43,6 +43,7 @@ fn version() -> &'static str {
 }
 
 fn main() -> ExitCode {
+    tell_panics_in_one_line();
     let arguments = match config_file::expand(std::env::args_os().collect(), &Cli::command()) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error.into()),
@@ -71,7 +72,33 @@ fn override_self(command: clap::Command) -> clap::Command {
 
 /// One line on standard error; 2 for a command line that cannot mean anything, 1 for the rest.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("camtrast: {error:#}");
-    let usage = matches!(error.downcast_ref::<Error>(), Some(Error::Usage { .. }));
-    ExitCode::from(if usage { 2 } else { 1 })
+    let known = error.downcast_ref::<Error>();
+    match known {
+        // Says all that its source says, in better words.
+        Some(error) => eprintln!("camtrast: {error}"),
+        None => eprintln!("camtrast: {error:#}"),
+    }
+    ExitCode::from(if matches!(known, Some(Error::Usage { .. })) { 2 } else { 1 })
+}
+
+/// Turns a panic, which is how most of libtorch's refusals reach us (no memory, above all), into one line and exit code 1.
+/// With RUST_BACKTRACE set it stays as it is.
+fn tell_panics_in_one_line() {
+    if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
+        return;
+    }
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.payload_as_str().unwrap_or("unknown cause");
+        // tch's message is the debug form of libtorch's, whose first line is what went wrong.
+        let torch = text.split_once("Torch(\"").map(|(_, rest)| rest.split("\\n").next().unwrap_or(rest));
+        match torch {
+            Some(text) => eprintln!("camtrast: libtorch: {text}; if memory is short, lower --batch-size or sizes"),
+            None => {
+                let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+                let text = text.lines().next().unwrap_or_default();
+                eprintln!("camtrast: internal error: {text}{place}; RUST_BACKTRACE=1 tells more");
+            }
+        }
+        std::process::exit(1);
+    }));
 }

@@ -134,6 +134,10 @@ pub fn train<T: Task>(
     let mut position = resume(task, optimizer, run, progress)?;
     if position.step >= total {
         // Nothing to train, or cut off between its last state and what it is for.
+        if !run.file("log.jsonl").exists() {
+            save(task, optimizer, run, position)?;
+            Log::open(run, position.step)?;
+        }
         task.export(run, plan.epochs, position.step)?;
         return Ok(Outcome {
             step: position.step,

@@ -46,7 +46,7 @@ impl Method {
     /// [`Error::Settings`] for settings that contradict each other.
     pub fn build(self, setting: &Setting, options: &Options) -> Result<Box<dyn Pretraining>> {
         Ok(match self {
-            Method::Scratch => Box::new(scratch::Scratch::new(setting)),
+            Method::Scratch => Box::new(scratch::Scratch::new(setting, options)?),
             Method::Supervised => Box::new(supervised::Supervised::new(setting, options)?),
             Method::Moco => Box::new(moco::Moco::new(setting, options)?),
             Method::CamtrastMoco => Box::new(camtrast::Camtrast::new(setting, options)?),

@@ -67,6 +67,7 @@ options! {
     /// none, padded (RandomCrop) or resized (RandomResizedCrop)
     crop: CropKind,
     /// Pixels of padding of `--crop padded`
+    #[arg(value_parser = clap::value_parser!(i64).range(0..))]
     crop_padding: i64,
     /// Least and largest share of the area of `--crop resized`, such as 0.2,1
     crop_scale: Numbers,
@@ -83,8 +84,10 @@ options! {
     /// Least and largest standard deviation of the blur in pixels, such as 0.1,2
     blur_sigma: Numbers,
     /// Outputs of the projector
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     projection_dim: i64,
     /// Hidden features of the projector
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     projector_hidden: i64,
     /// K, the number of keys in the queue
     queue_size: i64,

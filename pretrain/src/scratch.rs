@@ -1,7 +1,7 @@
 //! No pretraining at all: the random initialisation that every table stands on.
 
 use crate::method::{Network, Pretraining, Setting};
-use crate::options::Options;
+use crate::options::{Options, set};
 use common::augment::Augment;
 use common::engine::{Loss, Moment};
 use common::{Error, Result};
@@ -19,8 +19,11 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    pub(crate) fn new(setting: &Setting) -> Self {
-        Scratch { network: Network::new(setting, |_| ()) }
+    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+        match set(&options.epochs) {
+            0 => Ok(Scratch { network: Network::new(setting, |_| ()) }),
+            _ => Err(does_not_train()),
+        }
     }
 }
 
@@ -30,10 +33,14 @@ impl Pretraining for Scratch {
     }
 
     fn loss(&mut self, _: &[Tensor], _: &Tensor, _: &Moment) -> Result<Loss> {
-        Err(Error::settings("--method scratch does not train", "leave --epochs out"))
+        Err(does_not_train())
     }
 
     fn online(&self) -> &VarStore {
         &self.network.vs
     }
+}
+
+fn does_not_train() -> Error {
+    Error::settings("--method scratch does not train", "leave --epochs out")
 }

@@ -1,7 +1,6 @@
 //! `camtrast checkpoint info` and `import`.
 
 use super::Common;
-use crate::table::Table;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
@@ -53,7 +52,6 @@ fn info(args: InfoArgs) -> Result<()> {
     let weights = variables.values().filter(|t| t.requires_grad());
     let count: usize = weights.clone().map(|t| t.numel()).sum();
     let norm = weights.map(|t| t.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt();
-    let mut table = Table::new(["checkpoint", ""]);
     for (key, value) in [
         ("architecture", info.arch.to_string()),
         ("features", info.arch.features().to_string()),
@@ -69,9 +67,8 @@ fn info(args: InfoArgs) -> Result<()> {
         ("sha256", backbone.sha256.clone()),
         ("config", info.config.clone()),
     ] {
-        table.row([key.to_owned(), value]);
+        println!("{key:<16}{value}");
     }
-    println!("{}", table.to_text());
     Ok(())
 }
 

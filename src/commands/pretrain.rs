@@ -53,7 +53,7 @@ pub struct PretrainArgs {
     #[arg(long, default_value_t = 20)]
     log_every: u64,
     /// Steps between saved states (besides every two minutes and the end)
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     save_every: Option<u64>,
     #[command(flatten)]
     options: Options,
