@@ -301,10 +301,7 @@ fn cut(bytes: &mut Vec<u8>) {
     bytes.truncate(bytes.len() / 2);
 }
 
-fn flip(bytes: &mut Vec<u8>) {
-    let place = bytes.len() - 5;
-    bytes[place] ^= 0x10;
-}
+const DAMAGES: [fn(&mut Vec<u8>); 2] = [cut, |bytes| *bytes.last_mut().unwrap() ^= 0x10];
 
 #[test]
 fn newest_state_is_taken() {
@@ -323,7 +320,7 @@ fn newest_state_is_taken() {
 
 #[test]
 fn damaged_state_falls_back_to_the_one_before() {
-    for how in [cut, flip] {
+    for how in DAMAGES {
         let run = Run::new();
         run.save(10);
         let path = run.damage(STATE, how);
