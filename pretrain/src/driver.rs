@@ -157,8 +157,9 @@ fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<P
     if batch_size == 0 || accumulate == 0 {
         return Err(Error::settings("--batch-size and --accumulate must be at least 1", "give positive numbers"));
     }
-    if let Some(norm) = recipe.clip_norm.filter(|norm| !(*norm > 0.0)) {
-        return Err(Error::settings(format!("--clip-norm {norm} is not positive"), "leave it out, or give a norm such as 1"));
+    if let Some(norm) = recipe.clip_norm.filter(|norm| norm.is_nan() || *norm <= 0.0) {
+        let problem = format!("--clip-norm {norm} is not positive");
+        return Err(Error::settings(problem, "leave it out, or give a norm such as 1"));
     }
     let batches = setting.images / batch_size / accumulate * accumulate;
     if batches == 0 && epochs > 0 {
