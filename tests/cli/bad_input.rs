@@ -116,9 +116,7 @@ fn files_of_the_wrong_kind() {
         ("flipped.safetensors", "is damaged"),
         ("nowhere.safetensors", "no such file or folder"),
     ] {
-        let saying = [&format!("{file}: "), problem];
-        place.fails(&format!("fewshot eval --checkpoint {file} --data test.pack {PLAIN}"), &saying);
-        place.fails(&format!("checkpoint info {file}"), &saying);
+        place.fails(&format!("checkpoint info {file}"), &[&format!("{file}: "), problem]);
     }
     for (file, problem) in [
         ("run/backbone.safetensors", "is camtrast-backbone, not a data pack"),
@@ -127,13 +125,13 @@ fn files_of_the_wrong_kind() {
         ("half.safetensors", "not a whole safetensors file"),
         ("nowhere.pack", "no such file or folder"),
     ] {
-        place.fails(
-            &format!("fewshot eval --checkpoint run/backbone.safetensors --data {file} {PLAIN}"),
-            &[file, problem],
-        );
         place.fails(&format!("pretrain --method supervised {TINY} --data {file} --out other"), &[file, problem]);
         assert!(!place.path("other").exists());
     }
+    let eval = |checkpoint: &str, pack: &str| format!("fewshot eval --checkpoint {checkpoint} --data {pack} {PLAIN}");
+    place.fails(&eval("train.pack", "test.pack"), &["train.pack: is a camtrast-pack file, not a backbone checkpoint"]);
+    let swapped = eval("run/backbone.safetensors", "run/backbone.safetensors");
+    place.fails(&swapped, &["backbone.safetensors: is camtrast-backbone, not a data pack"]);
     place.fails("checkpoint import foreign.safetensors --out in.safetensors", &["foreign.safetensors", "torchvision"]);
     place.fails("checkpoint import train.pack --out in.safetensors", &["train.pack", "torchvision"]);
     assert!(!place.path("in.safetensors").exists());

@@ -56,7 +56,7 @@ fn survives_kills(method: &str, save_every: u64) {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        sleep(length.mul_f64(0.4 * (seed >> 11) as f64 / (1u64 << 53) as f64).max(Duration::from_millis(1)));
+        sleep(length.mul_f64(0.3 * (seed >> 11) as f64 / (1u64 << 53) as f64).max(Duration::from_millis(1)));
         caught += u32::from(child.try_wait().unwrap().is_none());
         send(&child, libc::SIGKILL);
         child.wait().unwrap();
@@ -81,7 +81,9 @@ fn supervised_survives_kills() {
 #[test]
 fn ctrl_c_saves_and_a_finished_run_stays_as_it_is() {
     let place = Place::new();
-    let command = |out: &str| format!("pretrain --method camtrast-moco {CONTRAST} {TINY} --save-every 2 --out {out}");
+    // The queue turns over every seven steps and is in use from the first one on, so that losing its place would show.
+    let contrast = "--queue-size 112 --bn-splits 2 --cam-warmup-epochs 0";
+    let command = |out: &str| format!("pretrain --method camtrast-moco {contrast} {TINY} --save-every 2 --out {out}");
     place.ok(&command("whole"));
     interrupt(&place, &command("cut"), "cut");
     let done = place.ok(&command("cut"));
@@ -133,9 +135,7 @@ fn another_setting_is_refused_and_overwrite_starts_anew() {
     for (flags, old, new) in [
         ("--lr 0.02", "lr = 0.01", "lr = 0.02"),
         ("--seed 7", "seed = 0", "seed = 7"),
-        ("--epochs 3", "epochs = 2", "epochs = 3"),
         ("--width 16", "arch = \"resnet18-w8-small\"", "arch = \"resnet18-w16-small\""),
-        ("--classes 12", "classes = 10", "classes = 12"),
         ("--images-per-class 4", "no images-per-class", "images-per-class = 4"),
         ("--clip-norm 1", "no clip-norm", "clip-norm = 1"),
         ("--data test.pack", "data = \"train.pack\"", "data = \"test.pack\""),
