@@ -122,9 +122,9 @@ impl BatchNorm {
 /// A linear layer with bias, initialised as torch's.
 #[derive(Debug)]
 pub struct Linear {
-    /// Weights [out, in].
+    /// Weights `[out, in]`.
     pub weight: Tensor,
-    /// Bias [out].
+    /// Bias `[out]`.
     pub bias: Tensor,
 }
 

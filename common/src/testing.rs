@@ -94,7 +94,7 @@ pub fn fill_variables(vs: &VarStore) {
     }
 }
 
-/// The nine numbers that stand for a big tensor, f64 [9].
+/// The nine numbers that stand for a big tensor, f64 `[9]`.
 pub fn probe(name: &str, tensor: &Tensor) -> Tensor {
     let flat = Vec::<f64>::try_from(tensor.detach().to_kind(Kind::Double).reshape([-1])).unwrap();
     let dot =

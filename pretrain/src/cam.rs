@@ -4,7 +4,7 @@ use tch::{Kind, Tensor, no_grad};
 
 /// `M = sum_k w[c, k] A[k]` for the class of each image, without ReLU, scaled to 0..1 per image: f32 [N, 1, h, w].
 ///
-/// `map` [N, D, h, w], classifier `weight` [classes, D], `classes` i64 [N]. No gradient. A constant map gives zeros: it names
+/// `map` [N, D, h, w], classifier `weight` [classes, D], `classes` i64 `[N]`. No gradient. A constant map gives zeros: it names
 /// no region.
 pub fn class_activation_map(map: &Tensor, weight: &Tensor, classes: &Tensor) -> Tensor {
     no_grad(|| {

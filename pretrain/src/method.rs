@@ -84,7 +84,7 @@ pub struct Setting {
 pub trait Pretraining {
     /// The augmentation of each view that [`Pretraining::loss`] takes.
     fn views(&self) -> Vec<Augment>;
-    /// The one summed objective on a batch: `views` f32 [N, 3, H, W] each, `labels` i64 [N].
+    /// The one summed objective on a batch: `views` f32 [N, 3, H, W] each, `labels` i64 `[N]`.
     ///
     /// # Errors
     /// [`Error::Torch`].

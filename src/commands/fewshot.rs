@@ -73,7 +73,7 @@ impl std::str::FromStr for ShotList {
 
 #[derive(Args)]
 pub struct ScoreArgs {
-    /// safetensors file with `features` f32 [N,D] and `labels` i64 [N]
+    /// safetensors file with `features` (f32, N x D) and `labels` (i64, N)
     #[arg(long)]
     features: PathBuf,
     /// JSON file of episodes
