@@ -47,7 +47,8 @@ pub fn expand(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>>
             Value::Boolean(true) => flags.push(format!("--{flag}").into()),
             Value::Boolean(false) => {}
             value => {
-                let text = plain(&value).ok_or_else(|| usage(format!("key {key:?} is a table"), "give a plain value"))?;
+                let text =
+                    plain(&value).ok_or_else(|| usage(format!("key {key:?} is a table"), "give a plain value"))?;
                 flags.push(format!("--{flag}={text}").into());
             }
         }

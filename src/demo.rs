@@ -88,7 +88,12 @@ fn packs(out: &Path, recipe: &DemoRecipe, seed: u64, screen: &Screen) -> Result<
     if Pack::open(&packs.train).is_ok() && Pack::open(&packs.test).is_ok() {
         return Ok(packs);
     }
-    let options = SynthOptions { seed, size: recipe.size, images_per_class: recipe.images_per_class, ..SynthOptions::new(&world) };
+    let options = SynthOptions {
+        seed,
+        size: recipe.size,
+        images_per_class: recipe.images_per_class,
+        ..SynthOptions::new(&world)
+    };
     synth(&options, screen)?;
     contact_sheet(&out.join("world.png"), seed, 84)?;
     for (split, pack) in [("train", &packs.train), ("test", &packs.test)] {
@@ -143,7 +148,8 @@ fn line(
 }
 
 fn table(lines: &[Line]) -> Table {
-    let mut table = Table::new(["pretraining", "5-way 1-shot (%)", "5-way 5-shot (%)", "trained in", "paper: 1-shot", "5-shot"]);
+    let mut table =
+        Table::new(["pretraining", "5-way 1-shot (%)", "5-way 5-shot (%)", "trained in", "paper: 1-shot", "5-shot"]);
     for line in lines {
         let accuracy = |i: usize| percent(line.results[i].score.mean, line.results[i].score.ci95);
         let published = published::mini_imagenet(line.method);

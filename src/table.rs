@@ -50,5 +50,9 @@ impl Table {
 
 /// `55.31 ± 0.78` from fractions.
 pub fn percent(mean: f64, ci95: f64) -> String {
-    if ci95.is_finite() { format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * ci95) } else { format!("{:.2}", 100.0 * mean) }
+    if ci95.is_finite() {
+        format!("{:.2} ± {:.2}", 100.0 * mean, 100.0 * ci95)
+    } else {
+        format!("{:.2}", 100.0 * mean)
+    }
 }

@@ -7,6 +7,8 @@
 mod colour;
 mod draw;
 mod geometry;
+#[cfg(test)]
+mod tests;
 
 pub use colour::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma};
 pub use geometry::{Window, sample_windows};
@@ -110,7 +112,8 @@ impl Augment {
             x = adjust_saturation(&x, &column(keep, device));
         }
         if let Some(sigmas) = &draws.blur {
-            let blurred: Vec<i64> = images.clone().filter(|&i| sigmas[i].is_some()).map(|i| (i - start) as i64).collect();
+            let blurred: Vec<i64> =
+                images.clone().filter(|&i| sigmas[i].is_some()).map(|i| (i - start) as i64).collect();
             if !blurred.is_empty() {
                 let index = Tensor::from_slice(&blurred).to_device(device);
                 let sigma: Vec<f32> = sigmas[images].iter().flatten().copied().collect();
@@ -129,9 +132,7 @@ pub fn unit_range(pixels: &Tensor) -> Tensor {
 
 /// `(x - mean) / std` per channel of [N, 3, H, W], laid out channels-last.
 pub fn normalise(x: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
-    let channels = |v: [f64; 3]| {
-        Tensor::from_slice(&v).to_kind(Kind::Float).view([1, 3, 1, 1]).to_device(x.device())
-    };
+    let channels = |v: [f64; 3]| Tensor::from_slice(&v).to_kind(Kind::Float).view([1, 3, 1, 1]).to_device(x.device());
     let scale = channels(std.map(|s| 1.0 / s));
     let shift = channels([0, 1, 2].map(|c| -mean[c] / std[c]));
     channels_last(&shift.addcmul(x, &scale))

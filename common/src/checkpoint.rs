@@ -164,8 +164,9 @@ pub struct ImportReport {
 pub fn import_torchvision(from: &Path, out: &Path, origin: &ImportOrigin) -> Result<ImportReport> {
     let file = TensorFile::open(from)?;
     let mut tensors = file.tensors()?;
-    let arch = detect_arch(&tensors)
-        .ok_or_else(|| Error::file(from, "holds no ResNet with torchvision's names", "see docs/checkpoint.md for the names"))?;
+    let arch = detect_arch(&tensors).ok_or_else(|| {
+        Error::file(from, "holds no ResNet with torchvision's names", "see docs/checkpoint.md for the names")
+    })?;
     let dropped: Vec<String> = tensors.keys().filter(|k| k.starts_with("fc.")).cloned().collect();
     dropped.iter().for_each(|name| drop(tensors.remove(name)));
     for tensor in tensors.values_mut().filter(|t| [Kind::Half, Kind::BFloat16, Kind::Double].contains(&t.kind())) {
@@ -190,9 +191,8 @@ pub fn import_torchvision(from: &Path, out: &Path, origin: &ImportOrigin) -> Res
 }
 
 fn detect_arch(tensors: &BTreeMap<String, Tensor>) -> Option<Arch> {
-    let blocks = |layer: usize| {
-        (0..).take_while(|b| tensors.contains_key(&format!("layer{layer}.{b}.conv1.weight"))).count()
-    };
+    let blocks =
+        |layer: usize| (0..).take_while(|b| tensors.contains_key(&format!("layer{layer}.{b}.conv1.weight"))).count();
     let bottleneck = tensors.contains_key("layer1.0.conv3.weight");
     let depth = match (bottleneck, [1, 2, 3, 4].map(blocks)) {
         (false, [2, 2, 2, 2]) => 18,
@@ -213,8 +213,11 @@ fn fill(path: &Path, arch: Arch, tensors: &BTreeMap<String, Tensor>, device: Dev
     let net = ResNet::new(&vs.root(), arch);
     let own: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
     // torch itself tolerates files without these counters, and so do we.
-    let missing: Vec<&str> =
-        own.keys().filter(|n| !tensors.contains_key(*n) && !n.ends_with("num_batches_tracked")).map(|s| &s[..]).collect();
+    let missing: Vec<&str> = own
+        .keys()
+        .filter(|n| !tensors.contains_key(*n) && !n.ends_with("num_batches_tracked"))
+        .map(|s| &s[..])
+        .collect();
     let unexpected: Vec<&str> = tensors.keys().filter(|n| !own.contains_key(*n)).map(|s| &s[..]).collect();
     if !missing.is_empty() || !unexpected.is_empty() {
         let problem = format!("is no whole {arch}: missing {}, unexpected {}", some(&missing), some(&unexpected));

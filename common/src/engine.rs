@@ -139,7 +139,12 @@ pub fn train<T: Task>(
             Log::open(run, position.step)?;
         }
         task.export(run, plan.epochs, position.step)?;
-        return Ok(Outcome { step: position.step, seconds: position.seconds, interrupted: false, last_epoch: [None; 2] });
+        return Ok(Outcome {
+            step: position.step,
+            seconds: position.seconds,
+            interrupted: false,
+            last_epoch: [None; 2],
+        });
     }
     let first = position.step;
     let seconds_before = position.seconds;

@@ -29,7 +29,8 @@ pub fn extract(
     progress.start("features", pack.len() as u64, 0);
     let parts = pack.pixels().chunks(BATCH * image).map(|bytes| {
         let n = (bytes.len() / image) as i64;
-        let pixels = Tensor::f_from_data_size(bytes, &[n, height as i64, width as i64, 3], Kind::Uint8)?.to_device(device);
+        let pixels =
+            Tensor::f_from_data_size(bytes, &[n, height as i64, width as i64, 3], Kind::Uint8)?.to_device(device);
         let input = to_input(&pixels, &backbone.info.mean, &backbone.info.std);
         let features = no_grad(|| precision.run(device, || Ok(backbone.net.features(&input, Mode::Eval))))?;
         progress.advance(n as u64, "");

@@ -21,5 +21,7 @@ pub mod resnet;
 pub mod run;
 pub mod schedule;
 pub mod tensor_file;
+#[doc(hidden)]
+pub mod testing;
 
 pub use error::{Error, Result};

@@ -28,9 +28,12 @@ impl Log {
                 serde_json::from_str::<Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
             };
             let lines: Vec<&str> = old.lines().filter(kept).collect();
-            crate::files::write_atomically(&json_path, |out| lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+            crate::files::write_atomically(&json_path, |out| {
+                lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+            })?;
         }
-        let append = |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path, "write"));
+        let append =
+            |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path, "write"));
         let json = append(&json_path)?;
         let events_path = run.file(&format!("events.out.tfevents.{:.0}.camtrast.{}", now(), std::process::id()));
         let events = append(&events_path)?;

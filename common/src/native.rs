@@ -10,11 +10,31 @@ unsafe extern "C" {
     fn camtrast_last_error() -> *const c_char;
     fn camtrast_autocast_bf16(cuda: i32, enabled: i32) -> i32;
     #[rustfmt::skip]
-    fn camtrast_fused_sgd(params: Handles, grads: Handles, buffers: Handles, n: usize, lr: f64, momentum: f64,
-        weight_decay: f64, nesterov: i32) -> i32;
+    fn camtrast_fused_sgd(
+        params: Handles,
+        grads: Handles,
+        buffers: Handles,
+        n: usize,
+        lr: f64,
+        momentum: f64,
+        weight_decay: f64,
+        nesterov: i32,
+    ) -> i32;
     #[rustfmt::skip]
-    fn camtrast_fused_adam(params: Handles, grads: Handles, exp_avgs: Handles, exp_avg_sqs: Handles, steps: Handles,
-        n: usize, lr: f64, beta1: f64, beta2: f64, weight_decay: f64, eps: f64, decoupled: i32) -> i32;
+    fn camtrast_fused_adam(
+        params: Handles,
+        grads: Handles,
+        exp_avgs: Handles,
+        exp_avg_sqs: Handles,
+        steps: Handles,
+        n: usize,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        eps: f64,
+        decoupled: i32,
+    ) -> i32;
     fn camtrast_deterministic(enabled: i32) -> i32;
     fn camtrast_load_cuda() -> i32;
     fn camtrast_cuda_memory(index: i32, out: *mut i64) -> i32;
@@ -65,7 +85,6 @@ impl Drop for Autocast {
 ///
 /// # Errors
 /// [`crate::Error::Torch`] when shapes or devices do not fit.
-#[expect(clippy::too_many_arguments)]
 pub fn fused_sgd(
     params: &[Tensor],
     grads: &[Tensor],
@@ -79,16 +98,7 @@ pub fn fused_sgd(
     let (p, g, b) = (handles(params), handles(grads), handles(buffers));
     // SAFETY: three lists of live tensors of one length.
     check(unsafe {
-        camtrast_fused_sgd(
-            p.as_ptr(),
-            g.as_ptr(),
-            b.as_ptr(),
-            p.len(),
-            lr,
-            momentum,
-            weight_decay,
-            nesterov as i32,
-        )
+        camtrast_fused_sgd(p.as_ptr(), g.as_ptr(), b.as_ptr(), p.len(), lr, momentum, weight_decay, nesterov as i32)
     })
 }
 

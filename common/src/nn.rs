@@ -90,7 +90,11 @@ impl BatchNorm {
             Mode::Eval => self.normalise(x, &self.running_mean, &self.running_var, false),
             Mode::Train { splits } => {
                 let _ = no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
-                if splits == 1 { self.normalise(x, &self.running_mean, &self.running_var, true) } else { self.split(x, splits) }
+                if splits == 1 {
+                    self.normalise(x, &self.running_mean, &self.running_var, true)
+                } else {
+                    self.split(x, splits)
+                }
             }
         }
     }
@@ -103,8 +107,8 @@ impl BatchNorm {
             .map(|(i, part)| self.normalise(part, &means.get(i as i64), &vars.get(i as i64), true))
             .collect();
         no_grad(|| {
-            self.running_mean.shallow_clone().copy_(&means.mean_dim(0, false, Kind::Float));
-            self.running_var.shallow_clone().copy_(&vars.mean_dim(0, false, Kind::Float));
+            self.running_mean.shallow_clone().copy_(&means.mean_dim(0, false, None));
+            self.running_var.shallow_clone().copy_(&vars.mean_dim(0, false, None));
         });
         Tensor::cat(&parts, 0)
     }

@@ -181,7 +181,9 @@ impl Optimizer {
                         lars(param, grad, buffer, lr, config.momentum, decay);
                     }
                 }
-                (_, [exp_avg, exp_avg_sq, step]) => native::fused_adam(&params, &grads, exp_avg, exp_avg_sq, step, adam)?,
+                (_, [exp_avg, exp_avg_sq, step]) => {
+                    native::fused_adam(&params, &grads, exp_avg, exp_avg_sq, step, adam)?
+                }
                 _ => unreachable!("moments() fits the algorithm"),
             }
         }

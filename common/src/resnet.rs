@@ -82,9 +82,14 @@ impl fmt::Display for Arch {
 impl FromStr for Arch {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = || format!("{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN and -small");
+        let unknown = || {
+            format!(
+                "{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN and -small"
+            )
+        };
         let mut parts = text.split('-');
-        let depth = parts.next().and_then(|p| p.strip_prefix("resnet")).and_then(|d| d.parse().ok()).ok_or_else(unknown)?;
+        let depth =
+            parts.next().and_then(|p| p.strip_prefix("resnet")).and_then(|d| d.parse().ok()).ok_or_else(unknown)?;
         let mut arch = Arch { depth, width: 64, stem: Stem::Standard };
         if ![18, 34, 50, 101].contains(&depth) {
             return Err(unknown());

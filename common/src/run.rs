@@ -82,7 +82,8 @@ impl RunFolder {
             let same = lines.iter().find(|l| key(l) == key(line)).map(|l| l.trim().to_owned());
             same.unwrap_or_else(|| format!("no {}", key(line)))
         };
-        let problem = format!("{} holds a run with {}, this command says {}", self.path.display(), said(&old), said(&new));
+        let problem =
+            format!("{} holds a run with {}, this command says {}", self.path.display(), said(&old), said(&new));
         Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
     }
 
@@ -94,7 +95,8 @@ impl RunFolder {
         let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path, "list"))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = ["config.toml", "log.jsonl", "metrics.json", "backbone.safetensors", STATE, PREVIOUS].contains(&&name[..])
+            let ours = ["config.toml", "log.jsonl", "metrics.json", "backbone.safetensors", STATE, PREVIOUS]
+                .contains(&&name[..])
                 || name.starts_with("events.out.tfevents.")
                 || name.ends_with(".part");
             if ours {
@@ -118,7 +120,8 @@ impl RunFolder {
         .map(|(k, v)| (k.to_owned(), v))
         .into();
         // The new state is whole on the disk before the old one gives up its name.
-        let (state, previous, fresh) = (self.file(STATE), self.file(PREVIOUS), self.file(".state.safetensors.new.part"));
+        let (state, previous, fresh) =
+            (self.file(STATE), self.file(PREVIOUS), self.file(".state.safetensors.new.part"));
         tensor_file::save(&fresh, tensors, &metadata)?;
         if state.exists() {
             fs::rename(&state, &previous).map_err(Error::io(&previous, "write"))?;
@@ -126,7 +129,8 @@ impl RunFolder {
         fs::rename(&fresh, &state).map_err(Error::io(&state, "write"))
     }
 
-    /// Reads the newest whole training state, `None` when there is none at all.
+    /// Reads the newest whole training state, `None` when there is none at all. A damaged one gives way to the one before it,
+    /// so that the next save does not push the whole one out in its favour.
     ///
     /// # Errors
     /// [`Error::File`] when states exist but none is whole.
@@ -139,9 +143,11 @@ impl RunFolder {
                 Ok(saved) => Ok(Some(saved)),
                 Err(error) if fallback => {
                     let mut saved = read_state(&previous)?;
-                    // Or else the next save would make the damaged one the fallback.
-                    fs::rename(&previous, &state).map_err(Error::io(&state, "write"))?;
-                    saved.warning = Some(format!("{error}; went back to the state before it (step {})", saved.position.step));
+                    if matches!(error, Error::File { .. }) {
+                        fs::rename(&previous, &state).map_err(Error::io(&state, "write"))?;
+                    }
+                    saved.warning =
+                        Some(format!("{error}; went back to the state before it (step {})", saved.position.step));
                     Ok(Some(saved))
                 }
                 Err(error) => Err(error),

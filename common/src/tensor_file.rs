@@ -19,6 +19,10 @@ pub type Metadata = BTreeMap<String, String>;
 /// Metadata key under which [`save`] stores the SHA-256 of all tensor names, shapes and bytes.
 pub const CHECKSUM: &str = "checksum";
 
+/// Metadata key of the SHA-256 of all other metadata. Apart, because the same tensors shall have the same [`CHECKSUM`]
+/// whatever is said of them.
+const METADATA_CHECKSUM: &str = "metadata_checksum";
+
 /// Saves tensors (moved to the CPU and made contiguous) and metadata, whole or not at all. The same content gives the same
 /// bytes.
 ///
@@ -59,7 +63,7 @@ pub(crate) struct Entry<'a> {
     pub bytes: usize,
 }
 
-/// The JSON header for tensors that lie one after the other, padded with spaces to a multiple of 8 bytes.
+/// The JSON header for tensors that lie one after the other, with a checksum of the metadata, padded with spaces to a multiple of 8 bytes.
 pub(crate) fn header(entries: &[Entry], metadata: &Metadata) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let mut offset = 0;
@@ -69,6 +73,8 @@ pub(crate) fn header(entries: &[Entry], metadata: &Metadata) -> Vec<u8> {
         header.insert(entry.name.to_owned(), value);
         offset = end;
     }
+    let mut metadata = metadata.clone();
+    metadata.insert(METADATA_CHECKSUM.into(), metadata_checksum(&metadata));
     header.insert("__metadata__".into(), serde_json::json!(metadata));
     let mut header = serde_json::to_vec(&header).expect("a JSON map of strings serialises");
     header.resize(header.len().next_multiple_of(8), b' ');
@@ -159,12 +165,12 @@ impl TensorFile {
         self.names().into_iter().map(|name| self.tensor(&name).map(|t| (name, t))).collect()
     }
 
-    /// Compares the content with the checksum that [`save`] stored.
+    /// Compares tensors and metadata with the checksums that [`save`] stored.
     ///
     /// # Errors
     /// [`Error::File`] when the file has no checksum or another content.
     pub fn verify(&self) -> Result<()> {
-        let Some(stored) = self.metadata.get(CHECKSUM) else {
+        let (Some(stored), Some(said)) = (self.metadata.get(CHECKSUM), self.metadata.get(METADATA_CHECKSUM)) else {
             return Err(Error::file(
                 &self.path,
                 "has no checksum",
@@ -179,7 +185,7 @@ impl TensorFile {
             let dtype = kind_of(view.dtype()).and_then(dtype_name).unwrap_or_default();
             absorb(&mut hash, &name, dtype, &shape, view.data());
         }
-        if hex(&hash.finalize()) != *stored {
+        if hex(&hash.finalize()) != *stored || metadata_checksum(&self.metadata) != *said {
             return Err(Error::file(
                 &self.path,
                 "is damaged (its checksum does not fit its content)",
@@ -203,6 +209,14 @@ impl TensorFile {
 pub(crate) fn absorb(hash: &mut Sha256, name: &str, dtype: &str, shape: &[i64], bytes: &[u8]) {
     hash.update(format!("{name}\0{dtype}\0{shape:?}\0"));
     hash.update(bytes);
+}
+
+fn metadata_checksum(metadata: &Metadata) -> String {
+    let mut hash = Sha256::new();
+    for (key, value) in metadata.iter().filter(|(key, _)| *key != METADATA_CHECKSUM) {
+        hash.update(format!("{key}\0{value}\0"));
+    }
+    hex(&hash.finalize())
 }
 
 fn bytes_of(tensor: &Tensor) -> &[u8] {

@@ -10,11 +10,14 @@ pub fn class_activation_map(map: &Tensor, weight: &Tensor, classes: &Tensor) -> 
     no_grad(|| {
         let (n, d, height, width) = map.size4().expect("a feature map is [N, D, h, w]");
         let weight = weight.to_kind(Kind::Float).index_select(0, classes).view([n, 1, d]);
-        let cam = weight.matmul(&map.to_kind(Kind::Float).reshape([n, d, height * width])); // [N, 1, h w]
+        let map = map.to_kind(Kind::Float).reshape([n, d, height * width]);
+        let cam = weight.matmul(&map); // [N, 1, h w]
         let least = cam.amin([2i64].as_slice(), true);
         let range = cam.amax([2i64].as_slice(), true) - &least;
-        // Rounding alone must not be stretched to a full range.
-        let flat = range.le_tensor(&(cam.abs().amax([2i64].as_slice(), true) * 1e-6));
+        // Rounding alone must not be stretched to a full range. It goes with the size of the terms, not of their sum, in which
+        // they may cancel.
+        let terms = weight.abs().matmul(&map.abs().amax([2i64].as_slice(), true)); // [N, 1, 1]
+        let flat = range.le_tensor(&(terms * 1e-6));
         let scaled = (&cam - least) / range.clamp_min(f32::MIN_POSITIVE as f64);
         scaled.masked_fill(&flat, 0.0).view([n, 1, height, width])
     })

@@ -143,8 +143,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
             commit: config.commit.clone(),
         },
     };
-    let outcome =
-        engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
+    let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
     if !outcome.interrupted {
         write_metrics(&run, &outcome, &plan, device)?;
     }
@@ -158,8 +157,10 @@ fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<P
         return Err(Error::settings("--batch-size and --accumulate must be at least 1", "give positive numbers"));
     }
     if let Some(norm) = recipe.clip_norm.filter(|norm| norm.is_nan() || *norm <= 0.0) {
-        let problem = format!("--clip-norm {norm} is not positive");
-        return Err(Error::settings(problem, "leave it out, or give a norm such as 1"));
+        return Err(Error::settings(
+            format!("--clip-norm {norm} is not positive"),
+            "leave it out, or give a norm such as 1",
+        ));
     }
     let batches = setting.images / batch_size / accumulate * accumulate;
     if batches == 0 && epochs > 0 {
@@ -333,7 +334,8 @@ impl Task for PretrainTask {
 
     fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()> {
         let variables = self.method.online().variables().into_iter();
-        let backbone = variables.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
+        let backbone =
+            variables.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
         let info = BackboneInfo { epoch, step, ..self.info.clone() };
         save_backbone(&run.file("backbone.safetensors"), &backbone, &info)
     }

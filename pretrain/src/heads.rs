@@ -14,10 +14,7 @@ pub(crate) struct Projector {
 impl Projector {
     /// [N, inputs] to [N, outputs].
     pub(crate) fn new(vs: &Path, inputs: i64, hidden: i64, outputs: i64) -> Self {
-        Projector {
-            hidden: Linear::new(&(vs / 0), inputs, hidden),
-            output: Linear::new(&(vs / 2), hidden, outputs),
-        }
+        Projector { hidden: Linear::new(&(vs / 0), inputs, hidden), output: Linear::new(&(vs / 2), hidden, outputs) }
     }
 
     pub(crate) fn forward(&self, features: &Tensor) -> Tensor {

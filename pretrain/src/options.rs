@@ -127,7 +127,10 @@ impl Options {
         };
         let jitter: [f64; 4] = self.numbers("jitter", &self.jitter)?;
         if jitter.iter().any(|&s| s < 0.0) || jitter[3] > 0.5 {
-            return Err(Error::settings("--jitter must not be negative, its hue at most 0.5", "give it as 0.4,0.4,0.4,0.1"));
+            return Err(Error::settings(
+                "--jitter must not be negative, its hue at most 0.5",
+                "give it as 0.4,0.4,0.4,0.1",
+            ));
         }
         let [least, most] = self.numbers("blur-sigma", &self.blur_sigma)?;
         if !(0.0 < least && least <= most) {
@@ -149,7 +152,8 @@ impl Options {
     }
 
     fn numbers<const N: usize>(&self, name: &str, list: &Option<Numbers>) -> Result<[f64; N]> {
-        let wrong = |n: &Numbers| Error::settings(format!("--{name} {n} has not {N} numbers"), "separate them by commas");
+        let wrong =
+            |n: &Numbers| Error::settings(format!("--{name} {n} has not {N} numbers"), "separate them by commas");
         set(list).0.try_into().map_err(|v| wrong(&Numbers(v)))
     }
 

@@ -61,7 +61,10 @@ impl Pretraining for Supervised {
             Ok(fc.forward(&features)) // [N, classes]
         })?;
         let logits = logits.to_kind(Kind::Float);
-        Ok(Loss { total: logits.cross_entropy_for_logits(labels), parts: vec![("accuracy", accuracy(&logits, labels))] })
+        Ok(Loss {
+            total: logits.cross_entropy_for_logits(labels),
+            parts: vec![("accuracy", accuracy(&logits, labels))],
+        })
     }
 
     fn online(&self) -> &VarStore {
@@ -73,4 +76,3 @@ impl Pretraining for Supervised {
 pub(crate) fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
     no_grad(|| logits.argmax(1, false).eq_tensor(labels).to_kind(Kind::Float).mean(Kind::Float))
 }
-

@@ -131,7 +131,10 @@ fn run_synth(args: SynthArgs) -> Result<()> {
     };
     let report = synth(&options, &args.common.screen())?;
     for split in &report.splits {
-        println!("{}: {} images of {} classes in {} categories", split.split, split.images, split.classes, split.categories);
+        println!(
+            "{}: {} images of {} classes in {} categories",
+            split.split, split.images, split.classes, split.categories
+        );
     }
     Ok(())
 }

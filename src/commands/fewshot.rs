@@ -103,7 +103,8 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let results = evaluate(&args.checkpoint, &args.data, device, &options, &screen)?;
     let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
     for result in &results {
-        table.row([format!("{}-way {}-shot", result.ways, result.shots), percent(result.score.mean, result.score.ci95)]);
+        table
+            .row([format!("{}-way {}-shot", result.ways, result.shots), percent(result.score.mean, result.score.ci95)]);
     }
     println!("{}", table.to_text());
     if let Some(out) = args.out {
@@ -147,7 +148,9 @@ pub fn evaluate(
 
 /// `fewshot/5way1shot/mean` and `/ci95` of each result.
 pub fn metrics(results: &[EvalResult]) -> BTreeMap<String, f64> {
-    let both = |r: &EvalResult| [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v));
+    let both = |r: &EvalResult| {
+        [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v))
+    };
     results.iter().flat_map(both).collect()
 }
 

@@ -65,10 +65,10 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     let mut arch: Arch = args.arch;
     arch.width = args.width.unwrap_or(arch.width);
     arch.stem = args.stem.unwrap_or(arch.stem);
-    let arch: Arch = arch.to_string().parse().map_err(|e: String| common::Error::Usage {
-        problem: e,
-        remedy: "choose --width from 4 to 512".into(),
-    })?;
+    let arch: Arch = arch
+        .to_string()
+        .parse()
+        .map_err(|e: String| common::Error::Usage { problem: e, remedy: "choose --width from 4 to 512".into() })?;
     let recipe = Recipe {
         method: args.method,
         data: args.data,
@@ -84,7 +84,12 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     };
     let (device, screen) = args.common.open()?;
     catch_interrupts()?;
-    let run = RunSettings { out: args.out, overwrite: args.overwrite, log_every: args.log_every, save_every: args.save_every };
+    let run = RunSettings {
+        out: args.out,
+        overwrite: args.overwrite,
+        log_every: args.log_every,
+        save_every: args.save_every,
+    };
     let report = pretrain_run(recipe, run, device, &screen)?;
     println!("{}", report.backbone.display());
     Ok(())

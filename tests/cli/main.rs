@@ -1,6 +1,8 @@
 //! The real executable, driven as a user drives it: resuming, bad input, and every command's files.
 
+mod architecture;
 mod bad_input;
 mod commands;
+mod gpu;
 mod resume;
 mod world;

@@ -44,8 +44,10 @@ pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     let chroma = &value - x.amin([1i64].as_slice(), true);
     let over = chroma.clamp_min(1e-12).reciprocal_();
     // Grey pixels have no hue; their chroma of 0 makes any hue right.
-    let hue = ((&g - &b) * &over)
-        .where_self(&value.eq_tensor(&r), &((&b - &r) * &over + 2.0).where_self(&value.eq_tensor(&g), &((&r - &g) * &over + 4.0)));
+    let hue = ((&g - &b) * &over).where_self(
+        &value.eq_tensor(&r),
+        &((&b - &r) * &over + 2.0).where_self(&value.eq_tensor(&g), &((&r - &g) * &over + 4.0)),
+    );
     let hue = hue + shift * 6.0;
     let offsets = Tensor::from_slice(&[5f32, 3.0, 1.0]).view([1, 3, 1, 1]).to_device(x.device());
     let k = (hue + offsets).remainder(6.0);

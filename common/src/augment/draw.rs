@@ -22,7 +22,8 @@ impl Draws {
     pub fn new(augment: &Augment, n: usize, height: i64, width: i64, generator: &mut ChaCha8Rng) -> Self {
         let still = augment.crop == Crop::None && augment.flip == 0.0;
         let windows = (!still).then(|| {
-            let mut window = || Window { flip: generator.random_bool(augment.flip), ..crop(augment.crop, height, width, generator) };
+            let mut window =
+                || Window { flip: generator.random_bool(augment.flip), ..crop(augment.crop, height, width, generator) };
             (0..n).map(|_| window()).collect()
         });
         let jittered = augment.jitter_probability > 0.0 && augment.jitter != [0.0; 4];
