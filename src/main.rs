@@ -88,7 +88,9 @@ fn tell_panics_in_one_line() {
         return;
     }
     std::panic::set_hook(Box::new(|info| {
-        let text = info.payload_as_str().unwrap_or("unknown cause");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("unknown cause");
         // tch's message is the debug form of libtorch's, whose first line is what went wrong.
         let torch = text.split_once("Torch(\"").map(|(_, rest)| rest.split("\\n").next().unwrap_or(rest));
         match torch {
