@@ -45,8 +45,11 @@ impl Common {
         Ok((device, Screen::new(self.quiet)))
     }
 
-    /// The screen alone, for commands that compute nothing.
-    pub fn screen(&self) -> Screen {
-        Screen::new(self.quiet)
+    /// The screen, for commands that work on images and not with libtorch.
+    pub fn screen(&self) -> Result<Screen> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global()?;
+        }
+        Ok(Screen::new(self.quiet))
     }
 }

@@ -92,7 +92,8 @@ impl Progress for Screen {
     }
 
     fn note(&self, line: &str) {
-        if self.quiet {
+        // What went wrong is told even then.
+        if self.quiet && !line.starts_with("warning") {
             return;
         }
         match self.work.lock().expect("no panic while drawing").as_ref().and_then(|w| w.bar.as_ref()) {

@@ -48,7 +48,7 @@ pub enum Error {
     },
     /// The loss became NaN or infinite.
     #[error(
-        "the loss became {value} at step {step} (epoch {epoch}); the last good state is kept in {}: \
+        "the loss became {value} at step {step} (epoch {epoch}); a good state saved before it is kept in {}: \
          lower --lr, lengthen --warmup-epochs or use --precision fp32, then run again with --overwrite", run.display()
     )]
     Diverged {

@@ -122,7 +122,11 @@ impl RunFolder {
         // The new state is whole on the disk before the old one gives up its name.
         let (state, previous, fresh) =
             (self.file(STATE), self.file(PREVIOUS), self.file(".state.safetensors.new.part"));
-        tensor_file::save(&fresh, tensors, &metadata)?;
+        tensor_file::save(&fresh, tensors, &metadata).map_err(|error| match error {
+            // The user knows the state by its own name.
+            Error::Io { action, source, .. } => Error::io(&state, action)(source),
+            other => other,
+        })?;
         if state.exists() {
             fs::rename(&state, &previous).map_err(Error::io(&previous, "write"))?;
         }

@@ -105,7 +105,7 @@ fn run_prepare(args: PrepareArgs) -> Result<()> {
         crop: args.crop,
         skip_bad: args.skip_bad,
     };
-    let report = prepare(&options, &args.common.screen())?;
+    let report = prepare(&options, &args.common.screen()?)?;
     for line in report.notes.iter().chain(&report.skipped) {
         eprintln!("{line}");
     }
@@ -129,7 +129,7 @@ fn run_synth(args: SynthArgs) -> Result<()> {
         evaluation_images_per_class: args.evaluation_images_per_class,
         ..SynthOptions::new(args.out)
     };
-    let report = synth(&options, &args.common.screen())?;
+    let report = synth(&options, &args.common.screen()?)?;
     for split in &report.splits {
         println!(
             "{}: {} images of {} classes in {} categories",
