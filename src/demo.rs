@@ -42,6 +42,7 @@ struct DemoRecipe {
     images_per_class: usize,
     arch: Arch,
     precision: Precision,
+    threads: usize,
     shared: Options,
     methods: toml::Table,
 }
@@ -53,11 +54,12 @@ struct Line {
     seconds: f64,
 }
 
-pub fn run(args: DemoArgs) -> Result<()> {
+pub fn run(mut args: DemoArgs) -> Result<()> {
     let begun = Instant::now();
+    let recipe: DemoRecipe = toml::from_str(include_str!("../recipes/demo.toml"))?;
+    args.common.threads = args.common.threads.or(Some(recipe.threads));
     let (device, screen) = args.common.open()?;
     catch_interrupts()?;
-    let recipe: DemoRecipe = toml::from_str(include_str!("../recipes/demo.toml"))?;
     let packs = packs(&args.out, &recipe, args.common.seed, &screen)?;
 
     let mut lines = Vec::new();
