@@ -101,6 +101,25 @@ pub struct Backbone {
     pub sha256: String,
 }
 
+impl Backbone {
+    /// Copies every tensor into the variables of a larger network, where `prefix` precedes their names.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when that network has no such variable, or one of another shape.
+    pub fn copy_into(&self, vs: &VarStore, prefix: &str) -> Result<()> {
+        let targets = vs.variables();
+        for (name, source) in self.vs.variables() {
+            let target = targets.get(&format!("{prefix}{name}")).filter(|t| t.size() == source.size());
+            let Some(target) = target else {
+                let problem = format!("the {} backbone's {name} has no place in this network", self.info.arch);
+                return Err(Error::settings(problem, "build the network for the checkpoint's architecture"));
+            };
+            tch::no_grad(|| target.shallow_clone().copy_(&source));
+        }
+        Ok(())
+    }
+}
+
 /// Saves backbone tensors (torchvision's names, [`Tensor`]s of any layout) under their description.
 ///
 /// # Errors

@@ -24,12 +24,15 @@ impl Mode {
     pub const TRAIN: Mode = Mode::Train { splits: 1 };
 }
 
-/// A convolution without bias. Weights [out, in, k, k] from He's normal initialisation over the fan-out, as torchvision's ResNet.
+/// A convolution. Weights [out, in, k, k] from He's normal initialisation over the fan-out and no bias, as in torchvision's
+/// ResNet, unless built otherwise.
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Tensor,
+    bias: Option<Tensor>,
     stride: i64,
     padding: i64,
+    dilation: i64,
 }
 
 impl Conv2d {
@@ -37,12 +40,25 @@ impl Conv2d {
     pub fn new(vs: &Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Self {
         let deviation = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
         let weight = vs.randn("weight", &[outputs, inputs, kernel, kernel], 0.0, deviation);
-        Conv2d { weight, stride, padding: kernel / 2 }
+        Conv2d { weight, bias: None, stride, padding: kernel / 2, dilation: 1 }
+    }
+
+    /// A `kernel` x `kernel` convolution of stride 1 with a bias that starts at zero and weights from `init`.
+    pub fn with_bias(vs: &Path, inputs: i64, outputs: i64, kernel: i64, init: Init) -> Self {
+        let weight = vs.var("weight", &[outputs, inputs, kernel, kernel], init);
+        let bias = Some(vs.zeros("bias", &[outputs]));
+        Conv2d { weight, bias, stride: 1, padding: kernel / 2, dilation: 1 }
+    }
+
+    /// The same with its taps `dilation` pixels apart, padded to keep the size.
+    pub fn dilated(self, dilation: i64) -> Self {
+        let padding = dilation * (self.weight.size()[2] / 2);
+        Conv2d { padding, dilation, ..self }
     }
 
     /// [N, in, H, W] to [N, out, H / stride, W / stride].
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(&self.weight, None::<Tensor>, self.stride, self.padding, 1, 1)
+        x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, 1)
     }
 }
 

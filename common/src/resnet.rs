@@ -126,7 +126,7 @@ struct Block {
 }
 
 impl Block {
-    fn new(vs: &Path, bottleneck: bool, inputs: i64, planes: i64, stride: i64) -> Self {
+    fn new(vs: &Path, bottleneck: bool, inputs: i64, planes: i64, stride: i64, dilation: i64) -> Self {
         // (outputs, kernel, stride) of each convolution.
         let (shapes, outputs) = if bottleneck {
             (vec![(planes, 1, 1), (planes, 3, stride), (planes * 4, 1, 1)], planes * 4)
@@ -137,6 +137,7 @@ impl Block {
         let convs = (shapes.into_iter().enumerate())
             .map(|(i, (outputs, kernel, stride))| {
                 let conv = Conv2d::new(&(vs / format!("conv{}", i + 1)), channels, outputs, kernel, stride);
+                let conv = if kernel == 3 { conv.dilated(dilation) } else { conv };
                 channels = outputs;
                 (conv, BatchNorm::new(&(vs / format!("bn{}", i + 1)), outputs))
             })
@@ -185,15 +186,29 @@ pub struct ResNet {
 impl ResNet {
     /// Variables under `vs`, named as torchvision names them.
     pub fn new(vs: &Path, arch: Arch) -> Self {
+        Self::atrous(vs, arch, 32)
+    }
+
+    /// With dilation in place of the strides that would go beyond `output_stride` (32, 16 or 8; a quarter of it with the small
+    /// stem), as torchvision's `replace_stride_with_dilation`: same variables, same weights. The first block of such a layer
+    /// keeps the dilation of the layer before.
+    pub fn atrous(vs: &Path, arch: Arch, output_stride: i64) -> Self {
         let (kernel, stride) = if arch.stem == Stem::Small { (3, 1) } else { (7, 2) };
         let mut channels = arch.width;
+        let mut dilation = 1;
         let layers = std::array::from_fn(|l| {
             let vs = vs / format!("layer{}", l + 1);
             let planes = arch.width << l;
+            let atrous = l > 0 && (4 << l) > output_stride;
+            let before = dilation;
+            if atrous {
+                dilation *= 2;
+            }
             (0..arch.blocks()[l])
                 .map(|b| {
-                    let stride = if b == 0 && l > 0 { 2 } else { 1 };
-                    let block = Block::new(&(&vs / b), arch.bottleneck(), channels, planes, stride);
+                    let stride = if b == 0 && l > 0 && !atrous { 2 } else { 1 };
+                    let dilation = if b == 0 { before } else { dilation };
+                    let block = Block::new(&(&vs / b), arch.bottleneck(), channels, planes, stride, dilation);
                     channels = if arch.bottleneck() { planes * 4 } else { planes };
                     block
                 })
@@ -212,15 +227,26 @@ impl ResNet {
         self.arch
     }
 
+    /// The stem's feature map of images [N, 3, H, W]: [N, width, H/4, W/4] (H x W with the small stem).
+    pub fn stem(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let y = self.bn1.forward(&self.conv1.forward(x), mode).relu_();
+        match self.arch.stem {
+            Stem::Standard => y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false),
+            Stem::Small => y,
+        }
+    }
+
+    /// Layer `number` (1 to 4) on the feature map before it.
+    pub fn layer(&self, number: usize, x: &Tensor, mode: Mode) -> Tensor {
+        self.layers[number - 1].iter().fold(x.shallow_clone(), |y, block| block.forward(&y, mode))
+    }
+
     /// All feature maps of images [N, 3, H, W].
     pub fn stages(&self, x: &Tensor, mode: Mode) -> Stages {
-        let mut y = self.bn1.forward(&self.conv1.forward(x), mode).relu_();
-        if self.arch.stem == Stem::Standard {
-            y = y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
-        }
-        let stem = y.shallow_clone();
-        let layers = self.layers.each_ref().map(|blocks| {
-            y = blocks.iter().fold(y.shallow_clone(), |y, block| block.forward(&y, mode));
+        let stem = self.stem(x, mode);
+        let mut y = stem.shallow_clone();
+        let layers = [1, 2, 3, 4].map(|number| {
+            y = self.layer(number, &y, mode);
             y.shallow_clone()
         });
         Stages { stem, layers }
