@@ -107,22 +107,26 @@ impl Augment {
             }
         }
         if let Some(grey) = &draws.grayscale {
-            // Saturation 0 is grey, 1 is the image itself.
-            let keep = grey[images.clone()].iter().map(|&g| if g { 0.0 } else { 1.0 });
-            x = adjust_saturation(&x, &column(keep, device));
+            let rows = images.clone().filter(|&i| grey[i]).map(|i| (i - start) as i64).collect();
+            x = change_rows(x, rows, |x| luma(x).expand_as(x));
         }
         if let Some(sigmas) = &draws.blur {
-            let blurred: Vec<i64> =
-                images.clone().filter(|&i| sigmas[i].is_some()).map(|i| (i - start) as i64).collect();
-            if !blurred.is_empty() {
-                let index = Tensor::from_slice(&blurred).to_device(device);
-                let sigma: Vec<f32> = sigmas[images].iter().flatten().copied().collect();
-                let parts = gaussian_blur(&x.index_select(0, &index), &sigma, self.blur_sigma.1);
-                x = x.index_copy(0, &index, &parts);
-            }
+            let rows = images.clone().filter(|&i| sigmas[i].is_some()).map(|i| (i - start) as i64).collect();
+            let sigma: Vec<f32> = sigmas[images].iter().flatten().copied().collect();
+            x = change_rows(x, rows, |x| gaussian_blur(x, &sigma, self.blur_sigma.1));
         }
         normalise(&x, &IMAGENET_MEAN, &IMAGENET_STD)
     }
+}
+
+// Applies an operation to some images of a batch.
+fn change_rows(mut x: Tensor, rows: Vec<i64>, operation: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+    if rows.is_empty() {
+        return x;
+    }
+    let rows = Tensor::from_slice(&rows).to_device(x.device());
+    let changed = operation(&x.index_select(0, &rows));
+    x.index_copy_(0, &rows, &changed)
 }
 
 /// Pixels u8 [N, H, W, 3] as f32 [N, 3, H, W] in 0..1.

@@ -36,12 +36,12 @@ fn blend(x: &Tensor, other: &Tensor, factor: &Tensor) -> Tensor {
 
 /// Turns the hue by `shift`, in turns (-0.5..0.5).
 ///
-/// Value V and chroma D of a pixel stay; channel c becomes `V - D clamp(min(k, 4 - k), 0, 1)` with `k = (n_c + 6 h) mod 6`,
-/// n = 5, 3, 1 for red, green, blue, which is the HSV round trip in one formula.
+/// The least channel m and the chroma D of a pixel stay; with the new hue h in 0..6, red becomes `m + D clamp(|h - 3| - 1)`,
+/// green `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to 0..1: the HSV round trip in one formula.
 pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     let (r, g, b) = (x.narrow(1, 0, 1), x.narrow(1, 1, 1), x.narrow(1, 2, 1));
-    let value = x.amax([1i64].as_slice(), true);
-    let chroma = &value - x.amin([1i64].as_slice(), true);
+    let (value, least) = (x.amax([1i64].as_slice(), true), x.amin([1i64].as_slice(), true));
+    let chroma = &value - &least;
     let over = chroma.clamp_min(1e-12).reciprocal_();
     // Grey pixels have no hue; their chroma of 0 makes any hue right.
     let hue = ((&g - &b) * &over).where_self(
@@ -49,10 +49,13 @@ pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
         &((&b - &r) * &over + 2.0).where_self(&value.eq_tensor(&g), &((&r - &g) * &over + 4.0)),
     );
     let hue = hue + shift * 6.0;
-    let offsets = Tensor::from_slice(&[5f32, 3.0, 1.0]).view([1, 3, 1, 1]).to_device(x.device());
-    let k = (hue + offsets).remainder(6.0);
-    let share = k.minimum(&(4.0 - &k)).clamp_(0.0, 1.0);
-    value - chroma * share
+    // Modulo 6.
+    let hue = &hue - (&hue / 6.0).floor_() * 6.0;
+    let channels = |v: [f32; 3]| Tensor::from_slice(&v).view([1, 3, 1, 1]).to_device(x.device());
+    let mut share = (hue - channels([3.0, 2.0, 4.0])).abs_();
+    share *= channels([1.0, -1.0, -1.0]);
+    share += channels([-1.0, 2.0, 2.0]);
+    least.addcmul(&chroma, &share.clamp_(0.0, 1.0))
 }
 
 /// Gaussian blur with a standard deviation per image (pixels), mirrored at the borders. The kernel reaches three times the
