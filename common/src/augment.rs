@@ -10,7 +10,7 @@ mod geometry;
 #[cfg(test)]
 mod tests;
 
-pub use colour::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma};
+pub use colour::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma, solarize};
 pub use geometry::{Window, sample_windows};
 
 use crate::device::channels_last;
@@ -59,6 +59,8 @@ pub struct Augment {
     pub blur_sigma: (f64, f64),
     /// Probability of the blur.
     pub blur: f64,
+    /// Probability of inverting all values from 1/2 up (`RandomSolarize` at threshold 128).
+    pub solarize: f64,
 }
 
 impl Augment {
@@ -71,6 +73,7 @@ impl Augment {
         grayscale: 0.0,
         blur_sigma: (0.1, 2.0),
         blur: 0.0,
+        solarize: 0.0,
     };
 
     /// Turns pixels u8 [N, H, W, 3] into network input f32 [N, 3, H, W], normalised and laid out channels-last. The same
@@ -112,8 +115,12 @@ impl Augment {
         }
         if let Some(sigmas) = &draws.blur {
             let rows = images.clone().filter(|&i| sigmas[i].is_some()).map(|i| (i - start) as i64).collect();
-            let sigma: Vec<f32> = sigmas[images].iter().flatten().copied().collect();
+            let sigma: Vec<f32> = sigmas[images.clone()].iter().flatten().copied().collect();
             x = change_rows(x, rows, |x| gaussian_blur(x, &sigma, self.blur_sigma.1));
+        }
+        if let Some(inverted) = &draws.solarize {
+            let rows = images.filter(|&i| inverted[i]).map(|i| (i - start) as i64).collect();
+            x = change_rows(x, rows, solarize);
         }
         normalise(&x, &IMAGENET_MEAN, &IMAGENET_STD)
     }

@@ -135,27 +135,36 @@ impl BatchNorm {
     }
 }
 
-/// A linear layer with bias, initialised as torch's.
+/// A linear layer, initialised as torch's.
 #[derive(Debug)]
 pub struct Linear {
     /// Weights `[out, in]`.
     pub weight: Tensor,
     /// Bias `[out]`.
-    pub bias: Tensor,
+    pub bias: Option<Tensor>,
 }
 
 impl Linear {
-    /// From `inputs` to `outputs` features.
+    /// From `inputs` to `outputs` features, with a bias.
     pub fn new(vs: &Path, inputs: i64, outputs: i64) -> Self {
-        let bound = 1.0 / (inputs as f64).sqrt();
-        let init = Init::Uniform { lo: -bound, up: bound };
-        Linear { weight: vs.var("weight", &[outputs, inputs], init), bias: vs.var("bias", &[outputs], init) }
+        let linear = Self::without_bias(vs, inputs, outputs);
+        Linear { bias: Some(vs.var("bias", &[outputs], init(inputs))), ..linear }
+    }
+
+    /// The same without a bias, for where batch norm follows.
+    pub fn without_bias(vs: &Path, inputs: i64, outputs: i64) -> Self {
+        Linear { weight: vs.var("weight", &[outputs, inputs], init(inputs)), bias: None }
     }
 
     /// [N, in] to [N, out].
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        x.linear(&self.weight, self.bias.as_ref())
     }
+}
+
+fn init(inputs: i64) -> Init {
+    let bound = 1.0 / (inputs as f64).sqrt();
+    Init::Uniform { lo: -bound, up: bound }
 }
 
 /// Lays out all convolution weights channels-last, once, so that no step has to.

@@ -1,78 +1,138 @@
 //! CAMtrast: Sun et al. 2022, "Boost Supervised Pretraining for Visual Transfer Learning".
 //!
 //! For the first t epochs a plain classifier. Then its class activation map hides what it looks at, and the rest of the image
-//! must both be classified and be recognised as the same image (eq. 3, 4, 6):
+//! must both be classified and be recognised as the same image (eq. 3 to 6):
 //!
-//! `x' = (1 - M(x)) x`, `L = CE(fc(f(x)), y) + CE(fc(f(x')), y) + InfoNCE(g(f(x)), g_k(f_k(x')))`.
+//! `x' = (1 - M(x)) x`, `L = CE(fc(f(x)), y) + CE(fc(f(x')), y) + L_self(x, x')`,
 //!
-//! One view per image: x and x' are the pair. The optimiser makes one step on the sum (the authors' code makes two).
+//! where `L_self` is MoCo's InfoNCE with x' as the key, or SimSiam's negative cosine. One view per image: x and x' are the pair.
+//! The optimiser makes one step on the sum (the authors' code makes two).
+//!
+//! Two switches give the paper's ablations (Table 5): without the CAM, x' is a second augmented view, which is contrasted from
+//! the first epoch on but not classified; without contrast `L_self` is left out; without both it is the supervised baseline
+//! under CAMtrast's augmentation.
 
 use crate::cam::{class_activation_map, suppress};
 use crate::heads::Projector;
 use crate::method::{Network, Pretraining, Setting};
 use crate::moco::{self, MomentumContrast};
-use crate::options::{CamClass, Options, set};
+use crate::options::{CamClass, Contrast, Options, Switch, set};
+use crate::simsiam::{self, Siamese};
 use crate::supervised::accuracy;
 use common::Result;
 use common::augment::Augment;
+use common::device::Precision;
 use common::engine::{Loss, Moment};
-use common::nn::Linear;
+use common::nn::{Linear, Mode};
+use common::optim::ParamGroup;
 use common::resnet::pool;
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// MoCo v2's settings but for the temperature, which is the authors' code's; t is 30 epochs of 1000.
-pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
-    let moco = moco::defaults(setting, given);
-    let epochs = given.epochs.or(moco.epochs);
+/// Those of the contrastive method (`own`, unless `--contrast` says otherwise), but for MoCo's temperature, which is the authors'
+/// code's. t is 30 epochs of 1000.
+pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &Options) -> Options {
+    let contrast = given.contrast.unwrap_or(own);
+    let base = match contrast {
+        Contrast::Simsiam => simsiam::defaults(setting, given),
+        _ => Options { temperature: Some(0.07), ..moco::defaults(setting, given) },
+    };
+    let base = match contrast {
+        Contrast::None => base.without_contrast(),
+        _ => base,
+    };
+    let epochs = given.epochs.or(base.epochs);
+    let cam = given.cam.unwrap_or(Switch::On);
+    let warmup = epochs.map(|epochs| (epochs as f64 * 0.03).ceil() as u64);
     Options {
-        temperature: Some(0.07),
-        cam_warmup_epochs: epochs.map(|epochs| (epochs as f64 * 0.03).ceil() as u64),
-        cam_class: Some(CamClass::Predicted),
-        ..moco
+        cam: Some(cam),
+        contrast: Some(contrast),
+        cam_warmup_epochs: warmup.filter(|_| cam == Switch::On),
+        cam_class: (cam == Switch::On).then_some(CamClass::Predicted),
+        ..base
     }
 }
 
 /// See the module.
 pub(crate) struct Camtrast {
     network: Network<Heads>,
-    contrast: MomentumContrast,
+    contrast: Option<MomentumContrast>,
     augment: Augment,
+    cam: Option<Cam>,
+    constant_predictor_lr: bool,
+    mode: Mode,
+    device: Device,
+    precision: Precision,
+}
+
+struct Cam {
     warmup_epochs: u64,
-    cam_class: CamClass,
+    class: CamClass,
 }
 
 struct Heads {
     fc: Linear,
-    projector: Projector,
+    own: SelfSupervised,
+}
+
+enum SelfSupervised {
+    None,
+    Moco(Projector),
+    Simsiam(Siamese),
 }
 
 impl Camtrast {
     pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+        let contrast = set(&options.contrast);
         let network = Network::new(setting, |vs| Heads {
-            projector: moco::projector(vs, setting, options),
+            own: match contrast {
+                Contrast::None => SelfSupervised::None,
+                Contrast::Moco => SelfSupervised::Moco(moco::projector(vs, setting, options)),
+                Contrast::Simsiam => SelfSupervised::Simsiam(Siamese::new(vs, setting, options)),
+            },
             fc: Linear::new(&(vs / "fc"), setting.arch.features(), setting.classes),
         });
-        let contrast = MomentumContrast::new(setting, options, &network.vs)?;
+        let contrast = match contrast {
+            Contrast::Moco => Some(MomentumContrast::new(setting, options, &network.vs)?),
+            _ => None,
+        };
+        let cam = Cam {
+            warmup_epochs: options.cam_warmup_epochs.unwrap_or_default(),
+            class: options.cam_class.unwrap_or(CamClass::Predicted),
+        };
         Ok(Camtrast {
+            mode: contrast.as_ref().map_or(Mode::TRAIN, |contrast| contrast.mode),
             network,
             contrast,
             augment: options.augment()?,
-            warmup_epochs: set(&options.cam_warmup_epochs),
-            cam_class: set(&options.cam_class),
+            cam: (options.cam == Some(Switch::On)).then_some(cam),
+            constant_predictor_lr: options.constant_predictor_lr.unwrap_or_default(),
+            device: setting.device,
+            precision: setting.precision,
         })
+    }
+
+    // x' from x, its feature map [N, D, h, w] and logits; `None` while the classifier warms up.
+    fn suppressed(&self, x: &Tensor, map: &Tensor, logits: &Tensor, labels: &Tensor, epoch: u64) -> Option<Tensor> {
+        let cam = self.cam.as_ref().filter(|cam| epoch >= cam.warmup_epochs)?;
+        let classes = match cam.class {
+            CamClass::Predicted => logits.argmax(1, false),
+            CamClass::Label => labels.shallow_clone(),
+        };
+        Some(suppress(x, &class_activation_map(map, &self.network.heads.fc.weight, &classes)))
     }
 }
 
 impl Pretraining for Camtrast {
     fn views(&self) -> Vec<Augment> {
-        vec![self.augment.clone()]
+        let second = self.cam.is_none() && !matches!(self.network.heads.own, SelfSupervised::None);
+        vec![self.augment.clone(); 1 + usize::from(second)]
     }
 
     fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &Moment) -> Result<Loss> {
-        let Network { backbone, heads: Heads { fc, projector }, .. } = &self.network;
-        let MomentumContrast { device, precision, mode, .. } = self.contrast;
+        let Network { backbone, heads: Heads { fc, own }, .. } = &self.network;
+        let (device, precision, mode) = (self.device, self.precision, self.mode);
         let x = &views[0];
         let (map, features, logits) = precision.run(device, || {
             let map = backbone.feature_map(x, mode); // [N, D, h, w]
@@ -83,35 +143,55 @@ impl Pretraining for Camtrast {
         let logits = logits.to_kind(Kind::Float);
         let mut total = logits.cross_entropy_for_logits(labels);
         let mut parts = vec![("accuracy", accuracy(&logits, labels)), ("loss_original", total.detach())];
-        if at.epoch >= self.warmup_epochs {
-            let classes = match self.cam_class {
-                CamClass::Predicted => logits.argmax(1, false),
-                CamClass::Label => labels.shallow_clone(),
-            };
-            let suppressed = suppress(x, &class_activation_map(&map, &fc.weight, &classes)); // x'
-            let (rest, z) = precision.run(device, || {
-                let rest = fc.forward(&pool(&backbone.feature_map(&suppressed, mode)));
-                Ok((rest.to_kind(Kind::Float), projector.forward(&features)))
-            })?;
-            let suppressed_loss = rest.cross_entropy_for_logits(labels);
-            let (contrast, found) = self.contrast.loss(&z, &suppressed, at)?;
-            parts.push(("loss_suppressed", suppressed_loss.detach()));
-            parts.push(("loss_contrast", contrast.detach()));
-            parts.push(("contrast_accuracy", found));
-            total = total + suppressed_loss + contrast;
+
+        let suppressed = self.suppressed(x, &map, &logits, labels, at.epoch);
+        let Some(other) = suppressed.as_ref().or(views.get(1)) else {
+            return Ok(Loss { total, parts });
+        };
+        // MoCo's key encoder looks at x' by itself.
+        let needed = suppressed.is_some() || matches!(own, SelfSupervised::Simsiam(_));
+        let other_features =
+            if needed { Some(precision.run(device, || Ok(pool(&backbone.feature_map(other, mode))))?) } else { None };
+        if let (Some(_), Some(features)) = (&suppressed, &other_features) {
+            let logits = precision.run(device, || Ok(fc.forward(features)))?;
+            let loss = logits.to_kind(Kind::Float).cross_entropy_for_logits(labels);
+            parts.push(("loss_suppressed", loss.detach()));
+            total = total + loss;
+        }
+        match (own, other_features) {
+            (SelfSupervised::Moco(projector), _) => {
+                let z = precision.run(device, || Ok(projector.forward(&features)))?;
+                let contrast = self.contrast.as_mut().expect("MoCo's queue stands beside its projector");
+                let (loss, found) = contrast.loss(&z, other, None, at)?;
+                parts.extend([("loss_contrast", loss.detach()), ("contrast_accuracy", found)]);
+                total = total + loss;
+            }
+            (SelfSupervised::Simsiam(heads), Some(other_features)) => {
+                let outputs = precision.run(device, || Ok(heads.outputs(&[features, other_features])))?;
+                let (loss, spread) = heads.loss(&outputs);
+                parts.extend([("loss_contrast", loss.detach()), ("output_std", spread)]);
+                total = total + loss;
+            }
+            _ => {}
         }
         Ok(Loss { total, parts })
     }
 
     fn after_step(&mut self, _: &Moment) {
-        self.contrast.follow();
+        if let Some(contrast) = &mut self.contrast {
+            contrast.follow();
+        }
     }
 
     fn online(&self) -> &VarStore {
         &self.network.vs
     }
 
+    fn groups(&self) -> Vec<ParamGroup> {
+        simsiam::groups(self.online(), self.constant_predictor_lr)
+    }
+
     fn extra_state(&self) -> BTreeMap<String, Tensor> {
-        self.contrast.state()
+        self.contrast.as_ref().map(MomentumContrast::state).unwrap_or_default()
     }
 }

@@ -8,6 +8,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 pub struct Queue {
     /// Keys [K, P].
     pub keys: Tensor,
+    /// Label of each key's image, i64 `[K]`; -1 where none is known.
+    pub labels: Tensor,
     /// Where the next key goes, i64 [] on the CPU.
     pub pointer: Tensor,
 }
@@ -16,16 +18,23 @@ impl Queue {
     /// Filled with random directions from libtorch's CPU generator, as MoCo's.
     pub fn new(size: i64, dim: i64, device: Device) -> Self {
         let keys = unit(&Tensor::randn([size, dim], (Kind::Float, Device::Cpu))).to_device(device);
-        Queue { keys, pointer: Tensor::zeros([0i64; 0], (Kind::Int64, Device::Cpu)) }
+        Queue {
+            keys,
+            labels: Tensor::full([size], -1, (Kind::Int64, device)),
+            pointer: Tensor::zeros([0i64; 0], (Kind::Int64, Device::Cpu)),
+        }
     }
 
-    /// Replaces the oldest keys by `keys` [N, P], N <= K.
-    pub fn push(&mut self, keys: &Tensor) {
+    /// Replaces the oldest keys by `keys` [N, P], N <= K, and their labels by `labels` i64 `[N]`, if known.
+    pub fn push(&mut self, keys: &Tensor, labels: Option<&Tensor>) {
         let (size, n) = (self.keys.size()[0], keys.size()[0]);
         let start = self.pointer.int64_value(&[]);
         let index = (Tensor::arange(n, (Kind::Int64, keys.device())) + start).remainder(size);
         no_grad(|| {
             let _ = self.keys.index_copy_(0, &index, &keys.to_kind(Kind::Float));
+            if let Some(labels) = labels {
+                let _ = self.labels.index_copy_(0, &index, labels);
+            }
         });
         let _ = self.pointer.fill_((start + n) % size);
     }
@@ -34,14 +43,24 @@ impl Queue {
 /// `-log(exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T)))`, averaged over the batch, and the share of queries whose own key
 /// is the nearest.
 ///
-/// `q`, `k` f32 [N, P] and `negatives` f32 [K, P] are unit vectors; the gradient flows through `q` alone.
+/// `q`, `k` f32 [N, P] and `negatives` f32 [K, P] are unit vectors; the gradient flows through `q` alone. `excluded` bool
+/// [N, K] marks keys that are no negatives of a query (Exemplar: those of its own class).
 ///
 /// # Errors
 /// [`common::Error::Torch`] when shapes do not fit.
-pub fn info_nce(q: &Tensor, k: &Tensor, negatives: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
+pub fn info_nce(
+    q: &Tensor,
+    k: &Tensor,
+    negatives: &Tensor,
+    excluded: Option<&Tensor>,
+    temperature: f64,
+) -> Result<(Tensor, Tensor)> {
     let (k, negatives) = (k.detach(), negatives.detach());
     let positive = (q * k).sum_dim_intlist([1i64].as_slice(), true, Kind::Float); // [N, 1]
-    let negative = q.f_matmul(&negatives.tr())?; // [N, K]
+    let mut negative = q.f_matmul(&negatives.tr())?; // [N, K]
+    if let Some(excluded) = excluded {
+        negative = negative.f_masked_fill(excluded, f64::NEG_INFINITY)?;
+    }
     let logits = Tensor::cat(&[positive, negative], 1) / temperature;
     let labels = Tensor::zeros([q.size()[0]], (Kind::Int64, q.device()));
     let accuracy = crate::supervised::accuracy(&logits, &labels);

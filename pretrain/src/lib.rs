@@ -6,11 +6,13 @@ pub mod cam;
 mod camtrast;
 pub mod contrast;
 mod driver;
+mod exemplar;
 mod heads;
 mod method;
 mod moco;
 pub mod options;
 mod scratch;
+mod simsiam;
 mod supervised;
 
 pub use driver::{PretrainConfig, PretrainReport, Recipe, pretrain};

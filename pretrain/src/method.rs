@@ -1,7 +1,7 @@
 //! What a pretraining method is.
 
-use crate::options::Options;
-use crate::{camtrast, moco, scratch, supervised};
+use crate::options::{Contrast, Options};
+use crate::{camtrast, exemplar, moco, scratch, simsiam, supervised};
 use common::augment::Augment;
 use common::device::Precision;
 use common::engine::{Loss, Moment};
@@ -25,8 +25,14 @@ pub enum Method {
     Supervised,
     /// Momentum contrast, version 2
     Moco,
+    /// Siamese networks with a predictor and stop-gradient
+    Simsiam,
+    /// Momentum contrast whose negatives are of other classes
+    Exemplar,
     /// CAM-guided suppression and contrast with a momentum encoder
     CamtrastMoco,
+    /// CAM-guided suppression and SimSiam
+    CamtrastSimsiam,
 }
 
 impl Method {
@@ -36,7 +42,10 @@ impl Method {
             Method::Scratch => scratch::defaults(),
             Method::Supervised => supervised::defaults(setting, given),
             Method::Moco => moco::defaults(setting, given),
-            Method::CamtrastMoco => camtrast::defaults(setting, given),
+            Method::Simsiam => simsiam::defaults(setting, given),
+            Method::Exemplar => exemplar::defaults(setting, given),
+            Method::CamtrastMoco => camtrast::defaults(Contrast::Moco, setting, given),
+            Method::CamtrastSimsiam => camtrast::defaults(Contrast::Simsiam, setting, given),
         }
     }
 
@@ -49,7 +58,9 @@ impl Method {
             Method::Scratch => Box::new(scratch::Scratch::new(setting, options)?),
             Method::Supervised => Box::new(supervised::Supervised::new(setting, options)?),
             Method::Moco => Box::new(moco::Moco::new(setting, options)?),
-            Method::CamtrastMoco => Box::new(camtrast::Camtrast::new(setting, options)?),
+            Method::Simsiam => Box::new(simsiam::SimSiam::new(setting, options)?),
+            Method::Exemplar => Box::new(exemplar::Exemplar::new(setting, options)?),
+            Method::CamtrastMoco | Method::CamtrastSimsiam => Box::new(camtrast::Camtrast::new(setting, options)?),
         })
     }
 }

@@ -76,7 +76,7 @@ impl Pretraining for Moco {
             let features = pool(&self.query.backbone.feature_map(&views[0], mode));
             Ok(self.query.heads.forward(&features)) // [N, P]
         })?;
-        let (total, accuracy) = self.contrast.loss(&q, &views[1], at)?;
+        let (total, accuracy) = self.contrast.loss(&q, &views[1], None, at)?;
         Ok(Loss { total, parts: vec![("contrast_accuracy", accuracy)] })
     }
 
@@ -141,11 +141,19 @@ impl MomentumContrast {
     }
 
     /// Loss of raw query projections `q` [N, P] against the keys of `images` [N, 3, H, W], which then join the queue; and the
-    /// share of queries that find their key.
-    pub(crate) fn loss(&mut self, q: &Tensor, images: &Tensor, at: &Moment) -> Result<(Tensor, Tensor)> {
+    /// share of queries that find their key. With `labels` i64 `[N]`, keys of a query's own class are no negatives.
+    pub(crate) fn loss(
+        &mut self,
+        q: &Tensor,
+        images: &Tensor,
+        labels: Option<&Tensor>,
+        at: &Moment,
+    ) -> Result<(Tensor, Tensor)> {
         let keys = self.keys(images, at)?;
-        let (loss, accuracy) = info_nce(&unit(q), &keys, &self.queue.keys.copy(), self.temperature)?;
-        self.queue.push(&keys);
+        let same_class = labels.map(|labels| labels.unsqueeze(1).eq_tensor(&self.queue.labels)); // [N, K]
+        let (loss, accuracy) =
+            info_nce(&unit(q), &keys, &self.queue.keys.copy(), same_class.as_ref(), self.temperature)?;
+        self.queue.push(&keys, labels);
         Ok((loss, accuracy))
     }
 
@@ -173,6 +181,7 @@ impl MomentumContrast {
         let mut state: BTreeMap<String, Tensor> =
             self.key.vs.variables().into_iter().map(|(name, tensor)| (format!("key/{name}"), tensor)).collect();
         state.insert("queue/keys".into(), self.queue.keys.shallow_clone());
+        state.insert("queue/labels".into(), self.queue.labels.shallow_clone());
         state.insert("queue/pointer".into(), self.queue.pointer.shallow_clone());
         state
     }

@@ -83,20 +83,37 @@ options! {
     blur: f64,
     /// Least and largest standard deviation of the blur in pixels, such as 0.1,2
     blur_sigma: Numbers,
+    /// Probability of a Gaussian blur of the second view
+    second_blur: f64,
+    /// Probability of solarising (inverting all but dark colours)
+    solarize: f64,
+    /// Probability of solarising the second view
+    second_solarize: f64,
     /// Outputs of the projector
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     projection_dim: i64,
     /// Hidden features of the projector
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     projector_hidden: i64,
+    /// Hidden features of the predictor
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    predictor_hidden: i64,
+    /// Whether the predictor's learning rate stays at its base: true or false
+    constant_predictor_lr: bool,
+    /// Whether no gradient flows through the target: true or false (without it, SimSiam collapses)
+    stop_gradient: bool,
     /// K, the number of keys in the queue
     queue_size: i64,
     /// Temperature of the contrastive loss
     temperature: f64,
-    /// m, the momentum of the key encoder
+    /// m, the momentum of the key encoder (BYOL: tau_0 of the target network)
     key_momentum: f64,
     /// Parts the batch norm's batch is cut into (1: whole)
     bn_splits: i64,
+    /// on, or off: CAM-guided suppression (off: a second augmented view instead)
+    cam: Switch,
+    /// none, moco or simsiam: the self-supervised loss beside the classifier's
+    contrast: Contrast,
     /// t, the epochs of plain cross-entropy before the CAM is used
     cam_warmup_epochs: u64,
     /// Class whose CAM suppresses: predicted or label
@@ -148,6 +165,7 @@ impl Options {
             grayscale: probability("grayscale", &self.grayscale)?,
             blur_sigma: (least, most),
             blur: probability("blur", &self.blur)?,
+            solarize: probability("solarize", &self.solarize)?,
         })
     }
 
@@ -183,7 +201,21 @@ impl Options {
             grayscale: Some(0.2),
             blur: Some(0.5),
             blur_sigma: Some(Numbers(vec![0.1, 2.0])),
+            solarize: Some(0.0),
             ..Options::default()
+        }
+    }
+
+    /// These settings less those of a queue, its keys and its projector.
+    pub(crate) fn without_contrast(self) -> Options {
+        Options {
+            projection_dim: None,
+            projector_hidden: None,
+            queue_size: None,
+            temperature: None,
+            key_momentum: None,
+            bn_splits: None,
+            ..self
         }
     }
 }
@@ -227,4 +259,26 @@ pub enum CamClass {
     Predicted,
     /// The image's own label.
     Label,
+}
+
+/// What `--cam` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Switch {
+    /// With it.
+    On,
+    /// Without it.
+    Off,
+}
+
+/// What `--contrast` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contrast {
+    /// The classifier's losses only.
+    None,
+    /// InfoNCE against a queue of a momentum encoder's keys.
+    Moco,
+    /// SimSiam's negative cosine.
+    Simsiam,
 }

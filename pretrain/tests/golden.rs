@@ -18,7 +18,7 @@ fn info_nce_is_mocos() {
     for variant in ["T0.07", "T0.2"] {
         let temperature = case.json("temperature")[variant].as_f64().unwrap();
         let [q, k, queue] = [&q, &k, &queue].map(|t| t.copy().set_requires_grad(true));
-        let (loss, accuracy) = info_nce(&q, &k, &queue, temperature).unwrap();
+        let (loss, accuracy) = info_nce(&q, &k, &queue, None, temperature).unwrap();
         loss.backward();
         let truth = |name: &str| case.tensor(&format!("{variant}.{name}"));
         let mut worst = Worst::default();
@@ -59,8 +59,8 @@ fn three_moco_steps_are_the_references() {
             let k = no_grad(|| unit(&key_encoder.forward(&fill(&format!("x_k{step}"), &[batch, 12]))));
             compare("key_weight", &key_encoder.weight);
             compare("key_bias", &key_encoder.bias);
-            let (loss, _) = info_nce(&q, &k, &queue.keys.copy(), temperature).unwrap();
-            queue.push(&k);
+            let (loss, _) = info_nce(&q, &k, &queue.keys.copy(), None, temperature).unwrap();
+            queue.push(&k, None);
             compare("loss", &loss);
             compare("queue", &queue.keys.tr());
             optimizer.zero_grad();
@@ -84,10 +84,10 @@ fn queue_begins_with_unit_vectors_and_takes_a_whole_batch() {
     assert!((lengths - 1.0).abs().max().double_value(&[]) < 1e-6);
     let before = queue.keys.copy();
     let keys = unit(&fill("keys", &[4, 4]));
-    queue.push(&keys);
+    queue.push(&keys, None);
     assert!(same(&queue.keys.narrow(0, 0, 4), &keys) && same(&queue.keys.narrow(0, 4, 2), &before.narrow(0, 4, 2)));
     let keys = unit(&fill("more", &[6, 4]));
-    queue.push(&keys);
+    queue.push(&keys, None);
     // The pointer stood at 4: the batch fills the ring from there once around.
     assert!(same(&queue.keys, &keys.index_select(0, &(Tensor::arange(6, INT64) + 2).remainder(6))));
     assert_eq!(queue.pointer.int64_value(&[]), 4);

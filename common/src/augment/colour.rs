@@ -58,6 +58,12 @@ pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     least.addcmul(&chroma, &share.clamp_(0.0, 1.0))
 }
 
+/// Inverts values from `128 / 255` up, as on bytes (BYOL, appendix B).
+pub fn solarize(x: &Tensor) -> Tensor {
+    let inverted: Tensor = 1.0 - x;
+    inverted.where_self(&x.ge(127.5 / 255.0), x)
+}
+
 /// Gaussian blur with a standard deviation per image (pixels), mirrored at the borders. The kernel reaches three times the
 /// largest deviation that can be drawn.
 pub fn gaussian_blur(x: &Tensor, sigma: &[f32], largest: f64) -> Tensor {

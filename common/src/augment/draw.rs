@@ -10,6 +10,7 @@ pub(super) struct Draws {
     pub jitter: Option<Jitter>,
     pub grayscale: Option<Vec<bool>>,
     pub blur: Option<Vec<Option<f32>>>,
+    pub solarize: Option<Vec<bool>>,
 }
 
 /// Factors of brightness, contrast, saturation (1: unchanged) and hue (0: unchanged), and the order they are applied in.
@@ -50,7 +51,9 @@ impl Draws {
             let sigmas: Vec<f32> = (0..n).map(|_| sigma()).collect();
             sigmas.into_iter().map(|s| generator.random_bool(augment.blur).then_some(s)).collect()
         });
-        Draws { windows, jitter, grayscale, blur }
+        let solarize =
+            (augment.solarize > 0.0).then(|| (0..n).map(|_| generator.random_bool(augment.solarize)).collect());
+        Draws { windows, jitter, grayscale, blur, solarize }
     }
 }
 

@@ -13,6 +13,7 @@ const STRONG: Augment = Augment {
     grayscale: 0.2,
     blur_sigma: (0.1, 2.0),
     blur: 0.5,
+    solarize: 0.0,
 };
 
 // Random pixels, u8 [n, side, side, 3].

@@ -1,0 +1,145 @@
+//! SimSiam: Chen & He 2021, "Exploring Simple Siamese Representation Learning".
+//!
+//! Two augmented views of an image go through one encoder (backbone and projector, z); a predictor turns each view's z into p,
+//! which must point where the other view's z points. No gradient flows through that z, which is what keeps all outputs from
+//! becoming one:
+//!
+//! `D(p, z) = -p.z / (|p| |z|)`, `L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2`.
+
+use crate::contrast::unit;
+use crate::heads::NormMlp;
+use crate::method::{Network, Pretraining, Setting};
+use crate::options::{Numbers, Options, set};
+use common::Result;
+use common::augment::Augment;
+use common::device::Precision;
+use common::engine::{Loss, Moment};
+use common::nn::Mode;
+use common::optim::{Algorithm, ParamGroup};
+use common::resnet::pool;
+use common::schedule::Decay;
+use tch::nn::{Path, VarStore};
+use tch::{Device, Kind, Tensor, no_grad};
+
+/// SimSiam's settings. Its heads are 2048 wide with a bottleneck of 512; a narrow backbone narrows them alike.
+pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
+    let batch_size = given.batch_size.unwrap_or(256);
+    let width = 2048 * setting.arch.width / 64;
+    Options {
+        epochs: Some(1000),
+        batch_size: Some(batch_size),
+        optimizer: Some(Algorithm::Sgd),
+        lr: Some(0.05 * batch_size as f64 / 256.0),
+        momentum: Some(0.9),
+        weight_decay: Some(1e-4),
+        schedule: Some(Decay::Cosine),
+        milestones: Some(Numbers(Vec::new())),
+        gamma: Some(0.1),
+        warmup_epochs: Some(0.0),
+        projection_dim: Some(width),
+        projector_hidden: Some(width),
+        predictor_hidden: Some(width / 4),
+        constant_predictor_lr: Some(true),
+        stop_gradient: Some(true),
+        ..Options::strong_augmentation(setting.image_size)
+    }
+}
+
+/// See the module.
+pub(crate) struct SimSiam {
+    network: Network<Siamese>,
+    augment: Augment,
+    constant_predictor_lr: bool,
+    device: Device,
+    precision: Precision,
+}
+
+impl SimSiam {
+    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+        Ok(SimSiam {
+            network: Network::new(setting, |vs| Siamese::new(vs, setting, options)),
+            augment: options.augment()?,
+            constant_predictor_lr: set(&options.constant_predictor_lr),
+            device: setting.device,
+            precision: setting.precision,
+        })
+    }
+}
+
+impl Pretraining for SimSiam {
+    fn views(&self) -> Vec<Augment> {
+        vec![self.augment.clone(), self.augment.clone()]
+    }
+
+    fn loss(&mut self, views: &[Tensor], _: &Tensor, _: &Moment) -> Result<Loss> {
+        let Network { backbone, heads, .. } = &self.network;
+        let outputs = self.precision.run(self.device, || {
+            let features = [0, 1].map(|i| pool(&backbone.feature_map(&views[i], Mode::TRAIN)));
+            Ok(heads.outputs(&features))
+        })?;
+        let (total, spread) = heads.loss(&outputs);
+        Ok(Loss { total, parts: vec![("output_std", spread)] })
+    }
+
+    fn online(&self) -> &VarStore {
+        &self.network.vs
+    }
+
+    fn groups(&self) -> Vec<ParamGroup> {
+        groups(self.online(), self.constant_predictor_lr)
+    }
+}
+
+/// All variables in one group, or those of the predictor in one of their own whose learning rate does not fall.
+pub(crate) fn groups(online: &VarStore, constant_predictor_lr: bool) -> Vec<ParamGroup> {
+    let is_predictor = |name: &str| name.starts_with("predictor.");
+    let mut predictor = ParamGroup::matching(online, is_predictor);
+    predictor.constant_lr = constant_predictor_lr;
+    vec![ParamGroup::matching(online, |name| !is_predictor(name)), predictor]
+}
+
+/// Projector and predictor.
+pub(crate) struct Siamese {
+    projector: NormMlp,
+    predictor: NormMlp,
+    stop_gradient: bool,
+}
+
+/// z and p of two views, [N, P] each.
+pub(crate) struct Outputs {
+    z: [Tensor; 2],
+    p: [Tensor; 2],
+}
+
+impl Siamese {
+    pub(crate) fn new(vs: &Path, setting: &Setting, options: &Options) -> Self {
+        let (hidden, outputs) = (set(&options.projector_hidden), set(&options.projection_dim));
+        let predictor_hidden = set(&options.predictor_hidden);
+        Siamese {
+            projector: NormMlp::new(&(vs / "projector"), &[setting.arch.features(), hidden, hidden, outputs], true),
+            predictor: NormMlp::new(&(vs / "predictor"), &[outputs, predictor_hidden, outputs], false),
+            stop_gradient: set(&options.stop_gradient),
+        }
+    }
+
+    /// From pooled features of two views, [N, D] each.
+    pub(crate) fn outputs(&self, features: &[Tensor; 2]) -> Outputs {
+        let z = [0, 1].map(|i| self.projector.forward(&features[i]));
+        let p = [0, 1].map(|i| self.predictor.forward(&z[i]));
+        Outputs { z, p }
+    }
+
+    /// The symmetrised loss, and the standard deviation of the unit vectors z over the batch, averaged over channels: about
+    /// `1 / sqrt(P)` when they spread over the sphere, 0 when they have collapsed to one.
+    pub(crate) fn loss(&self, Outputs { z, p }: &Outputs) -> (Tensor, Tensor) {
+        let target = |z: &Tensor| if self.stop_gradient { z.detach() } else { z.shallow_clone() };
+        let total = (negative_cosine(&p[0], &target(&z[1])) + negative_cosine(&p[1], &target(&z[0]))) / 2.0;
+        let spread = no_grad(|| unit(&z[0]).std_dim([0i64].as_slice(), true, false).mean(Kind::Float));
+        (total, spread)
+    }
+}
+
+/// `-p.z / (|p| |z|)`, averaged over the rows of [N, P].
+pub(crate) fn negative_cosine(p: &Tensor, z: &Tensor) -> Tensor {
+    -(unit(p) * unit(z)).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).mean(Kind::Float)
+}
