@@ -9,6 +9,7 @@ pub fn mini_imagenet(method: Method) -> Option<(f64, f64)> {
         Method::Supervised => Some((55.31, 73.73)),
         Method::Moco => Some((52.04, 73.56)),
         Method::Simsiam => Some((48.81, 69.27)),
+        Method::Byol => Some((45.01, 61.42)),
         Method::Exemplar => Some((53.43, 74.64)),
         Method::CamtrastMoco => Some((54.14, 74.02)),
         Method::CamtrastSimsiam => Some((58.42, 74.68)),

@@ -1,7 +1,7 @@
 //! What a pretraining method is.
 
 use crate::options::{Contrast, Options};
-use crate::{camtrast, exemplar, moco, scratch, simsiam, supervised};
+use crate::{byol, camtrast, exemplar, moco, scratch, simsiam, supervised};
 use common::augment::Augment;
 use common::device::Precision;
 use common::engine::{Loss, Moment};
@@ -27,6 +27,8 @@ pub enum Method {
     Moco,
     /// Siamese networks with a predictor and stop-gradient
     Simsiam,
+    /// Bootstrap your own latent: predictions of a slow target network
+    Byol,
     /// Momentum contrast whose negatives are of other classes
     Exemplar,
     /// CAM-guided suppression and contrast with a momentum encoder
@@ -43,6 +45,7 @@ impl Method {
             Method::Supervised => supervised::defaults(setting, given),
             Method::Moco => moco::defaults(setting, given),
             Method::Simsiam => simsiam::defaults(setting, given),
+            Method::Byol => byol::defaults(setting, given),
             Method::Exemplar => exemplar::defaults(setting, given),
             Method::CamtrastMoco => camtrast::defaults(Contrast::Moco, setting, given),
             Method::CamtrastSimsiam => camtrast::defaults(Contrast::Simsiam, setting, given),
@@ -59,6 +62,7 @@ impl Method {
             Method::Supervised => Box::new(supervised::Supervised::new(setting, options)?),
             Method::Moco => Box::new(moco::Moco::new(setting, options)?),
             Method::Simsiam => Box::new(simsiam::SimSiam::new(setting, options)?),
+            Method::Byol => Box::new(byol::Byol::new(setting, options)?),
             Method::Exemplar => Box::new(exemplar::Exemplar::new(setting, options)?),
             Method::CamtrastMoco | Method::CamtrastSimsiam => Box::new(camtrast::Camtrast::new(setting, options)?),
         })
