@@ -9,14 +9,14 @@ use crate::table::{Table, percent};
 use anyhow::Result;
 use clap::Args;
 use common::data::synth::{SynthOptions, contact_sheet, synth};
-use common::data::{LabelKind, Layout, Pack, PrepareOptions, prepare};
+use common::data::{Layout, Pack, PrepareOptions, prepare};
 use common::device::Precision;
 use common::files::write_atomically;
 use common::progress::Progress;
 use common::resnet::Arch;
 use common::run::write_metrics;
 use fewshot::{EvalOptions, EvalResult};
-use pretrain::{Method, Options, Recipe};
+use pretrain::{Method, Options, Recipe, Subset};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -126,9 +126,7 @@ fn line(
         seed: args.common.seed,
         precision: recipe.precision,
         arch: recipe.arch,
-        classes: None,
-        images_per_class: None,
-        labels: LabelKind::Fine,
+        subset: Subset::default(),
         accumulate: 1,
         clip_norm: None,
         options,

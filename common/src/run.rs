@@ -14,6 +14,9 @@ use tch::Tensor;
 /// Version of the shape of metrics.json and log.jsonl.
 pub const SCHEMA: u64 = 1;
 
+/// File of the rows of the pack that a run trains on: `classes`, `rows` and `labels` as JSON.
+pub const SUBSET: &str = "subset.json";
+
 /// A folder that holds one run.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
@@ -95,7 +98,7 @@ impl RunFolder {
         let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path, "list"))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = ["config.toml", "log.jsonl", "metrics.json", "backbone.safetensors", STATE, PREVIOUS]
+            let ours = ["config.toml", "log.jsonl", "metrics.json", "backbone.safetensors", SUBSET, STATE, PREVIOUS]
                 .contains(&&name[..])
                 || name.starts_with("events.out.tfevents.")
                 || name.ends_with(".part");

@@ -6,14 +6,14 @@
 //!
 //! `cargo bench -p camtrast-pretrain --bench training [-- resnet50 32]` (backbone, batch size).
 
-use common::data::{LabelKind, PackDescription, PackWriter};
+use common::data::{PackDescription, PackWriter};
 use common::device::Precision;
 use common::engine::Moment;
 use common::nn::Mode;
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Silent;
 use common::resnet::{Arch, ResNet};
-use pretrain::{Method, Options, PretrainConfig, Recipe, Setting, pretrain};
+use pretrain::{Method, Options, PretrainConfig, Recipe, Setting, Subset, pretrain};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -120,9 +120,7 @@ fn config(
             seed: 0,
             precision,
             arch,
-            classes: None,
-            images_per_class: None,
-            labels: LabelKind::Fine,
+            subset: Subset::default(),
             accumulate: 1,
             clip_norm: None,
             options,

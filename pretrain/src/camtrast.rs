@@ -156,7 +156,7 @@ impl Pretraining for Camtrast {
             let logits = precision.run(device, || Ok(fc.forward(features)))?;
             let loss = logits.to_kind(Kind::Float).cross_entropy_for_logits(labels);
             parts.push(("loss_suppressed", loss.detach()));
-            total = total + loss;
+            total += loss;
         }
         match (own, other_features) {
             (SelfSupervised::Moco(projector), _) => {
@@ -164,13 +164,13 @@ impl Pretraining for Camtrast {
                 let contrast = self.contrast.as_mut().expect("MoCo's queue stands beside its projector");
                 let (loss, found) = contrast.loss(&z, other, None, at)?;
                 parts.extend([("loss_contrast", loss.detach()), ("contrast_accuracy", found)]);
-                total = total + loss;
+                total += loss;
             }
             (SelfSupervised::Simsiam(heads), Some(other_features)) => {
                 let outputs = precision.run(device, || Ok(heads.outputs(&[features, other_features])))?;
                 let (loss, spread) = heads.loss(&outputs);
                 parts.extend([("loss_contrast", loss.detach()), ("output_std", spread)]);
-                total = total + loss;
+                total += loss;
             }
             _ => {}
         }

@@ -1,17 +1,18 @@
 //! Runs any method: pack, augmentation, engine, checkpoint.
 
 use crate::method::{Method, Pretraining, Setting};
-use crate::options::{Options, set};
+use crate::options::{Options, Subset, set};
 use common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
 use common::checkpoint::{BackboneInfo, save_backbone};
-use common::data::{LabelKind, Pack, Selection, SubsetOptions, select_subset};
+use common::data::{Pack, Selection};
 use common::device::Precision;
 use common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
+use common::files::write_atomically;
 use common::optim::{Optimizer, OptimizerConfig};
 use common::progress::Progress;
 use common::random::{generator, permutation};
 use common::resnet::Arch;
-use common::run::RunFolder;
+use common::run::{RunFolder, SUBSET};
 use common::schedule::Schedule;
 use common::{Error, Result};
 use serde::Serialize;
@@ -35,14 +36,9 @@ pub struct Recipe {
     pub precision: Precision,
     /// The backbone.
     pub arch: Arch,
-    /// Number of classes taken from the pack; all when `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub classes: Option<usize>,
-    /// Number of images taken of each class; all when `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub images_per_class: Option<usize>,
-    /// Classes or general categories as labels.
-    pub labels: LabelKind,
+    /// The part of the pack that is trained on.
+    #[serde(flatten)]
+    pub subset: Subset,
     /// Batches whose gradients make one step.
     pub accumulate: u64,
     /// Joint gradient norm above which gradients are scaled down.
@@ -92,9 +88,7 @@ pub struct PretrainReport {
 pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicBool) -> Result<PretrainReport> {
     let (device, mut recipe) = (config.device, config.recipe.clone());
     let pack = Arc::new(Pack::open(&recipe.data)?);
-    let (classes, images_per_class, labels) = (recipe.classes, recipe.images_per_class, recipe.labels);
-    let subset = SubsetOptions { classes, categories: None, images_per_class, labels, seed: recipe.seed };
-    let selection = select_subset(&pack, &subset)?;
+    let selection = recipe.subset.select(&pack, recipe.seed)?;
     let setting = Setting {
         arch: recipe.arch,
         classes: selection.classes as i64,
@@ -114,6 +108,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
         run.clear()?;
     }
     claim(&run, config, &recipe, &pack)?;
+    write_subset(&run, &selection)?;
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
     let resident = resident_pixels(&pack, device)?;
     let source = PackSource {
@@ -193,6 +188,13 @@ fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &Recipe, pack: &Pack)
         tch::get_num_threads()
     );
     run.claim(&(recipe + &dataset), &build)
+}
+
+// Which classes and rows of the pack the seed drew.
+fn write_subset(run: &RunFolder, selection: &Selection) -> Result<()> {
+    let Selection { indices, labels, class_names, .. } = selection;
+    let subset = serde_json::json!({ "classes": class_names, "rows": indices, "labels": labels });
+    write_atomically(&run.file(SUBSET), |out| writeln!(out, "{subset}"))
 }
 
 fn optimiser(options: &Options, method: &dyn Pretraining, plan: &Plan) -> (Optimizer, Schedule) {

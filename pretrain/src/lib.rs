@@ -18,4 +18,4 @@ mod supervised;
 
 pub use driver::{PretrainConfig, PretrainReport, Recipe, pretrain};
 pub use method::{Method, Network, Pretraining, Setting};
-pub use options::Options;
+pub use options::{Options, Subset};

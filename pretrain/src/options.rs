@@ -2,6 +2,7 @@
 //! is the method's own (see each method's `defaults`), and a setting without a default there has no meaning there.
 
 use common::augment::{Augment, Crop};
+use common::data::{LabelKind, Pack, Selection, SubsetOptions, select_subset};
 use common::optim::Algorithm;
 use common::schedule::Decay;
 use common::{Error, Result};
@@ -118,6 +119,42 @@ options! {
     cam_warmup_epochs: u64,
     /// Class whose CAM suppresses: predicted or label
     cam_class: CamClass,
+}
+
+/// Which part of a pack is trained on. Subsets of one seed are nested.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
+#[serde(rename_all = "kebab-case")]
+pub struct Subset {
+    /// Use this many classes of the pack, drawn from the seed
+    #[arg(long, help_heading = "Part of the data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+    /// Draw the classes from this many general categories
+    #[arg(long, help_heading = "Part of the data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub categories: Option<usize>,
+    /// Use this many images of each class, drawn from the seed
+    #[arg(long, help_heading = "Part of the data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images_per_class: Option<usize>,
+    /// Use this many images in all, spread evenly over the classes
+    #[arg(long, help_heading = "Part of the data", conflicts_with = "images_per_class")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total_images: Option<usize>,
+    /// fine (classes) or coarse (general categories)
+    #[arg(long, default_value = "fine", help_heading = "Part of the data")]
+    pub labels: LabelKind,
+}
+
+impl Subset {
+    /// The rows of `pack` that `seed` draws, with their labels.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when the pack has fewer classes, categories or images, or no general categories.
+    pub fn select(&self, pack: &Pack, seed: u64) -> Result<Selection> {
+        let Subset { classes, categories, images_per_class, total_images, labels } = *self;
+        select_subset(pack, &SubsetOptions { classes, categories, images_per_class, total_images, labels, seed })
+    }
 }
 
 /// A value that the method's defaults guarantee.

@@ -4,10 +4,9 @@ use super::Common;
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::Args;
-use common::data::LabelKind;
 use common::progress::Progress;
 use common::resnet::{Arch, Stem};
-use pretrain::{Method, Options, PretrainConfig, PretrainReport, Recipe, pretrain};
+use pretrain::{Method, Options, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
 use std::path::PathBuf;
 use tch::Device;
 
@@ -34,15 +33,6 @@ pub struct PretrainArgs {
     /// standard, or small for 32-pixel images
     #[arg(long)]
     stem: Option<Stem>,
-    /// Use this many classes of the pack, drawn from the seed
-    #[arg(long)]
-    classes: Option<usize>,
-    /// Use this many images of each class, drawn from the seed
-    #[arg(long)]
-    images_per_class: Option<usize>,
-    /// fine (classes) or coarse (general categories)
-    #[arg(long, default_value = "fine")]
-    labels: LabelKind,
     /// Batches whose gradients make one step
     #[arg(long, default_value_t = 1)]
     accumulate: u64,
@@ -55,6 +45,8 @@ pub struct PretrainArgs {
     /// Steps between saved states (besides every two minutes and the end)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     save_every: Option<u64>,
+    #[command(flatten)]
+    subset: Subset,
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
@@ -75,9 +67,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
         seed: args.common.seed,
         precision: args.common.precision,
         arch,
-        classes: args.classes,
-        images_per_class: args.images_per_class,
-        labels: args.labels,
+        subset: args.subset,
         accumulate: args.accumulate,
         clip_norm: args.clip_norm,
         options: args.options,

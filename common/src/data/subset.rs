@@ -39,6 +39,9 @@ pub struct SubsetOptions {
     pub categories: Option<usize>,
     /// Number of images K of each class; all when `None`.
     pub images_per_class: Option<usize>,
+    /// Number of images in all, spread over the classes as evenly as it goes (paper, Figures 1 and 3); excludes
+    /// `images_per_class`.
+    pub total_images: Option<usize>,
     /// Classes or general categories as labels.
     pub labels: LabelKind,
     /// Seed of the permutations of categories, classes and images.
@@ -69,14 +72,26 @@ pub fn select_subset(pack: &Pack, options: &SubsetOptions) -> Result<Selection> 
     }
     let chosen = choose_classes(pack, options, &rows)?;
     let mut indices = Vec::new();
-    for class in chosen {
+    for (place, &class) in chosen.iter().enumerate() {
         let available = &rows[class];
-        let wanted = options.images_per_class.unwrap_or(available.len());
+        let wanted = match (options.images_per_class, options.total_images) {
+            (Some(_), Some(_)) => {
+                let problem = "--images-per-class and --total-images contradict each other";
+                return Err(Error::settings(problem, "give one of them"));
+            }
+            // The first classes take the images that do not divide.
+            (None, Some(total)) => total / chosen.len() + usize::from(place < total % chosen.len()),
+            (wanted, None) => wanted.unwrap_or(available.len()),
+        };
         if wanted == 0 || wanted > available.len() {
-            let class = &pack.class_names()[class];
+            let (class, most) = (&pack.class_names()[class], available.len());
+            let remedy = match options.total_images {
+                Some(_) => format!("set --total-images to {}..{}", chosen.len(), chosen.len() * most),
+                None => format!("set --images-per-class to 1..{most}"),
+            };
             return Err(Error::settings(
-                format!("{wanted} images per class are wanted, but class {class} has {}", available.len()),
-                format!("set --images-per-class to 1..{}", available.len()),
+                format!("{wanted} images per class are wanted, but class {class} has {most}"),
+                remedy,
             ));
         }
         let order = permutation(available.len(), &mut generator(options.seed, "subset/images", class as u64, 0));

@@ -329,6 +329,11 @@ fn subsets_are_nested_and_dense() {
         }
         smaller = larger;
     }
+    let spread = SubsetOptions { classes: Some(8), total_images: Some(43), seed: 3, ..Default::default() };
+    let spread = select_subset(&pack, &spread).unwrap();
+    let counts: Vec<usize> = (0..8).map(|class| spread.labels.iter().filter(|&&l| l == class).count()).collect();
+    assert_eq!((spread.indices.len(), counts.iter().filter(|&&c| c == 6).count()), (43, 3), "{counts:?}");
+    assert!(counts.iter().all(|c| [5, 6].contains(c)));
     let all = select_subset(&pack, &SubsetOptions::default()).unwrap();
     assert_eq!((all.indices, all.labels), ((0..400).collect(), pack.labels().to_vec()));
     assert_ne!(
@@ -353,6 +358,9 @@ fn coarse_labels_and_chosen_categories() {
         (SubsetOptions { categories: Some(5), ..Default::default() }, "5 categories"),
         (SubsetOptions { images_per_class: Some(11), ..Default::default() }, "has 10"),
         (SubsetOptions { images_per_class: Some(0), ..Default::default() }, "0 images"),
+        (SubsetOptions { total_images: Some(401), ..Default::default() }, "has 10; set --total-images to 40..400"),
+        (SubsetOptions { total_images: Some(39), ..Default::default() }, "0 images"),
+        (SubsetOptions { total_images: Some(40), images_per_class: Some(1), ..Default::default() }, "contradict"),
     ] {
         let message = select_subset(&pack, &options).unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
