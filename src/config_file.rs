@@ -37,15 +37,16 @@ pub fn expand(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>>
             continue;
         }
         let flag = key.replace('_', "-");
-        if !command.get_arguments().any(|a| a.get_long() == Some(&flag) && flag != "config") {
+        let known = command.get_arguments().find(|a| a.get_long() == Some(&flag) && flag != "config");
+        let Some(argument) = known else {
             let known: Vec<&str> = command.get_arguments().filter_map(|a| a.get_long()).collect();
             let near = nearest(&flag, &known).map(|n| format!("did you mean {n:?}?")).unwrap_or_default();
             let remedy = format!("{near} `camtrast {} --help` lists the keys", command.get_name());
             return Err(usage(format!("unknown key {key:?}"), remedy.trim()));
-        }
+        };
         match value {
-            Value::Boolean(true) => flags.push(format!("--{flag}").into()),
-            Value::Boolean(false) => {}
+            Value::Boolean(true) if !argument.get_action().takes_values() => flags.push(format!("--{flag}").into()),
+            Value::Boolean(false) if !argument.get_action().takes_values() => {}
             value => {
                 let text =
                     plain(&value).ok_or_else(|| usage(format!("key {key:?} is a table"), "give a plain value"))?;

@@ -3,6 +3,7 @@
 //! Task crates depend on this one and never on each other. Nothing here prints or exits.
 
 pub mod augment;
+pub mod cam;
 pub mod checkpoint;
 pub mod data;
 pub mod device;
@@ -15,8 +16,10 @@ pub mod log;
 pub mod native;
 pub mod nn;
 pub mod optim;
+pub mod picture;
 pub mod progress;
 pub mod random;
+pub mod representation;
 pub mod resnet;
 pub mod run;
 pub mod schedule;

@@ -12,7 +12,6 @@
 //! the first epoch on but not classified; without contrast `L_self` is left out; without both it is the supervised baseline
 //! under CAMtrast's augmentation.
 
-use crate::cam::{class_activation_map, suppress};
 use crate::heads::Projector;
 use crate::method::{Network, Pretraining, Setting};
 use crate::moco::{self, MomentumContrast};
@@ -21,6 +20,7 @@ use crate::simsiam::{self, Siamese};
 use crate::supervised::accuracy;
 use common::Result;
 use common::augment::Augment;
+use common::cam::{class_activation_map, suppress};
 use common::device::Precision;
 use common::engine::{Loss, Moment};
 use common::nn::{Linear, Mode};

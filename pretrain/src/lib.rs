@@ -3,7 +3,6 @@
 //! Symbols: x images [N, 3, H, W]; A feature map [N, D, h, w]; f pooled features [N, D]; q, k, z projections [N, P].
 
 pub mod byol;
-pub mod cam;
 mod camtrast;
 pub mod contrast;
 mod driver;

@@ -1,10 +1,10 @@
 //! InfoNCE, MoCo and class activation maps beside their references: `tests/golden/<case>/export.py` says what each case holds.
 
+use common::cam::{class_activation_map, suppress};
 use common::ema::Ema;
 use common::nn::Linear;
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, same, sign, uniform};
-use pretrain::cam::{class_activation_map, suppress};
 use pretrain::contrast::{Queue, info_nce, unit};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};

@@ -23,6 +23,7 @@ mod tests;
 pub use sheet::contact_sheet;
 
 use crate::error::{Error, Result};
+use crate::picture::refused;
 use crate::progress::Progress;
 use crate::random::generator;
 use catalogue::{Class, Split};
@@ -163,12 +164,5 @@ fn encode(canvas: &canvas::Canvas, extension: &str, parameters: &[i32]) -> Resul
         imgcodecs::imencode(extension, &image, &mut bytes, &Vector::from_slice(parameters))?;
         Ok(bytes.into())
     };
-    run().map_err(drawing_error)
-}
-
-fn drawing_error(error: opencv::Error) -> Error {
-    Error::settings(
-        format!("OpenCV cannot draw a picture: {}", error.message),
-        "check that the installed OpenCV is 4.6",
-    )
+    run().map_err(refused)
 }

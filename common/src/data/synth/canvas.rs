@@ -2,8 +2,8 @@
 //!
 //! Canvas coordinates are pixels, x right and y down; pixel (i, j) spans `i..i+1` x `j..j+1`. Colours are RGB in 0..1.
 
-use super::drawing_error;
 use crate::error::Result;
+use crate::picture::refused;
 use opencv::core::{CV_8UC1, Mat, MatTraitConstManual, Point, Scalar, Vector};
 use opencv::imgproc;
 
@@ -185,7 +185,7 @@ impl Canvas {
             }
             Ok(mask.data_bytes()?.to_vec())
         };
-        let alpha = draw().map_err(drawing_error)?;
+        let alpha = draw().map_err(refused)?;
         Ok(Coverage { left, top, width: right - left, height: bottom - top, alpha })
     }
 

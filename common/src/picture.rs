@@ -1,0 +1,124 @@
+//! Pictures for people: images side by side, heat laid over them, words beside them.
+
+use crate::data::resample::Image;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use opencv::core::{CV_8UC3, Mat, MatTraitConst, Point, Rect, Scalar, Vector};
+use opencv::prelude::*;
+use opencv::{imgcodecs, imgproc};
+use std::path::Path;
+
+/// Red, green, blue in 0..=255.
+pub type Rgb = [u8; 3];
+
+/// A drawing on white; x to the right, y down, in pixels.
+pub struct Canvas(Mat);
+
+impl Canvas {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when OpenCV cannot make it, as here and below.
+    pub fn new(width: usize, height: usize) -> Result<Self> {
+        let white = Scalar::all(255.0);
+        Mat::new_rows_cols_with_default(height as i32, width as i32, CV_8UC3, white).map(Canvas).map_err(refused)
+    }
+
+    /// Lays an image with its upper left corner at (x, y); it must fit.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn paste(&mut self, image: &Image, x: usize, y: usize) -> Result<()> {
+        let place = Rect::new(x as i32, y as i32, image.width as i32, image.height as i32);
+        let bgr: Vec<u8> = image.pixels.chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect();
+        let mut run = || {
+            let source = Mat::new_rows_cols_with_bytes::<u8>(place.height, place.width * 3, &bgr)?;
+            let source = source.reshape(3, place.height)?;
+            let mut target = Mat::roi_mut(&mut self.0, place)?;
+            source.copy_to(&mut target)
+        };
+        run().map_err(refused)
+    }
+
+    /// Writes a line of text (ASCII) that starts at (x, baseline) and is shrunk to at most `width`.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn text(&mut self, text: &str, x: usize, baseline: usize, width: usize) -> Result<()> {
+        const FONT: i32 = imgproc::FONT_HERSHEY_SIMPLEX;
+        let mut run = || {
+            let natural = imgproc::get_text_size(text, FONT, 0.5, 1, &mut 0)?.width.max(1);
+            let scale = 0.5 * (width as f64 / natural as f64).min(1.0);
+            let at = Point::new(x as i32, baseline as i32);
+            let ink = Scalar::new(40.0, 40.0, 40.0, 0.0);
+            imgproc::put_text(&mut self.0, text, at, FONT, scale, ink, 1, imgproc::LINE_AA, false)
+        };
+        run().map_err(refused)
+    }
+
+    /// Writes a PNG file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be written; otherwise as [`Canvas::new`].
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut bytes = Vector::new();
+        imgcodecs::imencode(".png", &self.0, &mut bytes, &Vector::new()).map_err(refused)?;
+        write_atomically(path, |file| file.write_all(bytes.as_slice()))
+    }
+}
+
+/// An image under its heat map, `heat` in 0..1 of the image's size, row by row: blue where 0, red where 1 (OpenCV's JET).
+///
+/// # Errors
+/// As [`Canvas::new`].
+pub fn overlay(image: &Image, heat: &[f32]) -> Result<Image> {
+    assert_eq!(heat.len() * 3, image.pixels.len(), "one value a pixel");
+    let bytes: Vec<u8> = heat.iter().map(|h| (h.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let run = || {
+        let mut colours = Mat::default();
+        imgproc::apply_color_map(&Mat::from_slice(&bytes)?, &mut colours, imgproc::COLORMAP_JET)?;
+        Ok(colours.data_bytes()?.to_vec())
+    };
+    let colours: Vec<u8> = run().map_err(refused)?;
+    let mixed = image.pixels.chunks_exact(3).zip(colours.chunks_exact(3));
+    let pixels = mixed.flat_map(|(p, c)| [0, 1, 2].map(|i| ((u16::from(p[i]) + u16::from(c[2 - i])) / 2) as u8));
+    Ok(Image { pixels: pixels.collect(), ..*image })
+}
+
+pub(crate) fn refused(error: opencv::Error) -> Error {
+    Error::settings(
+        format!("OpenCV cannot draw a picture: {}", error.message),
+        "check that the installed OpenCV is 4.6",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::decode;
+
+    #[test]
+    fn what_is_pasted_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let image = Image { height: 2, width: 3, pixels: (0..18).map(|v| v * 10).collect() };
+        let mut canvas = Canvas::new(10, 30).unwrap();
+        canvas.paste(&image, 4, 1).unwrap();
+        canvas.text("words that are much too long for it", 0, 25, 10).unwrap();
+        canvas.write(&path).unwrap();
+        let read = decode::read(&path).unwrap();
+        assert_eq!((read.height, read.width), (30, 10));
+        let at = |x: usize, y: usize| &read.pixels[(y * 10 + x) * 3..][..3];
+        assert_eq!(at(4, 1), &image.pixels[..3]);
+        assert_eq!(at(6, 2), &image.pixels[15..]);
+        assert_eq!(at(0, 0), [255; 3]);
+        assert!(canvas.paste(&image, 9, 1).is_err(), "it does not fit");
+    }
+
+    #[test]
+    fn heat_runs_from_blue_to_red() {
+        let image = Image { height: 1, width: 2, pixels: vec![0; 6] };
+        let Image { pixels, .. } = overlay(&image, &[0.0, 1.0]).unwrap();
+        assert_eq!(pixels, [0, 0, 64, 64, 0, 0]);
+    }
+}
