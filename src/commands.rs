@@ -1,5 +1,6 @@
 //! One file per command: its flags, and the plan that they make.
 
+pub mod analyze;
 pub mod checkpoint;
 pub mod data;
 pub mod fewshot;

@@ -119,7 +119,7 @@ fn line(
     screen: &Screen,
 ) -> Result<Line> {
     let out = args.out.join("runs").join(method.to_string());
-    let run = RunSettings { out: out.clone(), overwrite: false, log_every: 20, save_every: None };
+    let run = RunSettings { out: out.clone(), overwrite: false, log_every: 20, save_every: None, probe_every: None };
     let pretraining = Recipe {
         method,
         data: packs.train.clone(),

@@ -33,6 +33,9 @@ enum Command {
     /// Few-shot recognition with a linear probe
     #[command(subcommand)]
     Fewshot(commands::fewshot::FewshotCommand),
+    /// Why a pretraining transfers: what its features hold, where it looks
+    #[command(subcommand)]
+    Analyze(commands::analyze::AnalyzeCommand),
     /// Look into backbone checkpoints, and bring foreign ones in
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::CheckpointCommand),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Data(command) => commands::data::run(command),
         Command::Pretrain(args) => commands::pretrain::run(*args),
         Command::Fewshot(command) => commands::fewshot::run(command),
+        Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),
     };
     match outcome {

@@ -76,9 +76,26 @@ impl Augment {
         solarize: 0.0,
     };
 
-    /// Turns pixels u8 [N, H, W, 3] into network input f32 [N, 3, H, W], normalised and laid out channels-last. The same
-    /// generator state gives the same images on every device.
+    /// MoCo v2's (Chen et al. 2020b).
+    pub const MOCO_V2: Augment = Augment {
+        crop: Crop::Resized { scale: (0.2, 1.0) },
+        flip: 0.5,
+        jitter: [0.4, 0.4, 0.4, 0.1],
+        jitter_probability: 0.8,
+        grayscale: 0.2,
+        blur_sigma: (0.1, 2.0),
+        blur: 0.5,
+        solarize: 0.0,
+    };
+
+    /// Turns pixels u8 [N, H, W, 3] into network input f32 [N, 3, H, W], normalised as ImageNet and laid out channels-last. The
+    /// same generator state gives the same images on every device.
     pub fn apply(&self, pixels: &Tensor, generator: &mut ChaCha8Rng) -> Tensor {
+        self.apply_with(pixels, &IMAGENET_MEAN, &IMAGENET_STD, generator)
+    }
+
+    /// The same with another normalisation.
+    pub fn apply_with(&self, pixels: &Tensor, mean: &[f64; 3], std: &[f64; 3], generator: &mut ChaCha8Rng) -> Tensor {
         let (n, height, width, _) = pixels.size4().expect("pixels are [N, H, W, 3]");
         let draws = Draws::new(self, n as usize, height, width, generator);
         // On a CPU a few images at a time stay in its cache; a GPU wants them all.
@@ -86,10 +103,12 @@ impl Augment {
         let parts: Vec<Tensor> = (0..n)
             .step_by(chunk as usize)
             .map(|start| self.augment(&pixels.narrow(0, start, chunk.min(n - start)), &draws, start as usize))
+            .map(|images| normalise(&images, mean, std))
             .collect();
         Tensor::cat(&parts, 0)
     }
 
+    // Values in 0..1, not yet normalised.
     fn augment(&self, pixels: &Tensor, draws: &Draws, start: usize) -> Tensor {
         let device = pixels.device();
         let images = start..start + pixels.size()[0] as usize;
@@ -122,7 +141,7 @@ impl Augment {
             let rows = images.filter(|&i| inverted[i]).map(|i| (i - start) as i64).collect();
             x = change_rows(x, rows, solarize);
         }
-        normalise(&x, &IMAGENET_MEAN, &IMAGENET_STD)
+        x
     }
 }
 

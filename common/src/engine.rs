@@ -1,7 +1,7 @@
 //! The one training loop, for pretraining, detection and segmentation.
 //!
-//! Every step runs the same fixed sequence: learning rate, batch, forward and loss, backward, optimiser, `after_step`, log,
-//! checkpoint. There are no hooks. Batches are made ready by one loader thread, which must not use libtorch's random
+//! Every step runs the same fixed sequence: learning rate, batch, forward and loss, backward, optimiser, `after_step`, log
+//! (with the epoch's measures), checkpoint. There are no hooks. Batches are made ready by one loader thread, which must not use libtorch's random
 //! generators: those belong to the training thread, seeded anew at every step.
 
 use crate::error::{Error, Result};
@@ -66,6 +66,13 @@ pub trait Task {
     /// # Errors
     /// Whatever stops the run.
     fn after_step(&mut self, at: &Moment) -> Result<()>;
+    /// What is worth measuring when an epoch (from 0) has ended, by the names it is logged under; must change nothing.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn epoch_measures(&mut self, _epoch: u64) -> Result<Vec<(&'static str, f64)>> {
+        Ok(Vec::new())
+    }
     /// Everything that training changes, by name: live tensors, saved from and restored into.
     fn state(&self) -> BTreeMap<String, Tensor>;
     /// Writes what the run is for (the backbone, say) as it stands after `step` steps.
@@ -197,7 +204,8 @@ pub fn train<T: Task>(
             if done % plan.log_every == 0 || epoch_ends {
                 log.write(&meter.interval(done, epoch, lr, plan)?)?;
                 if epoch_ends {
-                    log.write(&meter.epoch(done, epoch, position.seconds))?;
+                    let measures = task.epoch_measures(epoch)?;
+                    log.write(&meter.epoch(done, epoch, position.seconds, &measures))?;
                 }
             }
             progress.advance(1, &meter.detail(epoch, plan.epochs));
@@ -348,13 +356,14 @@ impl<'a> Meter<'a> {
         Ok(Value::Object(line))
     }
 
-    fn epoch(&mut self, step: u64, epoch: u64, seconds: f64) -> Value {
+    fn epoch(&mut self, step: u64, epoch: u64, seconds: f64, measures: &[(&str, f64)]) -> Value {
         let mut line = self.epoch.means(&self.names);
         self.last_epoch = [line.get("loss").and_then(Value::as_f64), line.get("accuracy").and_then(Value::as_f64)];
         line.insert("kind".into(), json!("epoch"));
         line.insert("step".into(), json!(step));
         line.insert("epoch".into(), json!(epoch));
         line.insert("seconds".into(), json!(seconds));
+        line.extend(measures.iter().map(|(name, value)| (name.to_string(), json!(value))));
         self.epoch = Sums::new();
         Value::Object(line)
     }

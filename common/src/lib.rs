@@ -5,6 +5,7 @@
 pub mod augment;
 pub mod cam;
 pub mod checkpoint;
+pub mod classifier;
 pub mod data;
 pub mod device;
 pub mod ema;

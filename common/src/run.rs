@@ -1,6 +1,7 @@
 //! The run directory: resolved configuration, logs, metrics, backbone and training state.
 
 use crate::checkpoint::{STATE_FORMAT, VERSION};
+use crate::classifier::CLASSIFIER_FILE;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::tensor_file::{self, Metadata, TensorFile};
@@ -98,10 +99,18 @@ impl RunFolder {
         let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path, "list"))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let ours = ["config.toml", "log.jsonl", "metrics.json", "backbone.safetensors", SUBSET, STATE, PREVIOUS]
-                .contains(&&name[..])
-                || name.starts_with("events.out.tfevents.")
-                || name.ends_with(".part");
+            let known = [
+                "config.toml",
+                "log.jsonl",
+                "metrics.json",
+                "backbone.safetensors",
+                CLASSIFIER_FILE,
+                SUBSET,
+                STATE,
+                PREVIOUS,
+            ];
+            let ours =
+                known.contains(&&name[..]) || name.starts_with("events.out.tfevents.") || name.ends_with(".part");
             if ours {
                 fs::remove_file(entry.path()).map_err(Error::io(entry.path(), "remove"))?;
             }

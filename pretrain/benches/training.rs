@@ -130,6 +130,7 @@ fn config(
         device: Device::Cpu,
         log_every: STEPS,
         save_every: None,
+        probe_every: None,
         version: "bench".into(),
         commit: "bench".into(),
     }

@@ -17,7 +17,7 @@ use common::ema::Ema;
 use common::engine::{Loss, Moment};
 use common::nn::Mode;
 use common::optim::Algorithm;
-use common::resnet::pool;
+use common::resnet::{ResNet, pool};
 use common::schedule::Decay;
 use common::{Error, Result};
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         blur: Some(1.0),
         second_blur: Some(0.1),
         second_solarize: Some(0.2),
-        ..Options::strong_augmentation(setting.image_size)
+        ..Options::strong_augmentation()
     }
 }
 
@@ -131,6 +131,10 @@ impl Pretraining for Byol {
 
     fn online(&self) -> &VarStore {
         &self.online.vs
+    }
+
+    fn backbone(&self) -> &ResNet {
+        &self.online.backbone
     }
 
     fn extra_state(&self) -> BTreeMap<String, Tensor> {

@@ -25,7 +25,7 @@ use common::device::Precision;
 use common::engine::{Loss, Moment};
 use common::nn::{Linear, Mode};
 use common::optim::ParamGroup;
-use common::resnet::pool;
+use common::resnet::{ResNet, pool};
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -185,6 +185,10 @@ impl Pretraining for Camtrast {
 
     fn online(&self) -> &VarStore {
         &self.network.vs
+    }
+
+    fn backbone(&self) -> &ResNet {
+        &self.network.backbone
     }
 
     fn groups(&self) -> Vec<ParamGroup> {

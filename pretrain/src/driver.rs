@@ -2,11 +2,14 @@
 
 use crate::method::{Method, Pretraining, Setting};
 use crate::options::{Options, Subset, set};
+use crate::probe::Probe;
 use common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
 use common::checkpoint::{BackboneInfo, save_backbone};
+use common::classifier::{CLASSIFIER_FILE, Classifier};
 use common::data::{Pack, Selection};
 use common::device::Precision;
 use common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
+use common::features::pixels;
 use common::files::write_atomically;
 use common::optim::{Optimizer, OptimizerConfig};
 use common::progress::Progress;
@@ -64,6 +67,8 @@ pub struct PretrainConfig {
     pub log_every: u64,
     /// Steps between saved states, beside those saved every two minutes and at the end.
     pub save_every: Option<u64>,
+    /// Epochs between looks at the representation, which go to the log; none when `None`.
+    pub probe_every: Option<u64>,
     /// Version of the program.
     pub version: String,
     /// Commit of the program.
@@ -111,6 +116,8 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
     write_subset(&run, &selection)?;
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
     let resident = resident_pixels(&pack, device)?;
+    let look = |every| Probe::new(every, &pack, &selection, recipe.precision, device, recipe.seed);
+    let probe = config.probe_every.filter(|_| plan.epochs > 0).map(look).transpose()?;
     let source = PackSource {
         pack: pack.clone(),
         selection,
@@ -124,6 +131,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
         method,
         resident,
         device,
+        probe,
         info: BackboneInfo {
             arch: recipe.arch,
             method: recipe.method.to_string(),
@@ -285,15 +293,7 @@ impl Source for PackSource {
         let chosen = &self.order.1[index as usize * self.batch_size..][..self.batch_size];
         let labels: Vec<i64> = chosen.iter().map(|&i| self.selection.labels[i as usize]).collect();
         let rows: Vec<i64> = chosen.iter().map(|&i| self.selection.indices[i as usize]).collect();
-        let images = if self.resident {
-            Tensor::from_slice(&rows)
-        } else {
-            let (height, width) = (self.pack.height(), self.pack.width());
-            let size = height * width * 3;
-            let mut pixels: Vec<u8> = Vec::with_capacity(rows.len() * size);
-            rows.iter().for_each(|&row| pixels.extend(&self.pack.pixels()[row as usize * size..][..size]));
-            Tensor::from_slice(&pixels).view([rows.len() as i64, height as i64, width as i64, 3])
-        };
+        let images = if self.resident { Tensor::from_slice(&rows) } else { pixels(&self.pack, &rows)? };
         Ok(Batch { images, labels: Tensor::from_slice(&labels) })
     }
 }
@@ -304,6 +304,7 @@ struct PretrainTask {
     views: Vec<Augment>,
     resident: Option<Tensor>,
     device: Device,
+    probe: Option<Probe>,
     info: BackboneInfo,
 }
 
@@ -334,11 +335,18 @@ impl Task for PretrainTask {
         state
     }
 
+    fn epoch_measures(&mut self, epoch: u64) -> Result<Vec<(&'static str, f64)>> {
+        self.probe.as_ref().map_or(Ok(Vec::new()), |probe| probe.measures(self.method.backbone(), epoch))
+    }
+
     fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()> {
-        let variables = self.method.online().variables().into_iter();
-        let backbone =
-            variables.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
+        let mut variables = self.method.online().variables();
         let info = BackboneInfo { epoch, step, ..self.info.clone() };
+        if let (Some(weight), Some(bias)) = (variables.remove("fc.weight"), variables.remove("fc.bias")) {
+            Classifier { weight, bias }.save(&run.file(CLASSIFIER_FILE), &info)?;
+        }
+        let backbone = variables.into_iter();
+        let backbone = backbone.filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t))).collect();
         save_backbone(&run.file("backbone.safetensors"), &backbone, &info)
     }
 }

@@ -12,7 +12,7 @@ use crate::options::Options;
 use common::Result;
 use common::augment::Augment;
 use common::engine::{Loss, Moment};
-use common::resnet::pool;
+use common::resnet::{ResNet, pool};
 use std::collections::BTreeMap;
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -58,6 +58,10 @@ impl Pretraining for Exemplar {
 
     fn online(&self) -> &VarStore {
         &self.query.vs
+    }
+
+    fn backbone(&self) -> &ResNet {
+        &self.query.backbone
     }
 
     fn extra_state(&self) -> BTreeMap<String, Tensor> {

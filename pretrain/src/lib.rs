@@ -11,6 +11,7 @@ mod heads;
 mod method;
 mod moco;
 pub mod options;
+mod probe;
 mod scratch;
 mod simsiam;
 mod supervised;

@@ -108,6 +108,8 @@ pub trait Pretraining {
     fn after_step(&mut self, _at: &Moment) {}
     /// The trained variables; those of the backbone are named `backbone.*`.
     fn online(&self) -> &VarStore;
+    /// The trained backbone.
+    fn backbone(&self) -> &ResNet;
     /// What is optimised, and how.
     fn groups(&self) -> Vec<ParamGroup> {
         vec![ParamGroup::all(self.online())]

@@ -19,7 +19,7 @@ use common::engine::{Loss, Moment};
 use common::nn::Mode;
 use common::optim::Algorithm;
 use common::random::{generator, permutation};
-use common::resnet::pool;
+use common::resnet::{ResNet, pool};
 use common::schedule::Decay;
 use common::{Error, Result};
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         temperature: Some(0.2),
         key_momentum: Some(0.999),
         bn_splits: Some(if batch_size.is_multiple_of(8) { 8 } else { 1 }),
-        ..Options::strong_augmentation(setting.image_size)
+        ..Options::strong_augmentation()
     }
 }
 
@@ -86,6 +86,10 @@ impl Pretraining for Moco {
 
     fn online(&self) -> &VarStore {
         &self.query.vs
+    }
+
+    fn backbone(&self) -> &ResNet {
+        &self.query.backbone
     }
 
     fn extra_state(&self) -> BTreeMap<String, Tensor> {

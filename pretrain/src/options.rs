@@ -222,23 +222,24 @@ impl Options {
             jitter_probability: Some(1.0),
             grayscale: Some(0.0),
             blur: Some(0.0),
-            ..Options::strong_augmentation(image_size)
+            ..Options::strong_augmentation()
         }
     }
 
     /// MoCo v2's augmentation.
-    pub(crate) fn strong_augmentation(_image_size: i64) -> Options {
+    pub(crate) fn strong_augmentation() -> Options {
+        let Augment { flip, jitter, jitter_probability, grayscale, blur_sigma, blur, solarize, .. } = Augment::MOCO_V2;
         Options {
             crop: Some(CropKind::Resized),
             crop_padding: Some(0),
             crop_scale: Some(Numbers(vec![0.2, 1.0])),
-            flip: Some(0.5),
-            jitter: Some(Numbers(vec![0.4, 0.4, 0.4, 0.1])),
-            jitter_probability: Some(0.8),
-            grayscale: Some(0.2),
-            blur: Some(0.5),
-            blur_sigma: Some(Numbers(vec![0.1, 2.0])),
-            solarize: Some(0.0),
+            flip: Some(flip),
+            jitter: Some(Numbers(jitter.into())),
+            jitter_probability: Some(jitter_probability),
+            grayscale: Some(grayscale),
+            blur: Some(blur),
+            blur_sigma: Some(Numbers(vec![blur_sigma.0, blur_sigma.1])),
+            solarize: Some(solarize),
             ..Options::default()
         }
     }

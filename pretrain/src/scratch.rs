@@ -4,6 +4,7 @@ use crate::method::{Network, Pretraining, Setting};
 use crate::options::{Options, set};
 use common::augment::Augment;
 use common::engine::{Loss, Moment};
+use common::resnet::ResNet;
 use common::{Error, Result};
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -38,6 +39,10 @@ impl Pretraining for Scratch {
 
     fn online(&self) -> &VarStore {
         &self.network.vs
+    }
+
+    fn backbone(&self) -> &ResNet {
+        &self.network.backbone
     }
 }
 

@@ -16,7 +16,7 @@ use common::device::Precision;
 use common::engine::{Loss, Moment};
 use common::nn::Mode;
 use common::optim::{Algorithm, ParamGroup};
-use common::resnet::pool;
+use common::resnet::{ResNet, pool};
 use common::schedule::Decay;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -41,7 +41,7 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         predictor_hidden: Some(width / 4),
         constant_predictor_lr: Some(true),
         stop_gradient: Some(true),
-        ..Options::strong_augmentation(setting.image_size)
+        ..Options::strong_augmentation()
     }
 }
 
@@ -83,6 +83,10 @@ impl Pretraining for SimSiam {
 
     fn online(&self) -> &VarStore {
         &self.network.vs
+    }
+
+    fn backbone(&self) -> &ResNet {
+        &self.network.backbone
     }
 
     fn groups(&self) -> Vec<ParamGroup> {

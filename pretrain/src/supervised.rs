@@ -10,7 +10,7 @@ use common::device::Precision;
 use common::engine::{Loss, Moment};
 use common::nn::{Linear, Mode};
 use common::optim::Algorithm;
-use common::resnet::pool;
+use common::resnet::{ResNet, pool};
 use common::schedule::Decay;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -69,6 +69,10 @@ impl Pretraining for Supervised {
 
     fn online(&self) -> &VarStore {
         &self.network.vs
+    }
+
+    fn backbone(&self) -> &ResNet {
+        &self.network.backbone
     }
 }
 

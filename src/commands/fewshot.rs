@@ -154,14 +154,16 @@ pub fn metrics(results: &[EvalResult]) -> BTreeMap<String, f64> {
     results.iter().flat_map(both).collect()
 }
 
-fn metrics_path(out: &Path) -> Result<PathBuf> {
+/// metrics.json in a folder, or the .json file itself.
+pub fn metrics_path(out: &Path) -> Result<PathBuf> {
     if out.extension().is_some_and(|e| e == "json") {
         return Ok(out.to_owned());
     }
     Ok(RunFolder::create(out)?.file("metrics.json"))
 }
 
-fn name(device: Device) -> String {
+/// `cpu` or `cuda:N`.
+pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(n) => format!("cuda:{n}"),
         _ => "cpu".into(),

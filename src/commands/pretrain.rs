@@ -45,6 +45,9 @@ pub struct PretrainArgs {
     /// Steps between saved states (besides every two minutes and the end)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     save_every: Option<u64>,
+    /// Epochs between looks at the representation (entropy, uniformity, rank, nearest neighbours), which go to the log
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    probe_every: Option<u64>,
     #[command(flatten)]
     subset: Subset,
     #[command(flatten)]
@@ -79,6 +82,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
         overwrite: args.overwrite,
         log_every: args.log_every,
         save_every: args.save_every,
+        probe_every: args.probe_every,
     };
     let report = pretrain_run(recipe, run, device, &screen)?;
     println!("{}", report.backbone.display());
@@ -91,6 +95,7 @@ pub struct RunSettings {
     pub overwrite: bool,
     pub log_every: u64,
     pub save_every: Option<u64>,
+    pub probe_every: Option<u64>,
 }
 
 /// Pretrains, and tells how it ended.
@@ -102,6 +107,7 @@ pub fn pretrain_run(recipe: Recipe, run: RunSettings, device: Device, screen: &S
         device,
         log_every: run.log_every,
         save_every: run.save_every,
+        probe_every: run.probe_every,
         version: env!("CARGO_PKG_VERSION").into(),
         commit: env!("CAMTRAST_COMMIT").into(),
     };

@@ -1,0 +1,181 @@
+//! `camtrast analyze representation` and `cam`.
+
+use super::Common;
+use super::fewshot::{metrics_path, name};
+use crate::table::Table;
+use analysis::Compute;
+use analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
+use analysis::representation::{Representation, describe};
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use common::checkpoint::load_backbone;
+use common::data::{Pack, SubsetOptions, select_subset};
+use common::run::write_metrics;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Subcommand)]
+pub enum AnalyzeCommand {
+    /// How much the features hold: entropy, effective rank, uniformity, alignment
+    Representation(RepresentationArgs),
+    /// Where in an image a class is seen: activation maps of several backbones side by side
+    Cam(CamArgs),
+}
+
+#[derive(Args)]
+pub struct RepresentationArgs {
+    /// One or more backbone.safetensors
+    #[arg(long, required = true, num_args = 1..)]
+    checkpoint: Vec<PathBuf>,
+    /// The pack to look at; the paper's numbers are of the images pretrained on
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder for metrics.json, or a .json file
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Look at this many classes, those that `pretrain` draws from the same seed
+    #[arg(long, help_heading = "Part of the data")]
+    classes: Option<usize>,
+    /// Draw the classes from this many general categories
+    #[arg(long, help_heading = "Part of the data")]
+    categories: Option<usize>,
+    /// Look at this many images of each class
+    #[arg(long, help_heading = "Part of the data")]
+    images_per_class: Option<usize>,
+    /// Look at this many images in all
+    #[arg(long, help_heading = "Part of the data", conflicts_with = "images_per_class")]
+    total_images: Option<usize>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct CamArgs {
+    /// One or more backbone.safetensors
+    #[arg(long, required = true, num_args = 1..)]
+    checkpoint: Vec<PathBuf>,
+    /// Pack of the images; heads that a backbone lacks are fitted on its classes
+    #[arg(long)]
+    data: PathBuf,
+    /// Folder for cam.png and metrics.json
+    #[arg(long, default_value = "cam")]
+    out: PathBuf,
+    /// Images in the picture, one of each of as many classes
+    #[arg(long, default_value_t = 8)]
+    images: usize,
+    /// Fit a head for every backbone, also for those that have their own
+    #[arg(long)]
+    refit_heads: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(command: AnalyzeCommand) -> Result<()> {
+    match command {
+        AnalyzeCommand::Representation(args) => run_representation(args),
+        AnalyzeCommand::Cam(args) => run_cam(args),
+    }
+}
+
+fn run_representation(args: RepresentationArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let begun = Instant::now();
+    let pack = Pack::open(&args.data)?;
+    let subset = SubsetOptions {
+        classes: args.classes,
+        categories: args.categories,
+        images_per_class: args.images_per_class,
+        total_images: args.total_images,
+        seed: args.common.seed,
+        ..SubsetOptions::default()
+    };
+    let rows = select_subset(&pack, &subset)?.indices;
+    let mut table = Table::new(["backbone", "D", "H_R (nats)", "rank", "U", "U unit", "alignment"]);
+    let compute = Compute { device, precision: args.common.precision, progress: &screen };
+    let (mut metrics, mut last) = (BTreeMap::new(), None);
+    for (path, label) in args.checkpoint.iter().zip(labels(&args.checkpoint)) {
+        let backbone = load_backbone(path, device)?;
+        let found = describe(&backbone, &pack, &rows, args.common.seed, compute)?;
+        let number = |value: f64| format!("{value:.3}");
+        table.row([
+            label.clone(),
+            found.dimension.to_string(),
+            number(found.spectrum.entropy),
+            format!("{:.1}", found.spectrum.effective_rank),
+            number(found.uniformity.value),
+            number(found.uniformity_unit.value),
+            number(found.alignment),
+        ]);
+        let alone = args.checkpoint.len() == 1;
+        let named = |(name, value)| (if alone { name } else { format!("{label}/{name}") }, value);
+        metrics.extend(found.metrics().into_iter().map(named));
+        last = Some(found);
+    }
+    println!("{}\n\n{}", table.to_text(), Representation::DEFINITIONS);
+    if let Some(found) = last {
+        let pairs = match found.uniformity.features as usize {
+            n if n == found.images => format!("all pairs of {n} images"),
+            n => format!("all pairs of {n} images, drawn from {}", found.images),
+        };
+        println!("Here: U over {pairs}; alignment over {} images.", found.aligned_images);
+    }
+    if let Some(out) = args.out {
+        write_metrics(&metrics_path(&out)?, &metrics, begun.elapsed().as_secs_f64(), &name(device))?;
+    }
+    Ok(())
+}
+
+fn run_cam(args: CamArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let begun = Instant::now();
+    let compute = Compute { device, precision: args.common.precision, progress: &screen };
+    let pack = Pack::open(&args.data)?;
+    let shown = examples(&pack, args.images)?;
+    let load = |(path, label): (&PathBuf, String)| -> Result<Headed> {
+        let backbone = load_backbone(path, device)?;
+        Ok(with_head(label, backbone, path, args.refit_heads, &pack, compute)?)
+    };
+    let backbones = args.checkpoint.iter().zip(labels(&args.checkpoint)).map(load).collect::<Result<Vec<_>>>()?;
+    let rows: Vec<i64> = (0..pack.len() as i64).collect();
+    let mut table = Table::new(["backbone", "area above half (%)", "linear head"]);
+    let mut metrics = BTreeMap::new();
+    for headed in &backbones {
+        let area = headed.area(&pack, &rows, compute)?;
+        let origin = match headed.origin {
+            HeadOrigin::Own { classes } => format!("its own, {classes} classes"),
+            HeadOrigin::Fitted { classes, accuracy } => {
+                format!("fitted here, {classes} classes, {:.1} % right", 100.0 * accuracy)
+            }
+        };
+        table.row([headed.name.clone(), format!("{:.2}", 100.0 * area), origin]);
+        metrics.insert(format!("cam/{}/area", headed.name), area);
+    }
+    std::fs::create_dir_all(&args.out).map_err(common::Error::io(&args.out, "create"))?;
+    let picture = args.out.join("cam.png");
+    grid(&picture, &backbones, &pack, &shown, compute)?;
+    write_metrics(&args.out.join("metrics.json"), &metrics, begun.elapsed().as_secs_f64(), &name(device))?;
+    println!("{}\n", table.to_text());
+    println!(
+        "Area: share of the image where the map of the predicted class, scaled to 0..1 per image, exceeds 1/2; mean of {} images.",
+        rows.len()
+    );
+    println!("{}", picture.display());
+    Ok(())
+}
+
+// Runs are called by their folder, other files by their own name; a second of the same name gets a number.
+fn labels(checkpoints: &[PathBuf]) -> Vec<String> {
+    let name = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+        if stem == "backbone" { folder.unwrap_or(stem) } else { stem }
+    };
+    let mut labels: Vec<String> = Vec::new();
+    for path in checkpoints {
+        let name = name(path);
+        let same = labels.iter().filter(|l| **l == name || l.starts_with(&format!("{name} ("))).count();
+        labels.push(if same == 0 { name } else { format!("{name} ({})", same + 1) });
+    }
+    labels
+}
