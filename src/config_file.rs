@@ -31,32 +31,38 @@ pub fn expand(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>>
         let line = e.span().map_or(0, |span| text[..span.start].lines().count().max(1));
         usage(format!("line {line}: {}", e.message()), "mend the TOML")
     })?;
+    let table: toml::Table =
+        table.into_iter().filter(|(key, value)| !(DESCRIPTIONS.contains(&key.as_str()) && value.is_table())).collect();
+    let flags = flags(table, command).map_err(|(problem, remedy)| usage(problem, &remedy))?;
+    let mut expanded = arguments;
+    expanded.splice(position..position, flags);
+    Ok(expanded)
+}
+
+/// The flags of a command that stand for the keys of a table; otherwise what is wrong and what to do about it.
+pub fn flags(table: toml::Table, command: &Command) -> std::result::Result<Vec<OsString>, (String, String)> {
     let mut flags = Vec::new();
     for (key, value) in table {
-        if DESCRIPTIONS.contains(&key.as_str()) && value.is_table() {
-            continue;
-        }
         let flag = key.replace('_', "-");
         let known = command.get_arguments().find(|a| a.get_long() == Some(&flag) && flag != "config");
         let Some(argument) = known else {
             let known: Vec<&str> = command.get_arguments().filter_map(|a| a.get_long()).collect();
             let near = nearest(&flag, &known).map(|n| format!("did you mean {n:?}?")).unwrap_or_default();
             let remedy = format!("{near} `camtrast {} --help` lists the keys", command.get_name());
-            return Err(usage(format!("unknown key {key:?}"), remedy.trim()));
+            return Err((format!("unknown key {key:?}"), remedy.trim().to_owned()));
         };
         match value {
             Value::Boolean(true) if !argument.get_action().takes_values() => flags.push(format!("--{flag}").into()),
             Value::Boolean(false) if !argument.get_action().takes_values() => {}
             value => {
-                let text =
-                    plain(&value).ok_or_else(|| usage(format!("key {key:?} is a table"), "give a plain value"))?;
+                let Some(text) = plain(&value) else {
+                    return Err((format!("key {key:?} is a table"), "give a plain value".into()));
+                };
                 flags.push(format!("--{flag}={text}").into());
             }
         }
     }
-    let mut expanded = arguments;
-    expanded.splice(position..position, flags);
-    Ok(expanded)
+    Ok(flags)
 }
 
 fn config_path(arguments: &[OsString]) -> Option<OsString> {

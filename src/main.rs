@@ -5,8 +5,10 @@
 mod commands;
 mod config_file;
 mod demo;
+mod plot;
 mod published;
 mod screen;
+mod suite;
 mod table;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -33,6 +35,9 @@ enum Command {
     /// Few-shot recognition with a linear probe
     #[command(subcommand)]
     Fewshot(commands::fewshot::FewshotCommand),
+    /// Many pretrainings and their transfer from one recipe
+    #[command(subcommand)]
+    Suite(suite::SuiteCommand),
     /// Why a pretraining transfers: what its features hold, where it looks
     #[command(subcommand)]
     Analyze(commands::analyze::AnalyzeCommand),
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
         Command::Data(command) => commands::data::run(command),
         Command::Pretrain(args) => commands::pretrain::run(*args),
         Command::Fewshot(command) => commands::fewshot::run(command),
+        Command::Suite(command) => suite::run(command),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),
     };

@@ -57,36 +57,49 @@ pub struct PretrainArgs {
 }
 
 pub fn run(args: PretrainArgs) -> Result<()> {
-    let mut arch: Arch = args.arch;
-    arch.width = args.width.unwrap_or(arch.width);
-    arch.stem = args.stem.unwrap_or(arch.stem);
-    let arch: Arch = arch
-        .to_string()
-        .parse()
-        .map_err(|e: String| common::Error::Usage { problem: e, remedy: "choose --width from 4 to 512".into() })?;
-    let recipe = Recipe {
-        method: args.method,
-        data: args.data,
-        seed: args.common.seed,
-        precision: args.common.precision,
-        arch,
-        subset: args.subset,
-        accumulate: args.accumulate,
-        clip_norm: args.clip_norm,
-        options: args.options,
-    };
     let (device, screen) = args.common.open()?;
     catch_interrupts()?;
-    let run = RunSettings {
-        out: args.out,
-        overwrite: args.overwrite,
-        log_every: args.log_every,
-        save_every: args.save_every,
-        probe_every: args.probe_every,
-    };
+    let (recipe, run) = args.recipe()?;
     let report = pretrain_run(recipe, run, device, &screen)?;
     println!("{}", report.backbone.display());
     Ok(())
+}
+
+impl PretrainArgs {
+    /// Threads asked for.
+    pub fn threads(&self) -> Option<usize> {
+        self.common.threads
+    }
+
+    /// What the flags say.
+    pub fn recipe(self) -> Result<(Recipe, RunSettings)> {
+        let mut arch: Arch = self.arch;
+        arch.width = self.width.unwrap_or(arch.width);
+        arch.stem = self.stem.unwrap_or(arch.stem);
+        let arch: Arch = arch
+            .to_string()
+            .parse()
+            .map_err(|e: String| common::Error::Usage { problem: e, remedy: "choose --width from 4 to 512".into() })?;
+        let recipe = Recipe {
+            method: self.method,
+            data: self.data,
+            seed: self.common.seed,
+            precision: self.common.precision,
+            arch,
+            subset: self.subset,
+            accumulate: self.accumulate,
+            clip_norm: self.clip_norm,
+            options: self.options,
+        };
+        let run = RunSettings {
+            out: self.out,
+            overwrite: self.overwrite,
+            log_every: self.log_every,
+            save_every: self.save_every,
+            probe_every: self.probe_every,
+        };
+        Ok((recipe, run))
+    }
 }
 
 /// How a recipe is run.
