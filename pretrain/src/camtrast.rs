@@ -124,6 +124,14 @@ impl Camtrast {
     }
 }
 
+// One objective of all terms (eq. 6), each logged by its name.
+fn sum(terms: Vec<(&'static str, Tensor)>, mut measures: Vec<(&'static str, Tensor)>) -> Loss {
+    let losses: Vec<&Tensor> = terms.iter().map(|(_, loss)| loss).collect();
+    let total = Tensor::stack(&losses, 0).sum(Kind::Float);
+    measures.extend(terms.iter().map(|(name, loss)| (*name, loss.detach())));
+    Loss { total, parts: measures }
+}
+
 impl Pretraining for Camtrast {
     fn views(&self) -> Vec<Augment> {
         let second = self.cam.is_none() && !matches!(self.network.heads.own, SelfSupervised::None);
@@ -141,12 +149,12 @@ impl Pretraining for Camtrast {
             Ok((map, features, logits))
         })?;
         let logits = logits.to_kind(Kind::Float);
-        let mut total = logits.cross_entropy_for_logits(labels);
-        let mut parts = vec![("accuracy", accuracy(&logits, labels)), ("loss_original", total.detach())];
+        let mut terms = vec![("loss_original", logits.cross_entropy_for_logits(labels))];
+        let mut measures = vec![("accuracy", accuracy(&logits, labels))];
 
         let suppressed = self.suppressed(x, &map, &logits, labels, at.epoch);
         let Some(other) = suppressed.as_ref().or(views.get(1)) else {
-            return Ok(Loss { total, parts });
+            return Ok(sum(terms, measures));
         };
         // MoCo's key encoder looks at x' by itself.
         let needed = suppressed.is_some() || matches!(own, SelfSupervised::Simsiam(_));
@@ -154,27 +162,25 @@ impl Pretraining for Camtrast {
             if needed { Some(precision.run(device, || Ok(pool(&backbone.feature_map(other, mode))))?) } else { None };
         if let (Some(_), Some(features)) = (&suppressed, &other_features) {
             let logits = precision.run(device, || Ok(fc.forward(features)))?;
-            let loss = logits.to_kind(Kind::Float).cross_entropy_for_logits(labels);
-            parts.push(("loss_suppressed", loss.detach()));
-            total += loss;
+            terms.push(("loss_suppressed", logits.to_kind(Kind::Float).cross_entropy_for_logits(labels)));
         }
         match (own, other_features) {
             (SelfSupervised::Moco(projector), _) => {
                 let z = precision.run(device, || Ok(projector.forward(&features)))?;
                 let contrast = self.contrast.as_mut().expect("MoCo's queue stands beside its projector");
                 let (loss, found) = contrast.loss(&z, other, None, at)?;
-                parts.extend([("loss_contrast", loss.detach()), ("contrast_accuracy", found)]);
-                total += loss;
+                terms.push(("loss_contrast", loss));
+                measures.push(("contrast_accuracy", found));
             }
             (SelfSupervised::Simsiam(heads), Some(other_features)) => {
                 let outputs = precision.run(device, || Ok(heads.outputs(&[features, other_features])))?;
                 let (loss, spread) = heads.loss(&outputs);
-                parts.extend([("loss_contrast", loss.detach()), ("output_std", spread)]);
-                total += loss;
+                terms.push(("loss_contrast", loss));
+                measures.push(("output_std", spread));
             }
             _ => {}
         }
-        Ok(Loss { total, parts })
+        Ok(sum(terms, measures))
     }
 
     fn after_step(&mut self, _: &Moment) {

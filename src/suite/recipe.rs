@@ -107,7 +107,7 @@ impl SuiteRecipe {
                 );
             }
             // A typing error shows before hours of training.
-            recipe.arguments(run, 0, Path::new("")).map_err(|problem| usage(path, problem))?;
+            recipe.arguments(run, 0, Path::new("run")).map_err(|problem| usage(path, problem))?;
         }
         Ok(recipe)
     }
@@ -167,13 +167,21 @@ impl SuiteRecipe {
 
     /// Threads that the recipe asks for.
     pub fn threads(&self) -> Result<Option<usize>> {
-        Ok(self.arguments(&self.runs[0], 0, Path::new("")).map_err(anyhow::Error::msg)?.threads())
+        Ok(self.arguments(&self.runs[0], 0, Path::new("run")).map_err(anyhow::Error::msg)?.threads())
     }
 
     /// The run as a command line of `camtrast pretrain`, parsed; otherwise what is wrong with it.
     pub fn arguments(&self, run: &Run, seed: u64, out: &Path) -> Result<PretrainArgs, String> {
         let command = PretrainArgs::augment_args(clap::Command::new("pretrain"));
         let mut table = self.pretrain.clone();
+        // What trains nothing has no settings to share with the others.
+        let is_setting = |key: &str| {
+            let argument = command.get_arguments().find(|a| a.get_long() == Some(key));
+            argument.and_then(|a| a.get_help_heading()).is_some_and(|heading| heading.starts_with("Method settings"))
+        };
+        if run.flags.get("method").and_then(toml::Value::as_str) == Some("scratch") {
+            table.retain(|key, _| !is_setting(key));
+        }
         table.extend(run.flags.clone());
         let told = |problem: String| format!("run {:?}: {problem}", run.name);
         let given = flags(table, &command).map_err(|(problem, remedy)| told(format!("{problem}; {remedy}")))?;
