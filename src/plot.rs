@@ -141,8 +141,9 @@ mod tests {
         let svg =
             figure("classes", &[Panel { title: "t".into(), series }, Panel { title: "none".into(), series: vec![] }]);
         assert!(svg.contains("a &lt; b") && !svg.contains("NaN") && !svg.contains("inf"));
-        let heights: Vec<f64> =
-            svg.split("r=\"3.5\"").filter_map(|s| s.rsplit_once("cy=\"")?.1.split('"').next()?.parse().ok()).collect();
+        let points = svg.lines().filter(|line| line.contains("r=\"3.5\""));
+        let height = |line: &str| line.split("cy=\"").nth(1)?.split('"').next()?.parse().ok();
+        let heights: Vec<f64> = points.filter_map(height).collect();
         assert_eq!(heights.len(), 3);
         assert!(heights.iter().all(|y| (TOP..=HEIGHT - BOTTOM).contains(y)), "{heights:?}");
     }

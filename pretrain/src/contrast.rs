@@ -55,8 +55,8 @@ pub fn info_nce(
     excluded: Option<&Tensor>,
     temperature: f64,
 ) -> Result<(Tensor, Tensor)> {
-    let (k, negatives) = (k.detach(), negatives.detach());
-    let positive = (q * k).sum_dim_intlist([1i64].as_slice(), true, Kind::Float); // [N, 1]
+    let (k, negatives) = (k.detach(), negatives.detach().to_kind(q.kind()));
+    let positive = (q * k).sum_dim_intlist([1i64].as_slice(), true, None); // [N, 1]
     let mut negative = q.f_matmul(&negatives.tr())?; // [N, K]
     if let Some(excluded) = excluded {
         negative = negative.f_masked_fill(excluded, f64::NEG_INFINITY)?;
@@ -67,9 +67,9 @@ pub fn info_nce(
     Ok((logits.cross_entropy_for_logits(&labels), accuracy))
 }
 
-/// Rows of [N, P] scaled to length one.
+/// Rows of [N, P] scaled to length one, in float32 at least.
 pub fn unit(x: &Tensor) -> Tensor {
-    let x = x.to_kind(Kind::Float);
-    let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Float).sqrt().clamp_min(1e-12);
+    let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
+    let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt().clamp_min(1e-12);
     x / norm
 }

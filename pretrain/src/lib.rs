@@ -13,7 +13,7 @@ mod moco;
 pub mod options;
 mod probe;
 mod scratch;
-mod simsiam;
+pub mod simsiam;
 mod supervised;
 
 pub use driver::{PretrainConfig, PretrainReport, Recipe, pretrain};

@@ -19,7 +19,7 @@ use common::optim::{Algorithm, ParamGroup};
 use common::resnet::{ResNet, pool};
 use common::schedule::Decay;
 use tch::nn::{Path, VarStore};
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 /// SimSiam's settings. Its heads are 2048 wide with a bottleneck of 512; a narrow backbone narrows them alike.
 pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
@@ -138,12 +138,12 @@ impl Siamese {
     pub(crate) fn loss(&self, Outputs { z, p }: &Outputs) -> (Tensor, Tensor) {
         let target = |z: &Tensor| if self.stop_gradient { z.detach() } else { z.shallow_clone() };
         let total = (negative_cosine(&p[0], &target(&z[1])) + negative_cosine(&p[1], &target(&z[0]))) / 2.0;
-        let spread = no_grad(|| unit(&z[0]).std_dim([0i64].as_slice(), true, false).mean(Kind::Float));
+        let spread = no_grad(|| unit(&z[0]).std_dim([0i64].as_slice(), true, false).mean(None));
         (total, spread)
     }
 }
 
 /// `-p.z / (|p| |z|)`, averaged over the rows of [N, P].
-pub(crate) fn negative_cosine(p: &Tensor, z: &Tensor) -> Tensor {
-    -(unit(p) * unit(z)).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).mean(Kind::Float)
+pub fn negative_cosine(p: &Tensor, z: &Tensor) -> Tensor {
+    -(unit(p) * unit(z)).sum_dim_intlist([1i64].as_slice(), false, None).mean(None)
 }

@@ -144,6 +144,9 @@ fn settings_that_do_not_fit_the_data() {
         ("supervised", "--classes 500", ["--classes", "train.pack has 50"]),
         ("supervised", "--classes 0", ["--classes", "1..50"]),
         ("supervised", "--images-per-class 9", ["--images-per-class", "1..8"]),
+        ("supervised", "--categories 99", ["99 categories", "--categories to 1.."]),
+        ("supervised", "--categories 4 --classes 3", ["3 classes", "in 4 categories"]),
+        ("supervised", "--total-images 401", ["9 images per class", "--total-images to 50..400"]),
         ("supervised", "--batch-size 401", ["--batch-size", "400 images"]),
         ("supervised", "--accumulate 26", ["--accumulate", "400 images"]),
         ("supervised", "--batch-size 0", ["--batch-size", "at least 1"]),
@@ -158,6 +161,14 @@ fn settings_that_do_not_fit_the_data() {
     ] {
         place.fails(&format!("pretrain --method {method} {TINY} {flags} --out run"), &saying);
         assert!(!place.path("run").exists(), "{flags} left a run folder");
+    }
+    // A pack of a data set without general categories.
+    small_world(&place);
+    place.ok(PREPARE);
+    for flags in ["--labels coarse", "--categories 2"] {
+        let small = TINY.replace("train.pack", "bad.pack").replace("--batch-size 16", "--batch-size 4");
+        let line = format!("pretrain --method supervised {small} {flags} --out run");
+        place.fails(&line, &["bad.pack knows no general categories", flags.trim_end_matches(" 2"), "categories.csv"]);
     }
     // Far beyond what any machine can address: libtorch panics, the user sees one line all the same.
     let vast = "--queue-size 9999999999999 --bn-splits 2";
@@ -190,6 +201,19 @@ fn command_lines_that_cannot_mean_anything() {
             ["--queue-size has no meaning for --method supervised", "leave it out"],
         ),
         (pretrain("--method moco --cam-class label"), ["--cam-class has no meaning for --method moco", "leave it out"]),
+        (
+            pretrain("--method camtrast-moco --cam off --cam-warmup-epochs 3"),
+            ["--cam-warmup-epochs has no meaning for --method camtrast-moco", "leave it out"],
+        ),
+        (
+            pretrain("--method camtrast-moco --contrast none --queue-size 64"),
+            ["--queue-size has no meaning for --method camtrast-moco", "leave it out"],
+        ),
+        (
+            pretrain("--method supervised --images-per-class 2 --total-images 100"),
+            ["--images-per-class", "--total-images"],
+        ),
+        (pretrain("--method supervised --labels coarser"), ["coarser", "fine, coarse"]),
         (pretrain("--method scratch --lr 1"), ["--lr has no meaning for --method scratch", "leave it out"]),
         (pretrain("--method supervised --lr fast"), ["--lr", "fast"]),
         (pretrain("--method supervised --save-every 0"), ["--save-every", "0"]),

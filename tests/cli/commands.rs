@@ -11,12 +11,14 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
     let help = place.ok("--help").stdout;
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = list.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(names, ["demo", "data", "pretrain", "fewshot", "checkpoint", "help"]);
+    assert_eq!(names, ["demo", "data", "pretrain", "fewshot", "suite", "analyze", "checkpoint", "help"]);
     assert!(place.ok("--version").stdout.starts_with(concat!("camtrast ", env!("CARGO_PKG_VERSION"), " (")));
     let nothing = place.run("");
     assert_eq!(nothing.code, Some(2));
     assert!(nothing.stderr.contains("Usage: camtrast"));
-    for command in ["demo", "data prepare", "data synth", "data info", "pretrain", "fewshot eval", "fewshot score"] {
+    let commands = "demo, data prepare, data synth, data info, pretrain, fewshot eval, fewshot score, suite run, \
+                    analyze representation, analyze cam";
+    for command in commands.split(", ") {
         let help = place.ok(&format!("{command} --help")).stdout;
         for flag in ["--config", "--seed", "--device", "--precision", "--threads", "--quiet"] {
             assert!(help.contains(flag), "{command} --help lacks {flag}");
@@ -65,11 +67,16 @@ fn assert_whole_run(place: &Place, run: &str, steps: u64) {
 #[test]
 fn every_method_leaves_a_whole_run() {
     let place = Place::new();
+    let classifier = ["accuracy", "loss_original", "loss_suppressed"];
     for (method, flags, steps, logged) in [
         ("scratch", "--epochs 0", 0, vec![]),
         ("supervised", "", 50, vec!["accuracy"]),
         ("moco", CONTRAST, 50, vec!["contrast_accuracy"]),
-        ("camtrast-moco", CONTRAST, 50, vec!["accuracy", "loss_original", "loss_suppressed", "loss_contrast"]),
+        ("simsiam", "", 50, vec!["output_std"]),
+        ("byol", "", 50, vec![]),
+        ("exemplar", CONTRAST, 50, vec!["contrast_accuracy"]),
+        ("camtrast-moco", CONTRAST, 50, [&classifier[..], &["loss_contrast", "contrast_accuracy"]].concat()),
+        ("camtrast-simsiam", "", 50, [&classifier[..], &["loss_contrast", "output_std"]].concat()),
     ] {
         let done = place.ok(&format!("pretrain --method {method} {TINY} {flags} --log-every 5 --out {method}"));
         assert_eq!(done.stdout, format!("{method}/backbone.safetensors\n"));
@@ -81,9 +88,15 @@ fn every_method_leaves_a_whole_run() {
         assert_eq!(place.log(method, "epoch").len() as u64, steps / 25);
         if let Some(last) = lines.last() {
             for key in ["loss", "lr", "images_per_second", "data_wait_share"].iter().chain(&logged) {
-                assert!(last[key].as_f64().is_some_and(|n| n >= 0.0), "{method}: {key} in {last}");
+                assert!(last[key].as_f64().is_some_and(f64::is_finite), "{method}: {key} in {last}");
             }
+            let parts: Vec<f64> =
+                logged.iter().filter(|k| k.starts_with("loss_")).map(|k| last[k].as_f64().unwrap()).collect();
+            let total = last["loss"].as_f64().unwrap();
+            assert!(parts.is_empty() || (parts.iter().sum::<f64>() - total).abs() < 1e-4, "{method}: {last}");
         }
+        let has_classifier = ["supervised", "camtrast-moco", "camtrast-simsiam"].contains(&method);
+        assert_eq!(place.path(&format!("{method}/classifier.safetensors")).exists(), has_classifier, "{method}");
     }
     // Nothing to do is nothing done.
     let before = place.bytes("scratch/state.safetensors");
@@ -95,11 +108,20 @@ fn every_method_leaves_a_whole_run() {
 #[test]
 fn a_configuration_reproduces_its_run_and_flags_win_over_it() {
     let place = Place::new();
-    place.ok(&format!("pretrain --method camtrast-moco {TINY} {CONTRAST} --classes 20 --seed 3 --out run"));
-    place.ok(&format!("pretrain --config run/config.toml {PLAIN} --out other"));
-    assert!(place.bytes("run/backbone.safetensors") == place.bytes("other/backbone.safetensors"));
     let settings = |run: &str| place.text(&format!("{run}/config.toml")).split("[build]").next().unwrap().to_owned();
-    assert_eq!(settings("run"), settings("other"));
+    for (run, flags) in [
+        ("run", format!("camtrast-moco {CONTRAST} --classes 20")),
+        ("part", "simsiam --constant-predictor-lr false --categories 3 --total-images 70 --labels coarse".to_owned()),
+    ] {
+        place.ok(&format!("pretrain {TINY} --seed 3 --out {run} --method {flags}"));
+        place.ok(&format!("pretrain --config {run}/config.toml {PLAIN} --out {run}-again"));
+        let backbone = |run: &str| place.bytes(&format!("{run}/backbone.safetensors"));
+        assert!(backbone(run) == backbone(&format!("{run}-again")), "{run}");
+        assert_eq!(settings(run), settings(&format!("{run}-again")));
+    }
+    let subset = place.json("part/subset.json");
+    let count = |key: &str| subset[key].as_array().unwrap().len();
+    assert_eq!((count("classes"), count("rows"), count("labels")), (3, 70, 70));
 
     let toml = "method = \"supervised\"\ndata = \"train.pack\"\narch = \"resnet18-w8-small\"\nclasses = 4\nepochs = 2\n\
                 batch_size = 16\nlr = 0.5\njitter = [0.1, 0.2, 0.3, 0.0]\nthreads = 1\ndevice = \"cpu\"\nquiet = true\n\

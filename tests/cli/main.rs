@@ -1,5 +1,6 @@
 //! The real executable, driven as a user drives it: resuming, bad input, and every command's files.
 
+mod analysis;
 mod architecture;
 mod bad_input;
 mod commands;

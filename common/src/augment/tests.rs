@@ -5,16 +5,7 @@ use crate::random::generator;
 use crate::testing::{same, uniform};
 use tch::no_grad;
 
-const STRONG: Augment = Augment {
-    crop: Crop::Resized { scale: (0.2, 1.0) },
-    flip: 0.5,
-    jitter: [0.4, 0.4, 0.4, 0.1],
-    jitter_probability: 0.8,
-    grayscale: 0.2,
-    blur_sigma: (0.1, 2.0),
-    blur: 0.5,
-    solarize: 0.0,
-};
+const STRONG: Augment = Augment::MOCO_V2;
 
 // Random pixels, u8 [n, side, side, 3].
 fn pixels(n: i64, side: i64) -> Tensor {

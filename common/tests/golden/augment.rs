@@ -2,7 +2,7 @@
 
 use common::augment::{
     Window, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma, normalise,
-    sample_windows,
+    sample_windows, solarize,
 };
 use common::testing::{Case, Worst, numbers, probe, relative_error, strings, uniform};
 use serde_json::Value;
@@ -123,4 +123,15 @@ fn each_image_has_its_own_numbers() {
             assert!(error < 1e-6, "operation {operation}, image {i}: {error:e}");
         }
     }
+}
+
+#[test]
+fn solarising_is_torchvisions_on_bytes_and_floats() {
+    let case = Case::open("solarize");
+    let values = Tensor::arange(256, (tch::Kind::Float, tch::Device::Cpu)) / 255.0;
+    let ours = solarize(&values);
+    assert!(common::testing::same(&(&ours * 255.0).round().to_kind(tch::Kind::Uint8), &case.tensor("bytes")));
+    let mut worst = Worst::default();
+    worst.add("floats", relative_error(&ours, &case.tensor("floats")));
+    worst.check("solarize", 1e-7);
 }
