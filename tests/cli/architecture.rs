@@ -53,7 +53,9 @@ fn the_map_names_every_folder_and_every_named_file_exists() {
         assert!(map.contains(&format!("{folder}/")), "docs/architecture.md does not name {folder}/");
         assert!(root().join(folder).is_dir(), "docs/architecture.md names {folder}/, which is not there");
     }
-    let files = ["src/config_file.rs", "src/demo.rs", "src/screen.rs"].map(String::from).into_iter();
+    let files = ["src/config_file.rs", "src/demo.rs", "src/screen.rs", "src/table.rs", "src/plot.rs"]
+        .map(String::from)
+        .into_iter();
     let common =
         ["native", "device", "nn", "resnet", "checkpoint", "tensor_file", "files", "engine", "optim", "schedule"];
     let common = common.map(|f| format!("common/src/{f}.rs")).into_iter();
