@@ -79,6 +79,20 @@ fn supervised_survives_kills() {
     survives_kills("supervised --classes 20", 3);
 }
 
+// Whatever a method keeps beside its network (a target network, labels of keys, a predictor of its own rate) is taken up again.
+#[test]
+fn every_other_method_goes_on_where_it_was_interrupted() {
+    let place = Place::new();
+    for method in ["simsiam", "byol", &format!("exemplar {CONTRAST}"), "camtrast-simsiam --cam-warmup-epochs 0"] {
+        let name = method.split(' ').next().unwrap();
+        let command = |out: &str| format!("pretrain --method {method} {TINY} --save-every 2 --out {name}-{out}");
+        place.ok(&command("whole"));
+        interrupt(&place, &command("cut"), &format!("{name}-cut"));
+        place.ok(&command("cut"));
+        assert_same(&place, &format!("{name}-cut"), &format!("{name}-whole"));
+    }
+}
+
 #[test]
 fn ctrl_c_saves_and_a_finished_run_stays_as_it_is() {
     let place = Place::new();
