@@ -34,7 +34,7 @@ pub struct SuiteArgs {
     #[arg(long)]
     test: Option<PathBuf>,
     /// Do these runs only, by name
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, num_args = 1..)]
     only: Vec<String>,
     /// Show what there is to do, and do nothing
     #[arg(long)]
