@@ -112,8 +112,9 @@ pub fn alignment(x: &Tensor, y: &Tensor) -> Result<f64> {
     Ok(difference.square().sum_dim_intlist([1i64].as_slice(), false, None).mean(None).double_value(&[]))
 }
 
-/// Rows scaled to length one.
+/// Rows of [N, D] scaled to length one, in float32 at least.
 pub fn unit(x: &Tensor) -> Tensor {
+    let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
     let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt().clamp_min(1e-12);
     x / norm
 }

@@ -1,6 +1,7 @@
 //! InfoNCE against a queue of keys (He et al. 2020, `moco/builder.py`; Sun et al. 2022, eq. 4).
 
 use common::Result;
+pub use common::representation::unit;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// The last K keys, unit vectors [K, P], overwritten in a ring.
@@ -65,11 +66,4 @@ pub fn info_nce(
     let labels = Tensor::zeros([q.size()[0]], (Kind::Int64, q.device()));
     let accuracy = crate::supervised::accuracy(&logits, &labels);
     Ok((logits.cross_entropy_for_logits(&labels), accuracy))
-}
-
-/// Rows of [N, P] scaled to length one, in float32 at least.
-pub fn unit(x: &Tensor) -> Tensor {
-    let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
-    let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt().clamp_min(1e-12);
-    x / norm
 }

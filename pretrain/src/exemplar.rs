@@ -5,17 +5,10 @@
 //!
 //! `L = -log exp(q.k/T) / (exp(q.k/T) + sum over j with y_j != y of exp(q.k_j/T))`.
 
-use crate::heads::Projector;
-use crate::method::{Network, Pretraining, Setting};
-use crate::moco::{self, MomentumContrast};
+use crate::method::Setting;
+use crate::moco::{self, Moco};
 use crate::options::Options;
 use common::Result;
-use common::augment::Augment;
-use common::engine::{Loss, Moment};
-use common::resnet::{ResNet, pool};
-use std::collections::BTreeMap;
-use tch::Tensor;
-use tch::nn::VarStore;
 
 /// MoCo v2's.
 pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
@@ -23,48 +16,8 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
 }
 
 /// See the module.
-pub(crate) struct Exemplar {
-    query: Network<Projector>,
-    contrast: MomentumContrast,
-    augment: Augment,
-}
-
-impl Exemplar {
-    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
-        let query = Network::new(setting, |vs| moco::projector(vs, setting, options));
-        let contrast = MomentumContrast::new(setting, options, &query.vs)?;
-        Ok(Exemplar { query, contrast, augment: options.augment()? })
-    }
-}
-
-impl Pretraining for Exemplar {
-    fn views(&self) -> Vec<Augment> {
-        vec![self.augment.clone(), self.augment.clone()]
-    }
-
-    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &Moment) -> Result<Loss> {
-        let MomentumContrast { device, precision, mode, .. } = self.contrast;
-        let q = precision.run(device, || {
-            let features = pool(&self.query.backbone.feature_map(&views[0], mode));
-            Ok(self.query.heads.forward(&features)) // [N, P]
-        })?;
-        let (total, accuracy) = self.contrast.loss(&q, &views[1], Some(labels), at)?;
-        Ok(Loss { total, parts: vec![("contrast_accuracy", accuracy)] })
-    }
-
-    fn after_step(&mut self, _: &Moment) {
-        self.contrast.follow();
-    }
-
-    fn online(&self) -> &VarStore {
-        &self.query.vs
-    }
-
-    fn backbone(&self) -> &ResNet {
-        &self.query.backbone
-    }
-
-    fn extra_state(&self) -> BTreeMap<String, Tensor> {
-        self.contrast.state()
-    }
+pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Moco> {
+    let mut moco = Moco::new(setting, options)?;
+    moco.spares_own_class = true;
+    Ok(moco)
 }

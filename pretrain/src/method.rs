@@ -63,7 +63,7 @@ impl Method {
             Method::Moco => Box::new(moco::Moco::new(setting, options)?),
             Method::Simsiam => Box::new(simsiam::SimSiam::new(setting, options)?),
             Method::Byol => Box::new(byol::Byol::new(setting, options)?),
-            Method::Exemplar => Box::new(exemplar::Exemplar::new(setting, options)?),
+            Method::Exemplar => Box::new(exemplar::new(setting, options)?),
             Method::CamtrastMoco | Method::CamtrastSimsiam => Box::new(camtrast::Camtrast::new(setting, options)?),
         })
     }

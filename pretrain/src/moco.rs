@@ -55,13 +55,15 @@ pub(crate) struct Moco {
     query: Network<Projector>,
     contrast: MomentumContrast,
     augment: Augment,
+    /// Keys of a query's own class are no negatives (Exemplar).
+    pub(crate) spares_own_class: bool,
 }
 
 impl Moco {
     pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
         let query = Network::new(setting, |vs| projector(vs, setting, options));
         let contrast = MomentumContrast::new(setting, options, &query.vs)?;
-        Ok(Moco { query, contrast, augment: options.augment()? })
+        Ok(Moco { query, contrast, augment: options.augment()?, spares_own_class: false })
     }
 }
 
@@ -70,13 +72,13 @@ impl Pretraining for Moco {
         vec![self.augment.clone(), self.augment.clone()]
     }
 
-    fn loss(&mut self, views: &[Tensor], _: &Tensor, at: &Moment) -> Result<Loss> {
+    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &Moment) -> Result<Loss> {
         let MomentumContrast { device, precision, mode, .. } = self.contrast;
         let q = precision.run(device, || {
             let features = pool(&self.query.backbone.feature_map(&views[0], mode));
             Ok(self.query.heads.forward(&features)) // [N, P]
         })?;
-        let (total, accuracy) = self.contrast.loss(&q, &views[1], None, at)?;
+        let (total, accuracy) = self.contrast.loss(&q, &views[1], self.spares_own_class.then_some(labels), at)?;
         Ok(Loss { total, parts: vec![("contrast_accuracy", accuracy)] })
     }
 
