@@ -8,6 +8,7 @@ use crate::commands::Common;
 use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use common::device::{DeviceChoice, Precision};
 use common::progress::Progress;
 use recipe::SuiteRecipe;
 use std::path::PathBuf;
@@ -39,18 +40,45 @@ pub struct SuiteArgs {
     /// Show what there is to do, and do nothing
     #[arg(long)]
     dry_run: bool,
-    #[command(flatten)]
-    common: Common,
+    /// TOML file whose keys are this command's flags; flags given here win
+    #[arg(long, help_heading = "Common")]
+    config: Option<PathBuf>,
+    /// A single seed, in place of the recipe's
+    #[arg(long, help_heading = "Common")]
+    seed: Option<u64>,
+    /// cpu, cuda, cuda:N or auto
+    #[arg(long, default_value = "auto", help_heading = "Common")]
+    device: DeviceChoice,
+    /// Precision of networks, in place of the recipe's: fp32 or bf16
+    #[arg(long, help_heading = "Common")]
+    precision: Option<Precision>,
+    /// Threads on the CPU, in place of the recipe's
+    #[arg(long, help_heading = "Common")]
+    threads: Option<usize>,
+    /// Print results and errors only
+    #[arg(long, help_heading = "Common")]
+    quiet: bool,
 }
 
 pub fn run(command: SuiteCommand) -> Result<()> {
     let SuiteCommand::Run(mut args) = command;
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
     recipe.replace_packs(args.train.take(), args.test.take(), &args.recipe)?;
+    recipe.seeds = args.seed.map_or(recipe.seeds, |seed| vec![seed]);
+    if let Some(precision) = args.precision {
+        recipe.pretrain.insert("precision".into(), precision.to_string().into());
+    }
     recipe.keep_only(&args.only, &args.recipe)?;
     let cells = recipe.cells(&args.out);
-    args.common.threads = args.common.threads.or(recipe.threads()?);
-    let (device, screen) = args.common.open()?;
+    let common = Common {
+        config: None,
+        seed: 0,
+        device: args.device,
+        precision: Precision::Fp32,
+        threads: args.threads.or(recipe.threads()?),
+        quiet: args.quiet,
+    };
+    let (device, screen) = common.open()?;
     if args.dry_run {
         cells.iter().for_each(|cell| println!("{:8}  {}", cell.state(), cell.out.display()));
         return Ok(());

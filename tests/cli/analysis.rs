@@ -126,6 +126,16 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
 }
 
 #[test]
+fn flags_win_over_a_recipe() {
+    let place = Place::new();
+    place.write("recipe.toml", RECIPE);
+    place.ok("suite run recipe.toml --out one --device cpu --seed 7 --precision bf16 --only scratch");
+    assert!(place.text("one/results.csv").contains("\"scratch\",7,"));
+    let config: toml::Table = place.text("one/runs/scratch-s7/config.toml").parse().unwrap();
+    assert_eq!((config["seed"].as_integer(), config["precision"].as_str()), (Some(7), Some("bf16")));
+}
+
+#[test]
 fn recipes_are_checked_before_anything_is_trained() {
     let place = Place::new();
     let misused = |from: &str, to: &str, saying: &[&str]| {
