@@ -76,6 +76,13 @@ impl BatchNorm {
     const MOMENTUM: f64 = 0.1;
     const EPSILON: f64 = 1e-5;
 
+    /// Sets the learned scale, where there is one, to zero.
+    pub(crate) fn zero_scale(&self) {
+        if let Some(weight) = &self.weight {
+            let _ = no_grad(|| weight.shallow_clone().zero_());
+        }
+    }
+
     /// With a learned scale and shift.
     pub fn new(vs: &Path, channels: i64) -> Self {
         Self::build(vs, channels, true)

@@ -252,6 +252,14 @@ impl ResNet {
         Stages { stem, layers }
     }
 
+    /// Sets the scale of the last batch norm of every block to zero, so that training begins with blocks that pass their input
+    /// on (Goyal et al. 2017; torchvision's `zero_init_residual`).
+    pub fn zero_init_residuals(&self) {
+        for (_, norm) in self.layers.iter().flatten().filter_map(|block| block.convs.last()) {
+            norm.zero_scale();
+        }
+    }
+
     /// The last feature map, [N, D, H/32, W/32].
     pub fn feature_map(&self, x: &Tensor, mode: Mode) -> Tensor {
         let [.., last] = self.stages(x, mode).layers;

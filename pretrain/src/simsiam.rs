@@ -56,8 +56,10 @@ pub(crate) struct SimSiam {
 
 impl SimSiam {
     pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+        let network = Network::new(setting, |vs| Siamese::new(vs, setting, options));
+        network.backbone.zero_init_residuals(); // as the authors' code
         Ok(SimSiam {
-            network: Network::new(setting, |vs| Siamese::new(vs, setting, options)),
+            network,
             augment: options.augment()?,
             constant_predictor_lr: set(&options.constant_predictor_lr),
             device: setting.device,

@@ -29,6 +29,28 @@ fn negative_cosine_and_its_gradients_are_the_references() {
     }
 }
 
+// `base_encoder(zero_init_residual=True)` in the authors' code.
+#[test]
+fn blocks_begin_as_the_identity() {
+    let setting = Setting {
+        arch: "resnet50-w4".parse().unwrap(),
+        classes: 1,
+        images: 8,
+        image_size: 32,
+        device: Device::Cpu,
+        precision: Precision::Fp32,
+        seed: 0,
+    };
+    let method = Method::Simsiam.build(&setting, &Method::Simsiam.defaults(&setting, &Options::default())).unwrap();
+    let scales = |kind: &str| {
+        let variables = method.online().variables().into_iter();
+        let ours = variables.filter(|(name, _)| name.starts_with("backbone.layer") && name.ends_with(kind));
+        ours.map(|(_, scale)| scale.abs().sum(Kind::Float).double_value(&[])).collect::<Vec<f64>>()
+    };
+    assert_eq!(scales("bn3.weight"), [0.0; 16]);
+    assert!(scales("bn2.weight").iter().all(|&sum| sum >= 4.0));
+}
+
 #[test]
 fn three_steps_are_the_references() {
     let case = Case::open("simsiam");
