@@ -1,0 +1,61 @@
+//! Annotated images and what a detector says of them: what data, model and evaluation exchange.
+
+use std::path::PathBuf;
+
+/// One annotated image. Boxes are 0-based half-open [x1, y1, x2, y2] in pixels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Annotated {
+    /// Name of the image within its data set, as in VOC's image sets and result files.
+    pub id: String,
+    /// The image file.
+    pub image: PathBuf,
+    /// Width in pixels.
+    pub width: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// What is annotated in it.
+    pub objects: Vec<Object>,
+}
+
+/// One annotated object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Row of [`Dataset::classes`].
+    pub class: usize,
+    /// 0-based half-open [x1, y1, x2, y2] in pixels.
+    pub bbox: [f64; 4],
+    /// Whether it is never trained on and never counted.
+    pub difficult: bool,
+}
+
+/// Images with their annotations.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Dataset {
+    /// Names of the classes, without background.
+    pub classes: Vec<String>,
+    /// The images.
+    pub images: Vec<Annotated>,
+    /// What was found wrong and left out, one line each.
+    pub problems: Vec<String>,
+}
+
+/// What a detector says of one image, same box convention, score in 0..1, class as in [`Dataset::classes`] (0-based, no
+/// background).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detection {
+    /// Row of [`Dataset::classes`].
+    pub class: usize,
+    /// Confidence in 0..1.
+    pub score: f64,
+    /// 0-based half-open [x1, y1, x2, y2] in pixels.
+    pub bbox: [f64; 4],
+}
+
+/// Detections in one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detections {
+    /// Row of [`Dataset::images`].
+    pub image: usize,
+    /// What was found.
+    pub found: Vec<Detection>,
+}
