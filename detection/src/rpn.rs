@@ -1,0 +1,180 @@
+//! Region proposal network: which anchors hold an object, and how they must move to fit it.
+//!
+//! Source: Ren et al. 2015 and `torchvision.models.detection.rpn`. detectron2 divides both losses by the number of anchors it
+//! wanted to sample, torchvision and we by the number sampled: they differ only where an image has too few anchors.
+//!
+//! Symbols: N images, L feature maps, A anchors of all maps together, G ground-truth boxes of an image.
+
+use crate::anchors::Anchors;
+use crate::boxes::{BoxCoder, clip, iou, larger_than};
+use crate::matcher::{BACKGROUND, IGNORED, Matcher, Sampler};
+use crate::nms::grouped_nms;
+use common::nn::Conv2d;
+use rand_chacha::ChaCha8Rng;
+use tch::nn::{Init, Path};
+use tch::{Device, Kind, Reduction, Tensor, no_grad};
+
+/// Anchors from this overlap on are objects.
+const OBJECT: f64 = 0.7;
+/// Anchors below this overlap are background.
+const NO_OBJECT: f64 = 0.3;
+/// Proposals that overlap more than this are one.
+const NMS: f64 = 0.7;
+/// Least side of a proposal in pixels.
+const LEAST_SIDE: f64 = 1e-3;
+
+const CODER: BoxCoder = BoxCoder { weights: [1.0; 4] };
+
+/// How many proposals are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Of each feature map, before suppression.
+    pub before_nms: i64,
+    /// Of an image, after it.
+    pub after_nms: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Rpn {
+    conv: Conv2d,
+    cls_logits: Conv2d,
+    bbox_pred: Conv2d,
+    anchors: Anchors,
+}
+
+/// What the network says of every anchor.
+#[derive(Debug)]
+pub struct Predictions {
+    /// Logits f32 [N, A].
+    pub objectness: Tensor,
+    /// Offsets f32 [N, A, 4].
+    pub offsets: Tensor,
+    /// Number of anchors of each feature map.
+    pub per_level: Vec<i64>,
+    /// The anchors f32 [A, 4].
+    pub anchors: Tensor,
+}
+
+/// What the anchors of an image should say.
+#[derive(Debug)]
+pub struct AnchorTargets {
+    /// 1 object, 0 background, -1 neither: i64 [A].
+    pub labels: Tensor,
+    /// Offsets f32 [A, 4] to the matched ground truth, of use where the label is 1.
+    pub offsets: Tensor,
+}
+
+impl Rpn {
+    /// For feature maps of `channels` channels. Variables `conv`, `cls_logits`, `bbox_pred`.
+    pub fn new(vs: &Path, channels: i64, anchors: Anchors) -> Self {
+        let init = Init::Randn { mean: 0.0, stdev: 0.01 };
+        let conv = |name: &str, outputs: i64, kernel: i64| Conv2d::with_bias(&(vs / name), channels, outputs, kernel, init);
+        let per_place = anchors.per_place();
+        Rpn {
+            conv: conv("conv", channels, 3),
+            cls_logits: conv("cls_logits", per_place, 1),
+            bbox_pred: conv("bbox_pred", 4 * per_place, 1),
+            anchors,
+        }
+    }
+
+    /// On L feature maps [N, channels, h, w] of padded images of `image` (height, width) pixels.
+    pub fn forward(&self, maps: &[Tensor], image: (i64, i64)) -> Predictions {
+        let (mut objectness, mut offsets, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+        for map in maps {
+            let (n, _, h, w) = map.size4().expect("a feature map");
+            let hidden = self.conv.forward(map).relu();
+            // [N, A' * k, h, w] to [N, h * w * A', k].
+            let flat = |t: Tensor, k: i64| {
+                t.view_([n, -1, k, h, w]).permute([0, 3, 4, 1, 2]).reshape([n, -1, k]).to_kind(Kind::Float)
+            };
+            objectness.push(flat(self.cls_logits.forward(&hidden), 1));
+            offsets.push(flat(self.bbox_pred.forward(&hidden), 4));
+            sizes.push((h, w));
+        }
+        Predictions {
+            per_level: objectness.iter().map(|level| level.size()[1]).collect(),
+            objectness: Tensor::cat(&objectness, 1).squeeze_dim(2),
+            offsets: Tensor::cat(&offsets, 1),
+            anchors: Tensor::cat(&self.anchors.generate(image, &sizes, maps[0].device()), 0),
+        }
+    }
+}
+
+impl Predictions {
+    /// The proposals f32 [n, 4] of each image of `sizes` (height, width) pixels, the best first, without gradient.
+    pub fn proposals(&self, sizes: &[(i64, i64)], limits: Limits) -> Vec<Tensor> {
+        no_grad(|| {
+            (sizes.iter().enumerate())
+                .map(|(image, &size)| {
+                    let (objectness, offsets) = (self.objectness.get(image as i64), self.offsets.get(image as i64));
+                    let (rows, levels) = self.best_of_each_level(&objectness, limits.before_nms);
+                    let boxes = CODER.decode(&offsets.index_select(0, &rows), &self.anchors.index_select(0, &rows));
+                    let boxes = clip(&boxes, size);
+                    let large = larger_than(&boxes, LEAST_SIDE);
+                    let boxes = boxes.index_select(0, &large);
+                    // Suppression goes by probabilities, in which far logits tie, as torchvision does.
+                    let scores = objectness.index_select(0, &rows).index_select(0, &large).sigmoid();
+                    let levels = levels.index_select(0, &large);
+                    boxes.index_select(0, &grouped_nms(&boxes, &scores, &levels, NMS, limits.after_nms))
+                })
+                .collect()
+        })
+    }
+
+    // Rows of the anchors with the highest logits of each level, and their levels.
+    fn best_of_each_level(&self, objectness: &Tensor, limit: i64) -> (Tensor, Tensor) {
+        let (mut rows, mut levels, mut start) = (Vec::new(), Vec::new(), 0);
+        for (level, &count) in self.per_level.iter().enumerate() {
+            let best = objectness.narrow(0, start, count).topk(limit.min(count), 0, true, true).1;
+            levels.push(best.full_like(level as f64));
+            rows.push(best + start);
+            start += count;
+        }
+        (Tensor::cat(&rows, 0), Tensor::cat(&levels, 0))
+    }
+
+    /// What the anchors should say of an image with ground truth f32 [G, 4].
+    pub fn targets(&self, truth: &Tensor) -> AnchorTargets {
+        let matcher = Matcher { high: OBJECT, low: NO_OBJECT, low_quality: true };
+        let matches = matcher.matches(&iou(truth, &self.anchors));
+        let labels = matches.ge(0).to_kind(Kind::Int64) - matches.eq(IGNORED).to_kind(Kind::Int64);
+        debug_assert_eq!(IGNORED + 1, BACKGROUND);
+        let offsets = match truth.size()[0] {
+            0 => self.anchors.zeros_like(),
+            _ => CODER.encode(&truth.index_select(0, &matches.clamp_min(0)), &self.anchors),
+        };
+        AnchorTargets { labels, offsets }
+    }
+
+    /// Rows of the anchors to train on, of all images one after the other (row a of image n is n * A + a): objects, then
+    /// background.
+    pub fn sample(&self, targets: &[AnchorTargets], sampler: &Sampler, generator: &mut ChaCha8Rng) -> [Vec<i64>; 2] {
+        let anchors = self.anchors.size()[0];
+        let mut sampled = [Vec::new(), Vec::new()];
+        for (image, target) in targets.iter().enumerate() {
+            let labels = Vec::<i64>::try_from(target.labels.to_device(Device::Cpu)).expect("numbers");
+            let (positive, negative) = sampler.sample(&labels, generator);
+            for (all, rows) in sampled.iter_mut().zip([positive, negative]) {
+                all.extend(rows.iter().map(|row| row + image as i64 * anchors));
+            }
+        }
+        sampled
+    }
+
+    /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, both over the number sampled.
+    pub fn losses(&self, targets: &[AnchorTargets], sampled: &[Vec<i64>; 2], beta: f64) -> (Tensor, Tensor) {
+        let device = self.objectness.device();
+        let [positive, negative] = sampled.each_ref().map(|rows| Tensor::from_slice(rows).to_device(device));
+        let all = Tensor::cat(&[&positive, &negative], 0);
+        let wanted = |part: fn(&AnchorTargets) -> &Tensor| Tensor::cat(&targets.iter().map(part).collect::<Vec<_>>(), 0);
+        let count = all.numel().max(1) as f64;
+        let labels = wanted(|t| &t.labels).index_select(0, &all).to_kind(Kind::Float);
+        let logits = self.objectness.flatten(0, -1).index_select(0, &all);
+        let objectness = logits.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum) / count;
+        let ours = self.offsets.flatten(0, 1).index_select(0, &positive);
+        let theirs = wanted(|t| &t.offsets).index_select(0, &positive);
+        (objectness, ours.smooth_l1_loss(&theirs, Reduction::Sum, beta) / count)
+    }
+}
