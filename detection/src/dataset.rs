@@ -26,6 +26,8 @@ pub struct Object {
     pub bbox: [f64; 4],
     /// Whether it is never trained on and never counted.
     pub difficult: bool,
+    /// Square pixels, where it is not the box's: COCO gives that of the object's mask, and sorts objects by it.
+    pub area: Option<f64>,
 }
 
 /// Images with their annotations.
@@ -33,6 +35,8 @@ pub struct Object {
 pub struct Dataset {
     /// Names of the classes, without background.
     pub classes: Vec<String>,
+    /// Numbers of the classes in COCO files; 1, 2, .. unless such a file gave others.
+    pub category_ids: Vec<u64>,
     /// The images.
     pub images: Vec<Annotated>,
     /// What was found wrong and left out, one line each.
