@@ -1,18 +1,16 @@
 //! Object detection: Faster R-CNN fine-tuned end to end from a pretrained backbone.
-//!
-//! The parts read bottom up: [`boxes`], [`anchors`], [`matcher`], [`nms`] and [`roi_align`] are arithmetic; [`rpn`] and [`heads`]
-//! are the two stages, [`fpn`] the pyramid; [`FasterRcnn`] puts them together.
 
-pub mod anchors;
-pub mod boxes;
+pub mod coco;
+pub mod curves;
 mod dataset;
-mod faster_rcnn;
-pub mod fpn;
-pub mod heads;
-pub mod matcher;
-pub mod nms;
-pub mod roi_align;
-pub mod rpn;
+pub mod draw;
+pub mod evaluate;
+mod image_file;
+pub mod model;
+mod problems;
+pub mod results;
+pub mod voc;
 
 pub use dataset::*;
-pub use faster_rcnn::*;
+pub use evaluate::{Evaluation, evaluate};
+pub use results::Results;

@@ -1,0 +1,179 @@
+//! The layout of COCO: one JSON file with `images`, `annotations` and `categories`, and a folder of images.
+
+use crate::image_file;
+use crate::problems::Problems;
+use crate::{Annotated, Dataset, Object};
+use common::{Error, Result};
+use rayon::prelude::*;
+use serde::Deserialize;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// A COCO-layout data set.
+#[derive(Debug, Clone)]
+pub struct CocoOptions {
+    /// The instances JSON.
+    pub instances: PathBuf,
+    /// The folder that its file names are relative to. Without it no image is looked at, and sizes are the JSON's: enough for
+    /// scoring.
+    pub images: Option<PathBuf>,
+    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object alone where only
+    /// it is at fault, else the whole image.
+    pub skip_bad: bool,
+}
+
+#[derive(Deserialize)]
+struct Instances {
+    images: Vec<Image>,
+    #[serde(default)]
+    annotations: Vec<Annotation>,
+    categories: Vec<Category>,
+}
+
+#[derive(Deserialize)]
+struct Image {
+    id: u64,
+    file_name: PathBuf,
+    #[serde(default)]
+    width: usize,
+    #[serde(default)]
+    height: usize,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    id: Option<u64>,
+    image_id: u64,
+    category_id: u64,
+    bbox: [f64; 4],
+    area: Option<f64>,
+    #[serde(default)]
+    iscrowd: u8,
+}
+
+#[derive(Deserialize)]
+struct Category {
+    id: u64,
+    name: String,
+}
+
+const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
+
+/// Reads the JSON, and of the images only the size. Classes keep the order of the category ids; a crowd is a difficult object;
+/// an image's id is its number in decimal.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Io`] naming the JSON or the image at fault.
+pub fn read(options: &CocoOptions) -> Result<Dataset> {
+    let json = &options.instances;
+    let file = File::open(json).map_err(Error::io(json, "read"))?;
+    let instances: Instances = serde_json::from_reader(BufReader::with_capacity(1 << 20, file)).map_err(|reason| {
+        Error::file(json, format!("is no whole COCO instances file: {reason}"), "check that it is complete")
+    })?;
+    let refuse = |problem: String| Error::file(json, problem, REMEDY);
+    let mut problems = Problems::new(options.skip_bad);
+
+    let mut categories = instances.categories;
+    categories.sort_by_key(|category| category.id);
+    let class_of: HashMap<u64, usize> = categories.iter().enumerate().map(|(i, category)| (category.id, i)).collect();
+    let names: HashSet<&str> = categories.iter().map(|category| category.name.as_str()).collect();
+    if class_of.len() < categories.len() || names.len() < categories.len() {
+        return Err(Error::file(json, "has two categories of one id or name", "give each category its own"));
+    }
+
+    let checked: Vec<Result<Annotated>> =
+        instances.images.par_iter().map(|image| read_image(image, options.images.as_deref(), json)).collect();
+    let (mut images, mut place_of) = (Vec::new(), HashMap::new());
+    // Annotations of an image that was left out go with it, without a word.
+    let mut left_out = HashSet::new();
+    for (image, result) in instances.images.iter().zip(checked) {
+        let result = result.and_then(|read| match place_of.get(&image.id) {
+            Some(_) => Err(refuse(format!("has two images of id {}", image.id))),
+            None => Ok(read),
+        });
+        match problems.keep(result)? {
+            Some(read) => {
+                place_of.insert(image.id, images.len());
+                images.push(read);
+            }
+            None => drop(left_out.insert(image.id)),
+        }
+    }
+
+    for (index, annotation) in instances.annotations.iter().enumerate() {
+        if left_out.contains(&annotation.image_id) && !place_of.contains_key(&annotation.image_id) {
+            continue;
+        }
+        let object = || -> Result<(usize, Object), String> {
+            let place =
+                *place_of.get(&annotation.image_id).ok_or(format!("there is no image {}", annotation.image_id))?;
+            let category = annotation.category_id;
+            let class = *class_of.get(&category).ok_or(format!("there is no category {category}"))?;
+            Ok((place, annotation.object(class, &images[place])?))
+        };
+        let name =
+            annotation.id.map_or(format!("annotation {} of the list", index + 1), |id| format!("annotation {id}"));
+        if let Some((place, object)) =
+            problems.keep(object().map_err(|problem| refuse(format!("{name}: {problem}"))))?
+        {
+            images[place].objects.push(object);
+        }
+    }
+    if images.is_empty() {
+        return Err(Error::file(json, "names no images", "name a file with images"));
+    }
+    let classes = categories.iter().map(|category| category.name.clone()).collect();
+    let category_ids = categories.iter().map(|category| category.id).collect();
+    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines() })
+}
+
+fn read_image(image: &Image, folder: Option<&Path>, json: &Path) -> Result<Annotated> {
+    let refuse = |problem: String| Error::file(json, problem, REMEDY);
+    if !image_file::stays_inside(&image.file_name) {
+        let problem =
+            format!("image {} has the file name {:?}, which leads out of --images", image.id, image.file_name);
+        return Err(refuse(problem));
+    }
+    let said = (image.width, image.height);
+    let (path, size) = match folder {
+        None => (image.file_name.clone(), said),
+        Some(folder) => {
+            let path = folder.join(&image.file_name);
+            if !path.is_file() {
+                return Err(refuse(format!("names image {}, but {} is not there", image.id, path.display())));
+            }
+            let size = image_file::size(&path)?;
+            (path, size)
+        }
+    };
+    if said != (0, 0) && said != size {
+        let (said, actual) = (format!("{} x {}", said.0, said.1), format!("{} x {}", size.0, size.1));
+        return Err(refuse(format!("says image {} has {said} pixels, but {} has {actual}", image.id, path.display())));
+    }
+    if size.0 == 0 || size.1 == 0 {
+        return Err(refuse(format!("does not say how large image {} is", image.id)));
+    }
+    let (width, height) = size;
+    Ok(Annotated { id: image.id.to_string(), image: path, width, height, objects: Vec::new() })
+}
+
+impl Annotation {
+    fn object(&self, class: usize, image: &Annotated) -> Result<Object, String> {
+        let [x, y, width, height] = self.bbox;
+        let told = format!("the box {x} {y} {width} {height}");
+        if !(width > 0.0 && height > 0.0) {
+            return Err(format!("{told} is empty or inverted"));
+        }
+        // Boxes around masks are rounded: many real ones pass the edge by a fraction.
+        let inside = |low: f64, side: f64, limit: usize| low > -1.0 && low + side < limit as f64 + 1.0;
+        if !(inside(x, width, image.width) && inside(y, height, image.height)) {
+            return Err(format!("{told} leaves the image of {} x {} pixels", image.width, image.height));
+        }
+        Ok(Object { class, bbox: [x, y, x + width, y + height], difficult: self.iscrowd != 0, area: self.area })
+    }
+}

@@ -1,0 +1,45 @@
+//! Image files of a data set: where they are and how large, without decoding them.
+
+use common::data::decode::EXTENSIONS;
+use common::{Error, Result};
+use std::path::{Component, Path, PathBuf};
+
+/// The image of an id in a folder, whatever its extension. `list` is the file that names the id.
+///
+/// # Errors
+/// [`Error::File`] naming `list` when there is none.
+pub(crate) fn find(folder: &Path, id: &str, list: &Path) -> Result<PathBuf> {
+    // Appended, not replaced: an id may hold a dot.
+    let candidates = EXTENSIONS.iter().flat_map(|e| [e.to_string(), e.to_uppercase()]);
+    candidates.map(|extension| folder.join(format!("{id}.{extension}"))).find(|path| path.is_file()).ok_or_else(|| {
+        let remedy = "fetch the image, take it off the list, or leave such out with --skip-bad";
+        Error::file(list, format!("names {id:?}, which has no image in {}", folder.display()), remedy)
+    })
+}
+
+/// Width and height in pixels, from the file's first bytes. An orientation tag changes nothing, as in
+/// [`decode`](common::data::decode).
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is no image.
+pub(crate) fn size(path: &Path) -> Result<(usize, usize)> {
+    match imagesize::size(path) {
+        Ok(size) if size.width > 0 && size.height > 0 => Ok((size.width, size.height)),
+        Err(imagesize::ImageError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Err(Error::io(path, "read")(error))
+        }
+        _ => Err(Error::file(path, "is empty, cut off or no image", "replace it, or leave such out with --skip-bad")),
+    }
+}
+
+/// Whether a relative path names something below the folder it is taken from.
+pub(crate) fn stays_inside(path: &Path) -> bool {
+    // A backslash separates folders on the machines that some annotations come from.
+    !path.to_string_lossy().contains('\\')
+        && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+/// Whether it is the name of one file or folder.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains('/') && stays_inside(Path::new(name))
+}

@@ -1,0 +1,94 @@
+//! Detections as files, in the two formats of the field: the VOC devkit's result files and COCO's results JSON.
+
+mod coco;
+mod voc;
+
+#[cfg(test)]
+mod tests;
+
+pub use coco::{read_coco, write_coco, write_instances};
+pub use voc::{read_voc, write_voc};
+
+use crate::{Annotated, Dataset, Detections};
+use common::Result;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// One detection of a data set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Found {
+    /// Place of the image in the data set.
+    pub image: usize,
+    /// Place of the class in the data set's list.
+    pub class: usize,
+    /// Confidence; only the order counts.
+    pub score: f64,
+    /// 0-based half-open box [x1, y1, x2, y2] in pixels.
+    pub bbox: [f64; 4],
+}
+
+impl Found {
+    /// What makes the detection unusable, if anything.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let [x1, y1, x2, y2] = self.bbox;
+        if self.score.is_nan() {
+            Some("the score is NaN".into())
+        } else if !self.bbox.iter().all(|side| side.is_finite()) {
+            Some("the box is NaN or infinite".into())
+        } else if x2 < x1 || y2 < y1 {
+            Some("the box is inverted".into())
+        } else {
+            None
+        }
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        self.fault().map_or(Ok(self), Err)
+    }
+}
+
+/// Detections on a data set, in the order of the files they come from: evaluations rank equal scores by it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Results {
+    /// The detections.
+    pub found: Vec<Found>,
+    /// What was left out under `skip_bad`, one line each.
+    pub problems: Vec<String>,
+}
+
+impl Results {
+    /// Reads whatever `path` is: a folder of VOC devkit files, or a COCO results JSON.
+    ///
+    /// # Errors
+    /// As [`read_voc`] and [`read_coco`].
+    pub fn read(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Self> {
+        if path.is_dir() { read_voc(path, dataset, skip_bad) } else { read_coco(path, dataset, skip_bad) }
+    }
+}
+
+impl From<&[Detections]> for Results {
+    /// A detector's output.
+    fn from(images: &[Detections]) -> Self {
+        let found = images.iter().flat_map(|Detections { image, found }| {
+            found.iter().map(|d| Found { image: *image, class: d.class, score: d.score, bbox: d.bbox })
+        });
+        Results { found: found.collect(), problems: Vec::new() }
+    }
+}
+
+/// The images' numbers in COCO files, in the data set's order: the digits of their ids, as in `5` for `000005` and
+/// `2007000645` for `2007_000645` (so does the public JSON of PASCAL VOC), or 1, 2, .. where that does not tell them apart.
+pub fn image_ids(dataset: &Dataset) -> Vec<u64> {
+    let digits = |image: &Annotated| -> Option<u64> {
+        let plain = image.id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+        image.id.replace('_', "").parse().ok().filter(|_| plain)
+    };
+    let numbers: Option<Vec<u64>> = dataset.images.iter().map(digits).collect();
+    let distinct = |numbers: &Vec<u64>| numbers.iter().collect::<HashSet<_>>().len() == numbers.len();
+    numbers.filter(distinct).unwrap_or_else(|| (1..=dataset.images.len() as u64).collect())
+}
+
+/// Places of the images by their ids.
+fn places(dataset: &Dataset) -> HashMap<&str, usize> {
+    dataset.images.iter().enumerate().map(|(place, image)| (image.id.as_str(), place)).collect()
+}

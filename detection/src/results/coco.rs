@@ -1,0 +1,136 @@
+//! COCO's JSON files: results, `[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}, ..]`, and instances.
+
+use super::{Found, Results, image_ids, places};
+use crate::Dataset;
+use crate::evaluate::area;
+use crate::problems::Problems;
+use common::files::write_atomically;
+use common::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    image_id: ImageId,
+    category_id: u64,
+    bbox: [Option<f64>; 4],
+    score: Option<f64>,
+}
+
+/// The number of [`image_ids`]; some programs write the id itself.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ImageId {
+    Number(u64),
+    Name(String),
+}
+
+/// Reads a results JSON. Images are known by [`image_ids`] or, as text, by their id; categories by the data set's ids.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Io`] naming the file and the record at fault: an unknown image or category, a NaN score or box.
+pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
+    let records: Vec<Record> = serde_json::from_str(&without_nan(&text)).map_err(|reason| {
+        Error::file(path, format!("is no COCO results list: {reason}"), "check that it is a whole list of detections")
+    })?;
+    let (names, numbers) = (places(dataset), image_ids(dataset));
+    let numbers: HashMap<u64, usize> = numbers.into_iter().enumerate().map(|(place, number)| (number, place)).collect();
+    let ids = dataset.category_ids.iter().enumerate();
+    let class_of: HashMap<u64, usize> = ids.map(|(class, &id)| (id, class)).collect();
+    let found = |record: &Record| -> Result<Found, String> {
+        let image = match &record.image_id {
+            ImageId::Number(number) => numbers.get(number).ok_or_else(|| format!("image {number}")),
+            ImageId::Name(name) => names.get(name.as_str()).ok_or_else(|| format!("image {name:?}")),
+        };
+        let class = class_of.get(&record.category_id).ok_or_else(|| format!("category {}", record.category_id));
+        let unknown = |what| format!("{what} is not in the data set");
+        let (image, class) = (*image.map_err(unknown)?, *class.map_err(unknown)?);
+        let score = record.score.unwrap_or(f64::NAN);
+        let [x, y, width, height] = record.bbox.map(|side| side.unwrap_or(f64::NAN));
+        let bbox = [x, y, x + width, y + height];
+        Found { image, class, score, bbox }.checked()
+    };
+    let mut problems = Problems::new(skip_bad);
+    let mut kept = Vec::with_capacity(records.len());
+    for (index, record) in records.iter().enumerate() {
+        let error = |problem| Error::file(path, format!("detection {}: {problem}", index + 1), REMEDY);
+        kept.extend(problems.keep(found(record).map_err(error))?);
+    }
+    Ok(Results { found: kept, problems: problems.into_lines() })
+}
+
+/// Writes a results JSON with every digit of scores and boxes.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_coco(path: &Path, dataset: &Dataset, results: &Results) -> Result<()> {
+    let numbers = image_ids(dataset);
+    let records = results.found.iter().map(|found| {
+        let [x1, y1, x2, y2] = found.bbox;
+        Record {
+            image_id: ImageId::Number(numbers[found.image]),
+            category_id: dataset.category_ids[found.class],
+            bbox: [x1, y1, x2 - x1, y2 - y1].map(Some),
+            score: Some(found.score),
+        }
+    });
+    write_json(path, &records.collect::<Vec<_>>())
+}
+
+/// Writes the data set as COCO instances: a difficult object is `iscrowd: 1`, a half-open box `[x1, y1, x2 - x1, y2 - y1]`
+/// (VOC's `[xmin-1, ymin-1, xmax-xmin+1, ymax-ymin+1]`), its area the product of the sides. pycocotools' figures on
+/// this file are [`evaluate`](crate::evaluate())'s.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_instances(path: &Path, dataset: &Dataset) -> Result<()> {
+    let numbers = image_ids(dataset);
+    let images = dataset.images.iter().zip(&numbers).map(|(image, number)| {
+        let name = image.image.file_name().unwrap_or_default().to_string_lossy();
+        json!({"id": number, "file_name": name, "width": image.width, "height": image.height})
+    });
+    let objects = dataset.images.iter().zip(&numbers).flat_map(|(image, n)| image.objects.iter().map(move |o| (n, o)));
+    let annotations = objects.enumerate().map(|(index, (number, object))| {
+        let [x1, y1, x2, y2] = object.bbox;
+        json!({
+            "id": index + 1,
+            "image_id": number,
+            "category_id": dataset.category_ids[object.class],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": area(object),
+            "iscrowd": u8::from(object.difficult),
+        })
+    });
+    let categories =
+        dataset.classes.iter().zip(&dataset.category_ids).map(|(name, id)| json!({"id": id, "name": name}));
+    let (images, annotations): (Vec<_>, Vec<_>) = (images.collect(), annotations.collect());
+    let whole = json!({"images": images, "annotations": annotations, "categories": categories.collect::<Vec<_>>()});
+    write_json(path, &whole)
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_atomically(path, |out| {
+        serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
+        out.write_all(b"\n")
+    })
+}
+
+/// Python's `json` writes NaN and Infinity, which no JSON has: they become null.
+fn without_nan(text: &str) -> String {
+    const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+    if !WORDS.iter().any(|word| text.contains(word)) {
+        return text.to_owned();
+    }
+    // Every other piece between quotes is a string. Names with escaped quotes are not worth a parser here.
+    let pieces = text.split('"').enumerate().map(|(i, piece)| match i % 2 {
+        0 => WORDS.iter().fold(piece.to_owned(), |piece, word| piece.replace(word, "null")),
+        _ => piece.to_owned(),
+    });
+    pieces.collect::<Vec<_>>().join("\"")
+}

@@ -1,0 +1,102 @@
+//! The layout of PASCAL VOC: `VOCdevkit/VOC2007/{ImageSets/Main/<split>.txt, Annotations/<id>.xml, JPEGImages/<id>.jpg}`.
+//!
+//! Here, and nowhere else, VOC's 1-based boxes with both ends inside become 0-based half-open ones: `[xmin - 1, ymin - 1,
+//! xmax, ymax]`. Fractions, which some annotations have, are kept.
+
+mod annotation;
+mod split;
+
+#[cfg(test)]
+mod tests;
+
+pub use split::VocSplit;
+
+use crate::image_file;
+use crate::problems::Problems;
+use crate::{Annotated, Dataset};
+use annotation::Annotation;
+use common::{Error, Result};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// PASCAL VOC's classes, in its order.
+#[rustfmt::skip]
+pub const CLASSES: [&str; 20] = [
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+];
+
+/// Which images of a VOCdevkit folder, and which of its objects.
+#[derive(Debug, Clone)]
+pub struct VocOptions {
+    /// The folder that holds `VOC2007` and its like.
+    pub root: PathBuf,
+    /// Splits, read one after the other.
+    pub splits: Vec<VocSplit>,
+    /// Names of the classes; an object's class is its place here.
+    pub classes: Vec<String>,
+    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object alone where only
+    /// it is at fault, else the whole image.
+    pub skip_bad: bool,
+}
+
+/// Reads lists and annotations, and of the images only the size.
+///
+/// An id that two folders have in common becomes `<folder>_<id>` in the second. Images without objects stay: they are
+/// background.
+///
+/// # Errors
+/// [`Error::File`] or [`Error::Io`] naming the folder, list, annotation or image at fault, the first in the lists' order.
+pub fn read(options: &VocOptions) -> Result<Dataset> {
+    let classes: HashMap<&str, usize> = options.classes.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
+    let mut problems = Problems::new(options.skip_bad);
+    let mut images = Vec::new();
+    let mut folder_of: HashMap<String, PathBuf> = HashMap::new();
+    for split in &options.splits {
+        let folder = split.folder(&options.root)?;
+        let list = split.list(&folder);
+        let ids = split.ids(&list, &mut problems)?;
+        let read: Vec<_> = ids.par_iter().map(|id| read_image(&folder, &list, id, &classes)).collect();
+        for (id, result) in ids.into_iter().zip(read) {
+            let id = match folder_of.get(&id) {
+                Some(earlier) if *earlier == folder => {
+                    let twice = Error::file(&list, format!("names {id:?}, as a split before it does"), "name it once");
+                    problems.keep(Err::<(), _>(twice))?;
+                    continue;
+                }
+                Some(_) => format!("{}_{id}", folder.file_name().unwrap_or_default().to_string_lossy()),
+                None => id,
+            };
+            let Some((mut image, bad)) = problems.keep(result)? else { continue };
+            bad.into_iter().try_for_each(|error| problems.keep(Err::<(), _>(error)).map(drop))?;
+            folder_of.insert(id.clone(), folder.clone());
+            image.id = id;
+            images.push(image);
+        }
+    }
+    let category_ids = (1..=options.classes.len() as u64).collect();
+    Ok(Dataset { classes: options.classes.clone(), category_ids, images, problems: problems.into_lines() })
+}
+
+/// An image with its objects, and what is wrong with those left out.
+fn read_image(folder: &Path, list: &Path, id: &str, classes: &HashMap<&str, usize>) -> Result<(Annotated, Vec<Error>)> {
+    let path = folder.join("Annotations").join(format!("{id}.xml"));
+    if !path.exists() {
+        let remedy = "annotate the image, or take it off the list";
+        return Err(Error::file(list, format!("names {id:?}, which {} is not there for", path.display()), remedy));
+    }
+    let annotation = Annotation::read(&path)?;
+    let image = image_file::find(&folder.join("JPEGImages"), id, list)?;
+    let size = image_file::size(&image)?;
+    annotation.check_size(size, &image)?;
+    let (mut objects, mut bad) = (Vec::new(), Vec::new());
+    for object in annotation.objects(size, classes) {
+        match object {
+            Ok(object) => objects.push(object),
+            Err(error) => bad.push(error),
+        }
+    }
+    let (width, height) = size;
+    Ok((Annotated { id: id.to_owned(), image, width, height, objects }, bad))
+}

@@ -1,0 +1,130 @@
+//! One annotation file. Its `path`, and a `filename` that leads elsewhere, are never followed: the image is known by its id.
+
+use crate::dataset::Object;
+use crate::image_file;
+use common::{Error, Result};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The file as it stands; numbers are texts until somebody asks for them.
+#[derive(Debug)]
+pub(super) struct Annotation {
+    path: PathBuf,
+    content: Content,
+}
+
+// The root element: any other than <annotation> is refused.
+#[derive(Debug, Deserialize)]
+enum Document {
+    #[serde(rename = "annotation")]
+    Annotation(Content),
+}
+
+#[derive(Debug, Deserialize)]
+struct Content {
+    filename: Option<String>,
+    size: Option<Size>,
+    // Elements of an object that are not named here, such as the boxes of its parts, are passed over.
+    #[serde(default)]
+    object: Vec<RawObject>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Size {
+    width: Option<String>,
+    height: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawObject {
+    name: Option<String>,
+    difficult: Option<String>,
+    bndbox: Option<RawBox>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawBox {
+    xmin: Option<String>,
+    ymin: Option<String>,
+    xmax: Option<String>,
+    ymax: Option<String>,
+}
+
+const REMEDY: &str = "correct the annotation, or leave such out with --skip-bad";
+
+impl Annotation {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+        let error = |problem: String| Error::file(path, problem, REMEDY);
+        let text = std::str::from_utf8(&bytes).map_err(|_| error("is not UTF-8 text".into()))?;
+        if text.trim().is_empty() {
+            return Err(error("is empty".into()));
+        }
+        let Document::Annotation(content) = quick_xml::de::from_str(text.trim_start_matches('\u{feff}'))
+            .map_err(|reason| error(format!("is malformed or cut off: {}", one_line(&reason.to_string()))))?;
+        if let Some(name) = content.filename.as_ref().filter(|name| !image_file::stays_inside(Path::new(name.trim()))) {
+            return Err(error(format!("has the filename {name:?}, which leads out of the data set")));
+        }
+        Ok(Annotation { path: path.to_owned(), content })
+    }
+
+    fn error(&self, problem: String) -> Error {
+        Error::file(&self.path, problem, REMEDY)
+    }
+
+    /// Refuses a size (width, height) other than the image's. None, or zero, says nothing.
+    pub fn check_size(&self, (width, height): (usize, usize), image: &Path) -> Result<()> {
+        let Some(size) = &self.content.size else { return Ok(()) };
+        for (name, text, actual) in [("width", &size.width, width), ("height", &size.height, height)] {
+            let text = text.as_deref().unwrap_or_default().trim();
+            let said: f64 = if text.is_empty() { 0.0 } else { text.parse().unwrap_or(f64::NAN) };
+            if said != 0.0 && said != actual as f64 {
+                return Err(self.error(format!("says {name} {text:?}, but {} has {actual}", image.display())));
+            }
+        }
+        Ok(())
+    }
+
+    /// The objects of an image of that size (width, height), each converted to a half-open box or refused.
+    pub fn objects(
+        &self,
+        size: (usize, usize),
+        classes: &HashMap<&str, usize>,
+    ) -> impl Iterator<Item = Result<Object>> {
+        self.content.object.iter().enumerate().map(move |(index, raw)| {
+            raw.object(size, classes).map_err(|problem| self.error(format!("object {}: {problem}", index + 1)))
+        })
+    }
+}
+
+impl RawObject {
+    fn object(&self, size: (usize, usize), classes: &HashMap<&str, usize>) -> Result<Object, String> {
+        let name = self.name.as_deref().unwrap_or_default().trim();
+        let class = *classes.get(name).ok_or_else(|| format!("the class {name:?} is not in --classes"))?;
+        let difficult = self.difficult.as_deref().map_or(Ok(0.0), |text| number("difficult", text))? != 0.0;
+        let raw = self.bndbox.as_ref().ok_or("there is no bndbox")?;
+        let side = |name, text: &Option<String>| number(name, text.as_deref().unwrap_or_default());
+        let [xmin, ymin, xmax, ymax] =
+            [side("xmin", &raw.xmin)?, side("ymin", &raw.ymin)?, side("xmax", &raw.xmax)?, side("ymax", &raw.ymax)?];
+        let told = format!("the box {xmin} {ymin} {xmax} {ymax}");
+        if xmax <= xmin || ymax <= ymin {
+            return Err(format!("{told} is empty or inverted"));
+        }
+        let (width, height) = size;
+        if xmin < 1.0 || ymin < 1.0 || xmax > width as f64 || ymax > height as f64 {
+            return Err(format!("{told} leaves the image of {width} x {height} pixels, the first of which is 1 1"));
+        }
+        Ok(Object { class, bbox: [xmin - 1.0, ymin - 1.0, xmax, ymax], difficult, area: None })
+    }
+}
+
+fn number(name: &str, text: &str) -> Result<f64, String> {
+    let number = text.trim().parse().ok().filter(|value: &f64| value.is_finite());
+    number.ok_or_else(|| format!("{name} is {:?}, not a number", text.trim()))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
