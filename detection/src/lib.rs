@@ -5,6 +5,8 @@ pub mod curves;
 mod dataset;
 pub mod draw;
 pub mod evaluate;
+#[cfg(test)]
+mod fixtures;
 mod image_file;
 pub mod model;
 mod problems;

@@ -136,3 +136,65 @@ fn voc_figures_are_those_of_the_devkit() {
     }
     worst.check("VOC devkit", 1e-12);
 }
+
+#[test]
+fn metrics_have_the_agreed_names_and_classes_without_objects_are_listed() {
+    let (dataset, results) = scene(&Case::open("coco_eval"), "mixed");
+    let evaluation = evaluate(&dataset, &results).unwrap();
+    assert_eq!(evaluation.left_out, ["4", "5"]);
+    assert_eq!(evaluation.images, IMAGES);
+    let metrics = evaluation.metrics();
+    for name in
+        ["AP", "AP50", "AP75", "APs", "APm", "APl", "voc07_mAP", "voc_mAP", "detectron2_voc_AP", "AP50/0", "voc_AP/3"]
+    {
+        assert!((0.0..=1.0).contains(&metrics[&format!("detection/{name}")]), "{name}");
+    }
+    assert!(!metrics.keys().any(|name| name.ends_with("/4") || name.ends_with("/5")));
+    let counts: Vec<_> =
+        evaluation.classes.iter().map(|class| (class.objects + class.difficult, class.detections)).collect();
+    assert_eq!(counts.iter().map(|(objects, _)| objects).sum::<usize>() + objects(&dataset)[5].len(), 82);
+    assert_eq!(counts[3].1, 0);
+    for class in &evaluation.classes {
+        assert!((mean(&class.precision[AT_50]) - class.figures.ap50).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn figures_that_do_not_exist_are_left_out() {
+    let (mut dataset, mut results) = scene(&Case::open("coco_eval"), "none");
+    for object in dataset.images.iter_mut().flat_map(|image| &mut image.objects) {
+        object.bbox = [0.0, 0.0, 20.0, 20.0];
+    }
+    let metrics = evaluate(&dataset, &results).unwrap().metrics();
+    assert_eq!(metrics["detection/APs"], 0.0);
+    assert!(!metrics.contains_key("detection/APm") && !metrics.contains_key("detection/APl"));
+
+    // COCO's area of a mask decides, not the box's.
+    dataset.images[0].objects[0].area = Some(5000.0);
+    assert!(evaluate(&dataset, &results).unwrap().metrics().contains_key("detection/APm"));
+
+    for object in dataset.images.iter_mut().flat_map(|image| &mut image.objects) {
+        object.difficult = true;
+    }
+    let message = evaluate(&dataset, &results).unwrap_err().to_string();
+    assert!(message.contains("of which none counts"), "{message}");
+    assert!(evaluate(&scene(&Case::open("coco_eval"), "empty").0, &results).is_err());
+
+    let good = Found { image: 0, class: 0, score: 0.5, bbox: [0.0, 0.0, 9.0, 9.0] };
+    for bad in [Found { score: f64::NAN, ..good }, Found { image: 99, ..good }, Found { class: 6, ..good }] {
+        results.found = vec![bad];
+        let message = evaluate(&dataset, &results).unwrap_err().to_string();
+        assert!(message.contains("a detection cannot be evaluated"), "{message}");
+    }
+}
+
+#[test]
+fn equal_scores_keep_the_order_of_the_file_for_voc_and_of_the_images_for_coco() {
+    let (mut dataset, _) = scene(&Case::open("voc_eval"), "empty");
+    dataset.images[0].objects.push(Object { class: 0, bbox: [0.0, 0.0, 9.0, 9.0], difficult: false, area: None });
+    let found = |image| Found { image, class: 0, score: 0.5, bbox: [0.0, 0.0, 9.0, 9.0] };
+    let figures = |found| evaluate(&dataset, &Results { found, problems: Vec::new() }).unwrap().mean;
+    let (hit_first, miss_first) = (figures(vec![found(0), found(1)]), figures(vec![found(1), found(0)]));
+    assert_eq!((hit_first.voc, miss_first.voc), (1.0, 0.5));
+    assert_eq!((hit_first.ap50, miss_first.ap50), (1.0, 1.0));
+}
