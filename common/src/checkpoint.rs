@@ -209,7 +209,8 @@ pub fn import_torchvision(from: &Path, out: &Path, origin: &ImportOrigin) -> Res
     Ok(ImportReport { arch, matched: tensors.len(), dropped })
 }
 
-fn detect_arch(tensors: &BTreeMap<String, Tensor>) -> Option<Arch> {
+/// The architecture that tensors with torchvision's names of a ResNet are of, read off their names and shapes.
+pub fn detect_arch(tensors: &BTreeMap<String, Tensor>) -> Option<Arch> {
     let blocks =
         |layer: usize| (0..).take_while(|b| tensors.contains_key(&format!("layer{layer}.{b}.conv1.weight"))).count();
     let bottleneck = tensors.contains_key("layer1.0.conv3.weight");

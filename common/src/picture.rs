@@ -11,6 +11,8 @@ use std::path::Path;
 /// Red, green, blue in 0..=255.
 pub type Rgb = [u8; 3];
 
+const FONT: i32 = imgproc::FONT_HERSHEY_SIMPLEX;
+
 /// A drawing on white; x to the right, y down, in pixels.
 pub struct Canvas(Mat);
 
@@ -40,20 +42,65 @@ impl Canvas {
         run().map_err(refused)
     }
 
-    /// Writes a line of text (ASCII) that starts at (x, baseline) and is shrunk to at most `width`.
+    /// Writes a line of text that starts at (x, baseline) and is shrunk to at most `width`.
     ///
     /// # Errors
     /// As [`Canvas::new`].
     pub fn text(&mut self, text: &str, x: usize, baseline: usize, width: usize) -> Result<()> {
-        const FONT: i32 = imgproc::FONT_HERSHEY_SIMPLEX;
-        let mut run = || {
-            let natural = imgproc::get_text_size(text, FONT, 0.5, 1, &mut 0)?.width.max(1);
-            let scale = 0.5 * (width as f64 / natural as f64).min(1.0);
-            let at = Point::new(x as i32, baseline as i32);
-            let ink = Scalar::new(40.0, 40.0, 40.0, 0.0);
-            imgproc::put_text(&mut self.0, text, at, FONT, scale, ink, 1, imgproc::LINE_AA, false)
-        };
-        run().map_err(refused)
+        let natural = Canvas::words_width(text, 0.5)?.max(1);
+        let scale = 0.5 * (width as f64 / f64::from(natural)).min(1.0);
+        self.words(text, x as i32, baseline as i32, scale, [40; 3])
+    }
+
+    /// Writes a line of text of OpenCV's `scale` that starts at (x, baseline). Letters beyond ASCII become `?`.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn words(&mut self, text: &str, x: i32, baseline: i32, scale: f64, ink: Rgb) -> Result<()> {
+        let (text, at) = (printable(text), Point::new(x, baseline));
+        imgproc::put_text(&mut self.0, &text, at, FONT, scale, scalar(ink), 1, imgproc::LINE_AA, false).map_err(refused)
+    }
+
+    /// Pixels that [`Canvas::words`] takes to the right.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn words_width(text: &str, scale: f64) -> Result<i32> {
+        Ok(imgproc::get_text_size(&printable(text), FONT, scale, 1, &mut 0).map_err(refused)?.width)
+    }
+
+    /// Fills a rectangle [x1, y1, x2, y2], its last pixels too.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn fill(&mut self, [x1, y1, x2, y2]: [i32; 4], colour: Rgb) -> Result<()> {
+        let area = Rect::new(x1, y1, x2 - x1 + 1, y2 - y1 + 1);
+        imgproc::rectangle(&mut self.0, area, scalar(colour), imgproc::FILLED, imgproc::LINE_8, 0).map_err(refused)
+    }
+
+    /// Draws the border of a rectangle, two pixels wide.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn frame(&mut self, [x1, y1, x2, y2]: [i32; 4], colour: Rgb) -> Result<()> {
+        let area = Rect::new(x1, y1, x2 - x1 + 1, y2 - y1 + 1);
+        imgproc::rectangle(&mut self.0, area, scalar(colour), 2, imgproc::LINE_8, 0).map_err(refused)
+    }
+
+    /// Draws a line through the points, smooth at the edges.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn path(&mut self, points: &[(f64, f64)], colour: Rgb, thickness: i32) -> Result<()> {
+        // OpenCV takes sixteenths of a pixel.
+        let fixed = |&(x, y): &(f64, f64)| Point::new((x * 16.0).round() as i32, (y * 16.0).round() as i32);
+        let lines: Vector<Vector<Point>> = Vector::from_iter([points.iter().map(fixed).collect::<Vector<Point>>()]);
+        imgproc::polylines(&mut self.0, &lines, false, scalar(colour), thickness, imgproc::LINE_AA, 4).map_err(refused)
+    }
+
+    /// Width and height.
+    pub fn size(&self) -> (i32, i32) {
+        (self.0.cols(), self.0.rows())
     }
 
     /// Writes a PNG file.
@@ -83,6 +130,27 @@ pub fn overlay(image: &Image, heat: &[f32]) -> Result<Image> {
     let mixed = image.pixels.chunks_exact(3).zip(colours.chunks_exact(3));
     let pixels = mixed.flat_map(|(p, c)| [0, 1, 2].map(|i| ((u16::from(p[i]) + u16::from(c[2 - i])) / 2) as u8));
     Ok(Image { pixels: pixels.collect(), ..*image })
+}
+
+/// A colour for the class of this number, far from those of its neighbours.
+pub fn class_colour(class: usize) -> Rgb {
+    // Steps of the golden ratio around the circle of hues.
+    let hue = (class as f64 * 0.618_034 + 0.02).fract() * 6.0;
+    let value = if class % 2 == 0 { 235.0 } else { 190.0 };
+    let channel = |n: f64| {
+        let k = (n + hue) % 6.0;
+        (value * (1.0 - 0.85 * k.min(4.0 - k).clamp(0.0, 1.0))) as u8
+    };
+    [channel(5.0), channel(3.0), channel(1.0)]
+}
+
+fn scalar([red, green, blue]: Rgb) -> Scalar {
+    Scalar::new(blue.into(), green.into(), red.into(), 0.0)
+}
+
+// The built-in font has no other letters.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).collect()
 }
 
 pub(crate) fn refused(error: opencv::Error) -> Error {

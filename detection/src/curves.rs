@@ -1,8 +1,9 @@
 //! Pictures of precision-recall curves.
 
-use crate::draw::{Canvas, Colour, class_colour, file_name};
+use crate::draw::file_name;
 use crate::evaluate::Evaluation;
 use common::Result;
+use common::picture::{Canvas, Rgb, class_colour};
 use std::path::{Path, PathBuf};
 
 /// Classes in the overview; a picture has room for no more names.
@@ -10,7 +11,7 @@ const SHOWN: usize = 24;
 
 struct Line {
     label: String,
-    colour: Colour,
+    colour: Rgb,
     thickness: i32,
     /// Precision at equally spaced recalls from 0 to 1.
     precision: Vec<f64>,
@@ -67,31 +68,32 @@ fn plot(title: &str, lines: &[Line]) -> Result<Canvas> {
     const TOP: i32 = 40;
     const BOTTOM: i32 = 56;
     const ROW: i32 = 19;
-    const GREY: Colour = [225; 3];
-    const INK: Colour = [50; 3];
-    let names: Vec<i32> = lines.iter().map(|line| Canvas::text_width(&line.label, 0.42)).collect::<Result<_>>()?;
+    const GREY: Rgb = [225; 3];
+    const INK: Rgb = [50; 3];
+    let names: Vec<i32> = lines.iter().map(|line| Canvas::words_width(&line.label, 0.42)).collect::<Result<_>>()?;
     let width = LEFT + SIDE + 60 + names.into_iter().max().unwrap_or(0);
-    let mut canvas = Canvas::white(width.max(LEFT + 20 + Canvas::text_width(title, 0.5)?), TOP + SIDE + BOTTOM)?;
+    let mut canvas =
+        Canvas::new(width.max(LEFT + 20 + Canvas::words_width(title, 0.5)?) as usize, (TOP + SIDE + BOTTOM) as usize)?;
     let x = |recall: f64| f64::from(LEFT) + recall * f64::from(SIDE);
     let y = |precision: f64| f64::from(TOP) + (1.0 - precision) * f64::from(SIDE);
     for fifth in 0..=5 {
         let value = f64::from(fifth) / 5.0;
         canvas.path(&[(x(value), y(0.0)), (x(value), y(1.0))], GREY, 1)?;
         canvas.path(&[(x(0.0), y(value)), (x(1.0), y(value))], GREY, 1)?;
-        canvas.text(x(value) as i32 - 9, TOP + SIDE + 18, &format!("{value:.1}"), 0.42, INK)?;
-        canvas.text(LEFT - 30, y(value) as i32 + 5, &format!("{value:.1}"), 0.42, INK)?;
+        canvas.words(&format!("{value:.1}"), x(value) as i32 - 9, TOP + SIDE + 18, 0.42, INK)?;
+        canvas.words(&format!("{value:.1}"), LEFT - 30, y(value) as i32 + 5, 0.42, INK)?;
     }
     canvas.path(&[(x(0.0), y(1.0)), (x(0.0), y(0.0)), (x(1.0), y(0.0))], INK, 1)?;
-    canvas.text(LEFT, TOP - 14, title, 0.5, INK)?;
-    canvas.text(LEFT + SIDE / 2 - 22, TOP + SIDE + 40, "recall", 0.5, INK)?;
-    canvas.text(4, TOP - 14, "precis.", 0.42, INK)?;
+    canvas.words(title, LEFT, TOP - 14, 0.5, INK)?;
+    canvas.words("recall", LEFT + SIDE / 2 - 22, TOP + SIDE + 40, 0.5, INK)?;
+    canvas.words("precis.", 4, TOP - 14, 0.42, INK)?;
     for (row, line) in lines.iter().enumerate() {
         let last = (line.precision.len() - 1) as f64;
         let points: Vec<_> = line.precision.iter().enumerate().map(|(i, &p)| (x(i as f64 / last), y(p))).collect();
         canvas.path(&points, line.colour, line.thickness)?;
         let (left, top) = (LEFT + SIDE + 14, TOP + 6 + ROW * row as i32);
         canvas.fill([left, top, left + 18, top + 2], line.colour)?;
-        canvas.text(left + 26, top + 6, &line.label, 0.42, INK)?;
+        canvas.words(&line.label, left + 26, top + 6, 0.42, INK)?;
     }
     Ok(canvas)
 }

@@ -1,4 +1,4 @@
-//! Annotated images and what a detector says of them: what data, model and evaluation exchange.
+//! Annotated images: what readers, training and evaluation exchange.
 
 use std::path::PathBuf;
 
@@ -41,25 +41,4 @@ pub struct Dataset {
     pub images: Vec<Annotated>,
     /// What was found wrong and left out, one line each.
     pub problems: Vec<String>,
-}
-
-/// What a detector says of one image, same box convention, score in 0..1, class as in [`Dataset::classes`] (0-based, no
-/// background).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Detection {
-    /// Row of [`Dataset::classes`].
-    pub class: usize,
-    /// Confidence in 0..1.
-    pub score: f64,
-    /// 0-based half-open [x1, y1, x2, y2] in pixels.
-    pub bbox: [f64; 4],
-}
-
-/// Detections in one image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Detections {
-    /// Row of [`Dataset::images`].
-    pub image: usize,
-    /// What was found.
-    pub found: Vec<Detection>,
 }

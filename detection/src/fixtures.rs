@@ -1,6 +1,6 @@
 //! Small data sets for the tests of this crate.
 
-use crate::draw::Canvas;
+use common::picture::Canvas;
 use std::fs;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub fn put(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
 
 /// Writes a white image; its name need not tell its format.
 pub fn put_image(path: impl AsRef<Path>, width: i32, height: i32) {
-    Canvas::white(width, height).unwrap().write(path.as_ref()).unwrap();
+    Canvas::new(width as usize, height as usize).unwrap().write(path.as_ref()).unwrap();
 }
 
 /// An annotation of an image of 60 x 40 pixels; `objects` is the text between its size and its end.

@@ -11,6 +11,7 @@ mod image_file;
 pub mod model;
 mod problems;
 pub mod results;
+pub mod torchvision;
 pub mod voc;
 
 pub use dataset::*;

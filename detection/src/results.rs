@@ -9,7 +9,7 @@ mod tests;
 pub use coco::{read_coco, write_coco, write_instances};
 pub use voc::{read_voc, write_voc};
 
-use crate::{Annotated, Dataset, Detections};
+use crate::{Annotated, Dataset};
 use common::Result;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -63,16 +63,6 @@ impl Results {
     /// As [`read_voc`] and [`read_coco`].
     pub fn read(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Self> {
         if path.is_dir() { read_voc(path, dataset, skip_bad) } else { read_coco(path, dataset, skip_bad) }
-    }
-}
-
-impl From<&[Detections]> for Results {
-    /// A detector's output.
-    fn from(images: &[Detections]) -> Self {
-        let found = images.iter().flat_map(|Detections { image, found }| {
-            found.iter().map(|d| Found { image: *image, class: d.class, score: d.score, bbox: d.bbox })
-        });
-        Results { found: found.collect(), problems: Vec::new() }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Files of detections: there and back, and every way in which they can be wrong.
 
 use super::*;
-use crate::Detection;
 use crate::fixtures::{put, voc as put_voc};
 use crate::voc::{VocOptions, read as read_dataset};
 use serde_json::Value;
@@ -46,14 +45,6 @@ fn both_formats_return_what_was_written() {
     assert_same(&Results::read(&json, &dataset, false).unwrap(), &results);
     let text = std::fs::read_to_string(folder.join("comp4_det_test_hot_dog.txt")).unwrap();
     assert_eq!(text, "a 0.5 2 2 1 9\n");
-
-    let detections = |image| {
-        let of_image = results.found.iter().filter(|found| found.image == image);
-        let found = of_image.map(|found| Detection { class: found.class, score: found.score, bbox: found.bbox });
-        crate::Detections { image, found: found.collect() }
-    };
-    let detections = [detections(2), detections(0), detections(1)];
-    assert_same(&Results::from(&detections[..]), &results);
 }
 
 #[test]

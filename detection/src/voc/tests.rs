@@ -56,9 +56,9 @@ fn folders_are_known_by_year_or_name_and_ids_stay_unique() {
     let root = tempfile::tempdir().unwrap();
     voc(root.path());
     for name in ["VOC2012", "blood"] {
-        let copied =
-            std::process::Command::new("cp").arg("-r").arg(root.path().join("VOC2007")).arg(root.path().join(name));
-        assert!({ copied }.status().unwrap().success());
+        let mut copy = std::process::Command::new("cp");
+        copy.arg("-r").arg(root.path().join("VOC2007")).arg(root.path().join(name));
+        assert!(copy.status().unwrap().success());
     }
     put(root.path().join("VOC2012/ImageSets/Main/small.txt"), "\u{feff}b\r\n\r\n");
     let dataset = read(&options(root.path(), &["2007:test", "2012:small", "blood:test"])).unwrap();

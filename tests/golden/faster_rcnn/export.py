@@ -28,9 +28,11 @@ import _fill  # noqa: E402
 
 torch.set_num_threads(1)
 SCALE = {
+    "bn3.weight": 0.2,
     "rpn.head.bbox_pred.weight": 0.02,
     "rpn.head.cls_logits.weight": 0.2,
     "box_predictor.bbox_pred.weight": 0.2,
+    "box_predictor.cls_score.weight": 3.0,
 }
 
 model = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=5, min_size=96, max_size=128).eval()

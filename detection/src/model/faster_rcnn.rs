@@ -3,12 +3,12 @@
 //! `c4`: conv1 to layer3 (stride 16), 15 anchors a place, aligned RoIAlign of 14 x 14, layer4 as the head. `fpn`: P2 to P6, three
 //! anchors a place, RoIAlign of 7 x 7, two fully connected layers; equal to `torchvision`'s `fasterrcnn_resnet50_fpn`.
 
-use crate::anchors::Anchors;
-use crate::fpn::Fpn;
-use crate::heads::{self, Found, FoundLimits, Predictor, Truth};
-use crate::matcher::Sampler;
-use crate::roi_align::{RoiAlign, multi_scale};
-use crate::rpn::{Limits, Rpn};
+use super::anchors::Anchors;
+use super::fpn::Fpn;
+use super::heads::{self, Found, FoundLimits, Predictor, Truth};
+use super::matcher::Sampler;
+use super::roi_align::{RoiAlign, multi_scale};
+use super::rpn::{Limits, Predictions, Rpn};
 use common::Result;
 use common::device::Precision;
 use common::engine::Moment;
@@ -183,6 +183,11 @@ impl FasterRcnn {
         }
     }
 
+    /// What the first stage says of the anchors, from the maps of images padded to `size` (height, width) pixels.
+    pub fn predictions(&self, maps: &[Tensor], size: (i64, i64)) -> Predictions {
+        self.rpn.forward(maps, size)
+    }
+
     /// Crops of regions f32 [R, 5]: [R, channels, P, P].
     pub fn crops(&self, maps: &[Tensor], regions: &Tensor) -> Tensor {
         let maps: Vec<Tensor> = maps.iter().map(|map| map.to_kind(Kind::Float)).collect();
@@ -223,7 +228,7 @@ impl FasterRcnn {
         let (config, device) = (&self.config, images.pixels.device());
         let (maps, predictions) = precision.run(device, || {
             let maps = self.feature_maps(&images.pixels, mode);
-            let predictions = self.rpn.forward(&maps, images.padded_size());
+            let predictions = self.predictions(&maps, images.padded_size());
             Ok((maps, predictions))
         })?;
         let targets: Vec<_> = truth.iter().map(|truth| predictions.targets(&truth.boxes)).collect();
@@ -253,7 +258,7 @@ impl FasterRcnn {
         let (config, device) = (&self.config, images.pixels.device());
         let (maps, predictions) = precision.run(device, || {
             let maps = self.feature_maps(&images.pixels, Mode::Eval);
-            let predictions = self.rpn.forward(&maps, images.padded_size());
+            let predictions = self.predictions(&maps, images.padded_size());
             Ok((maps, predictions))
         })?;
         let proposals = predictions.proposals(&images.sizes, limits(config.test_proposals));

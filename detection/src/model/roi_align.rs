@@ -142,6 +142,6 @@ pub fn multi_scale(align: &RoiAlign, levels: &[Tensor], finest_stride: i64, regi
 
 // Pyramid levels i64 [R] of boxes [R, 4]. The small addend is torchvision's, for areas that are just a power of two.
 fn assign_levels(boxes: &Tensor, finest: i64, coarsest: i64) -> Tensor {
-    let side = crate::boxes::area(boxes).sqrt();
+    let side = super::boxes::area(boxes).sqrt();
     ((side / 224.0).log2() + 4.0 + 1e-6).floor().clamp(finest as f64, coarsest as f64).to_kind(Kind::Int64)
 }

@@ -5,10 +5,10 @@
 //!
 //! Symbols: N images, L feature maps, A anchors of all maps together, G ground-truth boxes of an image.
 
-use crate::anchors::Anchors;
-use crate::boxes::{BoxCoder, clip, iou, larger_than};
-use crate::matcher::{BACKGROUND, IGNORED, Matcher, Sampler};
-use crate::nms::grouped_nms;
+use super::anchors::Anchors;
+use super::boxes::{BoxCoder, clip, iou, larger_than};
+use super::matcher::{BACKGROUND, IGNORED, Matcher, Sampler};
+use super::nms::grouped_nms;
 use common::nn::Conv2d;
 use rand_chacha::ChaCha8Rng;
 use tch::nn::{Init, Path};
@@ -69,7 +69,8 @@ impl Rpn {
     /// For feature maps of `channels` channels. Variables `conv`, `cls_logits`, `bbox_pred`.
     pub fn new(vs: &Path, channels: i64, anchors: Anchors) -> Self {
         let init = Init::Randn { mean: 0.0, stdev: 0.01 };
-        let conv = |name: &str, outputs: i64, kernel: i64| Conv2d::with_bias(&(vs / name), channels, outputs, kernel, init);
+        let conv =
+            |name: &str, outputs: i64, kernel: i64| Conv2d::with_bias(&(vs / name), channels, outputs, kernel, init);
         let per_place = anchors.per_place();
         Rpn {
             conv: conv("conv", channels, 3),
@@ -168,7 +169,8 @@ impl Predictions {
         let device = self.objectness.device();
         let [positive, negative] = sampled.each_ref().map(|rows| Tensor::from_slice(rows).to_device(device));
         let all = Tensor::cat(&[&positive, &negative], 0);
-        let wanted = |part: fn(&AnchorTargets) -> &Tensor| Tensor::cat(&targets.iter().map(part).collect::<Vec<_>>(), 0);
+        let wanted =
+            |part: fn(&AnchorTargets) -> &Tensor| Tensor::cat(&targets.iter().map(part).collect::<Vec<_>>(), 0);
         let count = all.numel().max(1) as f64;
         let labels = wanted(|t| &t.labels).index_select(0, &all).to_kind(Kind::Float);
         let logits = self.objectness.flatten(0, -1).index_select(0, &all);

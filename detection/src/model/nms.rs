@@ -3,7 +3,7 @@
 //! Exact and greedy, as `torchvision.ops.nms`: boxes in the order of falling scores (equal scores in the order given); a box
 //! goes when its intersection over union with one that stays is above the threshold.
 
-use crate::boxes::iou;
+use super::boxes::iou;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -43,7 +43,11 @@ fn descending(scores: &Tensor) -> Tensor {
 
 // Rows that stay of boxes in the order of falling scores.
 fn greedy(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
-    if boxes.device() == Device::Cpu { greedy_on_host(boxes, threshold, limit) } else { greedy_on_device(boxes, threshold, limit) }
+    if boxes.device() == Device::Cpu {
+        greedy_on_host(boxes, threshold, limit)
+    } else {
+        greedy_on_device(boxes, threshold, limit)
+    }
 }
 
 /// The overlaps on the host, a row for each box that stays, so that those of suppressed boxes are never computed.
@@ -109,7 +113,11 @@ fn greedy_on_device(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
     for start in (0..count).step_by(chunk as usize) {
         let rows = boxes.narrow(0, start, chunk.min(count - start));
         let above = iou(&rows, boxes).to_kind(Kind::Double).gt(threshold).constant_pad_nd([0, words * 8 - count]);
-        let packed = (above.view([-1, words, 8]).to_kind(Kind::Uint8) * &bits).sum_dim_intlist([2i64].as_slice(), false, Kind::Uint8);
+        let packed = (above.view([-1, words, 8]).to_kind(Kind::Uint8) * &bits).sum_dim_intlist(
+            [2i64].as_slice(),
+            false,
+            Kind::Uint8,
+        );
         masks.clear();
         masks.extend(Vec::<u8>::try_from(packed.reshape([-1]).to_device(Device::Cpu)).expect("bytes"));
         for (i, mask) in (start..).zip(masks.chunks_exact(words as usize)) {

@@ -6,9 +6,9 @@
 //!
 //! Symbols: R sampled regions, K classes without background; label 0 is background.
 
-use crate::boxes::{self, BoxCoder, clip, iou, larger_than};
-use crate::matcher::{Matcher, Sampler};
-use crate::nms::grouped_nms;
+use super::boxes::{self, BoxCoder, clip, iou, larger_than};
+use super::matcher::{Matcher, Sampler};
+use super::nms::grouped_nms;
 use common::nn::Linear;
 use rand_chacha::ChaCha8Rng;
 use tch::nn::Path;
@@ -19,7 +19,8 @@ const OBJECT: f64 = 0.5;
 /// Least side of a detection in pixels.
 const LEAST_SIDE: f64 = 1e-2;
 
-const CODER: BoxCoder = BoxCoder { weights: [10.0, 10.0, 5.0, 5.0] };
+/// How the second stage codes boxes.
+pub const CODER: BoxCoder = BoxCoder { weights: [10.0, 10.0, 5.0, 5.0] };
 
 /// Ground truth of an image.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl Predictor {
     pub fn new(vs: &Path, features: i64, classes: i64) -> Self {
         let linear = |name: &str, outputs: i64, deviation: f64| {
             let mut linear = Linear::new(&(vs / name), features, outputs);
-            no_grad(|| (linear.weight.normal_(0.0, deviation), linear.bias.zero_()));
+            let _ = no_grad(|| (linear.weight.normal_(0.0, deviation), linear.bias.as_mut().map(Tensor::zero_)));
             linear
         };
         Predictor {
