@@ -10,8 +10,14 @@ use crate::screen::Screen;
 use anyhow::Result;
 use clap::Args;
 use common::device::DeviceChoice;
+use common::run::Build;
 use std::path::PathBuf;
 use tch::Device;
+
+/// This program.
+pub fn build() -> Build {
+    Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("CAMTRAST_COMMIT").into() }
+}
 
 /// Flags that every command takes.
 #[derive(Args, Debug, Clone)]

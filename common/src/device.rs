@@ -130,6 +130,14 @@ impl fmt::Display for Precision {
     }
 }
 
+/// `cpu` or `cuda:N`.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(n) => format!("cuda:{n}"),
+        _ => "cpu".into(),
+    }
+}
+
 /// The same [N, C, H, W] tensor, laid out with the channels last, which convolutions are faster on.
 pub fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])

@@ -15,6 +15,7 @@ pub mod features;
 pub mod files;
 pub mod log;
 pub mod native;
+pub mod network_file;
 pub mod nn;
 pub mod optim;
 pub mod picture;
@@ -24,6 +25,7 @@ pub mod representation;
 pub mod resnet;
 pub mod run;
 pub mod schedule;
+pub mod settings;
 pub mod tensor_file;
 #[doc(hidden)]
 pub mod testing;

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{STATE_FORMAT, VERSION};
 use crate::classifier::CLASSIFIER_FILE;
+use crate::device::device_name;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::tensor_file::{self, Metadata, TensorFile};
@@ -10,13 +11,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Version of the shape of metrics.json and log.jsonl.
 pub const SCHEMA: u64 = 1;
 
 /// File of the rows of the pack that a run trains on: `classes`, `rows` and `labels` as JSON.
 pub const SUBSET: &str = "subset.json";
+
+/// The program that a run was begun by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// Its version.
+    pub version: String,
+    /// Its commit.
+    pub commit: String,
+}
 
 /// A folder that holds one run.
 #[derive(Debug, Clone)]
@@ -68,11 +78,14 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
-    pub fn claim(&self, config: &str, build: &str) -> Result<()> {
+    pub fn claim(&self, config: &str, build: &Build, device: Device) -> Result<()> {
         let path = self.file("config.toml");
         let old = match fs::read_to_string(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return write_atomically(&path, |out| write!(out, "{config}\n[build]\n{build}"));
+                let [version, commit, device] = [&build.version, &build.commit, &device_name(device)].map(|s| json!(s));
+                let threads = tch::get_num_threads();
+                let rows = format!("version = {version}\ncommit = {commit}\ndevice = {device}\nthreads = {threads}");
+                return write_atomically(&path, |out| writeln!(out, "{config}\n[build]\n{rows}"));
             }
             old => old.map_err(Error::io(&path, "read"))?,
         };
@@ -91,11 +104,11 @@ impl RunFolder {
         Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
     }
 
-    /// Removes everything a run writes, and nothing else.
+    /// Removes everything a run writes, the files and folders of its own that `also` names included, and nothing else.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn clear(&self) -> Result<()> {
+    pub fn clear(&self, also: &[&str]) -> Result<()> {
         let entries = fs::read_dir(&self.path).map_err(Error::io(&self.path, "list"))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -109,10 +122,14 @@ impl RunFolder {
                 STATE,
                 PREVIOUS,
             ];
-            let ours =
-                known.contains(&&name[..]) || name.starts_with("events.out.tfevents.") || name.ends_with(".part");
+            let ours = known.contains(&&name[..])
+                || also.contains(&&name[..])
+                || name.starts_with("events.out.tfevents.")
+                || name.ends_with(".part");
             if ours {
-                fs::remove_file(entry.path()).map_err(Error::io(entry.path(), "remove"))?;
+                let path = entry.path();
+                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                removed.map_err(Error::io(&path, "remove"))?;
             }
         }
         Ok(())

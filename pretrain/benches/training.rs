@@ -13,6 +13,7 @@ use common::nn::Mode;
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Silent;
 use common::resnet::{Arch, ResNet};
+use common::run::Build;
 use pretrain::{Method, Options, PretrainConfig, Recipe, Setting, Subset, pretrain};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -131,8 +132,7 @@ fn config(
         log_every: STEPS,
         save_every: None,
         probe_every: None,
-        version: "bench".into(),
-        commit: "bench".into(),
+        build: Build { version: "bench".into(), commit: "bench".into() },
     }
 }
 

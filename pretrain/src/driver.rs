@@ -7,7 +7,7 @@ use common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
 use common::checkpoint::{BackboneInfo, save_backbone};
 use common::classifier::{CLASSIFIER_FILE, Classifier};
 use common::data::{Pack, Selection};
-use common::device::Precision;
+use common::device::{Precision, device_name};
 use common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
 use common::features::pixels;
 use common::files::write_atomically;
@@ -15,7 +15,7 @@ use common::optim::{Optimizer, OptimizerConfig};
 use common::progress::Progress;
 use common::random::{generator, permutation};
 use common::resnet::Arch;
-use common::run::{RunFolder, SUBSET};
+use common::run::{Build, RunFolder, SUBSET};
 use common::schedule::Schedule;
 use common::{Error, Result};
 use serde::Serialize;
@@ -69,10 +69,8 @@ pub struct PretrainConfig {
     pub save_every: Option<u64>,
     /// Epochs between looks at the representation, which go to the log; none when `None`.
     pub probe_every: Option<u64>,
-    /// Version of the program.
-    pub version: String,
-    /// Commit of the program.
-    pub commit: String,
+    /// The program.
+    pub build: Build,
 }
 
 /// What came of it.
@@ -110,7 +108,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
 
     let run = RunFolder::create(&config.out)?;
     if config.overwrite {
-        run.clear()?;
+        run.clear(&[])?;
     }
     claim(&run, config, &recipe, &pack)?;
     write_subset(&run, &selection)?;
@@ -143,7 +141,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
             epoch: 0,
             step: 0,
             config: serde_json::to_string(&recipe).expect("a recipe serialises"),
-            commit: config.commit.clone(),
+            commit: config.build.commit.clone(),
         },
     };
     let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
@@ -188,14 +186,7 @@ fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &Recipe, pack: &Pack)
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let text = |s: &str| toml::Value::from(s).to_string();
     let dataset = format!("\n[dataset]\nsha256 = {}\n", text(pack.sha256()));
-    let build = format!(
-        "version = {}\ncommit = {}\ndevice = {}\nthreads = {}\n",
-        text(&config.version),
-        text(&config.commit),
-        text(&device_name(config.device)),
-        tch::get_num_threads()
-    );
-    run.claim(&(recipe + &dataset), &build)
+    run.claim(&(recipe + &dataset), &config.build, config.device)
 }
 
 // Which classes and rows of the pack the seed drew.
@@ -243,14 +234,6 @@ fn write_metrics(run: &RunFolder, outcome: &Outcome, plan: &Plan, device: Device
         return Ok(());
     }
     run.write_metrics(&metrics, outcome.seconds, &device_name(device))
-}
-
-/// `cpu` or `cuda:N`.
-pub(crate) fn device_name(device: Device) -> String {
-    match device {
-        Device::Cuda(n) => format!("cuda:{n}"),
-        _ => "cpu".into(),
-    }
 }
 
 /// All pixels on the GPU, when they fit in half of what is free there.

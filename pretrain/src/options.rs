@@ -5,46 +5,15 @@ use common::augment::{Augment, Crop};
 use common::data::{LabelKind, Pack, Selection, SubsetOptions, select_subset};
 use common::optim::Algorithm;
 use common::schedule::Decay;
+use common::settings;
+pub(crate) use common::settings::set;
+pub use common::settings::{Numbers, Switch};
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use std::str::FromStr;
 
-macro_rules! options {
-    ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
-        /// Settings of a method. `None`: not given, or (after [`Options::resolve`]) without meaning for the method.
-        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, clap::Args)]
-        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-        pub struct Options { $(
-            $(#[$attribute])*
-            #[arg(long, help_heading = "Method settings (defaults are the method's own)")]
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pub $name: Option<$type>,
-        )* }
-
-        impl Options {
-            /// These settings, and `others` where they say nothing.
-            pub fn or(self, others: Options) -> Options {
-                Options { $( $name: self.$name.or(others.$name), )* }
-            }
-
-            /// What the user gave, over the method's defaults.
-            ///
-            /// # Errors
-            /// [`Error::Usage`] when a setting is given that has no meaning for the method.
-            pub fn resolve(self, defaults: Options, method: &str) -> Result<Options> {
-                $( if self.$name.is_some() && defaults.$name.is_none() {
-                    let flag = stringify!($name).replace('_', "-");
-                    let problem = format!("--{flag} has no meaning for --method {method}");
-                    return Err(Error::Usage { problem, remedy: "leave it out".into() });
-                } )*
-                Ok(self.or(defaults))
-            }
-        }
-    };
-}
-
-options! {
+settings! {
+/// Settings of a method. `None`: not given, or (after [`Options::resolve`]) without meaning for the method.
+pub struct Options under "Method settings (defaults are the method's own)" {
     /// Epochs
     epochs: u64,
     /// Images per batch
@@ -120,6 +89,7 @@ options! {
     /// Class whose CAM suppresses: predicted or label
     cam_class: CamClass,
 }
+}
 
 /// Which part of a pack is trained on. Subsets of one seed are nested.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
@@ -157,12 +127,20 @@ impl Subset {
     }
 }
 
-/// A value that the method's defaults guarantee.
-pub(crate) fn set<T: Clone>(option: &Option<T>) -> T {
-    option.clone().expect("a method reads only settings it has defaults for")
-}
-
 impl Options {
+    /// What the user gave, over the method's defaults.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when a setting is given that has no meaning for the method.
+    pub fn resolve(self, defaults: Options, method: &str) -> Result<Options> {
+        let known = defaults.given();
+        if let Some(flag) = self.given().into_iter().find(|flag| !known.contains(flag)) {
+            let problem = format!("--{flag} has no meaning for --method {method}");
+            return Err(Error::Usage { problem, remedy: "leave it out".into() });
+        }
+        Ok(self.or(defaults))
+    }
+
     /// The augmentation that the view settings describe.
     ///
     /// # Errors
@@ -258,25 +236,6 @@ impl Options {
     }
 }
 
-/// A list of numbers, written `0.4,0.4,0.4,0.1`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Numbers(pub Vec<f64>);
-
-impl FromStr for Numbers {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |part: &str| part.trim().parse().map_err(|_| format!("{part:?} is no number"));
-        text.split(',').filter(|p| !p.trim().is_empty()).map(number).collect::<Result<_, _>>().map(Numbers)
-    }
-}
-
-impl fmt::Display for Numbers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.iter().map(f64::to_string).collect::<Vec<_>>().join(","))
-    }
-}
-
 /// What `--crop` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -297,16 +256,6 @@ pub enum CamClass {
     Predicted,
     /// The image's own label.
     Label,
-}
-
-/// What `--cam` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Switch {
-    /// With it.
-    On,
-    /// Without it.
-    Off,
 }
 
 /// What `--contrast` names.

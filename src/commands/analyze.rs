@@ -1,7 +1,7 @@
 //! `camtrast analyze representation` and `cam`.
 
 use super::Common;
-use super::fewshot::{metrics_path, name};
+use super::fewshot::metrics_path;
 use crate::table::Table;
 use analysis::Compute;
 use analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;
 use common::data::{Pack, SubsetOptions, select_subset};
+use common::device::device_name;
 use common::run::write_metrics;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         println!("Here: U over {pairs}; alignment over {} images.", found.aligned_images);
     }
     if let Some(out) = args.out {
-        write_metrics(&metrics_path(&out)?, &metrics, begun.elapsed().as_secs_f64(), &name(device))?;
+        write_metrics(&metrics_path(&out)?, &metrics, begun.elapsed().as_secs_f64(), &device_name(device))?;
     }
     Ok(())
 }
@@ -154,7 +155,7 @@ fn run_cam(args: CamArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out).map_err(common::Error::io(&args.out, "create"))?;
     let picture = args.out.join("cam.png");
     grid(&picture, &backbones, &pack, &shown, compute)?;
-    write_metrics(&args.out.join("metrics.json"), &metrics, begun.elapsed().as_secs_f64(), &name(device))?;
+    write_metrics(&args.out.join("metrics.json"), &metrics, begun.elapsed().as_secs_f64(), &device_name(device))?;
     println!("{}\n", table.to_text());
     println!(
         "Area: share of the image where the map of the predicted class, scaled to 0..1 per image, exceeds 1/2; mean of {} images.",

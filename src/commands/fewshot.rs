@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;
 use common::data::Pack;
+use common::device::device_name;
 use common::files::write_atomically;
 use common::progress::Progress;
 use common::run::{RunFolder, write_metrics};
@@ -109,7 +110,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     println!("{}", table.to_text());
     if let Some(out) = args.out {
         let path = metrics_path(&out)?;
-        write_metrics(&path, &metrics(&results), begun.elapsed().as_secs_f64(), &name(device))?;
+        write_metrics(&path, &metrics(&results), begun.elapsed().as_secs_f64(), &device_name(device))?;
     }
     Ok(())
 }
@@ -160,14 +161,6 @@ pub fn metrics_path(out: &Path) -> Result<PathBuf> {
         return Ok(out.to_owned());
     }
     Ok(RunFolder::create(out)?.file("metrics.json"))
-}
-
-/// `cpu` or `cuda:N`.
-pub fn name(device: Device) -> String {
-    match device {
-        Device::Cuda(n) => format!("cuda:{n}"),
-        _ => "cpu".into(),
-    }
 }
 
 fn run_score(args: ScoreArgs) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `camtrast pretrain`.
 
-use super::Common;
+use super::{Common, build};
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -121,8 +121,7 @@ pub fn pretrain_run(recipe: Recipe, run: RunSettings, device: Device, screen: &S
         log_every: run.log_every,
         save_every: run.save_every,
         probe_every: run.probe_every,
-        version: env!("CARGO_PKG_VERSION").into(),
-        commit: env!("CAMTRAST_COMMIT").into(),
+        build: build(),
     };
     let report = pretrain(&config, screen, &STOP)?;
     let outcome = report.outcome;

@@ -1,0 +1,50 @@
+//! Fine-tuned networks on disk: every tensor, and what it takes to build the network and feed it, in one file.
+
+use crate::error::{Error, Result};
+use crate::tensor_file::{self, CHECKSUM, Metadata, TensorFile};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::Tensor;
+
+const VERSION: &str = "1";
+
+/// A network read back.
+pub struct NetworkFile<I> {
+    /// What it says of itself.
+    pub info: I,
+    /// Its tensors by name.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Checksum of the file.
+    pub sha256: String,
+}
+
+/// Saves a network's tensors under what it says of itself; `format` tells its kind apart from others.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is left half-written.
+pub fn save(path: &Path, format: &str, tensors: &BTreeMap<String, Tensor>, info: &impl Serialize) -> Result<()> {
+    let info = serde_json::to_string(info).expect("plain data serialises");
+    let entries = [("format", format.to_owned()), ("version", VERSION.to_owned()), ("info", info)];
+    let metadata: Metadata = entries.map(|(key, value)| (key.to_owned(), value)).into();
+    tensor_file::save(path, tensors, &metadata)
+}
+
+/// Loads a network of a kind. `remedy` says where to find such a file.
+///
+/// # Errors
+/// [`Error::File`] when the file is damaged or of another kind.
+pub fn load<I: DeserializeOwned>(path: &Path, format: &str, remedy: &str) -> Result<NetworkFile<I>> {
+    let file = TensorFile::open(path)?;
+    let found = file.metadata().get("format").map_or("a file of another tool", String::as_str);
+    if found != format {
+        return Err(Error::file(path, format!("is no {format} but {found}"), remedy));
+    }
+    file.verify()?;
+    let info = file.metadata().get("info").map_or("", String::as_str);
+    let info = serde_json::from_str(info).map_err(|reason| {
+        Error::file(path, format!("its metadata cannot be read ({reason})"), "copy or make it again")
+    })?;
+    Ok(NetworkFile { info, tensors: file.tensors()?, sha256: file.metadata()[CHECKSUM].clone() })
+}
