@@ -3,6 +3,7 @@
 pub mod analyze;
 pub mod checkpoint;
 pub mod data;
+pub mod detection;
 pub mod fewshot;
 pub mod pretrain;
 

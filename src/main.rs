@@ -35,6 +35,9 @@ enum Command {
     /// Few-shot recognition with a linear probe
     #[command(subcommand)]
     Fewshot(commands::fewshot::FewshotCommand),
+    /// Object detection with Faster R-CNN
+    #[command(subcommand)]
+    Detection(commands::detection::DetectionCommand),
     /// Many pretrainings and their transfer from one recipe
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Data(command) => commands::data::run(command),
         Command::Pretrain(args) => commands::pretrain::run(*args),
         Command::Fewshot(command) => commands::fewshot::run(command),
+        Command::Detection(command) => commands::detection::run(command),
         Command::Suite(command) => suite::run(command),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),

@@ -24,6 +24,7 @@ pub mod random;
 pub mod representation;
 pub mod resnet;
 pub mod run;
+pub mod sampler;
 pub mod schedule;
 pub mod settings;
 pub mod tensor_file;

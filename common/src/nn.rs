@@ -3,6 +3,7 @@
 //! Symbols: N images, C channels, H x W pixels, D features. Tensors are [N, C, H, W], laid out channels-last.
 
 use crate::device::channels_last;
+use crate::settings::BatchNormMode;
 use tch::nn::{Init, Path, VarStore};
 use tch::{Kind, Tensor, no_grad};
 
@@ -22,6 +23,30 @@ pub enum Mode {
 impl Mode {
     /// Training on the whole batch.
     pub const TRAIN: Mode = Mode::Train { splits: 1 };
+}
+
+/// How batch norm works in either half of a network that is fine-tuned.
+#[derive(Debug, Clone, Copy)]
+pub struct Modes {
+    /// In the pretrained backbone.
+    pub backbone: Mode,
+    /// In the task's own layers; dropout acts in training.
+    pub head: Mode,
+}
+
+impl Modes {
+    /// Running statistics everywhere, no dropout.
+    pub const EVAL: Modes = Modes { backbone: Mode::Eval, head: Mode::Eval };
+    /// Batch statistics everywhere.
+    pub const TRAIN: Modes = Modes { backbone: Mode::TRAIN, head: Mode::TRAIN };
+
+    /// Training as `--batch-norm` says. Over all processes is the same as over the batch while there is one process.
+    pub fn training(backbone: BatchNormMode) -> Modes {
+        match backbone {
+            BatchNormMode::Train | BatchNormMode::Sync => Modes::TRAIN,
+            BatchNormMode::Frozen => Modes { backbone: Mode::Eval, ..Modes::TRAIN },
+        }
+    }
 }
 
 /// A convolution. Weights [out, in, k, k] from He's normal initialisation over the fan-out and no bias, as in torchvision's

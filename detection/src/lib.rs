@@ -1,19 +1,33 @@
 //! Object detection: Faster R-CNN fine-tuned end to end from a pretrained backbone.
+//!
+//! Data: [`voc`] and [`coco`] read a [`Dataset`]. Network: [`model`]. Fine-tuning: [`mod@train`] puts the network under the common
+//! engine, fed by `source`. Evaluation: [`Predictor`] and [`results`] (anybody's detections) give [`Results`], [`mod@evaluate`] their worth.
 
 pub mod coco;
 pub mod curves;
 mod dataset;
+pub mod detector;
 pub mod draw;
 pub mod evaluate;
 #[cfg(test)]
 mod fixtures;
 mod image_file;
 pub mod model;
+pub mod options;
+mod predict;
 mod problems;
+mod report;
 pub mod results;
+pub mod source;
 pub mod torchvision;
+pub mod train;
+pub mod transform;
 pub mod voc;
 
 pub use dataset::*;
 pub use evaluate::{Evaluation, evaluate};
+pub use options::{Options, Preset};
+pub use predict::Predictor;
+pub use report::write_report;
 pub use results::Results;
+pub use train::{Recipe, TrainConfig, TrainReport, train};

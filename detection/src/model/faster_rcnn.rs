@@ -12,7 +12,7 @@ use super::rpn::{Limits, Predictions, Rpn};
 use common::Result;
 use common::device::Precision;
 use common::engine::Moment;
-use common::nn::{BatchNorm, Linear, Mode};
+use common::nn::{BatchNorm, Linear, Mode, Modes};
 use common::random::generator;
 use common::resnet::{Arch, ResNet, Stem, pool};
 use serde::{Deserialize, Serialize};
@@ -206,9 +206,9 @@ impl FasterRcnn {
     }
 
     /// Features [R, D] of crops.
-    pub fn head(&self, crops: &Tensor, mode: Mode) -> Tensor {
+    pub fn head(&self, crops: &Tensor, modes: Modes) -> Tensor {
         match &self.neck {
-            Neck::C4 { norm } => pool(&norm.forward(&self.backbone.layer(4, crops, mode), mode)),
+            Neck::C4 { norm } => pool(&norm.forward(&self.backbone.layer(4, crops, modes.backbone), modes.head)),
             Neck::Fpn { fc6, fc7, .. } => fc7.forward(&fc6.forward(&crops.flatten(1, -1)).relu()).relu(),
         }
     }
@@ -223,11 +223,11 @@ impl FasterRcnn {
         truth: &[Truth],
         at: &Moment,
         precision: Precision,
-        mode: Mode,
+        modes: Modes,
     ) -> Result<Losses> {
         let (config, device) = (&self.config, images.pixels.device());
         let (maps, predictions) = precision.run(device, || {
-            let maps = self.feature_maps(&images.pixels, mode);
+            let maps = self.feature_maps(&images.pixels, modes.backbone);
             let predictions = self.predictions(&maps, images.padded_size());
             Ok((maps, predictions))
         })?;
@@ -244,7 +244,7 @@ impl FasterRcnn {
             .map(|(proposals, truth)| heads::sample(proposals, truth, &sampler, &mut draws))
             .collect();
         let regions = heads::regions(&samples.iter().map(|s| &s.regions).collect::<Vec<_>>());
-        let scores = self.second_stage(&maps, &regions, precision, mode)?;
+        let scores = self.second_stage(&maps, &regions, precision, modes)?;
         let all = |part: fn(&heads::Samples) -> &Tensor| Tensor::cat(&samples.iter().map(part).collect::<Vec<_>>(), 0);
         let (classes, boxes) = scores.losses(&all(|s| &s.labels), &all(|s| &s.offsets), config.smooth_l1_beta);
         Ok(Losses { objectness, proposal_boxes, classes, boxes })
@@ -263,7 +263,7 @@ impl FasterRcnn {
         })?;
         let proposals = predictions.proposals(&images.sizes, limits(config.test_proposals));
         let regions = heads::regions(&proposals.iter().collect::<Vec<_>>());
-        let scores = self.second_stage(&maps, &regions, precision, Mode::Eval)?;
+        let scores = self.second_stage(&maps, &regions, precision, Modes::EVAL)?;
         let kept = FoundLimits {
             score: config.score_threshold,
             nms: config.nms_threshold,
@@ -285,10 +285,10 @@ impl FasterRcnn {
         maps: &[Tensor],
         regions: &Tensor,
         precision: Precision,
-        mode: Mode,
+        modes: Modes,
     ) -> Result<heads::Scores> {
         let crops = self.crops(maps, regions);
-        precision.run(regions.device(), || Ok(self.predictor.forward(&self.head(&crops, mode))))
+        precision.run(regions.device(), || Ok(self.predictor.forward(&self.head(&crops, modes))))
     }
 }
 

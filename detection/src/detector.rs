@@ -1,0 +1,118 @@
+//! A trained detector on disk: `detector.safetensors`, everything that detection needs in one file.
+
+use crate::model::{FasterRcnn, ModelConfig};
+use crate::torchvision;
+use crate::transform::{Aspect, Scale};
+use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
+use common::network_file::{self, NetworkFile};
+use common::nn::weights_channels_last;
+use common::optim::copy_into;
+use common::tensor_file::TensorFile;
+use common::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// `format` of the file.
+pub const DETECTOR_FORMAT: &str = "camtrast-detector";
+
+/// What a detector's file says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetectorInfo {
+    /// The network.
+    pub model: ModelConfig,
+    /// Names of the classes, without background; empty when they are not known.
+    pub classes: Vec<String>,
+    /// Mean of the normalisation, RGB in 0..1.
+    pub mean: [f64; 3],
+    /// Standard deviation of the normalisation, RGB in 0..1.
+    pub std: [f64; 3],
+    /// How large the network sees an image.
+    pub scale: Scale,
+    /// Steps trained.
+    pub step: u64,
+    /// Pretraining method of the backbone that training began from.
+    pub method: String,
+    /// Checksum of that backbone.
+    pub backbone_sha256: String,
+    /// The resolved settings, as JSON.
+    pub config: String,
+    /// Commit of the program.
+    pub commit: String,
+}
+
+/// A detector with the variables that hold it.
+pub struct Detector {
+    /// The network.
+    pub net: FasterRcnn,
+    /// Its variables.
+    pub vs: VarStore,
+    /// What it is.
+    pub info: DetectorInfo,
+}
+
+/// Saves a detector's variables.
+///
+/// # Errors
+/// [`Error::Io`]; nothing is left half-written.
+pub fn save(path: &Path, vs: &VarStore, info: &DetectorInfo) -> Result<()> {
+    network_file::save(path, DETECTOR_FORMAT, &vs.variables().into_iter().collect(), info)
+}
+
+/// Loads a detector of ours, or a torchvision `fasterrcnn_resnetNN_fpn` state dict, laid out channels-last on `device`.
+///
+/// # Errors
+/// [`Error::File`] when the file is damaged, of another kind or not whole.
+pub fn load(path: &Path, device: Device) -> Result<Detector> {
+    let file = TensorFile::open(path)?;
+    let foreign =
+        !file.metadata().contains_key("format") && torchvision::is_detector(file.names().iter().map(|n| &n[..]));
+    let (info, tensors) = if foreign {
+        let tensors = file.tensors()?.into_iter().map(|(name, tensor)| (name, whole_precision(tensor)));
+        let (model, tensors) = torchvision::convert(tensors.collect()).map_err(|e| within(path, &e))?;
+        (of_torchvision(model), tensors)
+    } else {
+        let remedy = "give the detector.safetensors that `camtrast detection train` leaves";
+        let NetworkFile { info, tensors, .. } = network_file::load(path, DETECTOR_FORMAT, remedy)?;
+        (info, tensors)
+    };
+    build(info, &tensors, device).map_err(|e| within(path, &e))
+}
+
+fn build(info: DetectorInfo, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<Detector> {
+    let mut vs = VarStore::new(Device::Cpu);
+    let net = FasterRcnn::new(&vs.root(), &info.model);
+    copy_into(&vs.variables().into_iter().collect(), tensors, "the file")?;
+    vs.set_device(device);
+    weights_channels_last(&vs);
+    Ok(Detector { net, vs, info })
+}
+
+fn within(path: &Path, error: &Error) -> Error {
+    Error::file(path, error.to_string(), "copy or make it again")
+}
+
+fn whole_precision(tensor: Tensor) -> Tensor {
+    match tensor.kind() {
+        Kind::Half | Kind::BFloat16 | Kind::Double => tensor.to_kind(Kind::Float),
+        _ => tensor,
+    }
+}
+
+// torchvision's own transform: short side 800, long side at most 1333.
+fn of_torchvision(model: ModelConfig) -> DetectorInfo {
+    DetectorInfo {
+        model,
+        classes: Vec::new(),
+        mean: IMAGENET_MEAN,
+        std: IMAGENET_STD,
+        scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep },
+        step: 0,
+        method: "imported".into(),
+        backbone_sha256: "unknown".into(),
+        config: "{}".into(),
+        commit: "unknown".into(),
+    }
+}

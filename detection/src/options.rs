@@ -1,0 +1,363 @@
+//! Every setting of fine-tuning a detector; the defaults are a preset's.
+
+use crate::model::{DetectorArch, ModelConfig};
+use crate::source::Augment;
+use crate::transform::{Aspect, Scale};
+use common::optim::Algorithm;
+use common::resnet::Arch;
+use common::schedule::{Decay, Schedule};
+use common::settings;
+use common::settings::{BatchNormMode, Numbers, set};
+use common::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+settings! {
+/// Settings of fine-tuning. `None`: not given; after [`Options::resolve`] only where the preset counts the other way, in steps
+/// or in epochs.
+pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
+    /// Optimiser steps (iterations)
+    steps: u64,
+    /// Passes over the training images, instead of --steps
+    epochs: u64,
+    /// Images per step
+    batch_size: u64,
+    /// Batches whose gradients make one step, each of --batch-size / --accumulate images
+    accumulate: u64,
+    /// sgd, adam or adamw
+    optimizer: Algorithm,
+    /// Learning rate
+    lr: f64,
+    /// Factor on the backbone's learning rate
+    backbone_lr_scale: f64,
+    /// Momentum of sgd
+    momentum: f64,
+    /// Weight decay
+    weight_decay: f64,
+    /// Weight decay of batch norm's scale and shift
+    norm_weight_decay: f64,
+    /// How the learning rate falls: constant, step, cosine, poly, exponential (each epoch)
+    schedule: Decay,
+    /// Steps at which --schedule step falls; 3/4 and 11/12 of the training when left out
+    milestones: Numbers,
+    /// Factor of --schedule step and exponential
+    gamma: f64,
+    /// Steps over which the learning rate rises
+    warmup_steps: u64,
+    /// Scale gradients down to this joint norm (0: never)
+    clip_norm: f64,
+    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync (over all processes)
+    batch_norm: BatchNormMode,
+    /// Short sides in pixels that training images are resized to, one drawn for each, such as 480,512,544
+    train_sides: Numbers,
+    /// Short side in pixels of test images
+    test_side: usize,
+    /// Limit of the long side in pixels
+    max_side: usize,
+    /// keep the shape of images, or make them square
+    aspect: Aspect,
+    /// Probability of a mirror image
+    flip: f64,
+    /// Sizes of the anchors in pixels: all at the one map of c4, one for each of the five maps of fpn
+    anchor_sizes: Numbers,
+    /// Height over width of the anchors
+    anchor_ratios: Numbers,
+    /// Channels of the pyramid of fpn
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    fpn_channels: i64,
+    /// Features of the two fully connected layers of fpn
+    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    head_features: i64,
+    /// Proposals in training before and after suppression, such as 12000,2000
+    train_proposals: Numbers,
+    /// Proposals in evaluation before and after suppression
+    test_proposals: Numbers,
+    /// Anchors of an image that the first stage trains on
+    anchors_per_image: usize,
+    /// Regions of an image that the second stage trains on
+    regions_per_image: usize,
+    /// Where the smooth L1 loss turns from square to linear (0: plain L1)
+    smooth_l1_beta: f64,
+    /// Score that a detection must pass
+    score_threshold: f64,
+    /// Overlap above which two detections of a class are one
+    nms_threshold: f64,
+    /// Detections per image
+    detections_per_image: usize,
+}
+}
+
+/// What `--preset` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Sun et al. 2022 (supplement A): 800x800, Adam at 1e-4 times 0.95 each epoch, 100 epochs of batch 4
+    Paper,
+    /// MoCo's and SimSiam's detectron2 schedule for VOC: short sides 480-800, SGD at 0.02, 24k steps of batch 16
+    Moco,
+}
+
+impl Preset {
+    /// Every setting, for one of the architectures.
+    pub fn options(self, arch: DetectorArch) -> Options {
+        let numbers = |list: &[f64]| Some(Numbers(list.to_vec()));
+        let pair = |[before, after]: [usize; 2]| numbers(&[before as f64, after as f64]);
+        // Neither the backbone nor the number of classes has a say in these.
+        let model = ModelConfig::new(arch, Arch { depth: 50, width: 64, stem: common::resnet::Stem::Standard }, 1);
+        let paper = Options {
+            steps: None,
+            epochs: Some(100),
+            batch_size: Some(4),
+            accumulate: Some(1),
+            optimizer: Some(Algorithm::Adam),
+            lr: Some(1e-4),
+            backbone_lr_scale: Some(1.0),
+            momentum: Some(0.9),
+            weight_decay: Some(5e-4),
+            norm_weight_decay: Some(5e-4),
+            schedule: Some(Decay::Exponential),
+            milestones: None,
+            gamma: Some(0.95),
+            warmup_steps: Some(0),
+            clip_norm: Some(0.0),
+            batch_norm: Some(BatchNormMode::Train),
+            train_sides: numbers(&[800.0]),
+            test_side: Some(800),
+            max_side: Some(1333),
+            aspect: Some(Aspect::Square),
+            flip: Some(0.5),
+            anchor_sizes: numbers(&model.anchor_sizes),
+            anchor_ratios: numbers(&model.anchor_ratios),
+            fpn_channels: Some(model.fpn_channels),
+            head_features: Some(model.head_features),
+            train_proposals: pair(model.train_proposals),
+            test_proposals: pair(model.test_proposals),
+            anchors_per_image: Some(model.anchors_per_image),
+            regions_per_image: Some(model.regions_per_image),
+            smooth_l1_beta: Some(model.smooth_l1_beta),
+            score_threshold: Some(model.score_threshold),
+            nms_threshold: Some(model.nms_threshold),
+            detections_per_image: Some(model.detections_per_image),
+        };
+        match self {
+            Preset::Paper => paper,
+            Preset::Moco => Options {
+                steps: Some(24_000),
+                epochs: None,
+                batch_size: Some(16),
+                optimizer: Some(Algorithm::Sgd),
+                lr: Some(0.02),
+                weight_decay: Some(1e-4),
+                norm_weight_decay: Some(0.0),
+                schedule: Some(Decay::Step),
+                gamma: Some(0.1),
+                warmup_steps: Some(100),
+                batch_norm: Some(BatchNormMode::Sync),
+                train_sides: numbers(&(0..11).map(|i| f64::from(480 + 32 * i)).collect::<Vec<_>>()),
+                aspect: Some(Aspect::Keep),
+                smooth_l1_beta: Some(0.0),
+                ..paper
+            },
+        }
+    }
+}
+
+fn wrong(problem: String, remedy: &str) -> Error {
+    Error::settings(problem, remedy)
+}
+
+impl Options {
+    /// What the user gave over the preset, checked.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] naming the setting that cannot work.
+    pub fn resolve(self, preset: Preset, arch: DetectorArch) -> Result<Options> {
+        let mut defaults = preset.options(arch);
+        match (self.steps, self.epochs) {
+            (Some(_), Some(_)) => {
+                return Err(wrong("--steps and --epochs contradict each other".into(), "give one of them"));
+            }
+            (Some(_), None) => defaults.epochs = None,
+            (None, Some(_)) => defaults.steps = None,
+            (None, None) => {}
+        }
+        let options = self.or(defaults);
+        options.check(arch)?;
+        Ok(options)
+    }
+
+    fn check(&self, arch: DetectorArch) -> Result<()> {
+        let (batch_size, accumulate) = (set(&self.batch_size), set(&self.accumulate));
+        if batch_size == 0 || accumulate == 0 || !batch_size.is_multiple_of(accumulate) {
+            let problem = format!("--batch-size {batch_size} does not divide by --accumulate {accumulate}");
+            return Err(wrong(problem, "give positive numbers, the second a divisor of the first"));
+        }
+        for (flag, value) in [
+            ("flip", set(&self.flip)),
+            ("score-threshold", set(&self.score_threshold)),
+            ("nms-threshold", set(&self.nms_threshold)),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(wrong(format!("--{flag} {value} is no share"), "give a number from 0 to 1"));
+            }
+        }
+        for (flag, value) in [
+            ("lr", set(&self.lr)),
+            ("backbone-lr-scale", set(&self.backbone_lr_scale)),
+            ("clip-norm", set(&self.clip_norm)),
+            ("smooth-l1-beta", set(&self.smooth_l1_beta)),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(wrong(format!("--{flag} {value} is negative or no number"), "give a number from 0 on"));
+            }
+        }
+        let sides = set(&self.train_sides).0;
+        let whole = |side: &f64| side.fract() == 0.0 && (32.0..=8192.0).contains(side);
+        let test = [set(&self.test_side), set(&self.max_side)].map(|side| side as f64);
+        if sides.is_empty() || !sides.iter().chain(&test).all(whole) {
+            return Err(wrong(
+                "--train-sides, --test-side and --max-side must be whole numbers of pixels".into(),
+                "give sides from 32 to 8192, such as 480,512,544",
+            ));
+        }
+        let (sizes, ratios) = (set(&self.anchor_sizes).0, set(&self.anchor_ratios).0);
+        if sizes.is_empty() || ratios.is_empty() || sizes.iter().chain(&ratios).any(|&n| n.is_nan() || n <= 0.0) {
+            return Err(wrong(
+                "--anchor-sizes and --anchor-ratios must be positive".into(),
+                "give them as 32,64,128 and 0.5,1,2",
+            ));
+        }
+        if arch == DetectorArch::Fpn && sizes.len() != 5 {
+            return Err(wrong(
+                format!("--anchor-sizes has {} sizes for the five maps of fpn", sizes.len()),
+                "give five, the smallest first",
+            ));
+        }
+        if [self.anchors_per_image, self.regions_per_image, self.detections_per_image].iter().any(|n| set(n) == 0) {
+            return Err(wrong(
+                "anchors, regions and detections per image must be at least 1".into(),
+                "give positive numbers",
+            ));
+        }
+        self.pair("train-proposals", &self.train_proposals)?;
+        self.pair("test-proposals", &self.test_proposals)?;
+        Ok(())
+    }
+
+    fn pair(&self, flag: &str, list: &Option<Numbers>) -> Result<[usize; 2]> {
+        match set(list).0[..] {
+            [before, after] if before >= 1.0 && after >= 1.0 && before.fract() == 0.0 && after.fract() == 0.0 => {
+                Ok([before as usize, after as usize])
+            }
+            _ => Err(wrong(format!("--{flag} {} is no pair of numbers", set(list)), "give it as 2000,1000")),
+        }
+    }
+
+    /// The network that they describe.
+    ///
+    /// # Errors
+    /// As [`Options::resolve`].
+    pub fn model(&self, arch: DetectorArch, backbone: Arch, classes: i64) -> Result<ModelConfig> {
+        Ok(ModelConfig {
+            arch,
+            backbone,
+            classes,
+            anchor_sizes: set(&self.anchor_sizes).0,
+            anchor_ratios: set(&self.anchor_ratios).0,
+            fpn_channels: set(&self.fpn_channels),
+            head_features: set(&self.head_features),
+            train_proposals: self.pair("train-proposals", &self.train_proposals)?,
+            test_proposals: self.pair("test-proposals", &self.test_proposals)?,
+            anchors_per_image: set(&self.anchors_per_image),
+            regions_per_image: set(&self.regions_per_image),
+            smooth_l1_beta: set(&self.smooth_l1_beta),
+            score_threshold: set(&self.score_threshold),
+            nms_threshold: set(&self.nms_threshold),
+            detections_per_image: set(&self.detections_per_image),
+        })
+    }
+
+    /// Random changes of training images.
+    pub fn augment(&self) -> Augment {
+        let scale = |&side: &f64| Scale { side: side as usize, ..self.test_scale() };
+        Augment { scales: set(&self.train_sides).0.iter().map(scale).collect(), flip: set(&self.flip) }
+    }
+
+    /// How large the network sees test images.
+    pub fn test_scale(&self) -> Scale {
+        Scale { side: set(&self.test_side), max_side: set(&self.max_side), aspect: set(&self.aspect) }
+    }
+
+    /// Optimiser steps for so many training images.
+    pub fn total_steps(&self, images: usize) -> u64 {
+        self.steps.unwrap_or_else(|| set(&self.epochs) * self.pass(images))
+    }
+
+    /// Steps that a pass over the training images takes.
+    pub fn pass(&self, images: usize) -> u64 {
+        (images as u64).div_ceil(set(&self.batch_size))
+    }
+
+    /// The learning rate over so many steps.
+    pub fn schedule(&self, images: usize) -> Schedule {
+        let total_steps = self.total_steps(images);
+        let decay = set(&self.schedule);
+        let milestones = match &self.milestones {
+            Some(list) => list.0.iter().map(|&step| step as u64).collect(),
+            None => vec![total_steps * 3 / 4, total_steps * 11 / 12],
+        };
+        Schedule {
+            base_lr: set(&self.lr),
+            decay,
+            milestones,
+            gamma: set(&self.gamma),
+            warmup_steps: set(&self.warmup_steps),
+            // detectron2's.
+            warmup_factor: 0.001,
+            // Milestones are counted in steps, the exponential fall in passes.
+            steps_per_epoch: if decay == Decay::Step { 1 } else { self.pass(images) },
+            total_steps,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_the_published_schedules() {
+        let moco = Options::default().resolve(Preset::Moco, DetectorArch::C4).unwrap();
+        let schedule = moco.schedule(16_551);
+        let close = |step, lr: f64| assert!((schedule.lr(step) - lr).abs() < 1e-12, "{step}: {}", schedule.lr(step));
+        close(0, 0.02 * 0.001);
+        close(100, 0.02);
+        close(17_999, 0.02);
+        close(18_000, 0.002);
+        close(22_000, 0.0002);
+        assert_eq!((schedule.total_steps, moco.augment().scales.len()), (24_000, 11));
+
+        let paper = Options::default().resolve(Preset::Paper, DetectorArch::C4).unwrap();
+        let schedule = paper.schedule(16_551);
+        assert_eq!(schedule.total_steps, 100 * 4138);
+        assert!((schedule.lr(4138) - 0.95e-4).abs() < 1e-12);
+        assert_eq!(paper.test_scale().target((375, 500)), (800, 800));
+    }
+
+    #[test]
+    fn impossible_settings_are_named() {
+        let failure = |options: Options| options.resolve(Preset::Moco, DetectorArch::Fpn).unwrap_err().to_string();
+        let numbers = |list: &[f64]| Some(Numbers(list.to_vec()));
+        for (options, named) in [
+            (Options { steps: Some(1), epochs: Some(1), ..Options::default() }, "--steps and --epochs"),
+            (Options { accumulate: Some(3), ..Options::default() }, "--accumulate 3"),
+            (Options { anchor_sizes: numbers(&[32.0]), ..Options::default() }, "--anchor-sizes has 1"),
+            (Options { train_sides: numbers(&[0.0]), ..Options::default() }, "--train-sides"),
+            (Options { train_proposals: numbers(&[0.5]), ..Options::default() }, "--train-proposals 0.5"),
+            (Options { flip: Some(2.0), ..Options::default() }, "--flip 2"),
+            (Options { lr: Some(f64::NAN), ..Options::default() }, "--lr NaN"),
+        ] {
+            let message = failure(options);
+            assert!(message.contains(named), "{message}");
+        }
+    }
+}

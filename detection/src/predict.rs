@@ -1,0 +1,82 @@
+//! A trained detector on a data set's images.
+
+use crate::model::FasterRcnn;
+use crate::results::{Found, Results};
+use crate::transform::{Padded, Prepared, Scale, rescale};
+use crate::{Annotated, Dataset};
+use common::data::decode;
+use common::device::Precision;
+use common::progress::Progress;
+use common::{Error, Result};
+use rayon::prelude::*;
+use std::sync::mpsc::sync_channel;
+use tch::{Device, Tensor, no_grad};
+
+/// Images decoded side by side, while the network works on those before them.
+const CHUNK: usize = 4;
+
+/// A network and how it sees images.
+pub struct Predictor<'a> {
+    /// The network.
+    pub net: &'a FasterRcnn,
+    /// Mean of the normalisation, RGB in 0..1.
+    pub mean: [f64; 3],
+    /// Standard deviation of the normalisation, RGB in 0..1.
+    pub std: [f64; 3],
+    /// How large the network sees an image.
+    pub scale: Scale,
+    /// Where tensors live.
+    pub device: Device,
+    /// Precision of the forward passes.
+    pub precision: Precision,
+}
+
+impl Predictor<'_> {
+    /// What is found in every image, in pixels of the image files; one image at a time goes through the network.
+    ///
+    /// # Errors
+    /// As [`decode::read`], or [`Error::Torch`].
+    pub fn predict(&self, dataset: &Dataset, progress: &dyn Progress) -> Result<Results> {
+        let mut found = Vec::new();
+        let scale = self.scale;
+        progress.start("detecting", dataset.images.len() as u64, 0);
+        std::thread::scope(|scope| {
+            let (sender, prepared) = sync_channel(2 * CHUNK);
+            scope.spawn(move || {
+                let prepare = |annotated: &Annotated| {
+                    Ok::<_, Error>(rescale(decode::read(&annotated.image)?, Vec::new(), &scale))
+                };
+                for chunk in dataset.images.chunks(CHUNK) {
+                    let chunk: Vec<Result<Prepared>> = chunk.par_iter().map(prepare).collect();
+                    // The other side hangs up when it ends early.
+                    if chunk.into_iter().any(|image| sender.send(image).is_err()) {
+                        break;
+                    }
+                }
+            });
+            for (place, (prepared, annotated)) in prepared.iter().zip(&dataset.images).enumerate() {
+                let prepared = prepared?.image;
+                let back =
+                    [annotated.width as f64 / prepared.width as f64, annotated.height as f64 / prepared.height as f64];
+                for (class, score, bbox) in self.image(prepared)? {
+                    let bbox = [0, 1, 2, 3].map(|side| bbox[side] * back[side % 2]);
+                    found.push(Found { image: place, class, score, bbox });
+                }
+                progress.advance(1, "");
+            }
+            Ok::<_, Error>(())
+        })?;
+        progress.finish();
+        Ok(Results { found, problems: Vec::new() })
+    }
+
+    // Class (0-based), score and box of everything in one image.
+    fn image(&self, image: common::data::resample::Image) -> Result<Vec<(usize, f64, [f64; 4])>> {
+        let input = Padded::new(&[image]).input(&self.mean, &self.std, self.device);
+        let found = no_grad(|| self.net.detect(&input, self.precision))?.remove(0);
+        let host = |t: &Tensor| Vec::<f64>::try_from(t.to_kind(tch::Kind::Double).reshape([-1]).to_device(Device::Cpu));
+        let (boxes, scores, labels) = (host(&found.boxes)?, host(&found.scores)?, host(&found.labels)?);
+        let rows = boxes.chunks_exact(4).zip(scores).zip(labels);
+        Ok(rows.map(|((b, score), label)| (label as usize - 1, score, [b[0], b[1], b[2], b[3]])).collect())
+    }
+}

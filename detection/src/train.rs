@@ -1,0 +1,295 @@
+//! Fine-tunes Faster R-CNN from a pretrained backbone, end to end, and evaluates it.
+
+use crate::Dataset;
+use crate::detector::{self, DetectorInfo};
+use crate::evaluate::{Evaluation, evaluate};
+use crate::model::{DetectorArch, FasterRcnn};
+use crate::options::{Options, Preset};
+use crate::predict::Predictor;
+use crate::report::write_report;
+use crate::source::{Batch, DetectionSource};
+use common::checkpoint::{Backbone, load_backbone};
+use common::device::{Precision, device_name};
+use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
+use common::nn::{Modes, weights_channels_last};
+use common::optim::{Optimizer, OptimizerConfig, ParamGroup};
+use common::progress::Progress;
+use common::random::torch_seed;
+use common::run::{Build, RunFolder};
+use common::sampler::period;
+use common::settings::{BatchNormMode, set};
+use common::{Error, Result};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+/// The trained detector's file in a run's folder.
+pub const DETECTOR: &str = "detector.safetensors";
+/// What an evaluation leaves in a folder, beside metrics.json: result files, pictures.
+pub const LEFT: [&str; 5] = ["detections", "detections.json", "instances.json", "pictures", "curves"];
+
+/// Everything that decides a run's weights and metrics, as config.toml holds it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Recipe<D> {
+    /// The pretrained backbone.
+    pub checkpoint: PathBuf,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Precision of the network's forward passes.
+    pub precision: Precision,
+    /// Which Faster R-CNN.
+    pub arch: DetectorArch,
+    /// Where the defaults come from.
+    pub preset: Preset,
+    /// Where the data is, as the user named it.
+    #[serde(flatten)]
+    pub data: D,
+    /// The settings.
+    #[serde(flatten)]
+    pub options: Options,
+}
+
+/// A recipe and how to run it.
+#[derive(Debug, Clone)]
+pub struct TrainConfig<D> {
+    /// What decides the weights.
+    pub recipe: Recipe<D>,
+    /// The images to train on.
+    pub training: Dataset,
+    /// The images to evaluate on; no evaluation when `None`.
+    pub test: Option<Dataset>,
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Whether a run that is there is removed first.
+    pub overwrite: bool,
+    /// Where tensors live.
+    pub device: Device,
+    /// Sample pictures to draw.
+    pub pictures: usize,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between saved states, beside those saved every two minutes and at the end.
+    pub save_every: Option<u64>,
+    /// The program.
+    pub build: Build,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct TrainReport {
+    /// The trained detector's file.
+    pub detector: PathBuf,
+    /// How training ended.
+    pub outcome: Outcome,
+    /// Figures on the test images; `None` without any, when training was interrupted, or had been finished and evaluated before.
+    pub evaluation: Option<Evaluation>,
+}
+
+/// Fine-tunes and evaluates, or goes on where an earlier run of the same recipe in the same folder was cut off.
+///
+/// # Errors
+/// [`Error::Settings`] for a recipe that cannot work or differs from the folder's, [`Error::File`] for images and checkpoints that
+/// cannot be used; otherwise as [`engine::train`].
+pub fn train<D: Serialize + Clone>(
+    config: TrainConfig<D>,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<TrainReport> {
+    let mut recipe = config.recipe.clone();
+    recipe.options = recipe.options.resolve(recipe.preset, recipe.arch)?;
+    let images = config.training.images.len();
+    if images == 0 {
+        return Err(Error::settings("there is no image to train on", "name a split with images"));
+    }
+    if !config.training.images.iter().flat_map(|image| &image.objects).any(|object| !object.difficult) {
+        let problem = format!("none of the {images} training images has an object that counts");
+        return Err(Error::settings(problem, "name a split with objects of --classes that are not difficult"));
+    }
+    let backbone = load_backbone(&recipe.checkpoint, Device::Cpu)?;
+    let plan = plan(&config, &recipe.options, images);
+    let schedule = recipe.options.schedule(images);
+
+    let run = RunFolder::create(&config.out)?;
+    if config.overwrite {
+        run.clear(&[&[DETECTOR][..], &LEFT].concat())?;
+    }
+    claim(&run, &config, &recipe, &backbone)?;
+    let mut task = DetectionTask::new(&recipe, &config, &backbone)?;
+    drop(backbone);
+    let TrainConfig { training, test, device, pictures, .. } = config;
+    let source = DetectionSource::new(
+        Arc::new(training),
+        recipe.options.augment(),
+        plan.batch_size,
+        plan.batches_per_epoch,
+        recipe.seed,
+    );
+    let mut optimizer = optimiser(&recipe.options, &task.vs);
+    let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
+    drop(optimizer);
+
+    // A finished run looked at again keeps what it measured.
+    let measured = outcome.last_epoch == [None; 2] && run.file("metrics.json").exists();
+    let mut evaluation = None;
+    if !outcome.interrupted && !measured {
+        let mut metrics = BTreeMap::from([("detection/steps".to_owned(), outcome.step as f64)]);
+        if outcome.seconds > 0.0 {
+            let trained = (outcome.step * plan.batch_size * plan.accumulate) as f64;
+            metrics.insert("detection/images_per_second".into(), trained / outcome.seconds);
+        }
+        if let Some(test) = &test {
+            let results = task.predictor(recipe.options.test_scale()).predict(test, progress)?;
+            let figures = evaluate(test, &results)?;
+            write_report(run.path(), test, &results, &figures, pictures)?;
+            metrics.extend(figures.metrics());
+            evaluation = Some(figures);
+        }
+        run.write_metrics(&metrics, outcome.seconds, &device_name(device))?;
+    }
+    Ok(TrainReport { detector: run.file(DETECTOR), outcome, evaluation })
+}
+
+fn plan<D>(config: &TrainConfig<D>, options: &Options, images: usize) -> Plan {
+    let accumulate = set(&options.accumulate);
+    let steps = options.total_steps(images);
+    let period = period(steps, options.pass(images));
+    Plan {
+        seed: config.recipe.seed,
+        device: config.device,
+        epochs: steps / period,
+        batches_per_epoch: period * accumulate,
+        accumulate,
+        batch_size: set(&options.batch_size) / accumulate,
+        clip_norm: Some(set(&options.clip_norm)).filter(|&norm| norm > 0.0),
+        log_every: config.log_every.max(1),
+        save_every: config.save_every,
+    }
+}
+
+// Names the run by what decides its weights and metrics, data included.
+fn claim<D: Serialize>(
+    run: &RunFolder,
+    config: &TrainConfig<D>,
+    recipe: &Recipe<D>,
+    backbone: &Backbone,
+) -> Result<()> {
+    let recipe = toml::to_string(recipe).expect("a recipe serialises");
+    let mut dataset = format!(
+        "\n[dataset]\nbackbone_sha256 = \"{}\"\ntraining_images = {}\ntraining_annotations = \"{}\"\n",
+        backbone.sha256,
+        config.training.images.len(),
+        config.training.fingerprint(),
+    );
+    if let Some(test) = &config.test {
+        dataset += &format!("test_images = {}\ntest_annotations = \"{}\"\n", test.images.len(), test.fingerprint());
+    }
+    run.claim(&(recipe + &dataset), &config.build, config.device)
+}
+
+fn optimiser(options: &Options, vs: &VarStore) -> Optimizer {
+    let frozen = set(&options.batch_norm) == BatchNormMode::Frozen;
+    // All that a ResNet has of one dimension is batch norm's.
+    let is_norm = |name: &str, param: &Tensor| {
+        name.starts_with("backbone.") && param.dim() == 1 || name.starts_with("box_head.norm.")
+    };
+    let mut groups = Vec::new();
+    for in_backbone in [true, false] {
+        let all = ParamGroup::matching(vs, |name| name.starts_with("backbone.") == in_backbone).params;
+        let (norms, rest) = all.into_iter().partition(|(name, param)| is_norm(name, param));
+        let lr_scale = if in_backbone { set(&options.backbone_lr_scale) } else { 1.0 };
+        let group = |params, weight_decay| ParamGroup { params, lr_scale, constant_lr: false, weight_decay };
+        groups.push(group(rest, None));
+        if !(frozen && in_backbone) {
+            groups.push(group(norms, Some(set(&options.norm_weight_decay))));
+        }
+    }
+    let config = OptimizerConfig {
+        algorithm: set(&options.optimizer),
+        momentum: set(&options.momentum),
+        nesterov: false,
+        weight_decay: set(&options.weight_decay),
+    };
+    Optimizer::new(config, groups)
+}
+
+/// Faster R-CNN under the engine.
+struct DetectionTask {
+    net: FasterRcnn,
+    vs: VarStore,
+    modes: Modes,
+    device: Device,
+    precision: Precision,
+    info: DetectorInfo,
+}
+
+impl DetectionTask {
+    fn new<D: Serialize>(recipe: &Recipe<D>, config: &TrainConfig<D>, backbone: &Backbone) -> Result<Self> {
+        let classes = &config.training.classes;
+        let model = recipe.options.model(recipe.arch, backbone.info.arch, classes.len() as i64)?;
+        tch::manual_seed(torch_seed(recipe.seed, "initialise", 0, 0));
+        let mut vs = VarStore::new(Device::Cpu);
+        let net = FasterRcnn::new(&vs.root(), &model);
+        backbone.copy_into(&vs, "backbone.")?;
+        vs.set_device(config.device);
+        weights_channels_last(&vs);
+        Ok(DetectionTask {
+            net,
+            vs,
+            modes: Modes::training(set(&recipe.options.batch_norm)),
+            device: config.device,
+            precision: recipe.precision,
+            info: DetectorInfo {
+                model,
+                classes: classes.clone(),
+                mean: backbone.info.mean,
+                std: backbone.info.std,
+                scale: recipe.options.test_scale(),
+                step: 0,
+                method: backbone.info.method.clone(),
+                backbone_sha256: backbone.sha256.clone(),
+                config: serde_json::to_string(recipe).expect("a recipe serialises"),
+                commit: config.build.commit.clone(),
+            },
+        })
+    }
+
+    fn predictor(&self, scale: crate::transform::Scale) -> Predictor<'_> {
+        let DetectorInfo { mean, std, .. } = self.info;
+        Predictor { net: &self.net, mean, std, scale, device: self.device, precision: self.precision }
+    }
+}
+
+impl Task for DetectionTask {
+    type Batch = Batch;
+
+    fn forward(&mut self, batch: Batch, at: &Moment) -> Result<Loss> {
+        let images = batch.images.input(&self.info.mean, &self.info.std, self.device);
+        let losses = self.net.losses(&images, &batch.truth(self.device), at, self.precision, self.modes)?;
+        Ok(Loss {
+            total: &losses.objectness + &losses.proposal_boxes + &losses.classes + &losses.boxes,
+            parts: vec![
+                ("loss_objectness", losses.objectness),
+                ("loss_proposal_boxes", losses.proposal_boxes),
+                ("loss_classes", losses.classes),
+                ("loss_boxes", losses.boxes),
+            ],
+        })
+    }
+
+    fn after_step(&mut self, _at: &Moment) -> Result<()> {
+        Ok(())
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        self.vs.variables().into_iter().collect()
+    }
+
+    fn export(&self, run: &RunFolder, _epoch: u64, step: u64) -> Result<()> {
+        detector::save(&run.file(DETECTOR), &self.vs, &DetectorInfo { step, ..self.info.clone() })
+    }
+}

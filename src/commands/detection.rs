@@ -1,0 +1,388 @@
+//! `camtrast detection train`, `eval` and `score`.
+
+use super::fewshot::metrics_path;
+use super::{Common, build};
+use crate::screen::{STOP, Screen, catch_interrupts, clock};
+use crate::table::Table;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use common::Error;
+use common::device::device_name;
+use common::progress::Progress;
+use common::run::{RunFolder, write_metrics};
+use detection::coco::CocoOptions;
+use detection::model::DetectorArch;
+use detection::train::DETECTOR;
+use detection::voc::{self, VocOptions, VocSplit};
+use detection::{
+    Dataset, Evaluation, Options, Predictor, Preset, Recipe, Results, TrainConfig, coco, detector, evaluate, train,
+    write_report,
+};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Subcommand)]
+pub enum DetectionCommand {
+    /// Fine-tune Faster R-CNN from a backbone, and evaluate it
+    Train(Box<TrainArgs>),
+    /// Evaluate a trained Faster R-CNN, ours or torchvision's
+    Eval(EvalArgs),
+    /// Average precision of anybody's detections
+    Score(ScoreArgs),
+}
+
+#[derive(Args)]
+pub struct TrainArgs {
+    /// A backbone.safetensors
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Folder of the run; the same command there goes on where it was cut off
+    #[arg(long)]
+    out: PathBuf,
+    /// Start anew if the folder holds a run
+    #[arg(long)]
+    overwrite: bool,
+    /// c4 (layer4 as the head, as in MoCo's and the paper's tables) or fpn
+    #[arg(long, value_enum, default_value = "c4")]
+    arch: DetectorArch,
+    /// Where the settings' defaults come from
+    #[arg(long, value_enum, default_value = "paper")]
+    preset: Preset,
+    /// Sample pictures to draw after training
+    #[arg(long, default_value_t = 8)]
+    pictures: usize,
+    /// Steps between log lines
+    #[arg(long, default_value_t = 20)]
+    log_every: u64,
+    /// Steps between saved states (besides every two minutes and the end)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    save_every: Option<u64>,
+    #[command(flatten)]
+    data: TrainData,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    /// A detector.safetensors of `detection train`, or a torchvision fasterrcnn_resnetNN_fpn as safetensors
+    #[arg(long, required_unless_present = "run", conflicts_with = "run")]
+    checkpoint: Option<PathBuf>,
+    /// Folder of a training run, instead of --checkpoint
+    #[arg(long)]
+    run: Option<PathBuf>,
+    /// Short side in pixels that images are resized to; as trained when left out
+    #[arg(long, value_parser = clap::value_parser!(u64).range(32..=8192))]
+    test_side: Option<u64>,
+    /// Folder for metrics.json, result files, curves and pictures
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Sample pictures to draw
+    #[arg(long, default_value_t = 8)]
+    pictures: usize,
+    #[command(flatten)]
+    data: TestData,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct ScoreArgs {
+    /// Folder of VOC devkit result files (*_det_<split>_<class>.txt), or a COCO results JSON
+    #[arg(long)]
+    detections: PathBuf,
+    /// Folder for metrics.json and precision-recall curves, or a .json file
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    data: TestData,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What is evaluated on.
+#[derive(Args, Clone)]
+struct TestData {
+    /// VOCdevkit folder, which holds VOC2007 and its like
+    #[arg(long, help_heading = "Data", required_unless_present = "coco", conflicts_with = "coco", requires = "test")]
+    voc: Option<PathBuf>,
+    /// Splits to evaluate on, such as 2007:test or BCCD:test
+    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    test: Vec<VocSplit>,
+    /// Names of the classes, by commas; VOC's twenty when left out
+    #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
+    classes: Vec<String>,
+    /// COCO instances JSON, instead of --voc
+    #[arg(long, help_heading = "Data")]
+    coco: Option<PathBuf>,
+    /// Folder of the images that --coco names; the JSON's own folder when left out
+    #[arg(long, help_heading = "Data", requires = "coco")]
+    coco_images: Option<PathBuf>,
+    /// Leave out what cannot be used and list it, instead of stopping
+    #[arg(long, help_heading = "Data")]
+    skip_bad: bool,
+}
+
+/// What is trained on and evaluated on.
+#[derive(Args, Clone, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct TrainData {
+    /// VOCdevkit folder, which holds VOC2007 and its like
+    #[arg(long, help_heading = "Data", required_unless_present = "coco", conflicts_with = "coco", requires = "train")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    voc: Option<PathBuf>,
+    /// Splits to train on, such as 2007:trainval,2012:trainval
+    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    train: Vec<VocSplit>,
+    /// Splits to evaluate on, such as 2007:test; no evaluation when left out
+    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    test: Vec<VocSplit>,
+    /// Names of the classes, by commas; VOC's twenty when left out
+    #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<String>,
+    /// COCO instances JSON to train on, instead of --voc
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coco: Option<PathBuf>,
+    /// Folder of the images that --coco names; the JSON's own folder when left out
+    #[arg(long, help_heading = "Data", requires = "coco")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coco_images: Option<PathBuf>,
+    /// COCO instances JSON to evaluate on; no evaluation when left out
+    #[arg(long, help_heading = "Data", requires = "coco")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coco_test: Option<PathBuf>,
+    /// Folder of the images that --coco-test names; that of the training images when left out
+    #[arg(long, help_heading = "Data", requires = "coco_test")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coco_test_images: Option<PathBuf>,
+    /// Leave out what cannot be used and list it, instead of stopping
+    #[arg(long, help_heading = "Data")]
+    skip_bad: bool,
+}
+
+fn by_commas<T: ToString, S: serde::Serializer>(list: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&list.iter().map(T::to_string).collect::<Vec<_>>().join(","))
+}
+
+pub fn run(command: DetectionCommand) -> Result<()> {
+    match command {
+        DetectionCommand::Train(args) => run_train(*args),
+        DetectionCommand::Eval(args) => run_eval(args),
+        DetectionCommand::Score(args) => run_score(args),
+    }
+}
+
+fn run_train(args: TrainArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    catch_interrupts()?;
+    let (training, test) = args.data.read(&screen)?;
+    let config = TrainConfig {
+        recipe: Recipe {
+            checkpoint: args.checkpoint,
+            seed: args.common.seed,
+            precision: args.common.precision,
+            arch: args.arch,
+            preset: args.preset,
+            data: args.data,
+            options: args.options,
+        },
+        training,
+        test,
+        out: args.out,
+        overwrite: args.overwrite,
+        device,
+        pictures: args.pictures,
+        log_every: args.log_every,
+        save_every: args.save_every,
+        build: build(),
+    };
+    let report = train(config, &screen, &STOP)?;
+    let outcome = report.outcome;
+    if outcome.interrupted {
+        bail!("interrupted at step {}; the state is saved, the same command goes on from there", outcome.step);
+    }
+    screen.note(&format!("fine-tuning done: {} steps in {}", outcome.step, clock(outcome.seconds)));
+    if let Some(evaluation) = &report.evaluation {
+        show(evaluation, &screen);
+    }
+    println!("{}", report.detector.display());
+    Ok(())
+}
+
+fn run_eval(args: EvalArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let begun = Instant::now();
+    let path = args.checkpoint.unwrap_or_else(|| args.run.unwrap_or_default().join(DETECTOR));
+    let detector = detector::load(&path, device)?;
+    let dataset = args.data.read(true, &screen)?;
+    let info = &detector.info;
+    if info.model.classes != dataset.classes.len() as i64 || !info.classes.is_empty() && info.classes != dataset.classes
+    {
+        let known = if info.classes.is_empty() { "unnamed".into() } else { info.classes.join(",") };
+        let problem = format!(
+            "finds {} classes ({known}), the data has {} ({})",
+            info.model.classes,
+            dataset.classes.len(),
+            dataset.classes.join(",")
+        );
+        return Err(Error::file(path, problem, "give the classes that it was trained on by --classes").into());
+    }
+    let mut scale = info.scale;
+    if let Some(side) = args.test_side {
+        scale.side = side as usize;
+    }
+    let (mean, std, precision) = (info.mean, info.std, args.common.precision);
+    let results = Predictor { net: &detector.net, mean, std, scale, device, precision }.predict(&dataset, &screen)?;
+    let evaluation = evaluate(&dataset, &results)?;
+    show(&evaluation, &screen);
+    if let Some(out) = args.out {
+        let folder = RunFolder::create(&out)?;
+        write_report(folder.path(), &dataset, &results, &evaluation, args.pictures)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        write_metrics(&folder.file("metrics.json"), &evaluation.metrics(), seconds, &device_name(device))?;
+    }
+    Ok(())
+}
+
+fn run_score(args: ScoreArgs) -> Result<()> {
+    let screen = args.common.screen()?;
+    let begun = Instant::now();
+    let dataset = args.data.read(false, &screen)?;
+    let results = Results::read(&args.detections, &dataset, args.data.skip_bad)?;
+    tell_problems(&results.problems, "detections", &screen);
+    if results.found.is_empty() {
+        screen.note(&format!("warning: {} holds no detection", args.detections.display()));
+    }
+    let evaluation = evaluate(&dataset, &results)?;
+    show(&evaluation, &screen);
+    if let Some(out) = args.out {
+        let path = metrics_path(&out)?;
+        write_metrics(&path, &evaluation.metrics(), begun.elapsed().as_secs_f64(), "cpu")?;
+        if path != out {
+            let curves = out.join("curves");
+            std::fs::create_dir_all(&curves).map_err(Error::io(&curves, "create"))?;
+            detection::curves::write_curves(&curves, &evaluation)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_voc(root: &Path, splits: &[VocSplit], classes: &[String], skip_bad: bool, screen: &Screen) -> Result<Dataset> {
+    let classes = match classes {
+        [] => voc::CLASSES.map(String::from).to_vec(),
+        given => given.to_vec(),
+    };
+    let dataset = voc::read(&VocOptions { root: root.to_owned(), splits: splits.to_vec(), classes, skip_bad })?;
+    tell_problems(&dataset.problems, "the data set", screen);
+    Ok(dataset)
+}
+
+fn read_coco(instances: &Path, images: Option<PathBuf>, skip_bad: bool, screen: &Screen) -> Result<Dataset> {
+    let dataset = coco::read(&CocoOptions { instances: instances.to_owned(), images, skip_bad })?;
+    tell_problems(&dataset.problems, "the data set", screen);
+    Ok(dataset)
+}
+
+fn own_folder(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+impl TestData {
+    /// Without `images`, COCO's are not looked at.
+    fn read(&self, images: bool, screen: &Screen) -> Result<Dataset> {
+        match (&self.voc, &self.coco) {
+            (None, Some(coco)) => {
+                let folder = images.then(|| self.coco_images.clone().unwrap_or_else(|| own_folder(coco)));
+                read_coco(coco, folder, self.skip_bad, screen)
+            }
+            (root, _) => {
+                let root = root.clone().unwrap_or_default();
+                read_voc(&root, &self.test, &self.classes, self.skip_bad, screen)
+            }
+        }
+    }
+}
+
+impl TrainData {
+    fn read(&self, screen: &Screen) -> Result<(Dataset, Option<Dataset>)> {
+        if let Some(coco) = &self.coco {
+            let folder = self.coco_images.clone().unwrap_or_else(|| own_folder(coco));
+            let training = read_coco(coco, Some(folder.clone()), self.skip_bad, screen)?;
+            let Some(test) = &self.coco_test else { return Ok((training, None)) };
+            let folder = match (&self.coco_test_images, &self.coco_images) {
+                (Some(own), _) => own.clone(),
+                (None, Some(_)) => folder,
+                (None, None) => own_folder(test),
+            };
+            let test_set = read_coco(test, Some(folder), self.skip_bad, screen)?;
+            if test_set.classes != training.classes {
+                let problem = "has other categories than the instances trained on";
+                return Err(Error::file(test, problem, "give both files the same categories, in the same order").into());
+            }
+            return Ok((training, Some(test_set)));
+        }
+        let root = self.voc.clone().unwrap_or_default();
+        let read = |splits: &[VocSplit]| read_voc(&root, splits, &self.classes, self.skip_bad, screen);
+        let training = read(&self.train)?;
+        let test = (!self.test.is_empty()).then(|| read(&self.test)).transpose()?;
+        Ok((training, test))
+    }
+}
+
+// One line each, as long as somebody may read them.
+fn tell_problems(problems: &[String], of: &str, screen: &Screen) {
+    const TOLD: usize = 20;
+    if problems.is_empty() {
+        return;
+    }
+    screen.note(&format!("warning: {} bad parts of {of} were left out:", problems.len()));
+    problems.iter().take(TOLD).for_each(|line| screen.note(&format!("warning: {line}")));
+    if problems.len() > TOLD {
+        screen.note(&format!("warning: and {} more", problems.len() - TOLD));
+    }
+}
+
+/// The named figures, then the table of the classes.
+fn show(evaluation: &Evaluation, screen: &Screen) {
+    let percent = |share: f64| format!("{:.2}", 100.0 * share);
+    let maybe = |share: Option<f64>| share.map_or("–".to_owned(), percent);
+    let mean = &evaluation.mean;
+    let mut table = Table::new(["figure", "%", "what it is"]);
+    for (name, value, what) in [
+        ("AP", percent(mean.ap), "COCO, mean over IoU .50:.95"),
+        ("AP50", percent(mean.ap50), "COCO, IoU .50"),
+        ("AP75", percent(mean.ap75), "COCO, IoU .75"),
+        ("APs", maybe(mean.ap_small), "COCO, objects below 32^2 pixels"),
+        ("APm", maybe(mean.ap_medium), "COCO, 32^2 to 96^2"),
+        ("APl", maybe(mean.ap_large), "COCO, above 96^2"),
+        ("VOC07 mAP", percent(mean.voc07), "11 points, IoU .50"),
+        ("VOC mAP", percent(mean.voc), "area, IoU .50"),
+        ("detectron2 VOC AP", percent(mean.detectron2_voc), "11 points, mean over IoU .50:.95"),
+        ("detectron2 VOC12 AP", percent(mean.detectron2_voc12), "area, mean over IoU .50:.95"),
+    ] {
+        table.row([name.to_owned(), value, what.to_owned()]);
+    }
+    println!("{}\n", table.to_text());
+    let mut table = Table::new(["class", "objects", "detections", "AP", "AP50", "AP75", "VOC07 AP", "VOC AP"]);
+    for class in &evaluation.classes {
+        let figures = &class.figures;
+        let [ap, ap50, ap75, voc07, voc] =
+            [figures.ap, figures.ap50, figures.ap75, figures.voc07, figures.voc].map(percent);
+        let (objects, detections) = (class.objects.to_string(), class.detections.to_string());
+        table.row([class.name.clone(), objects, detections, ap, ap50, ap75, voc07, voc]);
+    }
+    println!("{}", table.to_text());
+    if !evaluation.left_out.is_empty() {
+        screen.note(&format!(
+            "left out of every mean, without an object that counts: {}",
+            evaluation.left_out.join(", ")
+        ));
+    }
+}
