@@ -86,8 +86,11 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
         return Err(Error::file(json, "has two categories of one id or name", "give each category its own"));
     }
 
-    let checked: Vec<Result<Annotated>> =
-        instances.images.par_iter().map(|image| read_image(image, options.images.as_deref(), json)).collect();
+    let checked: Vec<Result<Annotated>> = instances
+        .images
+        .par_iter()
+        .map(|image| read_image(image, options.images.as_deref(), json, options.skip_bad))
+        .collect();
     let (mut images, mut place_of) = (Vec::new(), HashMap::new());
     // Annotations of an image that was left out go with it, without a word.
     let mut left_out = HashSet::new();
@@ -132,11 +135,11 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
     Ok(Dataset { classes, category_ids, images, problems: problems.into_lines() })
 }
 
-fn read_image(image: &Image, folder: Option<&Path>, json: &Path) -> Result<Annotated> {
+fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) -> Result<Annotated> {
     let refuse = |problem: String| Error::file(json, problem, REMEDY);
     if !image_file::stays_inside(&image.file_name) {
         let problem =
-            format!("image {} has the file name {:?}, which leads out of --images", image.id, image.file_name);
+            format!("image {} has the file name {:?}, which leads out of --coco-images", image.id, image.file_name);
         return Err(refuse(problem));
     }
     let said = (image.width, image.height);
@@ -147,7 +150,7 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path) -> Result<Annot
             if !path.is_file() {
                 return Err(refuse(format!("names image {}, but {} is not there", image.id, path.display())));
             }
-            let size = image_file::size(&path)?;
+            let size = image_file::size(&path, whole)?;
             (path, size)
         }
     };

@@ -1,6 +1,6 @@
 //! Image files of a data set: where they are and how large, without decoding them.
 
-use common::data::decode::EXTENSIONS;
+use common::data::decode::{self, EXTENSIONS};
 use common::{Error, Result};
 use std::path::{Component, Path, PathBuf};
 
@@ -17,12 +17,15 @@ pub(crate) fn find(folder: &Path, id: &str, list: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Width and height in pixels, from the file's first bytes. An orientation tag changes nothing, as in
+/// Width and height in pixels, from the file's first bytes; with `whole`, the file's end is looked at too. An orientation tag changes nothing, as in
 /// [`decode`](common::data::decode).
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is no image.
-pub(crate) fn size(path: &Path) -> Result<(usize, usize)> {
+pub(crate) fn size(path: &Path, whole: bool) -> Result<(usize, usize)> {
+    if whole {
+        decode::check(path)?;
+    }
     match imagesize::size(path) {
         Ok(size) if size.width > 0 && size.height > 0 => Ok((size.width, size.height)),
         Err(imagesize::ImageError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {

@@ -41,7 +41,7 @@ pub struct VocOptions {
     pub skip_bad: bool,
 }
 
-/// Reads lists and annotations, and of the images only the size.
+/// Reads lists and annotations, and of the images only the size (with `skip_bad`, whether they are whole too).
 ///
 /// An id that two folders have in common becomes `<folder>_<id>` in the second. Images without objects stay: they are
 /// background.
@@ -57,7 +57,8 @@ pub fn read(options: &VocOptions) -> Result<Dataset> {
         let folder = split.folder(&options.root)?;
         let list = split.list(&folder);
         let ids = split.ids(&list, &mut problems)?;
-        let read: Vec<_> = ids.par_iter().map(|id| read_image(&folder, &list, id, &classes)).collect();
+        let read: Vec<_> =
+            ids.par_iter().map(|id| read_image(&folder, &list, id, &classes, options.skip_bad)).collect();
         for (id, result) in ids.into_iter().zip(read) {
             let id = match folder_of.get(&id) {
                 Some(earlier) if *earlier == folder => {
@@ -80,7 +81,13 @@ pub fn read(options: &VocOptions) -> Result<Dataset> {
 }
 
 /// An image with its objects, and what is wrong with those left out.
-fn read_image(folder: &Path, list: &Path, id: &str, classes: &HashMap<&str, usize>) -> Result<(Annotated, Vec<Error>)> {
+fn read_image(
+    folder: &Path,
+    list: &Path,
+    id: &str,
+    classes: &HashMap<&str, usize>,
+    whole: bool,
+) -> Result<(Annotated, Vec<Error>)> {
     let path = folder.join("Annotations").join(format!("{id}.xml"));
     if !path.exists() {
         let remedy = "annotate the image, or take it off the list";
@@ -88,7 +95,7 @@ fn read_image(folder: &Path, list: &Path, id: &str, classes: &HashMap<&str, usiz
     }
     let annotation = Annotation::read(&path)?;
     let image = image_file::find(&folder.join("JPEGImages"), id, list)?;
-    let size = image_file::size(&image)?;
+    let size = image_file::size(&image, whole)?;
     annotation.check_size(size, &image)?;
     let (mut objects, mut bad) = (Vec::new(), Vec::new());
     for object in annotation.objects(size, classes) {

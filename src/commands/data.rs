@@ -4,6 +4,7 @@ use super::Common;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::data::info::info;
+use common::data::synth::scene::scene_classes;
 use common::data::synth::{SynthOptions, synth};
 use common::data::{Layout, PrepareOptions, prepare};
 use std::path::PathBuf;
@@ -72,6 +73,15 @@ pub struct SynthArgs {
     /// Images of each validation and novel class
     #[arg(long, default_value_t = 40)]
     evaluation_images_per_class: usize,
+    /// Scenes with several objects to train a detector on, in VOCdevkit/
+    #[arg(long, default_value_t = 200)]
+    scenes: usize,
+    /// Scenes to test it with
+    #[arg(long, default_value_t = 60)]
+    test_scenes: usize,
+    /// Short side of the scenes, in pixels
+    #[arg(long, default_value_t = 150)]
+    scene_size: usize,
     #[command(flatten)]
     common: Common,
 }
@@ -127,6 +137,8 @@ fn run_synth(args: SynthArgs) -> Result<()> {
         size: args.size,
         images_per_class: args.images_per_class,
         evaluation_images_per_class: args.evaluation_images_per_class,
+        scenes: [args.scenes, args.test_scenes],
+        scene_size: args.scene_size,
         ..SynthOptions::new(args.out)
     };
     let report = synth(&options, &args.common.screen()?)?;
@@ -136,5 +148,7 @@ fn run_synth(args: SynthArgs) -> Result<()> {
             split.split, split.images, split.classes, split.categories
         );
     }
+    let [training, test] = report.scenes;
+    println!("VOCdevkit: {training} scenes to train on, {test} to test with, --classes {}", scene_classes().join(","));
     Ok(())
 }

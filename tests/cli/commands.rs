@@ -11,7 +11,7 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
     let help = place.ok("--help").stdout;
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = list.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(names, ["demo", "data", "pretrain", "fewshot", "suite", "analyze", "checkpoint", "help"]);
+    assert_eq!(names, ["demo", "data", "pretrain", "fewshot", "detection", "suite", "analyze", "checkpoint", "help"]);
     assert!(place.ok("--version").stdout.starts_with(concat!("camtrast ", env!("CARGO_PKG_VERSION"), " (")));
     let nothing = place.run("");
     assert_eq!(nothing.code, Some(2));

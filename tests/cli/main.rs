@@ -4,6 +4,7 @@ mod analysis;
 mod architecture;
 mod bad_input;
 mod commands;
+mod detection;
 mod gpu;
 mod resume;
 mod world;

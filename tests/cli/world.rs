@@ -38,7 +38,8 @@ fn shared() -> &'static Path {
         let folder = scratch.join(format!("cli-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         for line in [
-            "data synth --out world --size 32 --images-per-class 8 --evaluation-images-per-class 20",
+            "data synth --out world --size 32 --images-per-class 8 --evaluation-images-per-class 20 \
+             --scenes 12 --test-scenes 6 --scene-size 64",
             "data prepare miniimagenet --from world --out train.pack --size 32 --split train",
             "data prepare miniimagenet --from world --out test.pack --size 32 --split test",
         ] {

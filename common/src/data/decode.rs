@@ -74,6 +74,14 @@ pub fn read(path: &Path) -> Result<Image> {
     image.ok_or_else(|| Error::file(path, "is not an image that can be decoded", REMEDY))
 }
 
+/// Reads an image file and looks, without decoding it, whether it is whole.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty or cut off.
+pub fn check(path: &Path) -> Result<()> {
+    check_whole(path, &std::fs::read(path).map_err(Error::io(path, "read"))?)
+}
+
 /// Whether the first bytes are those of an image that OpenCV can decode: a look that costs almost nothing.
 pub fn begins_like_an_image(path: &Path) -> bool {
     let mut head = [0; 8];

@@ -6,7 +6,7 @@
 //! As in tieredImageNet, the categories of base, validation and novel classes are disjoint.
 //!
 //! The files are those of miniImageNet: `images/*.jpg` and `train.csv`, `val.csv`, `test.csv` (`filename,label`), with
-//! `categories.csv` (`label,category,label_name,category_name`) beside them.
+//! `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes for detection are in [`scene`].
 
 pub mod canvas;
 pub mod catalogue;
@@ -14,6 +14,7 @@ mod folder;
 pub mod object;
 pub mod paint;
 pub mod picture;
+pub mod scene;
 pub mod setting;
 pub mod shapes;
 mod sheet;
@@ -46,6 +47,10 @@ pub struct SynthOptions {
     pub images_per_class: usize,
     /// Pictures of each validation and novel class; a 5-shot episode with 15 queries needs 20.
     pub evaluation_images_per_class: usize,
+    /// Scenes to train a detector on, and to test it with.
+    pub scenes: [usize; 2],
+    /// Short side of the scenes in pixels, 32..=1024; they are 4:3.
+    pub scene_size: usize,
     /// JPEG quality, 1..=100.
     pub quality: u8,
 }
@@ -59,6 +64,8 @@ impl SynthOptions {
             size: 84,
             images_per_class: 100,
             evaluation_images_per_class: 40,
+            scenes: [200, 60],
+            scene_size: 150,
             quality: 92,
         }
     }
@@ -66,6 +73,10 @@ impl SynthOptions {
     fn check(&self) -> Result<()> {
         if !(16..=1024).contains(&self.size) {
             return Err(Error::settings(format!("--size {} is out of range", self.size), "choose 16 to 1024 pixels"));
+        }
+        if !(32..=1024).contains(&self.scene_size) {
+            let problem = format!("--scene-size {} is out of range", self.scene_size);
+            return Err(Error::settings(problem, "choose 32 to 1024 pixels"));
         }
         if self.images_per_class.min(self.evaluation_images_per_class) == 0 {
             return Err(Error::settings("a class without pictures cannot be learned", "ask for at least 1 per class"));
@@ -101,6 +112,8 @@ pub struct SynthReport {
     pub out: PathBuf,
     /// Train, val, test.
     pub splits: Vec<SplitReport>,
+    /// Scenes to train and to test with.
+    pub scenes: [usize; 2],
 }
 
 /// One picture to be drawn.
@@ -128,7 +141,8 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
     let jobs: Vec<Job> = Class::all()
         .flat_map(|class| (0..options.images_per_class(class.category().split)).map(move |index| Job { class, index }))
         .collect();
-    progress.start("drawing pictures", jobs.len() as u64, 0);
+    let scenes = options.scenes[0] + options.scenes[1];
+    progress.start("drawing pictures", (jobs.len() + scenes) as u64, 0);
     jobs.par_iter().try_for_each(|job| -> Result<()> {
         let mut rng = generator(options.seed, &format!("synth/{}", job.class.label()), 0, job.index as u64);
         let picture = picture::draw(job.class, options.size, &mut rng)?;
@@ -136,7 +150,14 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
         progress.advance(1, "");
         Ok(())
     })?;
-    folder.finish(&jobs)?;
+    (0..scenes).into_par_iter().try_for_each(|index| -> Result<()> {
+        let mut rng = generator(options.seed, "synth/scene", 0, index as u64);
+        let scene = scene::draw(options.scene_size, options.scene_size * 4 / 3, &mut rng)?;
+        folder.write_scene(index, &scene, &jpeg(&scene.canvas, options.quality)?)?;
+        progress.advance(1, "");
+        Ok(())
+    })?;
+    folder.finish(&jobs, options.scenes)?;
     progress.finish();
 
     let report = |split: Split| {
@@ -148,7 +169,7 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
             images: classes * options.images_per_class(split),
         }
     };
-    Ok(SynthReport { out: options.out.clone(), splits: Split::ALL.map(report).to_vec() })
+    Ok(SynthReport { out: options.out.clone(), splits: Split::ALL.map(report).to_vec(), scenes: options.scenes })
 }
 
 fn jpeg(canvas: &canvas::Canvas, quality: u8) -> Result<Vec<u8>> {

@@ -49,7 +49,7 @@ fn images_classes_and_objects_are_read() {
 fn bad_files_are_refused_or_skipped() {
     let cases: [(&str, Value, &str, (usize, usize)); 12] = [
         ("/images/0/file_name", json!("../a.jpg"), "image 40 has the file name \"../a.jpg\", which leads out", (1, 2)),
-        ("/images/1/file_name", json!("/etc/passwd"), "leads out of --images", (1, 0)),
+        ("/images/1/file_name", json!("/etc/passwd"), "leads out of --coco-images", (1, 0)),
         ("/images/0/file_name", json!("none.jpg"), "names image 40, but", (1, 2)),
         ("/images/0/width", json!(61), "says image 40 has 61 x 40 pixels, but", (1, 2)),
         ("/images/0/id", json!(9), "has two images of id 9", (1, 2)),

@@ -1,6 +1,7 @@
 //! The set on disk: which folders may be written into, in what order, and when it counts as whole.
 
 use super::catalogue::{Class, Split};
+use super::scene::Scene;
 use super::{Job, SynthOptions};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -14,26 +15,34 @@ const MARKER: &str = "synth.json";
 const FORMAT: &str = "camtrast-synth";
 const CATEGORIES: &str = "categories.csv";
 
+/// The folder of the scenes.
+const VOC: &str = "VOCdevkit/VOC2007";
+const LISTS: [&str; 2] = ["trainval", "test"];
+
 /// An output folder that is ready for pictures.
 pub(super) struct Folder {
     root: PathBuf,
     images: PathBuf,
+    voc: PathBuf,
 }
 
 impl Folder {
     /// Makes or clears the folder. Only files that an earlier run wrote are deleted.
     pub fn open(options: &SynthOptions) -> Result<Self> {
         let root = options.out.clone();
-        let images = root.join("images");
+        let (images, voc) = (root.join("images"), root.join(VOC));
         fs::create_dir_all(&root).map_err(Error::io(&root, "create"))?;
         if is_ours(&root) {
             // The split files go first: from here on the old set no longer looks whole.
             for name in Split::ALL.map(split_file).iter().map(String::as_str).chain([CATEGORIES]) {
                 remove(&root.join(name))?;
             }
-            if images.is_dir() {
-                for file in entries(&images)?.iter().filter(|file| is_picture(file)) {
-                    remove(file)?;
+            LISTS.iter().try_for_each(|list| remove(&voc_list(&voc, list)))?;
+            for folder in [&images, &voc.join("JPEGImages"), &voc.join("Annotations")] {
+                if folder.is_dir() {
+                    for file in entries(folder)?.iter().filter(|file| is_picture(file) || is_of_scene(file)) {
+                        remove(file)?;
+                    }
                 }
             }
         } else if entries(&root)?.iter().any(|file| !is_marker_in_the_making(file)) {
@@ -47,11 +56,17 @@ impl Folder {
             "size": options.size,
             "images_per_class": options.images_per_class,
             "evaluation_images_per_class": options.evaluation_images_per_class,
+            "scenes": options.scenes,
+            "scene_size": options.scene_size,
             "quality": options.quality,
         });
         write_atomically(&root.join(MARKER), |file| writeln!(file, "{settings:#}"))?;
-        fs::create_dir_all(&images).map_err(Error::io(&images, "create"))?;
-        Ok(Folder { root, images })
+        let mut folders = vec![images.clone()];
+        if options.scenes != [0, 0] {
+            folders.extend(["JPEGImages", "Annotations", "ImageSets/Main"].map(|name| voc.join(name)));
+        }
+        folders.iter().try_for_each(|folder| fs::create_dir_all(folder).map_err(Error::io(folder, "create")))?;
+        Ok(Folder { root, images, voc })
     }
 
     /// Writes one picture. Not synced: thousands of small files are synced together by [`Folder::finish`].
@@ -60,8 +75,19 @@ impl Folder {
         fs::write(&path, bytes).map_err(Error::io(path, "write"))
     }
 
+    /// Writes one scene with its annotation, not synced either.
+    pub fn write_scene(&self, index: usize, scene: &Scene, jpeg: &[u8]) -> Result<()> {
+        let id = scene_id(index);
+        let annotation = scene.annotation(&format!("{id}.jpg"));
+        let files = [(format!("JPEGImages/{id}.jpg"), jpeg), (format!("Annotations/{id}.xml"), annotation.as_bytes())];
+        files.iter().try_for_each(|(name, bytes)| {
+            let path = self.voc.join(name);
+            fs::write(&path, bytes).map_err(Error::io(path, "write"))
+        })
+    }
+
     /// Makes sure that the pictures are on the disk, then writes the tables that make the set whole, `train.csv` last.
-    pub fn finish(&self, jobs: &[Job]) -> Result<()> {
+    pub fn finish(&self, jobs: &[Job], scenes: [usize; 2]) -> Result<()> {
         sync_disk(&self.images).map_err(Error::io(&self.images, "write"))?;
         write_atomically(&self.root.join(CATEGORIES), |file| {
             writeln!(file, "label,category,label_name,category_name")?;
@@ -70,6 +96,12 @@ impl Folder {
                 writeln!(file, "{label},{category},{},{}", class.name(), class.category().name)
             })
         })?;
+        let ranges = [0..scenes[0], scenes[0]..scenes[0] + scenes[1]];
+        for (list, range) in LISTS.iter().zip(ranges).filter(|_| scenes != [0, 0]) {
+            write_atomically(&voc_list(&self.voc, list), |file| {
+                range.clone().try_for_each(|index| writeln!(file, "{}", scene_id(index)))
+            })?;
+        }
         Split::ALL.into_iter().rev().try_for_each(|split| {
             write_atomically(&self.root.join(split_file(split)), |file| {
                 writeln!(file, "filename,label")?;
@@ -78,6 +110,15 @@ impl Folder {
             })
         })
     }
+}
+
+fn voc_list(voc: &Path, name: &str) -> PathBuf {
+    voc.join("ImageSets/Main").join(format!("{name}.txt"))
+}
+
+// From 000001 on, as VOC2007's.
+fn scene_id(index: usize) -> String {
+    format!("{:06}", index + 1)
 }
 
 fn is_ours(root: &Path) -> bool {
@@ -107,6 +148,13 @@ fn is_picture(path: &Path) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parts = name.strip_prefix('s').and_then(|name| name.strip_suffix(".jpg")).and_then(|name| name.split_once('_'));
     parts.is_some_and(|(label, index)| label.len() == 8 && digits(label) && digits(index))
+}
+
+// `000042.jpg` and `000042.xml` of a scene.
+fn is_of_scene(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let id = name.strip_suffix(".jpg").or(name.strip_suffix(".xml")).unwrap_or_default();
+    id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 // What a run leaves that was killed while it wrote its marker.

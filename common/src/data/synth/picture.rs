@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use std::f32::consts::TAU;
 
 // Pictures are drawn this much larger and averaged down.
-const OVERSAMPLING: usize = 2;
+pub(super) const OVERSAMPLING: usize = 2;
 
 /// A finished picture.
 pub struct Picture {
@@ -76,7 +76,7 @@ fn stranger(rng: &mut ChaCha8Rng, canvas: &mut Canvas, class: Class) -> Result<(
 }
 
 // Light from one side, a colour cast, contrast, and sensor noise.
-fn expose(rng: &mut ChaCha8Rng, canvas: &mut Canvas) {
+pub(super) fn expose(rng: &mut ChaCha8Rng, canvas: &mut Canvas) {
     let (sin, cos) = between(rng, 0.0, TAU).sin_cos();
     let slope = between(rng, 0.0, 0.35);
     let (brightness, contrast) = (between(rng, -0.08, 0.08), between(rng, 0.8, 1.15));

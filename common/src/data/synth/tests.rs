@@ -9,7 +9,14 @@ use std::fs;
 use std::path::Path;
 
 fn small(out: &Path) -> SynthOptions {
-    SynthOptions { size: 32, images_per_class: 2, evaluation_images_per_class: 1, ..SynthOptions::new(out) }
+    SynthOptions {
+        size: 32,
+        images_per_class: 2,
+        evaluation_images_per_class: 1,
+        scenes: [2, 1],
+        scene_size: 48,
+        ..SynthOptions::new(out)
+    }
 }
 
 fn rows(path: &Path) -> Vec<Vec<String>> {
@@ -126,6 +133,10 @@ fn an_earlier_or_unfinished_set_is_replaced_whole() {
     assert_eq!(rows(&out.join("train.csv")).len(), 1 + 50);
     assert_eq!(fs::read_dir(out.join("images")).unwrap().count(), 80 + 1);
     assert_eq!(fs::read_to_string(out.join("images/holiday.jpg")).unwrap(), "mine");
+    let scenes = |folder: &str| fs::read_dir(out.join("VOCdevkit/VOC2007").join(folder)).unwrap().count();
+    assert_eq!(["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes), [3, 3, 2]);
+    synth(&SynthOptions { scenes: [1, 0], ..small(out) }, &Silent).unwrap();
+    assert_eq!(["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes), [1, 1, 2]);
 }
 
 #[test]
@@ -185,4 +196,27 @@ fn the_contact_sheet_has_a_cell_for_every_class() {
     let sheet = imgcodecs::imread(path.to_str().unwrap(), imgcodecs::IMREAD_COLOR).unwrap();
     let size = (opencv::core::MatTraitConst::rows(&sheet), opencv::core::MatTraitConst::cols(&sheet));
     assert_eq!(size, (16 * 20 + 4, 5 * 20 + 4));
+}
+
+#[test]
+fn scenes_are_annotated_as_voc_is() {
+    let (height, width) = (60, 80);
+    let (mut difficult, mut truncated, mut occluded, mut all) = (0, 0, 0, 0);
+    for seed in 0..60 {
+        let scene = scene::draw(height, width, &mut generator(seed, "test", 0, 0)).unwrap();
+        assert_eq!((scene.canvas.height, scene.canvas.width), (height, width));
+        for object in &scene.objects {
+            let [x1, y1, x2, y2] = object.bounds;
+            assert!(x1 < x2 && x2 <= width && y1 < y2 && y2 <= height, "{object:?}");
+            assert!(scene::scene_classes().contains(&object.name));
+            all += 1;
+            difficult += usize::from(object.difficult);
+            truncated += usize::from(object.truncated);
+            occluded += usize::from(object.occluded);
+            let xml = scene.annotation("000001.jpg");
+            assert!(xml.contains(&format!("<xmin>{}</xmin>", x1 + 1)) && xml.contains(&format!("<ymax>{y2}</ymax>")));
+        }
+    }
+    assert!(all > 100 && difficult > 0 && truncated > 10 && occluded > 10, "{all} {difficult} {truncated} {occluded}");
+    assert!(difficult * 4 < all, "most objects are asked for: {difficult} of {all} are not");
 }
