@@ -136,7 +136,7 @@ pub fn overlay(image: &Image, heat: &[f32]) -> Result<Image> {
 pub fn class_colour(class: usize) -> Rgb {
     // Steps of the golden ratio around the circle of hues.
     let hue = (class as f64 * 0.618_034 + 0.02).fract() * 6.0;
-    let value = if class % 2 == 0 { 235.0 } else { 190.0 };
+    let value = if class.is_multiple_of(2) { 235.0 } else { 190.0 };
     let channel = |n: f64| {
         let k = (n + hue) % 6.0;
         (value * (1.0 - 0.85 * k.min(4.0 - k).clamp(0.0, 1.0))) as u8

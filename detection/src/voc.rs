@@ -4,11 +4,13 @@
 //! xmax, ymax]`. Fractions, which some annotations have, are kept.
 
 mod annotation;
+mod overview;
 mod split;
 
 #[cfg(test)]
 mod tests;
 
+pub use overview::{SplitOverview, overview};
 pub use split::VocSplit;
 
 use crate::image_file;

@@ -1,12 +1,15 @@
 //! `camtrast data prepare`, `info` and `synth`.
 
 use super::Common;
+use crate::table::Table;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::data::info::info;
 use common::data::synth::scene::scene_classes;
 use common::data::synth::{SynthOptions, synth};
 use common::data::{Layout, PrepareOptions, prepare};
+use detection::voc::SplitOverview;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
@@ -95,12 +98,42 @@ pub fn run(command: DataCommand) -> Result<()> {
 }
 
 fn run_info(args: InfoArgs) -> Result<()> {
+    if args.path.is_dir()
+        && let Some(splits) = detection::voc::overview(&args.path)?
+    {
+        return show_voc(&splits, args.json);
+    }
     let info = info(&args.path)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&info)?);
     } else {
         println!("{info}");
     }
+    Ok(())
+}
+
+fn show_voc(splits: &[SplitOverview], json: bool) -> Result<()> {
+    const TOLD: usize = 20;
+    if json {
+        println!("{}", serde_json::to_string_pretty(splits)?);
+        return Ok(());
+    }
+    let mut classes = BTreeSet::new();
+    for SplitOverview { split, images, background, objects, problems } in splits {
+        println!("{split}: {images} images, {background} without an object");
+        let mut table = Table::new(["class", "objects", "difficult"]);
+        objects.iter().for_each(|(class, [count, difficult])| {
+            table.row([class.clone(), count.to_string(), difficult.to_string()]);
+        });
+        println!("{}", table.to_text());
+        problems.iter().take(TOLD).for_each(|problem| println!("problem: {problem}"));
+        if problems.len() > TOLD {
+            println!("and {} more problems", problems.len() - TOLD);
+        }
+        println!();
+        classes.extend(objects.keys().cloned());
+    }
+    println!("--classes {}", classes.into_iter().collect::<Vec<_>>().join(","));
     Ok(())
 }
 

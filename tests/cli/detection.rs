@@ -227,3 +227,23 @@ fn bad_settings_and_files_are_named() {
     let done = place.ok(&format!("detection score --detections found.json {TEST}"));
     assert!(done.stderr.contains("holds no detection"), "{}", done.stderr);
 }
+
+#[test]
+fn info_tells_what_a_devkit_holds() {
+    let place = place();
+    spoilt(&place);
+    place.write("bad/VOC2007/Annotations/000002.xml", "<annotation>");
+    let text = place.ok("data info bad").stdout;
+    for part in [
+        "VOC2007:test: 6 images",
+        "VOC2007:trainval: 11 images",
+        "problem: ",
+        "000002.xml",
+        "--classes chair,clock,mushroom,tree",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&place.ok("data info bad --json").stdout).unwrap();
+    assert_eq!(json[1]["images"], 11);
+    assert!(json[0]["objects"]["tree"][0].is_u64());
+}

@@ -87,6 +87,11 @@ impl Annotation {
         Ok(())
     }
 
+    /// Names of the classes of its objects, as they stand.
+    pub fn class_names(&self) -> Vec<String> {
+        self.content.object.iter().filter_map(|raw| raw.name.as_deref()).map(|name| name.trim().to_owned()).collect()
+    }
+
     /// The objects of an image of that size (width, height), each converted to a half-open box or refused.
     pub fn objects(
         &self,
