@@ -8,6 +8,7 @@
 //!
 //! Symbols: R regions, P x P bins, N images, C channels, H x W places.
 
+use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 /// How regions are pooled.
@@ -29,11 +30,11 @@ impl RoiAlign {
         let table = features.permute([0, 2, 3, 1]).reshape([n * height * width, channels]);
         let regions = regions.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
         let regions = Vec::<f32>::try_from(regions).expect("numbers");
-        let mut bags = Bags::default();
-        for region in regions.chunks_exact(5) {
+        let of_region = |region: &[f32]| {
             let [x1, y1, x2, y2] = [1, 2, 3, 4].map(|i| region[i] * scale as f32);
             let (rows, columns) = (self.taps(y1, y2, height), self.taps(x1, x2, width));
             let first = region[0] as i64 * height;
+            let mut bags = Bags::default();
             for row in &rows {
                 for column in &columns {
                     bags.begin();
@@ -43,7 +44,9 @@ impl RoiAlign {
                     }
                 }
             }
-        }
+            bags
+        };
+        let bags = Bags::joined(regions.par_chunks_exact(5).map(of_region).collect());
         let bins = self.bins as i64;
         bags.sum(&table).view([-1, bins, bins, channels]).permute([0, 3, 1, 2])
     }
@@ -100,6 +103,19 @@ impl Bags {
     fn push(&mut self, row: i64, weight: f32) {
         self.rows.push(row as i32);
         self.weights.push(weight);
+    }
+
+    fn joined(parts: Vec<Bags>) -> Self {
+        let mut all = Bags::default();
+        all.rows.reserve(parts.iter().map(|part| part.rows.len()).sum());
+        all.weights.reserve(all.rows.capacity());
+        for part in parts {
+            let before = all.rows.len() as i32;
+            all.offsets.extend(part.offsets.iter().map(|offset| before + offset));
+            all.rows.extend(part.rows);
+            all.weights.extend(part.weights);
+        }
+        all
     }
 
     /// [bags, C] of a table [rows, C].
