@@ -23,16 +23,20 @@ pub(crate) fn find(folder: &Path, id: &str, list: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is no image.
 pub(crate) fn size(path: &Path, whole: bool) -> Result<(usize, usize)> {
+    let size = match imagesize::size(path) {
+        Ok(size) if size.width > 0 && size.height > 0 => (size.width, size.height),
+        Err(imagesize::ImageError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            return Err(Error::io(path, "read")(error));
+        }
+        _ => {
+            let remedy = "replace it, or leave such out with --skip-bad";
+            return Err(Error::file(path, "is empty, cut off or no image", remedy));
+        }
+    };
     if whole {
         decode::check(path)?;
     }
-    match imagesize::size(path) {
-        Ok(size) if size.width > 0 && size.height > 0 => Ok((size.width, size.height)),
-        Err(imagesize::ImageError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Err(Error::io(path, "read")(error))
-        }
-        _ => Err(Error::file(path, "is empty, cut off or no image", "replace it, or leave such out with --skip-bad")),
-    }
+    Ok(size)
 }
 
 /// Whether a relative path names something below the folder it is taken from.
