@@ -91,7 +91,7 @@ pub struct EvalArgs {
 
 #[derive(Args)]
 pub struct ScoreArgs {
-    /// Folder of VOC devkit result files (*_det_<split>_<class>.txt), or a COCO results JSON
+    /// Folder of VOC devkit result files (`*_det_<split>_<class>.txt`), or a COCO results JSON
     #[arg(long)]
     detections: PathBuf,
     /// Folder for metrics.json and precision-recall curves, or a .json file
