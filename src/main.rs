@@ -38,6 +38,9 @@ enum Command {
     /// Object detection with Faster R-CNN
     #[command(subcommand)]
     Detection(commands::detection::DetectionCommand),
+    /// Semantic segmentation with DeepLab v3+
+    #[command(subcommand)]
+    Segmentation(commands::segmentation::SegmentationCommand),
     /// Many pretrainings and their transfer from one recipe
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Pretrain(args) => commands::pretrain::run(*args),
         Command::Fewshot(command) => commands::fewshot::run(command),
         Command::Detection(command) => commands::detection::run(command),
+        Command::Segmentation(command) => commands::segmentation::run(command),
         Command::Suite(command) => suite::run(command),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),

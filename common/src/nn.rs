@@ -58,6 +58,7 @@ pub struct Conv2d {
     stride: i64,
     padding: i64,
     dilation: i64,
+    groups: i64,
 }
 
 impl Conv2d {
@@ -65,14 +66,20 @@ impl Conv2d {
     pub fn new(vs: &Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Self {
         let deviation = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
         let weight = vs.randn("weight", &[outputs, inputs, kernel, kernel], 0.0, deviation);
-        Conv2d { weight, bias: None, stride, padding: kernel / 2, dilation: 1 }
+        Conv2d { weight, bias: None, stride, padding: kernel / 2, dilation: 1, groups: 1 }
     }
 
     /// A `kernel` x `kernel` convolution of stride 1 with a bias that starts at zero and weights from `init`.
     pub fn with_bias(vs: &Path, inputs: i64, outputs: i64, kernel: i64, init: Init) -> Self {
         let weight = vs.var("weight", &[outputs, inputs, kernel, kernel], init);
         let bias = Some(vs.zeros("bias", &[outputs]));
-        Conv2d { weight, bias, stride: 1, padding: kernel / 2, dilation: 1 }
+        Conv2d { weight, bias, stride: 1, padding: kernel / 2, dilation: 1, groups: 1 }
+    }
+
+    /// A `kernel` x `kernel` convolution of stride 1 of every channel by itself; weights [channels, 1, k, k].
+    pub fn depthwise(vs: &Path, channels: i64, kernel: i64) -> Self {
+        let weight = vs.randn("weight", &[channels, 1, kernel, kernel], 0.0, (2.0 / (kernel * kernel) as f64).sqrt());
+        Conv2d { weight, bias: None, stride: 1, padding: kernel / 2, dilation: 1, groups: channels }
     }
 
     /// The same with its taps `dilation` pixels apart, padded to keep the size.
@@ -83,7 +90,7 @@ impl Conv2d {
 
     /// [N, in, H, W] to [N, out, H / stride, W / stride].
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, 1)
+        x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, self.groups)
     }
 }
 

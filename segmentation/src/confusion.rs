@@ -1,0 +1,248 @@
+//! Intersection over union, from one confusion matrix over a whole data set.
+//!
+//! Source: cityscapesScripts `evaluation/evalPixelLevelSemanticLabeling.py`. With `M[t][p]` the pixels of true class t predicted as p,
+//! over all pixels whose truth is a class (ignored truth counts nowhere),
+//!
+//! ```text
+//! IoU(c) = M[c][c] / (sum_p M[c][p] + sum_{t != c} M[t][c])
+//! ```
+//!
+//! where p also runs over everything that is no class: such predictions miss their class and hit no other. A class
+//! that is neither true nor predicted anywhere has no IoU and is left out of the mean. A category's IoU is that of
+//! its classes taken as one.
+
+use crate::classes::{ClassSet, IGNORE, Meaning};
+use crate::label_image::LabelImage;
+use serde::Serialize;
+
+/// Pixels by true and predicted class.
+#[derive(Debug, Clone)]
+pub struct Confusion {
+    /// [K, K + 1], row by row; the last column is for predictions that are no class.
+    counts: Vec<u64>,
+    classes: usize,
+    rows: [u8; 256],
+    columns: [u8; 256],
+    known: [bool; 256],
+}
+
+/// What [`Confusion::add`] met and counted as wrong, or could not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unknown {
+    /// The id.
+    pub id: u8,
+    /// Its pixels.
+    pub pixels: u64,
+}
+
+impl Confusion {
+    /// Nothing counted yet.
+    pub fn new(set: &ClassSet) -> Self {
+        let meanings = set.meanings();
+        let train = |otherwise: u8| {
+            meanings.map(|m| match m {
+                Meaning::Class(train) => train,
+                _ => otherwise,
+            })
+        };
+        let classes = set.len();
+        Confusion {
+            counts: vec![0; classes * (classes + 1)],
+            classes,
+            rows: train(IGNORE),
+            columns: train(classes as u8),
+            known: meanings.map(|m| m != Meaning::Unknown),
+        }
+    }
+
+    /// Counts one image, both in file ids and of one size. Returns the first predicted id that the data set does not know, if
+    /// any; its pixels are counted as misses.
+    ///
+    /// # Errors
+    /// The first true id that the data set does not know; nothing is counted then.
+    ///
+    /// # Panics
+    /// When the sizes differ.
+    pub fn add(&mut self, truth: &LabelImage, prediction: &LabelImage) -> Result<Option<Unknown>, Unknown> {
+        assert_eq!((truth.height, truth.width), (prediction.height, prediction.width));
+        let pairs = count_pairs(&truth.pixels, &prediction.pixels);
+        let cells = || pairs.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (i >> 8, i & 255, u64::from(*n)));
+        let first = |ids: &mut dyn Iterator<Item = (usize, u64)>| {
+            let mut found: Option<Unknown> = None;
+            for (id, pixels) in ids.filter(|(id, _)| !self.known[*id]) {
+                let unknown = found.get_or_insert(Unknown { id: id as u8, pixels: 0 });
+                unknown.pixels += if unknown.id == id as u8 { pixels } else { 0 };
+            }
+            found
+        };
+        if let Some(unknown) = first(&mut cells().map(|(t, _, n)| (t, n))) {
+            return Err(unknown);
+        }
+        let unknown = first(&mut cells().filter(|(t, _, _)| self.rows[*t] != IGNORE).map(|(_, p, n)| (p, n)));
+        for (t, p, n) in cells().filter(|(t, _, _)| self.rows[*t] != IGNORE) {
+            self.counts[usize::from(self.rows[t]) * (self.classes + 1) + usize::from(self.columns[p])] += n;
+        }
+        Ok(unknown)
+    }
+
+    /// Adds what another has counted.
+    pub fn merge(&mut self, other: &Confusion) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+    }
+
+    /// Pixels of true class `truth` (train id) predicted as class `predicted`, or as no class (K).
+    pub fn count(&self, truth: usize, predicted: usize) -> u64 {
+        self.counts[truth * (self.classes + 1) + predicted]
+    }
+
+    /// Everything that is read off the matrix. `set` is that of [`Confusion::new`].
+    pub fn scores(&self, set: &ClassSet) -> Scores {
+        let iou = |members: &[usize]| {
+            let mut intersection = 0;
+            let (mut truth, mut predicted) = (0, 0);
+            for &c in members {
+                truth += self.truth(c);
+                predicted += (0..self.classes).map(|t| self.count(t, c)).sum::<u64>();
+                intersection += members.iter().map(|&p| self.count(c, p)).sum::<u64>();
+            }
+            let union = truth + predicted - intersection;
+            (union > 0).then(|| intersection as f64 / union as f64)
+        };
+        let class = |(c, class): (usize, &crate::classes::Class)| ClassScore {
+            name: class.name.clone(),
+            iou: iou(&[c]),
+            truth: self.truth(c),
+        };
+        let classes: Vec<ClassScore> = set.classes().iter().enumerate().map(class).collect();
+        let category = |name: String| {
+            let member = |c: &usize| set.classes()[*c].category.as_ref() == Some(&name);
+            let members: Vec<usize> = (0..self.classes).filter(member).collect();
+            ClassScore { iou: iou(&members), truth: members.iter().map(|&c| self.truth(c)).sum(), name }
+        };
+        let categories: Vec<ClassScore> = set.categories().into_iter().map(category).collect();
+        let pixels: u64 = self.counts.iter().sum();
+        let right: u64 = (0..self.classes).map(|c| self.count(c, c)).sum();
+        Scores {
+            mean_iou: mean(&classes),
+            category_mean_iou: mean(&categories),
+            pixel_accuracy: (pixels > 0).then(|| right as f64 / pixels as f64),
+            classes,
+            categories,
+        }
+    }
+
+    fn truth(&self, class: usize) -> u64 {
+        (0..=self.classes).map(|p| self.count(class, p)).sum()
+    }
+}
+
+/// Scores of a data set; `None` where nothing was to be scored.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scores {
+    /// Mean IoU over the classes that have one.
+    pub mean_iou: Option<f64>,
+    /// Mean IoU over the categories that have one.
+    pub category_mean_iou: Option<f64>,
+    /// Share of evaluated pixels that are right.
+    pub pixel_accuracy: Option<f64>,
+    /// Of every class, by train id.
+    pub classes: Vec<ClassScore>,
+    /// Of every category.
+    pub categories: Vec<ClassScore>,
+}
+
+/// Score of a class or category.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassScore {
+    /// Its name.
+    pub name: String,
+    /// Intersection over union, 0..1; `None` when it is neither true nor predicted anywhere.
+    pub iou: Option<f64>,
+    /// Its true pixels.
+    pub truth: u64,
+}
+
+impl Scores {
+    /// Names of the classes that are nowhere true. Those predicted nevertheless have IoU 0 and count in the mean, as in
+    /// cityscapesScripts; the others are left out of it.
+    pub fn absent(&self) -> Vec<&ClassScore> {
+        self.classes.iter().filter(|c| c.truth == 0).collect()
+    }
+}
+
+fn mean(scores: &[ClassScore]) -> Option<f64> {
+    let ious: Vec<f64> = scores.iter().filter_map(|s| s.iou).collect();
+    (!ious.is_empty()).then(|| ious.iter().sum::<f64>() / ious.len() as f64)
+}
+
+// [256 * 256] counts of (truth, prediction). Labels come in runs: eight equal pairs are counted at once.
+fn count_pairs(truth: &[u8], prediction: &[u8]) -> Vec<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut counts = vec![0u32; 1 << 16];
+    let (truths, predictions) = (truth.chunks_exact(8), prediction.chunks_exact(8));
+    let rest = truths.remainder().iter().zip(predictions.remainder());
+    let mut one = |t: u8, p: u8, n: u32| counts[usize::from(t) << 8 | usize::from(p)] += n;
+    rest.for_each(|(&t, &p)| one(t, p, 1));
+    for (t, p) in truths.zip(predictions) {
+        let (t, p): ([u8; 8], [u8; 8]) = (t.try_into().expect("eight"), p.try_into().expect("eight"));
+        let same = |bytes: [u8; 8]| u64::from_ne_bytes(bytes) == u64::from(bytes[0]) * ONES;
+        if same(t) && same(p) {
+            one(t[0], p[0], 8);
+        } else {
+            t.into_iter().zip(p).for_each(|(t, p)| one(t, p, 1));
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(pixels: &[u8]) -> LabelImage {
+        LabelImage { height: 1, width: pixels.len(), pixels: pixels.to_vec() }
+    }
+
+    #[test]
+    fn hand_counted() {
+        let set = ClassSet::cityscapes();
+        let mut confusion = Confusion::new(&set);
+        // Nine roads (one predicted as sidewalk, one as an ignored id), two ignored pixels, a car that is seen, no train but one claimed.
+        let truth = [7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 4, 26, 23];
+        let predicted = [7, 7, 7, 7, 7, 7, 7, 8, 9, 26, 7, 26, 31];
+        assert_eq!(confusion.add(&image(&truth), &image(&predicted)), Ok(None));
+        let scores = confusion.scores(&set);
+        let iou = |name: &str| scores.classes.iter().find(|c| c.name == name).unwrap().iou;
+        assert_eq!(iou("road"), Some(7.0 / 9.0));
+        assert_eq!((iou("sidewalk"), iou("car"), iou("sky"), iou("train")), (Some(0.0), Some(1.0), Some(0.0), Some(0.0)));
+        assert_eq!(iou("person"), None);
+        let mean = scores.mean_iou.unwrap();
+        assert!((mean - (7.0 / 9.0 + 1.0) / 5.0).abs() < 1e-15, "{mean}");
+        // Road and sidewalk are one category: only the parking is missed.
+        let flat = scores.categories.iter().find(|c| c.name == "flat").unwrap();
+        assert_eq!(flat.iou, Some(8.0 / 9.0));
+        let absent: Vec<_> = scores.absent().iter().map(|c| c.name.as_str()).collect();
+        assert!(absent.contains(&"train") && absent.contains(&"person") && !absent.contains(&"road"));
+        assert_eq!(scores.pixel_accuracy, Some(8.0 / 11.0));
+    }
+
+    #[test]
+    fn unknown_predictions_are_misses_and_unknown_truth_is_an_error() {
+        let set = ClassSet::cityscapes();
+        let mut confusion = Confusion::new(&set);
+        let unknown = confusion.add(&image(&[7, 7, 0, 7]), &image(&[7, 200, 99, 200]));
+        assert_eq!(unknown, Ok(Some(Unknown { id: 200, pixels: 2 })));
+        assert_eq!(confusion.scores(&set).classes[0].iou, Some(1.0 / 3.0));
+        assert_eq!(confusion.add(&image(&[7, 34]), &image(&[7, 7])), Err(Unknown { id: 34, pixels: 1 }));
+        assert_eq!(confusion.scores(&set).classes[0].truth, 3);
+    }
+
+    #[test]
+    fn nothing_evaluated_scores_nothing() {
+        let set = ClassSet::cityscapes();
+        let mut confusion = Confusion::new(&set);
+        confusion.add(&image(&[0; 16]), &image(&[7; 16])).unwrap();
+        let scores = confusion.scores(&set);
+        assert_eq!((scores.mean_iou, scores.category_mean_iou, scores.pixel_accuracy), (None, None, None));
+    }
+}

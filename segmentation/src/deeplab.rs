@@ -1,0 +1,262 @@
+//! DeepLab v3+: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation".
+//!
+//! Symbols: N images of H x W pixels, K classes, C channels of the head (256), s the output stride (16 or 8).
+//!
+//! ```text
+//! images [N, 3, H, W] -- ResNet, layer4 (and layer3 for s = 8) atrous --> [N, D, H/s, W/s]
+//!     -- ASPP: 1x1, three 3x3 at the atrous rates, image pooling; concatenated, projected --> [N, C, H/s, W/s]
+//!     -- upsampled to layer1's size, beside layer1's features reduced to 48 channels --> [N, C + 48, H/4, W/4]
+//!     -- two 3x3 convolutions, 1x1 classifier --> logits [N, K, H/4, W/4], upsampled to H x W outside
+//! ```
+//!
+//! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`.
+
+use common::nn::{BatchNorm, Conv2d, Mode};
+use common::resnet::{Arch, ResNet};
+use serde::{Deserialize, Serialize};
+use tch::nn::{Init, Path};
+use tch::{Kind, Reduction, Tensor};
+
+use crate::classes::IGNORE;
+
+/// What decides the network's tensors and their meaning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeepLabConfig {
+    /// The backbone.
+    pub arch: Arch,
+    /// Stride of the feature map that ASPP sees: 16 or 8.
+    pub output_stride: i64,
+    /// Pixels between the taps of ASPP's three 3x3 convolutions.
+    pub atrous_rates: [i64; 3],
+    /// C, channels of the head.
+    pub channels: i64,
+    /// Whether ASPP's and the decoder's 3x3 convolutions are depthwise ones followed by 1x1.
+    pub separable: bool,
+    /// Probability that a channel value of ASPP's output is dropped in training.
+    pub dropout: f64,
+    /// K, the number of classes.
+    pub classes: i64,
+    /// Whether layer3 has a classifier of its own, for training only.
+    pub auxiliary: bool,
+}
+
+/// Channels that layer1's features are reduced to.
+const LOW_LEVEL_CHANNELS: i64 = 48;
+
+/// How batch norm works in either half of the network.
+#[derive(Debug, Clone, Copy)]
+pub struct Modes {
+    /// In the backbone.
+    pub backbone: Mode,
+    /// In ASPP, decoder and auxiliary classifier; dropout acts in training.
+    pub head: Mode,
+}
+
+impl Modes {
+    /// Running statistics everywhere, no dropout.
+    pub const EVAL: Modes = Modes { backbone: Mode::Eval, head: Mode::Eval };
+    /// Batch statistics everywhere.
+    pub const TRAIN: Modes = Modes { backbone: Mode::TRAIN, head: Mode::TRAIN };
+}
+
+/// Class scores before the softmax, at the resolution at which they are computed.
+#[derive(Debug)]
+pub struct Logits {
+    /// [N, K, H/4, W/4].
+    pub main: Tensor,
+    /// [N, K, H/16, W/16], in training with an auxiliary classifier.
+    pub auxiliary: Option<Tensor>,
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct DeepLab {
+    backbone: ResNet,
+    aspp: Aspp,
+    decoder: Decoder,
+    auxiliary: Option<Auxiliary>,
+    dropout: f64,
+}
+
+impl DeepLab {
+    /// Variables under `vs`: `backbone.*`, `aspp.*`, `decoder.*`, and `auxiliary.*` if there is one.
+    pub fn new(vs: &Path, config: &DeepLabConfig) -> Self {
+        let features = config.arch.features();
+        let layer1 = features / 8;
+        DeepLab {
+            backbone: ResNet::atrous(&(vs / "backbone"), config.arch, config.output_stride),
+            aspp: Aspp::new(&(vs / "aspp"), features, config.channels, config.atrous_rates, config.separable),
+            decoder: Decoder::new(&(vs / "decoder"), layer1, config.channels, config.classes, config.separable),
+            auxiliary: config.auxiliary.then(|| {
+                Auxiliary::new(&(vs / "auxiliary"), features / 2, config.channels / 2, config.classes, config.dropout)
+            }),
+            dropout: config.dropout,
+        }
+    }
+
+    /// Logits of normalised images [N, 3, H, W].
+    pub fn forward(&self, images: &Tensor, modes: Modes) -> Logits {
+        let stem = self.backbone.stem(images, modes.backbone);
+        let layer1 = self.backbone.layer(1, &stem, modes.backbone);
+        let layer2 = self.backbone.layer(2, &layer1, modes.backbone);
+        let layer3 = self.backbone.layer(3, &layer2, modes.backbone);
+        let layer4 = self.backbone.layer(4, &layer3, modes.backbone);
+        let training = modes.head != Mode::Eval;
+        let context = self.aspp.forward(&layer4, modes.head).dropout(self.dropout, training);
+        Logits {
+            main: self.decoder.forward(&context, &layer1, modes.head),
+            auxiliary: self.auxiliary.as_ref().filter(|_| training).map(|a| a.forward(&layer3, modes.head)),
+        }
+    }
+}
+
+/// Resizes [N, C, h, w] to [N, C, H, W] bilinearly; pixels are areas, not points (`align_corners=False`).
+pub fn upsample(x: &Tensor, height: i64, width: i64) -> Tensor {
+    x.upsample_bilinear2d([height, width], false, None, None)
+}
+
+/// Mean cross-entropy over the pixels of labels i64 [N, H, W] that are not [`IGNORE`]; 0 when there is none. Logits [N, K, h, w] are
+/// brought to H x W, in float32 at least.
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
+    let (height, width) = (labels.size()[1], labels.size()[2]);
+    let precise = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let logits = upsample(&logits.to_kind(precise), height, width);
+    let sum = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, i64::from(IGNORE), 0.0);
+    let counted = labels.not_equal(i64::from(IGNORE)).sum(precise).clamp_min(1.0);
+    sum / counted
+}
+
+/// Convolution, batch norm, ReLU; `0` and `1` of a `torch.nn.Sequential`.
+#[derive(Debug)]
+struct Unit {
+    conv: Conv2d,
+    bn: BatchNorm,
+}
+
+impl Unit {
+    fn new(vs: &Path, inputs: i64, outputs: i64, kernel: i64) -> Self {
+        Self::of(vs, |vs| Conv2d::new(vs, inputs, outputs, kernel, 1), outputs)
+    }
+
+    fn of(vs: &Path, conv: impl FnOnce(&Path) -> Conv2d, outputs: i64) -> Self {
+        Unit { conv: conv(&(vs / 0)), bn: BatchNorm::new(&(vs / 1), outputs) }
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.bn.forward(&self.conv.forward(x), mode).relu_()
+    }
+}
+
+/// 3x3 convolution, plain or separable, each convolution with batch norm and ReLU (mmcv's `DepthwiseSeparableConvModule`).
+#[derive(Debug)]
+struct Wide(Vec<Unit>);
+
+impl Wide {
+    fn new(vs: &Path, inputs: i64, outputs: i64, rate: i64, separable: bool) -> Self {
+        if separable {
+            let depthwise =
+                Unit::of(&(vs / "depthwise"), |vs| Conv2d::depthwise(vs, inputs, 3).dilated(rate), inputs);
+            Wide(vec![depthwise, Unit::new(&(vs / "pointwise"), inputs, outputs, 1)])
+        } else {
+            Wide(vec![Unit::of(vs, |vs| Conv2d::new(vs, inputs, outputs, 3, 1).dilated(rate), outputs)])
+        }
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.0.iter().fold(x.shallow_clone(), |x, unit| unit.forward(&x, mode))
+    }
+}
+
+/// Atrous spatial pyramid pooling.
+#[derive(Debug)]
+pub struct Aspp {
+    point: Unit,
+    atrous: Vec<Wide>,
+    pool: Conv2d,
+    pool_bn: BatchNorm,
+    project: Unit,
+}
+
+impl Aspp {
+    /// From `inputs` to `outputs` channels.
+    pub fn new(vs: &Path, inputs: i64, outputs: i64, rates: [i64; 3], separable: bool) -> Self {
+        let convs = vs / "convs";
+        let atrous = rates.iter().enumerate().map(|(i, &rate)| {
+            let vs = &convs / (i + 1);
+            Wide::new(&vs, inputs, outputs, rate, separable)
+        });
+        let pool = &convs / 4;
+        Aspp {
+            point: Unit::new(&(&convs / 0), inputs, outputs, 1),
+            atrous: atrous.collect(),
+            pool: Conv2d::new(&(&pool / 1), inputs, outputs, 1, 1),
+            pool_bn: BatchNorm::new(&(&pool / 2), outputs),
+            project: Unit::new(&(vs / "project"), 5 * outputs, outputs, 1),
+        }
+    }
+
+    /// [N, inputs, h, w] to [N, outputs, h, w].
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let mut branches = vec![self.point.forward(x, mode)];
+        branches.extend(self.atrous.iter().map(|branch| branch.forward(x, mode)));
+        let pooled = x.adaptive_avg_pool2d([1, 1]);
+        let pooled = self.pool_bn.forward(&self.pool.forward(&pooled), mode).relu_();
+        // Bilinear upsampling of a single pixel is that pixel.
+        branches.push(pooled.expand([-1, -1, x.size()[2], x.size()[3]], false));
+        self.project.forward(&Tensor::cat(&branches, 1), mode)
+    }
+}
+
+/// Brings context back to the resolution of layer1.
+#[derive(Debug)]
+pub struct Decoder {
+    low_level: Unit,
+    convs: [Wide; 2],
+    classifier: Conv2d,
+}
+
+impl Decoder {
+    /// From `channels` of context and `low_level` of layer1 to `classes` logits.
+    pub fn new(vs: &Path, low_level: i64, channels: i64, classes: i64, separable: bool) -> Self {
+        let wide = |i: i64, inputs: i64| Wide::new(&(vs / "convs" / i), inputs, channels, 1, separable);
+        Decoder {
+            low_level: Unit::new(&(vs / "low_level"), low_level, LOW_LEVEL_CHANNELS, 1),
+            convs: [wide(0, channels + LOW_LEVEL_CHANNELS), wide(1, channels)],
+            classifier: classifier(&(vs / "classifier"), channels, classes),
+        }
+    }
+
+    /// Context [N, C, h, w] and features of layer1 [N, _, H, W] to logits [N, K, H, W].
+    pub fn forward(&self, context: &Tensor, layer1: &Tensor, mode: Mode) -> Tensor {
+        let low = self.low_level.forward(layer1, mode);
+        let context = upsample(context, low.size()[2], low.size()[3]);
+        let joined = Tensor::cat(&[context, low], 1);
+        let y = self.convs.iter().fold(joined, |y, conv| conv.forward(&y, mode));
+        self.classifier.forward(&y)
+    }
+}
+
+/// mmsegmentation's auxiliary `FCNHead` on layer3.
+#[derive(Debug)]
+struct Auxiliary {
+    conv: Unit,
+    dropout: f64,
+    classifier: Conv2d,
+}
+
+impl Auxiliary {
+    fn new(vs: &Path, inputs: i64, channels: i64, classes: i64, dropout: f64) -> Self {
+        let conv = Unit::new(&(vs / "conv"), inputs, channels, 3);
+        Auxiliary { conv, dropout, classifier: classifier(&(vs / "classifier"), channels, classes) }
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let y = self.conv.forward(x, mode).dropout(self.dropout, mode != Mode::Eval);
+        self.classifier.forward(&y)
+    }
+}
+
+fn classifier(vs: &Path, inputs: i64, classes: i64) -> Conv2d {
+    Conv2d::with_bias(vs, inputs, classes, 1, Init::Randn { mean: 0.0, stdev: 0.01 })
+}

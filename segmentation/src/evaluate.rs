@@ -1,0 +1,192 @@
+//! Predicts a data set, scores it and leaves predictions and pictures. Decoding, the network and scoring work side by side on
+//! neighbouring images.
+
+use crate::classes::ClassSet;
+use crate::confusion::{Confusion, Scores};
+use crate::dataset::{Dataset, Sample, unknown_id};
+use crate::label_image::LabelImage;
+use crate::picture;
+use crate::predict::Predictor;
+use common::data::resample::Image;
+use common::files::write_atomically;
+use common::progress::Progress;
+use common::{Error, Result};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+/// What is left of an evaluation.
+#[derive(Debug, Clone, Copy)]
+pub struct Leave {
+    /// Whether predictions are written, as PNGs in file ids.
+    pub predictions: bool,
+    /// Pictures of samples, spread over the data set.
+    pub pictures: usize,
+}
+
+/// Images between two stages.
+const AHEAD: usize = 2;
+
+/// Predicts every sample and counts its pixels. Below `out`: `predictions/<name>_labelIds.png` in file ids, `pictures/<name>.png` (image,
+/// truth, prediction, errors), `confusion.png` and `confusion.csv`.
+///
+/// # Errors
+/// [`Error::File`] for a sample that cannot be read, [`Error::Torch`], [`Error::Io`].
+pub fn evaluate(
+    predictor: &Predictor,
+    dataset: &Dataset,
+    out: Option<(&Path, Leave)>,
+    progress: &dyn Progress,
+) -> Result<Confusion> {
+    let samples = &dataset.samples;
+    progress.start("evaluating", samples.len() as u64, 0);
+    let confusion = std::thread::scope(|scope| {
+        let (decoded, images) = sync_channel::<Result<(&Sample, Image, LabelImage)>>(AHEAD);
+        let (predicted, predictions) = sync_channel::<(&Sample, Image, LabelImage, LabelImage)>(AHEAD);
+        scope.spawn(move || {
+            for sample in samples {
+                let read = sample.read().map(|(image, truth)| (sample, image, truth));
+                let failed = read.is_err();
+                // The other side hangs up when it ends early.
+                if decoded.send(read).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        let scoring = scope.spawn(move || -> Result<Confusion> {
+            let mut confusion = Confusion::new(&dataset.classes);
+            for (n, (sample, image, truth, prediction)) in predictions.into_iter().enumerate() {
+                score(&mut confusion, &dataset.classes, sample, &truth, &prediction)?;
+                if let Some((folder, leave)) = out {
+                    let pictured = is_pictured(n, samples.len(), leave.pictures);
+                    leave_files(folder, leave.predictions, pictured, &dataset.classes, sample, &image, &truth, &prediction)?;
+                }
+                progress.advance(1, "");
+            }
+            Ok(confusion)
+        });
+        let mut failure = None;
+        for read in images {
+            let step = read.and_then(|(sample, image, truth)| {
+                let ids = dataset.classes.file_ids();
+                let mut prediction = predictor.predict(&image)?;
+                prediction.pixels.iter_mut().for_each(|id| *id = ids[usize::from(*id)]);
+                Ok((sample, image, truth, prediction))
+            });
+            match step {
+                Ok(step) if predicted.send(step).is_ok() => {}
+                Ok(_) => break, // scoring failed, and says so below
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        drop(predicted);
+        let confusion = scoring.join().expect("scoring does not panic");
+        failure.map_or(confusion, Err)
+    });
+    progress.finish();
+    let confusion = confusion?;
+    if let Some((folder, _)) = out {
+        picture::confusion(&folder.join("confusion.png"), &confusion, &dataset.classes)?;
+        write_csv(&folder.join("confusion.csv"), &confusion, &dataset.classes)?;
+    }
+    Ok(confusion)
+}
+
+/// The flat names of metrics.json. What has no score is left out.
+pub fn metrics(scores: &Scores) -> BTreeMap<String, f64> {
+    let mut named: Vec<(String, Option<f64>)> = vec![
+        ("segmentation/mIoU".into(), scores.mean_iou),
+        ("segmentation/category_mIoU".into(), scores.category_mean_iou),
+        ("segmentation/pixel_accuracy".into(), scores.pixel_accuracy),
+    ];
+    named.extend(scores.classes.iter().map(|c| (format!("segmentation/IoU/{}", c.name), c.iou)));
+    named.extend(scores.categories.iter().map(|c| (format!("segmentation/IoU_category/{}", c.name), c.iou)));
+    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Removes what earlier evaluations left in a run's folder.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn clear(folder: &Path) -> Result<()> {
+    for name in ["predictions", "pictures"].map(|name| folder.join(name)) {
+        if name.is_dir() {
+            fs::remove_dir_all(&name).map_err(Error::io(&name, "remove"))?;
+        }
+    }
+    for name in ["confusion.png", "confusion.csv", "metrics.json"].map(|name| folder.join(name)) {
+        if name.exists() {
+            fs::remove_file(&name).map_err(Error::io(&name, "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+fn score(
+    confusion: &mut Confusion,
+    classes: &ClassSet,
+    sample: &Sample,
+    truth: &LabelImage,
+    prediction: &LabelImage,
+) -> Result<()> {
+    confusion.add(truth, prediction).map_err(|unknown| unknown_id(&sample.label, unknown.id, classes)).map(|_| ())
+}
+
+// Spread evenly, from the first on.
+fn is_pictured(n: usize, samples: usize, pictures: usize) -> bool {
+    let before = |n: usize| n * pictures.min(samples) / samples;
+    pictures > 0 && (n == 0 || before(n) > before(n - 1))
+}
+
+#[expect(clippy::too_many_arguments)]
+fn leave_files(
+    folder: &Path,
+    prediction_wanted: bool,
+    picture_wanted: bool,
+    classes: &ClassSet,
+    sample: &Sample,
+    image: &Image,
+    truth: &LabelImage,
+    prediction: &LabelImage,
+) -> Result<()> {
+    if prediction_wanted {
+        // Cityscapes' files are matched by their prefix, others by their whole name.
+        let suffix = if classes.categories().is_empty() { "" } else { "_labelIds" };
+        prediction.write(&folder.join("predictions").join(format!("{}{suffix}.png", sample.name)))?;
+    }
+    if picture_wanted {
+        let name = sample.name.replace('/', "-");
+        picture::sample(&folder.join("pictures").join(format!("{name}.png")), classes, image, truth, prediction)?;
+    }
+    Ok(())
+}
+
+fn write_csv(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Result<()> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let names: Vec<String> = classes.classes().iter().map(|c| quoted(&c.name)).collect();
+    write_atomically(path, |out| {
+        writeln!(out, "truth \\ prediction,{},\"no class\"", names.join(","))?;
+        names.iter().enumerate().try_for_each(|(t, name)| {
+            let counts: Vec<String> = (0..=names.len()).map(|p| confusion.count(t, p).to_string()).collect();
+            writeln!(out, "{name},{}", counts.join(","))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_spread_over_the_data_set() {
+        let chosen = |samples, pictures| (0..samples).filter(|&n| is_pictured(n, samples, pictures)).collect::<Vec<_>>();
+        assert_eq!(chosen(500, 4), [0, 125, 250, 375]);
+        assert_eq!(chosen(3, 8), [0, 1, 2]);
+        assert_eq!(chosen(7, 3), [0, 3, 5]);
+        assert_eq!(chosen(5, 0), [0usize; 0]);
+    }
+}

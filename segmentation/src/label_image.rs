@@ -1,0 +1,164 @@
+//! Label PNGs: one index a pixel, grey or with a palette (whose colours mean nothing here).
+//!
+//! OpenCV turns palettes into colours, so these are read and written by the `png` crate.
+
+use common::files::write_atomically;
+use common::{Error, Result};
+use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::Path;
+
+/// Indices of an image, [height, width].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelImage {
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// `height * width` values.
+    pub pixels: Vec<u8>,
+}
+
+impl LabelImage {
+    /// Reads a label PNG.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is no whole PNG or holds colours, alpha or 16 bits.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut reader = open(path)?;
+        let size = reader.output_buffer_size().ok_or_else(|| damaged(path, "its size is absurd"))?;
+        let mut bytes = vec![0; size];
+        let frame = reader.next_frame(&mut bytes).map_err(|e| damaged(path, e))?;
+        // The end of the file holds the checks of what was read.
+        reader.finish().map_err(|e| damaged(path, e))?;
+        bytes.truncate(frame.buffer_size());
+        let (height, width) = (frame.height as usize, frame.width as usize);
+        let pixels = match frame.bit_depth {
+            BitDepth::Eight => bytes,
+            depth => unpack(&bytes, width, frame.line_size, depth as usize),
+        };
+        Ok(LabelImage { height, width, pixels })
+    }
+
+    /// Height and width of a label PNG, from its header alone.
+    ///
+    /// # Errors
+    /// As [`LabelImage::read`].
+    pub fn size(path: &Path) -> Result<(usize, usize)> {
+        let info = open(path)?;
+        let (width, height) = info.info().size();
+        Ok((height as usize, width as usize))
+    }
+
+    /// Writes an 8-bit grey PNG, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_png(path, self.height, self.width, ColorType::Grayscale, &self.pixels)
+    }
+}
+
+/// Writes an RGB PNG, [height, width, 3], whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_rgb(path: &Path, height: usize, width: usize, pixels: &[u8]) -> Result<()> {
+    write_png(path, height, width, ColorType::Rgb, pixels)
+}
+
+fn write_png(path: &Path, height: usize, width: usize, colour: ColorType, pixels: &[u8]) -> Result<()> {
+    write_atomically(path, |out| {
+        let mut encoder = Encoder::new(BufWriter::new(out), width as u32, height as u32);
+        encoder.set_color(colour);
+        encoder.set_depth(BitDepth::Eight);
+        encoder.set_compression(png::Compression::Fast);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(pixels)?;
+        Ok(writer.finish()?)
+    })
+}
+
+fn open(path: &Path) -> Result<png::Reader<BufReader<File>>> {
+    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    let mut decoder = Decoder::new(BufReader::with_capacity(1 << 16, file));
+    decoder.set_transformations(Transformations::IDENTITY);
+    let reader = decoder.read_info().map_err(|e| damaged(path, e))?;
+    let remedy = "give label images with one class id a pixel (8-bit grey, or a palette of ids)";
+    let problem = match (reader.info().color_type, reader.info().bit_depth) {
+        (ColorType::Rgb | ColorType::Rgba, _) => "is a colour image, not class ids",
+        (ColorType::GrayscaleAlpha, _) => "has an alpha channel",
+        (_, BitDepth::Sixteen) => "has 16 bits a pixel (instance ids?), not class ids",
+        _ => return Ok(reader),
+    };
+    Err(Error::file(path, problem, remedy))
+}
+
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error::file(path, format!("is no whole PNG ({reason})"), "copy or make it again")
+}
+
+// 1, 2 or 4 bits a pixel, the leftmost pixel in the highest bits; every line begins with a byte of its own.
+fn unpack(bytes: &[u8], width: usize, line_size: usize, depth: usize) -> Vec<u8> {
+    let (per_byte, mask) = (8 / depth, (1u8 << depth) - 1);
+    let line = |line: &[u8]| -> Vec<u8> {
+        (0..width).map(|x| line[x / per_byte] >> (8 - depth * (x % per_byte + 1)) & mask).collect()
+    };
+    bytes.chunks_exact(line_size).flat_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(colour: ColorType, depth: BitDepth, data: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("label.png");
+        let mut encoder = Encoder::new(File::create(&path).unwrap(), 5, 2);
+        encoder.set_color(colour);
+        encoder.set_depth(depth);
+        if colour == ColorType::Indexed {
+            encoder.set_palette((0..48).rev().collect::<Vec<u8>>());
+        }
+        encoder.write_header().unwrap().write_image_data(data).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn palettes_and_few_bits_are_indices() {
+        let (_folder, path) = encoded(ColorType::Indexed, BitDepth::Four, &[0x01, 0x23, 0x40, 0x56, 0x78, 0x90]);
+        let image = LabelImage::read(&path).unwrap();
+        assert_eq!(image, LabelImage { height: 2, width: 5, pixels: (0..10).collect() });
+        let (_folder, path) = encoded(ColorType::Grayscale, BitDepth::One, &[0b1010_1000, 0b0101_0000]);
+        assert_eq!(LabelImage::read(&path).unwrap().pixels, [1, 0, 1, 0, 1, 0, 1, 0, 1, 0]);
+        assert_eq!(LabelImage::size(&path).unwrap(), (2, 5));
+    }
+
+    #[test]
+    fn written_is_read_and_damage_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let image = LabelImage { height: 3, width: 200, pixels: (0..600).map(|i| (i * 7 % 34) as u8).collect() };
+        image.write(&path).unwrap();
+        assert_eq!(LabelImage::read(&path).unwrap(), image);
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 20, bytes.len() / 2, bytes.len() - 14] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(LabelImage::read(&path).unwrap_err().to_string().contains("is no whole PNG"), "{length}");
+        }
+    }
+
+    #[test]
+    fn colours_alpha_and_16_bits_are_refused() {
+        for (colour, depth, length, problem) in [
+            (ColorType::Rgb, BitDepth::Eight, 30, "colour image"),
+            (ColorType::GrayscaleAlpha, BitDepth::Eight, 20, "alpha"),
+            (ColorType::Grayscale, BitDepth::Sixteen, 20, "16 bits"),
+        ] {
+            let (_folder, path) = encoded(colour, depth, &vec![0; length]);
+            let error = LabelImage::size(&path).unwrap_err().to_string();
+            assert!(error.contains(problem) && error.contains("label.png"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Every setting of fine-tuning. A field is a flag, a TOML key and a line of config.toml at once; its default is the preset's.
+
+use crate::augment::Augment;
+use crate::deeplab::DeepLabConfig;
+use crate::predict::PredictOptions;
+use common::resnet::Arch;
+use common::schedule::Decay;
+use common::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! options {
+    ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
+        /// Settings of fine-tuning. `None`: not given; after [`Options::over`] a preset there is none.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, clap::Args)]
+        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+        pub struct Options { $(
+            $(#[$attribute])*
+            #[arg(long, help_heading = "Fine-tuning settings (defaults are the preset's)")]
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub $name: Option<$type>,
+        )* }
+
+        impl Options {
+            /// These settings, and `others` where they say nothing.
+            pub fn over(self, others: Options) -> Options {
+                Options { $( $name: self.$name.or(others.$name), )* }
+            }
+        }
+    };
+}
+
+options! {
+    /// Optimiser steps (iterations)
+    steps: u64,
+    /// Crops per batch
+    batch_size: u64,
+    /// Learning rate of SGD
+    lr: f64,
+    /// Factor on the backbone's learning rate
+    backbone_lr_scale: f64,
+    /// Momentum of SGD
+    momentum: f64,
+    /// Weight decay
+    weight_decay: f64,
+    /// How the learning rate falls: poly, constant, cosine
+    schedule: Decay,
+    /// Steps over which the learning rate rises from zero
+    warmup_steps: u64,
+    /// Batch norm of the backbone: train, or frozen (pretrained statistics, scale and shift stay as they are)
+    batch_norm: BatchNormMode,
+    /// Training crop, such as 768 or 512x1024 (height x width)
+    crop: Size,
+    /// Least and largest random scale, such as 0.5,2
+    scale: Numbers,
+    /// Probability of a mirror image
+    flip: f64,
+    /// Draw a crop again when one class takes more than this share of it
+    max_class_share: f64,
+    /// mmsegmentation's changes of brightness, contrast, saturation and hue: on or off
+    photometric: Switch,
+    /// Stride of the last feature map: 16 or 8
+    output_stride: i64,
+    /// ASPP's three atrous rates; the default doubles with --output-stride 8
+    atrous_rates: Numbers,
+    /// Channels of ASPP and decoder
+    #[arg(value_parser = clap::value_parser!(i64).range(2..=4096))]
+    head_channels: i64,
+    /// Depthwise separable 3x3 convolutions in ASPP and decoder: on or off
+    separable: Switch,
+    /// Probability of dropout after ASPP
+    dropout: f64,
+    /// Weight of the loss of an auxiliary classifier on layer3 (0: none)
+    auxiliary_weight: f64,
+}
+
+/// What `--preset` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// Sun et al. 2022 (supplement A): crop 768, 30k steps of 8, lr 0.01, weight decay 1e-4, output stride 16
+    Paper,
+    /// mmsegmentation's deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024
+    Mmseg,
+}
+
+impl Preset {
+    /// Every setting.
+    ///
+    /// What [`Preset::Mmseg`] cannot take over: the deep stem of its ResNet-v1c, the 3x3 convolution that ends its ASPP, the place
+    /// of its dropout (before the classifiers) and the floor of 1e-4 under its learning rate.
+    pub fn options(self) -> Options {
+        let paper = Options {
+            steps: Some(30_000),
+            batch_size: Some(8),
+            lr: Some(0.01),
+            backbone_lr_scale: Some(1.0),
+            momentum: Some(0.9),
+            weight_decay: Some(1e-4),
+            schedule: Some(Decay::Poly),
+            warmup_steps: Some(0),
+            batch_norm: Some(BatchNormMode::Train),
+            crop: Some(Size { height: 768, width: 768 }),
+            scale: Some(Numbers(vec![0.5, 2.0])),
+            flip: Some(0.5),
+            max_class_share: Some(1.0),
+            photometric: Some(Switch::Off),
+            output_stride: Some(16),
+            atrous_rates: None,
+            head_channels: Some(256),
+            separable: Some(Switch::Off),
+            dropout: Some(0.1),
+            auxiliary_weight: Some(0.0),
+        };
+        match self {
+            Preset::Paper => paper,
+            Preset::Mmseg => Options {
+                steps: Some(40_000),
+                weight_decay: Some(5e-4),
+                crop: Some(Size { height: 512, width: 1024 }),
+                max_class_share: Some(0.75),
+                photometric: Some(Switch::On),
+                output_stride: Some(8),
+                head_channels: Some(512),
+                separable: Some(Switch::On),
+                auxiliary_weight: Some(0.4),
+                ..paper
+            },
+        }
+    }
+}
+
+/// A value that every preset has.
+pub(crate) fn set<T: Clone>(option: &Option<T>) -> T {
+    option.clone().expect("presets are complete")
+}
+
+impl Options {
+    /// What the user gave over the preset, with the atrous rates that fit the output stride, checked.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for values out of range.
+    pub fn resolve(self, preset: Preset) -> Result<Options> {
+        let mut options = self.over(preset.options());
+        let stride = set(&options.output_stride);
+        if ![8, 16].contains(&stride) {
+            return Err(Error::settings(format!("--output-stride {stride} is neither 16 nor 8"), "choose one of them"));
+        }
+        let rates = [6.0, 12.0, 18.0].map(|rate| rate * (16 / stride) as f64);
+        options.atrous_rates.get_or_insert(Numbers(rates.into()));
+        options.check()?;
+        Ok(options)
+    }
+
+    fn check(&self) -> Result<()> {
+        let out_of_range = |flag: &str, value: f64, range: &str| {
+            Err(Error::settings(format!("--{flag} {value} is out of range"), format!("give a number {range}")))
+        };
+        for (flag, value) in [("flip", set(&self.flip)), ("max-class-share", set(&self.max_class_share))] {
+            if !(0.0..=1.0).contains(&value) {
+                return out_of_range(flag, value, "from 0 to 1");
+            }
+        }
+        if !(0.0..1.0).contains(&set(&self.dropout)) {
+            return out_of_range("dropout", set(&self.dropout), "from 0 to below 1");
+        }
+        for (flag, value) in [
+            ("lr", &self.lr),
+            ("backbone-lr-scale", &self.backbone_lr_scale),
+            ("momentum", &self.momentum),
+            ("weight-decay", &self.weight_decay),
+            ("auxiliary-weight", &self.auxiliary_weight),
+        ] {
+            if !(set(value).is_finite() && set(value) >= 0.0) {
+                return out_of_range(flag, set(value), "of at least 0");
+            }
+        }
+        if ![Decay::Poly, Decay::Constant, Decay::Cosine].contains(&set(&self.schedule)) {
+            let problem = format!("--schedule {} falls by epochs, and here are steps", set(&self.schedule));
+            return Err(Error::settings(problem, "choose poly, constant or cosine"));
+        }
+        // A batch of one leaves image pooling's batch norm a single value, whose variance is undefined.
+        if set(&self.batch_size) < 2 {
+            let remedy = "give --batch-size 2 or more: ASPP's image pooling has one value an image to normalise";
+            return Err(Error::settings("--batch-size 1 has no batch statistics", remedy));
+        }
+        self.model("resnet18".parse().expect("a known architecture"), 2)?;
+        self.augment([0.0; 3])?;
+        Ok(())
+    }
+
+    /// The network that the settings describe.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for atrous rates that are no three positive whole numbers.
+    pub fn model(&self, arch: Arch, classes: i64) -> Result<DeepLabConfig> {
+        let rates = set(&self.atrous_rates).0;
+        let whole = rates.iter().all(|r| *r >= 1.0 && r.fract() == 0.0);
+        let atrous_rates: [f64; 3] = rates
+            .try_into()
+            .ok()
+            .filter(|_| whole)
+            .ok_or_else(|| Error::settings("--atrous-rates must be three positive whole numbers", "give 6,12,18"))?;
+        Ok(DeepLabConfig {
+            arch,
+            output_stride: set(&self.output_stride),
+            atrous_rates: atrous_rates.map(|rate| rate as i64),
+            channels: set(&self.head_channels),
+            separable: set(&self.separable) == Switch::On,
+            dropout: set(&self.dropout),
+            classes,
+            auxiliary: set(&self.auxiliary_weight) > 0.0,
+        })
+    }
+
+    /// The crops that the settings describe, padded in the colour `mean` (RGB in 0..1).
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for a scale that is no range.
+    pub fn augment(&self, mean: [f64; 3]) -> Result<Augment> {
+        let scale = set(&self.scale);
+        let &[least, most] = scale.0.as_slice() else {
+            return Err(Error::settings(format!("--scale {scale} has not two numbers"), "give it as 0.5,2"));
+        };
+        if !(0.05 <= least && least <= most && most <= 20.0) {
+            return Err(Error::settings(format!("--scale {scale} is no range of scales"), "give it as 0.5,2"));
+        }
+        let Size { height, width } = set(&self.crop);
+        Ok(Augment {
+            height,
+            width,
+            scale: (least, most),
+            flip: set(&self.flip),
+            max_class_share: set(&self.max_class_share),
+            padding: mean.map(|m| (m * 255.0).round() as u8),
+        })
+    }
+}
+
+/// How a trained network is evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
+#[serde(rename_all = "kebab-case")]
+pub struct EvaluationOptions {
+    /// Predict by sliding windows of the training crop's size instead of whole images
+    #[arg(long, help_heading = "Evaluation")]
+    pub crop_eval: bool,
+    /// Pixels between sliding windows, such as 513; two thirds of the window when left out
+    #[arg(long, help_heading = "Evaluation", requires = "crop_eval")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_stride: Option<Size>,
+    /// Scales whose class probabilities are averaged, such as 0.5,0.75,1,1.25,1.5,1.75
+    #[arg(long, default_value = "1", help_heading = "Evaluation")]
+    pub eval_scales: Numbers,
+    /// Average in the mirror image
+    #[arg(long, help_heading = "Evaluation")]
+    pub eval_flip: bool,
+    /// Samples to draw beside truth, prediction and errors
+    #[arg(long, default_value_t = 8, help_heading = "Evaluation")]
+    pub pictures: usize,
+}
+
+impl EvaluationOptions {
+    /// The same, for a network trained on crops of `crop` (height and width).
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for windows and scales that cannot work.
+    pub fn predict_options(&self, crop: [i64; 2]) -> Result<PredictOptions> {
+        let options = PredictOptions {
+            window: self.crop_eval.then_some(crop),
+            stride: self.eval_stride.map(|s| [s.height as i64, s.width as i64]),
+            scales: self.eval_scales.0.clone(),
+            flip: self.eval_flip,
+        };
+        options.check()?;
+        Ok(options)
+    }
+}
+
+/// A list of numbers, written `0.5,2`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Numbers(pub Vec<f64>);
+
+impl FromStr for Numbers {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |part: &str| part.trim().parse().map_err(|_| format!("{part:?} is no number"));
+        text.split(',').map(number).collect::<Result<_, _>>().map(Numbers)
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.iter().map(f64::to_string).collect::<Vec<_>>().join(","))
+    }
+}
+
+/// Height and width in pixels, written `512x1024`, or `768` when they are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Size {
+    /// Height.
+    pub height: usize,
+    /// Width.
+    pub width: usize,
+}
+
+impl FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |part: &str| part.trim().parse().ok().filter(|side| (16..=8192).contains(side));
+        let (height, width) = text.split_once('x').unwrap_or((text, text));
+        match (side(height), side(width)) {
+            (Some(height), Some(width)) => Ok(Size { height, width }),
+            _ => Err(format!("{text:?} is no size such as 768 or 512x1024, of 16 to 8192 pixels")),
+        }
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Size> for String {
+    fn from(Size { height, width }: Size) -> String {
+        if height == width { height.to_string() } else { format!("{height}x{width}") }
+    }
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// Done.
+    On,
+    /// Not done.
+    Off,
+}
+
+/// What `--batch-norm` names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum BatchNormMode {
+    /// Batch statistics; everything is trained.
+    Train,
+    /// The backbone keeps the statistics, scales and shifts it came with. The head, which is new, always trains.
+    Frozen,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_complete_and_the_user_wins() {
+        for preset in [Preset::Paper, Preset::Mmseg] {
+            let options = Options::default().resolve(preset).unwrap();
+            let fields = serde_json::to_value(&options).unwrap();
+            assert_eq!(fields.as_object().unwrap().len(), 20, "{preset:?} leaves a setting open");
+        }
+        let given = Options { output_stride: Some(8), lr: Some(0.1), ..Options::default() };
+        let options = given.resolve(Preset::Paper).unwrap();
+        assert_eq!((options.lr, options.atrous_rates), (Some(0.1), Some(Numbers(vec![12.0, 24.0, 36.0]))));
+    }
+
+    #[test]
+    fn impossible_values_are_refused_by_name() {
+        let refused = |options: Options| options.resolve(Preset::Paper).unwrap_err().to_string();
+        for (options, flag) in [
+            (Options { output_stride: Some(32), ..Options::default() }, "--output-stride"),
+            (Options { batch_size: Some(1), ..Options::default() }, "--batch-size"),
+            (Options { flip: Some(1.5), ..Options::default() }, "--flip"),
+            (Options { scale: Some(Numbers(vec![2.0, 0.5])), ..Options::default() }, "--scale"),
+            (Options { atrous_rates: Some(Numbers(vec![6.0, 12.5, 18.0])), ..Options::default() }, "--atrous-rates"),
+            (Options { schedule: Some(Decay::Step), ..Options::default() }, "--schedule"),
+            (Options { lr: Some(f64::NAN), ..Options::default() }, "--lr"),
+        ] {
+            let message = refused(options);
+            assert!(message.contains(flag), "{message}");
+        }
+        assert!("8x8".parse::<Size>().is_err() && "64x".parse::<Size>().is_err());
+        assert_eq!(String::from("512x1024".parse::<Size>().unwrap()), "512x1024");
+    }
+}

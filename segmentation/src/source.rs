@@ -1,0 +1,68 @@
+//! Training batches, made ready by the engine's loader thread with the help of all idle cores.
+
+use crate::augment::Augment;
+use crate::dataset::Dataset;
+use common::Result;
+use common::engine::Source;
+use common::random::{generator, permutation};
+use rayon::prelude::*;
+use std::sync::Arc;
+use tch::{Kind, Tensor};
+
+/// Crops of one step, on the host.
+pub struct Batch {
+    /// Pixels u8 [N, H, W, 3].
+    pub images: Tensor,
+    /// Train ids u8 [N, H, W], 255 where ignored.
+    pub labels: Tensor,
+}
+
+/// Goes through the data set again and again, each pass in an order of its own; a batch may span two passes, so that every
+/// number of images trains.
+pub struct CropSource {
+    dataset: Arc<Dataset>,
+    augment: Augment,
+    batch_size: usize,
+    batches_per_epoch: u64,
+    seed: u64,
+    order: (u64, Vec<i64>),
+}
+
+impl CropSource {
+    /// `batches_per_epoch` is the engine's, which need not be a pass of the data.
+    pub fn new(dataset: Arc<Dataset>, augment: Augment, batch_size: usize, batches_per_epoch: u64, seed: u64) -> Self {
+        CropSource { dataset, augment, batch_size, batches_per_epoch, seed, order: (u64::MAX, Vec::new()) }
+    }
+
+    // The sample at one place of the endless sequence.
+    fn sample(&mut self, place: u64) -> usize {
+        let images = self.dataset.samples.len() as u64;
+        let pass = place / images;
+        if self.order.0 != pass {
+            self.order = (pass, permutation(images as usize, &mut generator(self.seed, "sampler", pass, 0)));
+        }
+        self.order.1[(place % images) as usize] as usize
+    }
+}
+
+impl Source for CropSource {
+    type Batch = Batch;
+
+    fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
+        let first = (epoch * self.batches_per_epoch + index) * self.batch_size as u64;
+        // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
+        let chosen: Vec<(u64, usize)> =
+            (first..first + self.batch_size as u64).map(|place| (place, self.sample(place))).collect();
+        let crop = |&(place, sample): &(u64, usize)| {
+            let (image, labels) = self.dataset.samples[sample].read_for_training(&self.dataset.classes)?;
+            self.augment.apply(&image, &labels, &mut generator(self.seed, "augment", 0, place))
+        };
+        let crops = chosen.par_iter().map(crop).collect::<Result<Vec<_>>>()?;
+        let (images, labels): (Vec<_>, Vec<_>) = crops.into_iter().unzip();
+        let (n, height, width) = (self.batch_size as i64, self.augment.height as i64, self.augment.width as i64);
+        Ok(Batch {
+            images: Tensor::f_from_data_size(&images.concat(), &[n, height, width, 3], Kind::Uint8)?,
+            labels: Tensor::f_from_data_size(&labels.concat(), &[n, height, width], Kind::Uint8)?,
+        })
+    }
+}

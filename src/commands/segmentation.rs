@@ -1,0 +1,234 @@
+//! `camtrast segmentation train`, `eval` and `score`.
+
+use super::Common;
+use crate::screen::{STOP, Screen, catch_interrupts, clock};
+use crate::table::Table;
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use common::progress::Progress;
+use common::run::write_metrics;
+use segmentation::options::{EvaluationOptions, Numbers};
+use segmentation::train::{Recipe, SEGMENTER, device_name, ignored_ids};
+use segmentation::{
+    ClassSet, Dataset, Leave, Naming, Options, Predictor, Preset, Scores, TrainConfig, TrainData, evaluate, metrics,
+    score, segmenter, train,
+};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Subcommand)]
+pub enum SegmentationCommand {
+    /// Fine-tune DeepLab v3+ from a backbone, and evaluate it
+    Train(Box<TrainArgs>),
+    /// Evaluate a trained DeepLab v3+
+    Eval(EvalArgs),
+    /// mIoU of anybody's label PNGs, as cityscapesScripts computes it
+    Score(ScoreArgs),
+}
+
+#[derive(Args)]
+pub struct TrainArgs {
+    /// A backbone.safetensors
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Folder of the run; the same command there goes on where it was cut off
+    #[arg(long)]
+    out: PathBuf,
+    /// Start anew if the folder holds a run
+    #[arg(long)]
+    overwrite: bool,
+    /// Where the settings' defaults come from
+    #[arg(long, value_enum, default_value = "paper")]
+    preset: Preset,
+    /// Steps between log lines
+    #[arg(long, default_value_t = 20)]
+    log_every: u64,
+    /// Steps between saved states (besides every two minutes and the end)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    save_every: Option<u64>,
+    #[command(flatten)]
+    data: TrainData,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    evaluation: EvaluationOptions,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    /// Folder of a training run
+    #[arg(long, required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    run: Option<PathBuf>,
+    /// A segmenter.safetensors
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
+    /// Folder of Cityscapes, which holds leftImg8bit/ and gtFine/
+    #[arg(long, required_unless_present = "images", conflicts_with_all = ["images", "labels"])]
+    cityscapes: Option<PathBuf>,
+    /// Split of Cityscapes
+    #[arg(long, default_value = "val")]
+    split: String,
+    /// Folder of images, instead of Cityscapes
+    #[arg(long, requires = "labels")]
+    images: Option<PathBuf>,
+    /// Folder of their label PNGs, in the ids that were trained on
+    #[arg(long, requires = "images")]
+    labels: Option<PathBuf>,
+    /// Folder for metrics.json, pictures, the confusion matrix and predictions
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Write no predictions
+    #[arg(long)]
+    no_predictions: bool,
+    #[command(flatten)]
+    evaluation: EvaluationOptions,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct ScoreArgs {
+    /// Folder of the truth, such as gtFine/val with its *_gtFine_labelIds.png
+    #[arg(long)]
+    ground_truth: PathBuf,
+    /// Folder of predicted label PNGs in the same ids
+    #[arg(long)]
+    predictions: PathBuf,
+    /// For other data sets: text file with one class name a line, the first for id 0; files are then matched by their names
+    #[arg(long)]
+    class_names: Option<PathBuf>,
+    /// Ids of the truth that do not count, with --class-names
+    #[arg(long, default_value = "255", requires = "class_names")]
+    ignore: Numbers,
+    /// Folder for metrics.json, or a .json file
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub fn run(command: SegmentationCommand) -> Result<()> {
+    match command {
+        SegmentationCommand::Train(args) => run_train(*args),
+        SegmentationCommand::Eval(args) => run_eval(args),
+        SegmentationCommand::Score(args) => run_score(args),
+    }
+}
+
+fn run_train(args: TrainArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    catch_interrupts()?;
+    let config = TrainConfig {
+        recipe: Recipe {
+            checkpoint: args.checkpoint,
+            seed: args.common.seed,
+            precision: args.common.precision,
+            preset: args.preset,
+            data: args.data,
+            options: args.options,
+            evaluation: args.evaluation,
+        },
+        out: args.out,
+        overwrite: args.overwrite,
+        device,
+        log_every: args.log_every,
+        save_every: args.save_every,
+        version: env!("CARGO_PKG_VERSION").into(),
+        commit: env!("CAMTRAST_COMMIT").into(),
+    };
+    let report = train(&config, &screen, &STOP)?;
+    let outcome = report.outcome;
+    if outcome.interrupted {
+        bail!("interrupted at step {}; the state is saved, the same command goes on from there", outcome.step);
+    }
+    screen.note(&format!("fine-tuning done: {} steps in {}", outcome.step, clock(outcome.seconds)));
+    if let Some(scores) = &report.scores {
+        show(scores, &screen);
+    }
+    println!("{}", report.segmenter.display());
+    Ok(())
+}
+
+fn run_eval(args: EvalArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let begun = Instant::now();
+    let path = args.checkpoint.unwrap_or_else(|| args.run.unwrap_or_default().join(SEGMENTER));
+    let segmenter = segmenter::load(&path, device)?;
+    let predictor = Predictor {
+        net: &segmenter.net,
+        mean: segmenter.info.mean,
+        std: segmenter.info.std,
+        device,
+        precision: args.common.precision,
+        options: args.evaluation.predict_options(segmenter.info.crop)?,
+    };
+    let dataset = match (args.cityscapes, args.images, args.labels) {
+        (None, Some(images), Some(labels)) => Dataset::folders(&images, &labels, segmenter.info.classes.clone())?,
+        (cityscapes, ..) => Dataset::cityscapes(&cityscapes.unwrap_or_default(), &args.split)?,
+    };
+    if dataset.classes != segmenter.info.classes {
+        let problem = format!("it was trained on {} classes that are not Cityscapes'", segmenter.info.classes.len());
+        return Err(common::Error::file(path, problem, "evaluate it with --images and --labels").into());
+    }
+    let leave = Leave { predictions: !args.no_predictions, pictures: args.evaluation.pictures };
+    let out = args.out.as_deref().map(|folder| (folder, leave));
+    let scores = evaluate(&predictor, &dataset, out, &screen)?.scores(&dataset.classes);
+    show(&scores, &screen);
+    if let Some(out) = args.out {
+        write(&out, &scores, begun, &device_name(device))?;
+    }
+    Ok(())
+}
+
+fn run_score(args: ScoreArgs) -> Result<()> {
+    let screen = args.common.screen()?;
+    let begun = Instant::now();
+    let naming = match &args.class_names {
+        Some(names) => Naming::Same(ClassSet::read(names, &ignored_ids(&args.ignore)?)?),
+        None => Naming::Cityscapes,
+    };
+    let confusion = score(&args.ground_truth, &args.predictions, &naming, &screen)?;
+    let scores = confusion.scores(&naming.classes());
+    show(&scores, &screen);
+    if let Some(out) = args.out {
+        write(&out, &scores, begun, "cpu")?;
+    }
+    Ok(())
+}
+
+fn write(out: &Path, scores: &Scores, begun: Instant, device: &str) -> Result<()> {
+    let path = if out.extension().is_some_and(|e| e == "json") { out.to_owned() } else { out.join("metrics.json") };
+    Ok(write_metrics(&path, &metrics(scores), begun.elapsed().as_secs_f64(), device)?)
+}
+
+/// The table of classes and categories, and what was left out of the means.
+fn show(scores: &Scores, screen: &Screen) {
+    let percent = |iou: Option<f64>| iou.map_or("–".to_owned(), |iou| format!("{:.2}", 100.0 * iou));
+    let mut table = Table::new(["class", "IoU (%)"]);
+    scores.classes.iter().for_each(|c| table.row([c.name.clone(), percent(c.iou)]));
+    table.row(["mean".to_owned(), percent(scores.mean_iou)]);
+    println!("{}", table.to_text());
+    if !scores.categories.is_empty() {
+        let mut table = Table::new(["category", "IoU (%)"]);
+        scores.categories.iter().for_each(|c| table.row([c.name.clone(), percent(c.iou)]));
+        table.row(["mean".to_owned(), percent(scores.category_mean_iou)]);
+        println!("\n{}", table.to_text());
+    }
+    let named = |predicted: bool| {
+        let absent = scores.absent().into_iter().filter(|c| c.iou.is_some() == predicted);
+        absent.map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    for (names, what) in [
+        (named(false), "left out of the mean"),
+        (named(true), "predicted nevertheless, which counts as IoU 0 (as in cityscapesScripts)"),
+    ] {
+        if !names.is_empty() {
+            screen.note(&format!("absent from the ground truth and {what}: {names}"));
+        }
+    }
+    if scores.mean_iou.is_none() {
+        screen.note("warning: no pixel of the ground truth is of an evaluated class, so there is no mIoU");
+    }
+}
