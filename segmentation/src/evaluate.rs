@@ -75,8 +75,11 @@ pub fn evaluate(
                 Ok((sample, image, truth, prediction))
             });
             match step {
-                Ok(step) if predicted.send(step).is_ok() => {}
-                Ok(_) => break, // scoring failed, and says so below
+                Ok(step) => {
+                    if predicted.send(step).is_err() {
+                        break; // scoring failed, and says so below
+                    }
+                }
                 Err(error) => {
                     failure = Some(error);
                     break;

@@ -29,7 +29,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 /// What is trained on and evaluated on: Cityscapes, or folders of images and label PNGs.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, clap::Args)]
+#[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainData {
     /// Folder of Cityscapes, which holds leftImg8bit/ and gtFine/

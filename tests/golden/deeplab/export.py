@@ -13,10 +13,12 @@ rates 6, 12, 18, 5 classes.
     {v}.loss      f64 [1]     cross-entropy against `labels`
     {v}.grads     f64 [n, 9]  probes of the gradient of the loss in every parameter and in both inputs (rows `{v}.grads`)
     {v}.running   f64 [m, 9]  probes of the running statistics after it
-    labels        u8 [2, 81, 65]  class ids with 255, at twice the logits' size: logits are upsampled bilinearly, align_corners=False
+
+Labels "labels" [2, 81, 65] (logits are upsampled to them bilinearly, align_corners=False) are `floor(u * (classes + 1))` of the filler's u, and 255
+where that is the number of classes.
 
 Network, variant `network`: torchvision's ResNet-50 at output stride 16 with that head (64 channels, 7 classes) and an auxiliary classifier (32
-channels) on layer3, input "input" [2, 3, 65, 97], `network.labels` u8 [2, 65, 97].
+channels) on layer3, input "input" [2, 3, 65, 97], labels "network.labels" [2, 65, 97].
 
     network.main, network.auxiliary  f64 [1]  the two losses; the total is main + 0.4 auxiliary
     network.grads  f64 [n, 9]  probes of the total's gradient in every parameter (rows `network.grads`)
@@ -130,14 +132,15 @@ def random_labels(name, classes, *shape):
     return torch.from_numpy(ids)
 
 
-tensors, rows = {"labels": random_labels("labels", 5, 2, 81, 65)}, {}
+tensors, rows = {}, {}
+labels = random_labels("labels", 5, 2, 81, 65)
 for variant in ("plain", "separable"):
     head = prepare(Head(32, 8, 16, 5, variant == "separable"))
     context = _fill.fill("context", 2, 32, 21, 17).double().requires_grad_()
     low = _fill.fill("low", 2, 8, 41, 33).double().requires_grad_()
     train = head.aspp(context)
     logits = head.decoder(train, low)
-    loss = loss_of(logits, tensors["labels"])
+    loss = loss_of(logits, labels)
     loss.backward()
     grads = {name: p.grad for name, p in head.named_parameters()} | {"context": context.grad, "low": low.grad}
     running = {name: b for name, b in head.named_buffers() if "running" in name}
@@ -152,13 +155,11 @@ for variant in ("plain", "separable"):
 network = prepare(Network())
 SHIFT = {"bn1": 1.5, "bn2": 1.5, "bn3": 0.75, "downsample": 0.75}
 _resnet.shift_biases(network.backbone, SHIFT)
-labels = tensors["network.labels"] = random_labels("network.labels", 7, 2, 65, 97)
+labels = random_labels("network.labels", 7, 2, 65, 97)
 main, auxiliary = (loss_of(x, labels) for x in network(_fill.fill("input", 2, 3, 65, 97).double()))
 (main + 0.4 * auxiliary).backward()
 tensors["network.main"], tensors["network.auxiliary"] = main.detach().reshape(1), auxiliary.detach().reshape(1)
 # The first block of every layer and the head stand for all: fifty kilobytes are soon full.
 grads = {n: p.grad for n, p in network.named_parameters() if not n.startswith("backbone.layer") or ".0." in n}
 tensors["network.grads"], rows["network.grads"] = _fill.probes(grads), list(grads)
-# Labels are rebuilt from their filler; stored shapes would cost a fifth of the file.
-tensors = {name: t for name, t in tensors.items() if "labels" not in name}
 _fill.write(__file__, tensors, bias_shift=SHIFT, **rows)
