@@ -110,7 +110,7 @@ pub fn confusion(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Resu
                 if let Some(share) = share.filter(|share| *share >= 0.005 && cell >= 24) {
                     let text = format!("{:.0}", share * 100.0);
                     let left = x + (cell - text_width(&text, 0.38)?) / 2;
-                    let ink = if share > 0.5 { PAPER } else { INK };
+                    let ink = if share > 0.3 { PAPER } else { INK };
                     canvas.text_in(&text, left, y + cell / 2 + 4, 0.38, ink)?;
                 }
             }

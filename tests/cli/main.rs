@@ -7,4 +7,5 @@ mod commands;
 mod detection;
 mod gpu;
 mod resume;
+mod segmentation;
 mod world;
