@@ -49,7 +49,7 @@ def make(folder, images):
                 Image.fromarray(mask).save(name)
         else:
             for name in names:
-                name.hardlink_to(name.with_name(name.name.replace(f"{i:06}", f"{i % DISTINCT:06}")))
+                name.hardlink_to(name.with_name(name.name.replace(f"{i:06}", f"{i % DISTINCT:06}", 1)))
         pairs.append(names)
     return pairs
 
