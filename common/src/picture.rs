@@ -3,7 +3,7 @@
 use crate::data::resample::Image;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use opencv::core::{CV_8UC3, Mat, MatTraitConst, Point, Rect, Scalar, Vector};
+use opencv::core::{CV_8UC3, Mat, MatTraitConst, Point, ROTATE_90_COUNTERCLOCKWISE, Rect, Scalar, Vector, rotate};
 use opencv::prelude::*;
 use opencv::{imgcodecs, imgproc};
 use std::path::Path;
@@ -59,6 +59,25 @@ impl Canvas {
     pub fn words(&mut self, text: &str, x: i32, baseline: i32, scale: f64, ink: Rgb) -> Result<()> {
         let (text, at) = (printable(text), Point::new(x, baseline));
         imgproc::put_text(&mut self.0, &text, at, FONT, scale, scalar(ink), 1, imgproc::LINE_AA, false).map_err(refused)
+    }
+
+    /// As [`Canvas::words`], turned to read upwards from (baseline, bottom).
+    ///
+    /// # Errors
+    /// As [`Canvas::new`], and when it does not fit.
+    pub fn upward_words(&mut self, text: &str, baseline: i32, bottom: i32, scale: f64, ink: Rgb) -> Result<()> {
+        let (width, above, below) =
+            (Canvas::words_width(text, scale)? + 2, (24.0 * scale) as i32, (10.0 * scale) as i32);
+        let mut level = Canvas::new(width as usize, (above + below) as usize)?;
+        level.words(text, 0, above, scale, ink)?;
+        let mut run = || {
+            let mut upright = Mat::default();
+            rotate(&level.0, &mut upright, ROTATE_90_COUNTERCLOCKWISE)?;
+            let place = Rect::new(baseline - above, bottom - width, above + below, width);
+            let mut target = Mat::roi_mut(&mut self.0, place)?;
+            upright.copy_to(&mut target)
+        };
+        run().map_err(refused)
     }
 
     /// Pixels that [`Canvas::words`] takes to the right.

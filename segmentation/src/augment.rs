@@ -56,11 +56,8 @@ impl Augment {
     /// # Errors
     /// [`Error::Settings`] when OpenCV refuses, for want of memory say.
     pub fn apply(&self, image: &Image, labels: &LabelImage, generator: &mut ChaCha8Rng) -> Result<(Vec<u8>, Vec<u8>)> {
-        let scale = if self.scale.0 < self.scale.1 {
-            generator.random_range(self.scale.0..self.scale.1)
-        } else {
-            self.scale.0
-        };
+        let scale =
+            if self.scale.0 < self.scale.1 { generator.random_range(self.scale.0..self.scale.1) } else { self.scale.0 };
         let scaled = |side: usize| ((side as f64 * scale).round() as usize).max(1);
         let scaled = (scaled(image.height), scaled(image.width));
         let flip = generator.random_bool(self.flip);
@@ -157,7 +154,8 @@ pub fn photometric_distortion(x: &Tensor, generator: &mut ChaCha8Rng) -> Tensor 
     let saturation = column(0.5, 1.5, 1.0);
     let hue = column(-0.1, 0.1, 0.0);
     let tensor = |values: Vec<f32>| Tensor::from_slice(&values).view([-1, 1, 1, 1]).to_device(x.device());
-    let pick = |when: bool| contrast.iter().zip(&contrast_first).map(|(&c, &f)| if f == when { c } else { 1.0 }).collect();
+    let pick =
+        |when: bool| contrast.iter().zip(&contrast_first).map(|(&c, &f)| if f == when { c } else { 1.0 }).collect();
     let x = (x + tensor(brightness)).clamp(0.0, 1.0);
     let x = (x * tensor(pick(true))).clamp(0.0, 1.0);
     let x = adjust_hue(&scale_saturation(&x, &tensor(saturation)), &tensor(hue));
@@ -173,7 +171,12 @@ fn scale_saturation(x: &Tensor, factor: &Tensor) -> Tensor {
 }
 
 /// [N, 3, H, W] f32 in 0..1 of pixels u8 [N, H, W, 3], distorted if asked for, then normalised, channels-last.
-pub(crate) fn network_input(pixels: &Tensor, mean: &[f64; 3], std: &[f64; 3], photometric: Option<&mut ChaCha8Rng>) -> Tensor {
+pub(crate) fn network_input(
+    pixels: &Tensor,
+    mean: &[f64; 3],
+    std: &[f64; 3],
+    photometric: Option<&mut ChaCha8Rng>,
+) -> Tensor {
     let x = common::augment::unit_range(pixels);
     debug_assert_eq!(x.kind(), Kind::Float);
     let x = match photometric {
@@ -282,14 +285,17 @@ mod tests {
 
     #[test]
     fn distortion_stays_in_range_and_differs_between_images() {
-        let x = Tensor::linspace(0.0, 1.0, 3 * 5 * 5, (Kind::Float, Device::Cpu)).view([1, 3, 5, 5]).repeat([8, 1, 1, 1]);
+        let x =
+            Tensor::linspace(0.0, 1.0, 3 * 5 * 5, (Kind::Float, Device::Cpu)).view([1, 3, 5, 5]).repeat([8, 1, 1, 1]);
         let y = photometric_distortion(&x, &mut generator(0, "test", 0, 0));
         assert!(y.min().double_value(&[]) >= 0.0 && y.max().double_value(&[]) <= 1.0);
         assert!((0..7).any(|i| !y.get(i).equal(&y.get(i + 1))));
         // Twice the saturation of (0.5, 0.4, 0.3) is (0.5, 0.3, 0.1); grey stays; full saturation stays.
         let pixel = |rgb: [f32; 3]| Tensor::from_slice(&rgb).view([1, 3, 1, 1]);
-        let scaled = |rgb| Vec::<f32>::try_from(scale_saturation(&pixel(rgb), &Tensor::from(2.0f32)).view([-1])).unwrap();
-        for (from, to) in [([0.5, 0.4, 0.3], [0.5, 0.3, 0.1]), ([0.2; 3], [0.2; 3]), ([0.6, 0.0, 0.3], [0.6, 0.0, 0.3])] {
+        let scaled =
+            |rgb| Vec::<f32>::try_from(scale_saturation(&pixel(rgb), &Tensor::from(2.0f32)).view([-1])).unwrap();
+        for (from, to) in [([0.5, 0.4, 0.3], [0.5, 0.3, 0.1]), ([0.2; 3], [0.2; 3]), ([0.6, 0.0, 0.3], [0.6, 0.0, 0.3])]
+        {
             assert!(scaled(from).iter().zip(to).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{from:?}");
         }
     }

@@ -113,7 +113,10 @@ impl ClassSet {
     pub fn meanings(&self) -> [Meaning; 256] {
         let mut meanings = [Meaning::Unknown; 256];
         self.ignored.iter().for_each(|&id| meanings[usize::from(id)] = Meaning::Ignored);
-        self.classes.iter().enumerate().for_each(|(train, c)| meanings[usize::from(c.id)] = Meaning::Class(train as u8));
+        self.classes
+            .iter()
+            .enumerate()
+            .for_each(|(train, c)| meanings[usize::from(c.id)] = Meaning::Class(train as u8));
         meanings
     }
 

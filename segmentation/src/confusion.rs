@@ -214,7 +214,10 @@ mod tests {
         let scores = confusion.scores(&set);
         let iou = |name: &str| scores.classes.iter().find(|c| c.name == name).unwrap().iou;
         assert_eq!(iou("road"), Some(7.0 / 9.0));
-        assert_eq!((iou("sidewalk"), iou("car"), iou("sky"), iou("train")), (Some(0.0), Some(1.0), Some(0.0), Some(0.0)));
+        assert_eq!(
+            (iou("sidewalk"), iou("car"), iou("sky"), iou("train")),
+            (Some(0.0), Some(1.0), Some(0.0), Some(0.0))
+        );
         assert_eq!(iou("person"), None);
         let mean = scores.mean_iou.unwrap();
         assert!((mean - (7.0 / 9.0 + 1.0) / 5.0).abs() < 1e-15, "{mean}");

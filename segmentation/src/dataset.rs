@@ -70,7 +70,11 @@ impl Dataset {
             }
             let alone: Vec<&str> = files.keys().filter(|k| !others.contains_key(*k)).map(String::as_str).collect();
             if !alone.is_empty() {
-                return Err(Error::file(folder, format!("{} without their {what}: {}", alone.len(), some(&alone)), remedy));
+                return Err(Error::file(
+                    folder,
+                    format!("{} without their {what}: {}", alone.len(), some(&alone)),
+                    remedy,
+                ));
             }
         }
         let sample = |(name, image): (String, PathBuf)| Sample { label: labels.1[&name].clone(), name, image };

@@ -11,7 +11,7 @@
 //!
 //! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`.
 
-use common::nn::{BatchNorm, Conv2d, Mode};
+use common::nn::{BatchNorm, Conv2d, Mode, Modes};
 use common::resnet::{Arch, ResNet};
 use serde::{Deserialize, Serialize};
 use tch::nn::{Init, Path};
@@ -43,22 +43,6 @@ pub struct DeepLabConfig {
 
 /// Channels that layer1's features are reduced to.
 const LOW_LEVEL_CHANNELS: i64 = 48;
-
-/// How batch norm works in either half of the network.
-#[derive(Debug, Clone, Copy)]
-pub struct Modes {
-    /// In the backbone.
-    pub backbone: Mode,
-    /// In ASPP, decoder and auxiliary classifier; dropout acts in training.
-    pub head: Mode,
-}
-
-impl Modes {
-    /// Running statistics everywhere, no dropout.
-    pub const EVAL: Modes = Modes { backbone: Mode::Eval, head: Mode::Eval };
-    /// Batch statistics everywhere.
-    pub const TRAIN: Modes = Modes { backbone: Mode::TRAIN, head: Mode::TRAIN };
-}
 
 /// Class scores before the softmax, at the resolution at which they are computed.
 #[derive(Debug)]
@@ -155,8 +139,7 @@ struct Wide(Vec<Unit>);
 impl Wide {
     fn new(vs: &Path, inputs: i64, outputs: i64, rate: i64, separable: bool) -> Self {
         if separable {
-            let depthwise =
-                Unit::of(&(vs / "depthwise"), |vs| Conv2d::depthwise(vs, inputs, 3).dilated(rate), inputs);
+            let depthwise = Unit::of(&(vs / "depthwise"), |vs| Conv2d::depthwise(vs, inputs, 3).dilated(rate), inputs);
             Wide(vec![depthwise, Unit::new(&(vs / "pointwise"), inputs, outputs, 1)])
         } else {
             Wide(vec![Unit::of(vs, |vs| Conv2d::new(vs, inputs, outputs, 3, 1).dilated(rate), outputs)])

@@ -7,12 +7,11 @@ use crate::dataset::{Dataset, Sample, unknown_id};
 use crate::label_image::LabelImage;
 use crate::picture;
 use crate::predict::Predictor;
+use common::Result;
 use common::data::resample::Image;
 use common::files::write_atomically;
 use common::progress::Progress;
-use common::{Error, Result};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
@@ -24,6 +23,9 @@ pub struct Leave {
     /// Pictures of samples, spread over the data set.
     pub pictures: usize,
 }
+
+/// What an evaluation leaves in a folder, beside metrics.json.
+pub const LEFT: [&str; 4] = ["predictions", "pictures", "confusion.png", "confusion.csv"];
 
 /// Images between two stages.
 const AHEAD: usize = 2;
@@ -60,7 +62,16 @@ pub fn evaluate(
                 score(&mut confusion, &dataset.classes, sample, &truth, &prediction)?;
                 if let Some((folder, leave)) = out {
                     let pictured = is_pictured(n, samples.len(), leave.pictures);
-                    leave_files(folder, leave.predictions, pictured, &dataset.classes, sample, &image, &truth, &prediction)?;
+                    leave_files(
+                        folder,
+                        leave.predictions,
+                        pictured,
+                        &dataset.classes,
+                        sample,
+                        &image,
+                        &truth,
+                        &prediction,
+                    )?;
                 }
                 progress.advance(1, "");
             }
@@ -109,24 +120,6 @@ pub fn metrics(scores: &Scores) -> BTreeMap<String, f64> {
     named.extend(scores.classes.iter().map(|c| (format!("segmentation/IoU/{}", c.name), c.iou)));
     named.extend(scores.categories.iter().map(|c| (format!("segmentation/IoU_category/{}", c.name), c.iou)));
     named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-/// Removes what earlier evaluations left in a run's folder.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn clear(folder: &Path) -> Result<()> {
-    for name in ["predictions", "pictures"].map(|name| folder.join(name)) {
-        if name.is_dir() {
-            fs::remove_dir_all(&name).map_err(Error::io(&name, "remove"))?;
-        }
-    }
-    for name in ["confusion.png", "confusion.csv", "metrics.json"].map(|name| folder.join(name)) {
-        if name.exists() {
-            fs::remove_file(&name).map_err(Error::io(&name, "remove"))?;
-        }
-    }
-    Ok(())
 }
 
 fn score(
@@ -186,7 +179,8 @@ mod tests {
 
     #[test]
     fn pictures_are_spread_over_the_data_set() {
-        let chosen = |samples, pictures| (0..samples).filter(|&n| is_pictured(n, samples, pictures)).collect::<Vec<_>>();
+        let chosen =
+            |samples, pictures| (0..samples).filter(|&n| is_pictured(n, samples, pictures)).collect::<Vec<_>>();
         assert_eq!(chosen(500, 4), [0, 125, 250, 375]);
         assert_eq!(chosen(3, 8), [0, 1, 2]);
         assert_eq!(chosen(7, 3), [0, 3, 5]);

@@ -56,28 +56,16 @@ impl LabelImage {
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_png(path, self.height, self.width, ColorType::Grayscale, &self.pixels)
+        write_atomically(path, |out| {
+            let mut encoder = Encoder::new(BufWriter::new(out), self.width as u32, self.height as u32);
+            encoder.set_color(ColorType::Grayscale);
+            encoder.set_depth(BitDepth::Eight);
+            encoder.set_compression(png::Compression::Fast);
+            let mut writer = encoder.write_header()?;
+            writer.write_image_data(&self.pixels)?;
+            Ok(writer.finish()?)
+        })
     }
-}
-
-/// Writes an RGB PNG, [height, width, 3], whole or not at all.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn write_rgb(path: &Path, height: usize, width: usize, pixels: &[u8]) -> Result<()> {
-    write_png(path, height, width, ColorType::Rgb, pixels)
-}
-
-fn write_png(path: &Path, height: usize, width: usize, colour: ColorType, pixels: &[u8]) -> Result<()> {
-    write_atomically(path, |out| {
-        let mut encoder = Encoder::new(BufWriter::new(out), width as u32, height as u32);
-        encoder.set_color(colour);
-        encoder.set_depth(BitDepth::Eight);
-        encoder.set_compression(png::Compression::Fast);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(pixels)?;
-        Ok(writer.finish()?)
-    })
 }
 
 fn open(path: &Path) -> Result<png::Reader<BufReader<File>>> {

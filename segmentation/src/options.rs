@@ -5,33 +5,15 @@ use crate::deeplab::DeepLabConfig;
 use crate::predict::PredictOptions;
 use common::resnet::Arch;
 use common::schedule::Decay;
+use common::settings;
+use common::settings::{BatchNormMode, Numbers, Switch, set};
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::str::FromStr;
 
-macro_rules! options {
-    ($( $(#[$attribute:meta])* $name:ident: $type:ty, )*) => {
-        /// Settings of fine-tuning. `None`: not given; after [`Options::over`] a preset there is none.
-        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, clap::Args)]
-        #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-        pub struct Options { $(
-            $(#[$attribute])*
-            #[arg(long, help_heading = "Fine-tuning settings (defaults are the preset's)")]
-            #[serde(skip_serializing_if = "Option::is_none")]
-            pub $name: Option<$type>,
-        )* }
-
-        impl Options {
-            /// These settings, and `others` where they say nothing.
-            pub fn over(self, others: Options) -> Options {
-                Options { $( $name: self.$name.or(others.$name), )* }
-            }
-        }
-    };
-}
-
-options! {
+settings! {
+/// Settings of fine-tuning. `None`: not given; after [`Options::resolve`] there is none.
+pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     /// Optimiser steps (iterations)
     steps: u64,
     /// Crops per batch
@@ -48,7 +30,7 @@ options! {
     schedule: Decay,
     /// Steps over which the learning rate rises from zero
     warmup_steps: u64,
-    /// Batch norm of the backbone: train, or frozen (pretrained statistics, scale and shift stay as they are)
+    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync (over all processes)
     batch_norm: BatchNormMode,
     /// Training crop, such as 768 or 512x1024 (height x width)
     crop: Size,
@@ -73,6 +55,7 @@ options! {
     dropout: f64,
     /// Weight of the loss of an auxiliary classifier on layer3 (0: none)
     auxiliary_weight: f64,
+}
 }
 
 /// What `--preset` names.
@@ -131,18 +114,13 @@ impl Preset {
     }
 }
 
-/// A value that every preset has.
-pub(crate) fn set<T: Clone>(option: &Option<T>) -> T {
-    option.clone().expect("presets are complete")
-}
-
 impl Options {
     /// What the user gave over the preset, with the atrous rates that fit the output stride, checked.
     ///
     /// # Errors
     /// [`Error::Settings`] for values out of range.
     pub fn resolve(self, preset: Preset) -> Result<Options> {
-        let mut options = self.over(preset.options());
+        let mut options = self.or(preset.options());
         let stride = set(&options.output_stride);
         if ![8, 16].contains(&stride) {
             return Err(Error::settings(format!("--output-stride {stride} is neither 16 nor 8"), "choose one of them"));
@@ -197,11 +175,10 @@ impl Options {
     pub fn model(&self, arch: Arch, classes: i64) -> Result<DeepLabConfig> {
         let rates = set(&self.atrous_rates).0;
         let whole = rates.iter().all(|r| *r >= 1.0 && r.fract() == 0.0);
-        let atrous_rates: [f64; 3] = rates
-            .try_into()
-            .ok()
-            .filter(|_| whole)
-            .ok_or_else(|| Error::settings("--atrous-rates must be three positive whole numbers", "give 6,12,18"))?;
+        let atrous_rates: [f64; 3] =
+            rates.try_into().ok().filter(|_| whole).ok_or_else(|| {
+                Error::settings("--atrous-rates must be three positive whole numbers", "give 6,12,18")
+            })?;
         Ok(DeepLabConfig {
             arch,
             output_stride: set(&self.output_stride),
@@ -277,25 +254,6 @@ impl EvaluationOptions {
     }
 }
 
-/// A list of numbers, written `0.5,2`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Numbers(pub Vec<f64>);
-
-impl FromStr for Numbers {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let number = |part: &str| part.trim().parse().map_err(|_| format!("{part:?} is no number"));
-        text.split(',').map(number).collect::<Result<_, _>>().map(Numbers)
-    }
-}
-
-impl fmt::Display for Numbers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.iter().map(f64::to_string).collect::<Vec<_>>().join(","))
-    }
-}
-
 /// Height and width in pixels, written `512x1024`, or `768` when they are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -329,26 +287,6 @@ impl From<Size> for String {
     fn from(Size { height, width }: Size) -> String {
         if height == width { height.to_string() } else { format!("{height}x{width}") }
     }
-}
-
-/// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Switch {
-    /// Done.
-    On,
-    /// Not done.
-    Off,
-}
-
-/// What `--batch-norm` names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum BatchNormMode {
-    /// Batch statistics; everything is trained.
-    Train,
-    /// The backbone keeps the statistics, scales and shifts it came with. The head, which is new, always trains.
-    Frozen,
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! From an image of any size to a class for each of its pixels: whole or by sliding windows, at one scale or several, mirrored or not.
 
 use crate::augment::network_input;
-use crate::deeplab::{DeepLab, Modes, upsample};
+use crate::deeplab::{DeepLab, upsample};
 use crate::label_image::LabelImage;
 use common::data::resample::Image;
 use common::device::{Precision, channels_last};
+use common::nn::Modes;
 use common::{Error, Result};
 use tch::{Device, Kind, Tensor, no_grad};
 

@@ -69,7 +69,12 @@ pub fn score(truth: &Path, predictions: &Path, naming: &Naming, progress: &dyn P
     confusion
 }
 
-fn pairs(truth: &Path, predictions: &Path, naming: &Naming, progress: &dyn Progress) -> Result<Vec<(PathBuf, PathBuf)>> {
+fn pairs(
+    truth: &Path,
+    predictions: &Path,
+    naming: &Naming,
+    progress: &dyn Progress,
+) -> Result<Vec<(PathBuf, PathBuf)>> {
     let (truths, mut predicted): (Files, Files) = match naming {
         Naming::Cityscapes => (cityscapes_labels(truth)?, cityscapes_predictions(predictions)?),
         Naming::Same(_) => (plain_labels(truth)?, plain_labels(predictions)?),
@@ -93,7 +98,12 @@ fn pairs(truth: &Path, predictions: &Path, naming: &Naming, progress: &dyn Progr
     Ok(pairs)
 }
 
-fn add_files(confusion: &mut Confusion, truth: &Path, prediction: &Path, classes: &ClassSet) -> Result<Option<Unknown>> {
+fn add_files(
+    confusion: &mut Confusion,
+    truth: &Path,
+    prediction: &Path,
+    classes: &ClassSet,
+) -> Result<Option<Unknown>> {
     let (truths, predictions) = (LabelImage::read(truth)?, LabelImage::read(prediction)?);
     let size = |image: &LabelImage| (image.width, image.height);
     if size(&truths) != size(&predictions) {

@@ -4,7 +4,8 @@ use crate::augment::Augment;
 use crate::dataset::Dataset;
 use common::Result;
 use common::engine::Source;
-use common::random::{generator, permutation};
+use common::random::generator;
+use common::sampler::Passes;
 use rayon::prelude::*;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -25,23 +26,14 @@ pub struct CropSource {
     batch_size: usize,
     batches_per_epoch: u64,
     seed: u64,
-    order: (u64, Vec<i64>),
+    passes: Passes,
 }
 
 impl CropSource {
-    /// `batches_per_epoch` is the engine's, which need not be a pass of the data.
+    /// Over a data set with at least one sample. `batches_per_epoch` is the engine's, which need not be a pass of the data.
     pub fn new(dataset: Arc<Dataset>, augment: Augment, batch_size: usize, batches_per_epoch: u64, seed: u64) -> Self {
-        CropSource { dataset, augment, batch_size, batches_per_epoch, seed, order: (u64::MAX, Vec::new()) }
-    }
-
-    // The sample at one place of the endless sequence.
-    fn sample(&mut self, place: u64) -> usize {
-        let images = self.dataset.samples.len() as u64;
-        let pass = place / images;
-        if self.order.0 != pass {
-            self.order = (pass, permutation(images as usize, &mut generator(self.seed, "sampler", pass, 0)));
-        }
-        self.order.1[(place % images) as usize] as usize
+        let passes = Passes::new(dataset.samples.len(), seed);
+        CropSource { dataset, augment, batch_size, batches_per_epoch, seed, passes }
     }
 }
 
@@ -52,7 +44,7 @@ impl Source for CropSource {
         let first = (epoch * self.batches_per_epoch + index) * self.batch_size as u64;
         // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
         let chosen: Vec<(u64, usize)> =
-            (first..first + self.batch_size as u64).map(|place| (place, self.sample(place))).collect();
+            (first..first + self.batch_size as u64).map(|place| (place, self.passes.sample(place))).collect();
         let crop = |&(place, sample): &(u64, usize)| {
             let (image, labels) = self.dataset.samples[sample].read_for_training(&self.dataset.classes)?;
             self.augment.apply(&image, &labels, &mut generator(self.seed, "augment", 0, place))

@@ -4,25 +4,27 @@ use crate::augment::network_input;
 use crate::classes::ClassSet;
 use crate::confusion::Scores;
 use crate::dataset::Dataset;
-use crate::deeplab::{DeepLab, Modes, cross_entropy};
-use crate::evaluate::{Leave, clear, evaluate, metrics};
-use crate::options::{BatchNormMode, EvaluationOptions, Numbers, Options, Preset, Switch, set};
+use crate::deeplab::{DeepLab, cross_entropy};
+use crate::evaluate::{LEFT, Leave, evaluate, metrics};
+use crate::options::{EvaluationOptions, Options, Preset};
 use crate::predict::Predictor;
 use crate::segmenter::{self, SegmenterInfo};
 use crate::source::{Batch, CropSource};
 use common::checkpoint::{Backbone, load_backbone};
-use common::device::Precision;
+use common::device::{Precision, device_name};
 use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
-use common::nn::{Mode, weights_channels_last};
+use common::nn::{Modes, weights_channels_last};
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Progress;
 use common::random::{generator, torch_seed};
-use common::run::RunFolder;
+use common::run::{Build, RunFolder};
+use common::sampler::period;
 use common::schedule::Schedule;
+use common::settings::{BatchNormMode, Numbers, Switch, set};
 use common::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::nn::VarStore;
@@ -161,10 +163,8 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between saved states, beside those saved every two minutes and at the end.
     pub save_every: Option<u64>,
-    /// Version of the program.
-    pub version: String,
-    /// Commit of the program.
-    pub commit: String,
+    /// The program.
+    pub build: Build,
 }
 
 /// What came of it.
@@ -199,9 +199,7 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
 
     let run = RunFolder::create(&config.out)?;
     if config.overwrite {
-        run.clear()?;
-        clear(run.path())?;
-        remove(&run.file(SEGMENTER))?;
+        run.clear(&[&[SEGMENTER][..], &LEFT].concat())?;
     }
     claim(&run, config, &recipe, &training, &validation, &backbone)?;
 
@@ -225,7 +223,8 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
             options: predict,
         };
         let leave = Leave { predictions: true, pictures: recipe.evaluation.pictures };
-        let scores = evaluate(&predictor, &validation, Some((run.path(), leave)), progress)?.scores(&validation.classes);
+        let scores =
+            evaluate(&predictor, &validation, Some((run.path(), leave)), progress)?.scores(&validation.classes);
         let mut named = metrics(&scores);
         named.insert("segmentation/steps".into(), outcome.step as f64);
         if outcome.seconds > 0.0 {
@@ -240,9 +239,8 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
 
 fn plan(config: &TrainConfig, recipe: &Recipe, training: &Dataset) -> Plan {
     let (steps, batch_size) = (set(&recipe.options.steps), set(&recipe.options.batch_size));
-    // What the engine calls an epoch is a part of the steps, at least a pass long, after which means are logged.
-    let pass = (training.samples.len() as u64).div_ceil(batch_size).max(1);
-    let period = (pass..=steps).find(|period| steps.is_multiple_of(*period)).unwrap_or(steps.max(1));
+    let pass = (training.samples.len() as u64).div_ceil(batch_size);
+    let period = period(steps, pass);
     Plan {
         seed: recipe.seed,
         device: config.device,
@@ -266,23 +264,15 @@ fn claim(
     backbone: &Backbone,
 ) -> Result<()> {
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
-    let text = |s: &str| toml::Value::from(s).to_string();
     let dataset = format!(
-        "\n[dataset]\nbackbone_sha256 = {}\ntraining_images = {}\ntraining_files = {}\nvalidation_images = {}\nvalidation_files = {}\n",
-        text(&backbone.sha256),
+        "\n[dataset]\nbackbone_sha256 = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\n",
+        backbone.sha256,
         training.samples.len(),
-        text(&training.fingerprint()?),
+        training.fingerprint()?,
         validation.samples.len(),
-        text(&validation.fingerprint()?),
+        validation.fingerprint()?,
     );
-    let build = format!(
-        "version = {}\ncommit = {}\ndevice = {}\nthreads = {}\n",
-        text(&config.version),
-        text(&config.commit),
-        text(&device_name(config.device)),
-        tch::get_num_threads()
-    );
-    run.claim(&(recipe + &dataset), &build)
+    run.claim(&(recipe + &dataset), &config.build, config.device)
 }
 
 fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &TrainConfig) -> Result<SegmentationTask> {
@@ -294,12 +284,11 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
     backbone.copy_into(&vs, "backbone.")?;
     vs.set_device(config.device);
     weights_channels_last(&vs);
-    let frozen = set(&options.batch_norm) == BatchNormMode::Frozen;
     let crop = set(&options.crop);
     Ok(SegmentationTask {
         net,
         vs,
-        modes: Modes { backbone: if frozen { Mode::Eval } else { Mode::TRAIN }, head: Mode::TRAIN },
+        modes: Modes::training(set(&options.batch_norm)),
         device: config.device,
         precision: recipe.precision,
         photometric: set(&options.photometric) == Switch::On,
@@ -314,7 +303,7 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
             method: backbone.info.method.clone(),
             backbone_sha256: backbone.sha256.clone(),
             config: serde_json::to_string(recipe).expect("a recipe serialises"),
-            commit: config.commit.clone(),
+            commit: config.build.commit.clone(),
         },
     })
 }
@@ -343,21 +332,6 @@ fn optimiser(options: &Options, vs: &VarStore, plan: &Plan) -> (Optimizer, Sched
         total_steps: plan.epochs * plan.batches_per_epoch,
     };
     (Optimizer::new(config, vec![backbone, head]), schedule)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, "remove")(error)),
-        _ => Ok(()),
-    }
-}
-
-/// `cpu` or `cuda:N`.
-pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cuda(n) => format!("cuda:{n}"),
-        _ => "cpu".into(),
-    }
 }
 
 /// DeepLab v3+ under the engine.

@@ -1,14 +1,17 @@
 //! `camtrast segmentation train`, `eval` and `score`.
 
-use super::Common;
+use super::fewshot::metrics_path;
+use super::{Common, build};
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
 use crate::table::Table;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use common::device::device_name;
 use common::progress::Progress;
 use common::run::write_metrics;
-use segmentation::options::{EvaluationOptions, Numbers};
-use segmentation::train::{Recipe, SEGMENTER, device_name, ignored_ids};
+use common::settings::Numbers;
+use segmentation::options::EvaluationOptions;
+use segmentation::train::{Recipe, SEGMENTER, ignored_ids};
 use segmentation::{
     ClassSet, Dataset, Leave, Naming, Options, Predictor, Preset, Scores, TrainConfig, TrainData, evaluate, metrics,
     score, segmenter, train,
@@ -135,8 +138,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
         device,
         log_every: args.log_every,
         save_every: args.save_every,
-        version: env!("CARGO_PKG_VERSION").into(),
-        commit: env!("CAMTRAST_COMMIT").into(),
+        build: build(),
     };
     let report = train(&config, &screen, &STOP)?;
     let outcome = report.outcome;
@@ -199,8 +201,7 @@ fn run_score(args: ScoreArgs) -> Result<()> {
 }
 
 fn write(out: &Path, scores: &Scores, begun: Instant, device: &str) -> Result<()> {
-    let path = if out.extension().is_some_and(|e| e == "json") { out.to_owned() } else { out.join("metrics.json") };
-    Ok(write_metrics(&path, &metrics(scores), begun.elapsed().as_secs_f64(), device)?)
+    Ok(write_metrics(&metrics_path(out)?, &metrics(scores), begun.elapsed().as_secs_f64(), device)?)
 }
 
 /// The table of classes and categories, and what was left out of the means.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LIBRARIES: [&str; 5] = ["common", "pretrain", "fewshot", "detection", "analysis"];
+const LIBRARIES: [&str; 6] = ["common", "pretrain", "fewshot", "detection", "segmentation", "analysis"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -51,9 +51,8 @@ fn street(place: &Place) {
             let ids = scene(image);
             let tint = |(i, id): (usize, &u8)| [id * 9, 255 - id * 5, (i % 31) as u8 * 8];
             let pixels: Vec<u8> = ids.iter().enumerate().flat_map(tint).collect();
-            let place = |kind: &str, what: &str| {
-                place.path(&format!("street/{kind}/{split}/ulm/{}_{what}.png", name(image)))
-            };
+            let place =
+                |kind: &str, what: &str| place.path(&format!("street/{kind}/{split}/ulm/{}_{what}.png", name(image)));
             let path = place("leftImg8bit", "leftImg8bit");
             write_png(&path, ColorType::Rgb, BitDepth::Eight, WIDTH, HEIGHT, &pixels);
             labels(&place("gtFine", "gtFine_labelIds"), &ids);
@@ -142,8 +141,10 @@ fn presets_modes_and_precisions_train() {
     }
     // Frozen: statistics, scales and shifts of the backbone are those it came with; the rest moved.
     place.ok(&format!("segmentation train --cityscapes street {TINY} --batch-norm frozen --out frozen"));
-    let (trained, pretrained) =
-        (content(&place.bytes("frozen/segmenter.safetensors")).1, content(&place.bytes("backbone/backbone.safetensors")).1);
+    let (trained, pretrained) = (
+        content(&place.bytes("frozen/segmenter.safetensors")).1,
+        content(&place.bytes("backbone/backbone.safetensors")).1,
+    );
     for (name, tensor) in &pretrained {
         let norm = name.contains("bn") || name.contains("downsample.1");
         assert_eq!(trained[&format!("backbone.{name}")] == *tensor, norm, "{name}");
@@ -191,7 +192,10 @@ fn folders_of_images_and_labels() {
         let from = place.path(&format!("street/leftImg8bit/train/ulm/{}_leftImg8bit.png", name(image)));
         fs::create_dir_all(place.path("plain/images/a")).unwrap();
         fs::copy(from, place.path(&format!("plain/images/a/{image}.png"))).unwrap();
-        let ids: Vec<u8> = scene(image).iter().map(|id| [255, 0, 1, 2][[3, 7, 23, 26].iter().position(|i| i == id).unwrap()]).collect();
+        let ids: Vec<u8> = scene(image)
+            .iter()
+            .map(|id| [255, 0, 1, 2][[3, 7, 23, 26].iter().position(|i| i == id).unwrap()])
+            .collect();
         // With a palette, whose colours must not matter.
         let path = place.path(&format!("plain/labels/a/{image}.png"));
         write_png(&path, ColorType::Indexed, BitDepth::Eight, WIDTH, HEIGHT, &ids);
@@ -285,7 +289,11 @@ fn predictions_that_do_not_fit() {
     // More than needed is told and left out; of two for one image the one named as label ids counts.
     place.write("predictions/ulm_000009_000019_x.png", &whole);
     let done = place.ok(SCORE);
-    assert!(done.stderr.contains("1 predictions have no ground truth") && done.stderr.contains("ulm_000009"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("1 predictions have no ground truth") && done.stderr.contains("ulm_000009"),
+        "{}",
+        done.stderr
+    );
     place.write(&format!("predictions/{}_y.png", name(3)), &whole);
     place.fails(SCORE, &[&name(3), "one of 2 files"]);
     place.write(&format!("predictions/{}_labelIds.png", name(3)), &whole);

@@ -1,10 +1,10 @@
 //! DeepLab v3+ against torch and torchvision.
 
 use common::device::channels_last;
-use common::nn::{Mode, weights_channels_last};
+use common::nn::{Mode, Modes, weights_channels_last};
 use common::resnet::{ResNet, pool};
 use common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, sign, strings, uniform};
-use segmentation::deeplab::{Aspp, Decoder, DeepLab, DeepLabConfig, Modes, cross_entropy, upsample};
+use segmentation::deeplab::{Aspp, Decoder, DeepLab, DeepLabConfig, cross_entropy, upsample};
 use serde_json::Value;
 use std::collections::HashMap;
 use tch::nn::VarStore;
