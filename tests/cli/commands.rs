@@ -11,12 +11,16 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
     let help = place.ok("--help").stdout;
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<&str> = list.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-    assert_eq!(names, ["demo", "data", "pretrain", "fewshot", "detection", "suite", "analyze", "checkpoint", "help"]);
+    assert_eq!(
+        names,
+        ["demo", "data", "pretrain", "fewshot", "detection", "segmentation", "suite", "analyze", "checkpoint", "help"]
+    );
     assert!(place.ok("--version").stdout.starts_with(concat!("camtrast ", env!("CARGO_PKG_VERSION"), " (")));
     let nothing = place.run("");
     assert_eq!(nothing.code, Some(2));
     assert!(nothing.stderr.contains("Usage: camtrast"));
-    let commands = "demo, data prepare, data synth, data info, pretrain, fewshot eval, fewshot score, suite run, \
+    let commands = "demo, data prepare, data synth, data info, pretrain, fewshot eval, fewshot score, \
+                    segmentation train, segmentation eval, segmentation score, suite run, \
                     analyze representation, analyze cam";
     for command in commands.split(", ") {
         let help = place.ok(&format!("{command} --help")).stdout;
