@@ -85,6 +85,15 @@ pub struct SynthArgs {
     /// Short side of the scenes, in pixels
     #[arg(long, default_value_t = 150)]
     scene_size: usize,
+    /// Streets with label ids to train a segmenter on, in leftImg8bit/ and gtFine/
+    #[arg(long, default_value_t = 100)]
+    streets: usize,
+    /// Streets to evaluate it with
+    #[arg(long, default_value_t = 40)]
+    val_streets: usize,
+    /// Height of the streets, in pixels; they are twice as wide
+    #[arg(long, default_value_t = 128)]
+    street_size: usize,
     #[command(flatten)]
     common: Common,
 }
@@ -172,6 +181,8 @@ fn run_synth(args: SynthArgs) -> Result<()> {
         evaluation_images_per_class: args.evaluation_images_per_class,
         scenes: [args.scenes, args.test_scenes],
         scene_size: args.scene_size,
+        streets: [args.streets, args.val_streets],
+        street_size: args.street_size,
         ..SynthOptions::new(args.out)
     };
     let report = synth(&options, &args.common.screen()?)?;
@@ -183,5 +194,7 @@ fn run_synth(args: SynthArgs) -> Result<()> {
     }
     let [training, test] = report.scenes;
     println!("VOCdevkit: {training} scenes to train on, {test} to test with, --classes {}", scene_classes().join(","));
+    let [training, val] = report.streets;
+    println!("leftImg8bit and gtFine: {training} streets to train on, {val} to evaluate with");
     Ok(())
 }

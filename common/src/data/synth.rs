@@ -6,7 +6,8 @@
 //! As in tieredImageNet, the categories of base, validation and novel classes are disjoint.
 //!
 //! The files are those of miniImageNet: `images/*.jpg` and `train.csv`, `val.csv`, `test.csv` (`filename,label`), with
-//! `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes for detection are in [`scene`].
+//! `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes for detection are in [`scene`], streets for
+//! segmentation in [`street`].
 
 pub mod canvas;
 pub mod catalogue;
@@ -18,6 +19,8 @@ pub mod scene;
 pub mod setting;
 pub mod shapes;
 mod sheet;
+pub mod street;
+mod street_folder;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +32,11 @@ use crate::progress::Progress;
 use crate::random::generator;
 use catalogue::{Class, Split};
 use folder::Folder;
-use opencv::core::{CV_8UC3, Mat, MatTraitManual, Scalar, Vector};
+use opencv::core::{CV_8UC1, CV_8UC3, Mat, MatTraitManual, Scalar, Vector};
 use opencv::imgcodecs;
 use rayon::prelude::*;
 use std::path::PathBuf;
+use street_folder::StreetFolder;
 
 /// What to draw and where to put it.
 #[derive(Clone, Debug)]
@@ -51,6 +55,10 @@ pub struct SynthOptions {
     pub scenes: [usize; 2],
     /// Short side of the scenes in pixels, 32..=1024; they are 4:3.
     pub scene_size: usize,
+    /// Streets to train a segmenter on, and to evaluate it with.
+    pub streets: [usize; 2],
+    /// Height of the streets in pixels, 32..=1024; they are twice as wide.
+    pub street_size: usize,
     /// JPEG quality, 1..=100.
     pub quality: u8,
 }
@@ -66,6 +74,8 @@ impl SynthOptions {
             evaluation_images_per_class: 40,
             scenes: [200, 60],
             scene_size: 150,
+            streets: [100, 40],
+            street_size: 128,
             quality: 92,
         }
     }
@@ -74,9 +84,10 @@ impl SynthOptions {
         if !(16..=1024).contains(&self.size) {
             return Err(Error::settings(format!("--size {} is out of range", self.size), "choose 16 to 1024 pixels"));
         }
-        if !(32..=1024).contains(&self.scene_size) {
-            let problem = format!("--scene-size {} is out of range", self.scene_size);
-            return Err(Error::settings(problem, "choose 32 to 1024 pixels"));
+        for (flag, size) in [("--scene-size", self.scene_size), ("--street-size", self.street_size)] {
+            if !(32..=1024).contains(&size) {
+                return Err(Error::settings(format!("{flag} {size} is out of range"), "choose 32 to 1024 pixels"));
+            }
         }
         if self.images_per_class.min(self.evaluation_images_per_class) == 0 {
             return Err(Error::settings("a class without pictures cannot be learned", "ask for at least 1 per class"));
@@ -114,6 +125,8 @@ pub struct SynthReport {
     pub splits: Vec<SplitReport>,
     /// Scenes to train and to test with.
     pub scenes: [usize; 2],
+    /// Streets to train and to evaluate with.
+    pub streets: [usize; 2],
 }
 
 /// One picture to be drawn.
@@ -138,11 +151,13 @@ impl Job {
 pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthReport> {
     options.check()?;
     let folder = Folder::open(options)?;
+    let street_folder = StreetFolder::open(options)?;
     let jobs: Vec<Job> = Class::all()
         .flat_map(|class| (0..options.images_per_class(class.category().split)).map(move |index| Job { class, index }))
         .collect();
     let scenes = options.scenes[0] + options.scenes[1];
-    progress.start("drawing pictures", (jobs.len() + scenes) as u64, 0);
+    let streets = options.streets[0] + options.streets[1];
+    progress.start("drawing pictures", (jobs.len() + scenes + streets) as u64, 0);
     jobs.par_iter().try_for_each(|job| -> Result<()> {
         let mut rng = generator(options.seed, &format!("synth/{}", job.class.label()), 0, job.index as u64);
         let picture = picture::draw(job.class, options.size, &mut rng)?;
@@ -154,6 +169,12 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
         let mut rng = generator(options.seed, "synth/scene", 0, index as u64);
         let scene = scene::draw(options.scene_size, options.scene_size * 4 / 3, &mut rng)?;
         folder.write_scene(index, &scene, &jpeg(&scene.canvas, options.quality)?)?;
+        progress.advance(1, "");
+        Ok(())
+    })?;
+    (0..streets).into_par_iter().try_for_each(|index| -> Result<()> {
+        let mut rng = generator(options.seed, "synth/street", 0, index as u64);
+        street_folder.write(index, &street::draw(options.street_size, 2 * options.street_size, &mut rng)?)?;
         progress.advance(1, "");
         Ok(())
     })?;
@@ -169,7 +190,8 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
             images: classes * options.images_per_class(split),
         }
     };
-    Ok(SynthReport { out: options.out.clone(), splits: Split::ALL.map(report).to_vec(), scenes: options.scenes })
+    let splits = Split::ALL.map(report).to_vec();
+    Ok(SynthReport { out: options.out.clone(), splits, scenes: options.scenes, streets: options.streets })
 }
 
 fn jpeg(canvas: &canvas::Canvas, quality: u8) -> Result<Vec<u8>> {
@@ -183,6 +205,18 @@ fn encode(canvas: &canvas::Canvas, extension: &str, parameters: &[i32]) -> Resul
         image.data_bytes_mut()?.copy_from_slice(&canvas.bgr_bytes());
         let mut bytes = Vector::new();
         imgcodecs::imencode(extension, &image, &mut bytes, &Vector::from_slice(parameters))?;
+        Ok(bytes.into())
+    };
+    run().map_err(refused)
+}
+
+// A PNG of one byte a pixel.
+fn encode_grey(pixels: &[u8], height: usize, width: usize) -> Result<Vec<u8>> {
+    let run = || -> opencv::Result<Vec<u8>> {
+        let mut image = Mat::new_rows_cols_with_default(height as i32, width as i32, CV_8UC1, Scalar::all(0.0))?;
+        image.data_bytes_mut()?.copy_from_slice(pixels);
+        let mut bytes = Vector::new();
+        imgcodecs::imencode(".png", &image, &mut bytes, &Vector::new())?;
         Ok(bytes.into())
     };
     run().map_err(refused)

@@ -58,6 +58,8 @@ impl Folder {
             "evaluation_images_per_class": options.evaluation_images_per_class,
             "scenes": options.scenes,
             "scene_size": options.scene_size,
+            "streets": options.streets,
+            "street_size": options.street_size,
             "quality": options.quality,
         });
         write_atomically(&root.join(MARKER), |file| writeln!(file, "{settings:#}"))?;

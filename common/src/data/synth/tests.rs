@@ -15,6 +15,8 @@ fn small(out: &Path) -> SynthOptions {
         evaluation_images_per_class: 1,
         scenes: [2, 1],
         scene_size: 48,
+        streets: [2, 1],
+        street_size: 32,
         ..SynthOptions::new(out)
     }
 }
@@ -137,6 +139,11 @@ fn an_earlier_or_unfinished_set_is_replaced_whole() {
     assert_eq!(["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes), [3, 3, 2]);
     synth(&SynthOptions { scenes: [1, 0], ..small(out) }, &Silent).unwrap();
     assert_eq!(["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes), [1, 1, 2]);
+    let streets =
+        |kind: &str| ["train", "val"].map(|s| fs::read_dir(out.join(kind).join(s).join("camtrast")).unwrap().count());
+    assert_eq!(["leftImg8bit", "gtFine"].map(streets), [[2, 1]; 2]);
+    synth(&SynthOptions { streets: [1, 0], ..small(out) }, &Silent).unwrap();
+    assert_eq!(["leftImg8bit", "gtFine"].map(streets), [[1, 0]; 2]);
 }
 
 #[test]
@@ -219,4 +226,25 @@ fn scenes_are_annotated_as_voc_is() {
     }
     assert!(all > 100 && difficult > 0 && truncated > 10 && occluded > 10, "{all} {difficult} {truncated} {occluded}");
     assert!(difficult * 4 < all, "most objects are asked for: {difficult} of {all} are not");
+}
+
+#[test]
+fn streets_show_every_kind_of_thing_and_label_it() {
+    let (height, width) = (48, 96);
+    let mut pixels = [0usize; 256];
+    let street = |seed| street::draw(height, width, &mut generator(seed, "test", 0, 0)).unwrap();
+    for seed in 0..40 {
+        let street = street(seed);
+        assert_eq!((street.canvas.height, street.canvas.width, street.labels.len()), (height, width, height * width));
+        street.labels.iter().for_each(|id| pixels[usize::from(*id)] += 1);
+    }
+    use street::id::*;
+    let all = [EGO_VEHICLE, ROAD, SIDEWALK, BUILDING, POLE, TRAFFIC_SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR];
+    let share = |id: u8| pixels[usize::from(id)] as f64 / (40 * height * width) as f64;
+    for id in all {
+        assert!((0.001..0.5).contains(&share(id)), "id {id}: {}", share(id));
+    }
+    assert_eq!(all.iter().map(|id| pixels[usize::from(*id)]).sum::<usize>(), 40 * height * width);
+    let (a, b) = (street(3), street(3));
+    assert!(a.labels == b.labels && a.canvas.bgr_bytes() == b.canvas.bgr_bytes());
 }
