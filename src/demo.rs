@@ -103,6 +103,7 @@ fn packs(out: &Path, recipe: &DemoRecipe, seed: u64, screen: &Screen) -> Result<
         size: recipe.size,
         images_per_class: recipe.images_per_class,
         scenes: recipe.detection.scenes,
+        streets: [0, 0],
         scene_size: recipe.detection.scene_size,
         ..SynthOptions::new(&world)
     };

@@ -311,8 +311,10 @@ fn checkpoints_are_told_and_taken_in() {
 #[test]
 fn data_commands_count_what_they_make() {
     let place = Place::new();
-    let drawn =
-        place.ok("data synth --out drawn --size 16 --images-per-class 1 --evaluation-images-per-class 2").stdout;
+    let few =
+        "--images-per-class 1 --evaluation-images-per-class 2 --scenes 2 --test-scenes 1 --streets 3 --val-streets 2";
+    let drawn = place.ok(&format!("data synth --out drawn --size 16 {few}")).stdout;
+    assert!(drawn.contains("leftImg8bit and gtFine: 3 streets to train on, 2 to evaluate with"), "{drawn}");
     assert!(
         drawn.contains("train: 50 images of 50 classes") && drawn.contains("test: 40 images of 20 classes"),
         "{drawn}"

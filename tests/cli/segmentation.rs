@@ -127,6 +127,18 @@ fn learns_its_training_images_by_heart() {
 }
 
 #[test]
+fn drawn_streets_are_cityscapes() {
+    let place = Place::new();
+    place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18-w8 --out backbone {PLAIN}"));
+    place.ok(&format!("segmentation train --cityscapes world {TINY} --out run"));
+    let metrics = place.json("run/metrics.json");
+    for class in ["road", "sky", "building"] {
+        assert!(metrics[format!("segmentation/IoU/{class}")].is_number(), "{metrics}");
+    }
+    assert_eq!(list(&place.path("run/predictions")).len(), 2);
+}
+
+#[test]
 fn presets_modes_and_precisions_train() {
     let place = Place::new();
     street(&place);

@@ -39,7 +39,7 @@ fn shared() -> &'static Path {
         fs::create_dir_all(&folder).unwrap();
         for line in [
             "data synth --out world --size 32 --images-per-class 8 --evaluation-images-per-class 20 \
-             --scenes 12 --test-scenes 6 --scene-size 64",
+             --scenes 12 --test-scenes 6 --scene-size 64 --streets 4 --val-streets 2 --street-size 32",
             "data prepare miniimagenet --from world --out train.pack --size 32 --split train",
             "data prepare miniimagenet --from world --out test.pack --size 32 --split test",
         ] {
