@@ -1,9 +1,11 @@
-//! `camtrast demo`: world, packs, every method, few-shot probe, detection, report, in one folder. What is done already is not
-//! done again.
+//! `camtrast demo`: world, packs, every method, few-shot probe, detection, segmentation, report, in one folder. What is done
+//! already is not done again.
 
 mod detection;
+mod segmentation;
 
 use self::detection::{Detected, DetectionRecipe, detect};
+use self::segmentation::{SegmentationRecipe, segment};
 use crate::commands::Common;
 use crate::commands::fewshot::{evaluate, metrics};
 use crate::commands::pretrain::{RunSettings, pretrain_run};
@@ -49,6 +51,7 @@ struct DemoRecipe {
     threads: usize,
     shared: Options,
     detection: DetectionRecipe,
+    segmentation: SegmentationRecipe,
     methods: toml::Table,
 }
 
@@ -57,6 +60,7 @@ struct Line {
     method: Method,
     results: Vec<EvalResult>,
     detected: Detected,
+    miou: f64,
     seconds: f64,
 }
 
@@ -105,6 +109,8 @@ fn packs(out: &Path, recipe: &DemoRecipe, seed: u64, screen: &Screen) -> Result<
         scenes: recipe.detection.scenes,
         streets: [0, 0],
         scene_size: recipe.detection.scene_size,
+        streets: recipe.segmentation.streets,
+        street_size: recipe.segmentation.street_size,
         ..SynthOptions::new(&world)
     };
     synth(&options, screen)?;
@@ -156,8 +162,11 @@ fn line(
     let results = evaluate(&report.backbone, &packs.test, device, &probe, screen)?;
     write_metrics(&out.join("fewshot.json"), &metrics(&results), begun.elapsed().as_secs_f64(), "cpu")?;
     let folder = out.join("detection");
-    let detected = detect(&recipe.detection, report.backbone, &packs.world, folder, &args.common, device, screen)?;
-    Ok(Line { method, results, detected, seconds: report.outcome.seconds })
+    let detected =
+        detect(&recipe.detection, report.backbone.clone(), &packs.world, folder, &args.common, device, screen)?;
+    let folder = out.join("segmentation");
+    let miou = segment(&recipe.segmentation, report.backbone, &packs.world, folder, &args.common, device, screen)?;
+    Ok(Line { method, results, detected, miou, seconds: report.outcome.seconds })
 }
 
 fn table(lines: &[Line]) -> Table {
@@ -167,6 +176,7 @@ fn table(lines: &[Line]) -> Table {
         "5-way 5-shot (%)",
         "AP (%)",
         "AP50 (%)",
+        "mIoU (%)",
         "trained in",
         "paper: 1-shot",
         "5-shot",
@@ -181,6 +191,7 @@ fn table(lines: &[Line]) -> Table {
             accuracy(1),
             percent(line.detected.ap, f64::NAN),
             percent(line.detected.ap50, f64::NAN),
+            percent(line.miou, f64::NAN),
             clock(line.seconds),
             number(published.map(|p| p.0)),
             number(published.map(|p| p.1)),
@@ -195,14 +206,15 @@ fn markdown(lines: &[Line], recipe: &DemoRecipe, packs: &Packs, seconds: f64) ->
     let rows = lines.iter().map(|line| {
         let (name, log) = (line.method, format!("runs/{}/log.jsonl", line.method));
         format!("- **{name}**: [settings](runs/{name}/config.toml), [log]({log}), [metrics](runs/{name}/metrics.json), \
-             [precision and recall](runs/{name}/detection/curves/pr_curves.png), [detections](runs/{name}/detection/pictures)")
+             [precision and recall](runs/{name}/detection/curves/pr_curves.png), [detections](runs/{name}/detection/pictures), \
+             [streets](runs/{name}/segmentation/pictures)")
     });
     Ok(format!(
         "# camtrast demo\n\n\
          Which pretraining transfers best? Each backbone ({arch}, {size} pixels) was pretrained for {epochs} epochs on {images} \
          drawn images of {base} base classes, then frozen and probed on {novel} novel classes: {EPISODES} tasks, accuracy with its \
          95 % confidence interval; chance is 20 %. Then it was fine-tuned to detect the novel categories in {scenes} scenes (Faster R-CNN, AP of \
-         COCO on {test_scenes} others).\n\n{table}\n\n\
+         COCO on {test_scenes} others), and to label every pixel of {streets} streets (DeepLab v3+, mean IoU on {val_streets} others).\n\n{table}\n\n\
          The last two columns are the paper's (Sun et al. 2022, Table 3): ResNet-50 on miniImageNet at 84 pixels, trained for 200 to \
          1000 epochs. They are for orientation; the world here is drawn and the training minutes long.\n\n\
          ## The world\n\nA row is a category, a column a class; the classes of a category differ in one small part.\n\n\
@@ -214,6 +226,8 @@ fn markdown(lines: &[Line], recipe: &DemoRecipe, packs: &Packs, seconds: f64) ->
         novel = test.class_names().len(),
         scenes = recipe.detection.scenes[0],
         test_scenes = recipe.detection.scenes[1],
+        streets = recipe.segmentation.streets[0],
+        val_streets = recipe.segmentation.streets[1],
         table = table(lines).to_markdown(),
         runs = rows.collect::<Vec<_>>().join("\n"),
         version = env!("CARGO_PKG_VERSION"),

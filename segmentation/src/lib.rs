@@ -11,6 +11,7 @@ pub mod deeplab;
 pub mod evaluate;
 pub mod label_image;
 pub mod options;
+pub mod overview;
 pub mod picture;
 pub mod predict;
 pub mod score;

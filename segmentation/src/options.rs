@@ -237,6 +237,14 @@ pub struct EvaluationOptions {
     pub pictures: usize,
 }
 
+impl Default for EvaluationOptions {
+    /// Whole images at their own size.
+    fn default() -> Self {
+        let eval_scales = Numbers(vec![1.0]);
+        EvaluationOptions { crop_eval: false, eval_stride: None, eval_scales, eval_flip: false, pictures: 8 }
+    }
+}
+
 impl EvaluationOptions {
     /// The same, for a network trained on crops of `crop` (height and width).
     ///

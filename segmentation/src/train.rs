@@ -1,7 +1,7 @@
 //! Fine-tunes DeepLab v3+ from a pretrained backbone, end to end, and evaluates it.
 
 use crate::augment::network_input;
-use crate::classes::ClassSet;
+use crate::classes::{ClassSet, IGNORE};
 use crate::confusion::Scores;
 use crate::dataset::Dataset;
 use crate::deeplab::{DeepLab, cross_entropy};
@@ -24,7 +24,7 @@ use common::settings::{BatchNormMode, Numbers, Switch, set};
 use common::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::nn::VarStore;
@@ -70,6 +70,21 @@ pub struct TrainData {
 }
 
 impl TrainData {
+    /// Splits `train` and `val` of a folder in Cityscapes' layout.
+    pub fn of_cityscapes(root: &Path) -> Self {
+        TrainData {
+            cityscapes: Some(root.to_owned()),
+            train_split: "train".into(),
+            val_split: "val".into(),
+            images: None,
+            labels: None,
+            val_images: None,
+            val_labels: None,
+            class_names: None,
+            ignore: Numbers(vec![f64::from(IGNORE)]),
+        }
+    }
+
     /// The samples to train on.
     ///
     /// # Errors

@@ -112,6 +112,15 @@ fn run_info(args: InfoArgs) -> Result<()> {
     {
         return show_voc(&splits, args.json);
     }
+    if args.path.is_dir()
+        && let Some(splits) = segmentation::overview::overview(&args.path)?
+    {
+        show_cityscapes(&splits, args.json)?;
+        // The drawn world is two data sets in one folder.
+        if Layout::detect(&args.path).is_err() || args.json {
+            return Ok(());
+        }
+    }
     let info = info(&args.path)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&info)?);
@@ -122,7 +131,6 @@ fn run_info(args: InfoArgs) -> Result<()> {
 }
 
 fn show_voc(splits: &[SplitOverview], json: bool) -> Result<()> {
-    const TOLD: usize = 20;
     if json {
         println!("{}", serde_json::to_string_pretty(splits)?);
         return Ok(());
@@ -135,15 +143,44 @@ fn show_voc(splits: &[SplitOverview], json: bool) -> Result<()> {
             table.row([class.clone(), count.to_string(), difficult.to_string()]);
         });
         println!("{}", table.to_text());
-        problems.iter().take(TOLD).for_each(|problem| println!("problem: {problem}"));
-        if problems.len() > TOLD {
-            println!("and {} more problems", problems.len() - TOLD);
-        }
+        tell_problems(problems);
         println!();
         classes.extend(objects.keys().cloned());
     }
     println!("--classes {}", classes.into_iter().collect::<Vec<_>>().join(","));
     Ok(())
+}
+
+fn show_cityscapes(splits: &[segmentation::overview::SplitOverview], json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(splits)?);
+        return Ok(());
+    }
+    for split in splits {
+        let sizes = split.sizes.map_or(String::new(), |[(h, w), most]| match most == (h, w) {
+            true => format!(" of {w} x {h} pixels"),
+            false => format!(" from {w} x {h} to {} x {} pixels", most.1, most.0),
+        });
+        let ignored = 100.0 * split.ignored;
+        println!("{}: {} images{sizes}, {ignored:.1} % of the pixels ignored", split.split, split.images);
+        let mut table = Table::new(["class", "pixels (%)", "images"]);
+        split.classes.iter().for_each(|(class, (share, images))| {
+            table.row([class.clone(), format!("{:.2}", 100.0 * share), images.to_string()]);
+        });
+        println!("{}", table.to_text());
+        tell_problems(&split.problems);
+        println!();
+    }
+    Ok(())
+}
+
+// One line each, as long as somebody may read them.
+fn tell_problems(problems: &[String]) {
+    const TOLD: usize = 20;
+    problems.iter().take(TOLD).for_each(|problem| println!("problem: {problem}"));
+    if problems.len() > TOLD {
+        println!("and {} more problems", problems.len() - TOLD);
+    }
 }
 
 fn run_prepare(args: PrepareArgs) -> Result<()> {
