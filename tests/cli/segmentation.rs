@@ -171,8 +171,10 @@ fn kills_and_ctrl_c_change_nothing() {
         format!("segmentation train --cityscapes street {TINY} --preset mmseg --steps 30 --save-every 3 --out {out}")
     };
     place.ok(&command("whole"));
-    let [state, previous] = ["state", "state.previous"].map(|name| place.path(&format!("cut/{name}.safetensors")));
-    let done = place.signalled(&command("cut"), libc::SIGKILL, || state.exists());
+    let state = |out: &str| place.path(&format!("{out}/state.safetensors")).exists();
+    let done = place.signalled(&command("stopped"), libc::SIGINT, || state("stopped"));
+    place.ends(done, 1, &command("stopped"), &["interrupted at step", "the same command goes on"]);
+    let done = place.signalled(&command("cut"), libc::SIGKILL, || state("cut"));
     assert_eq!(done.code, None, "the kill met no living process");
     // Somewhere in starting, training or evaluating.
     for pause in [500, 1500] {
@@ -181,14 +183,17 @@ fn kills_and_ctrl_c_change_nothing() {
         send(&child, libc::SIGKILL);
         child.wait().unwrap();
     }
-    let done = place.signalled(&command("cut"), libc::SIGINT, || previous.exists());
-    assert!([Some(0), Some(1)].contains(&done.code), "{}", done.stderr);
-    place.ok(&command("cut"));
-    for file in ["segmenter.safetensors", &format!("predictions/{}_labelIds.png", name(2)), "confusion.csv"] {
-        assert!(place.bytes(&format!("cut/{file}")) == place.bytes(&format!("whole/{file}")), "{file} differs");
-    }
     let steps = |run: &str| place.log(run, "step").iter().map(|l| l["step"].as_u64().unwrap()).collect::<Vec<_>>();
-    assert_eq!(steps("cut"), steps("whole"));
+    for run in ["cut", "stopped"] {
+        place.ok(&command(run));
+        for file in ["segmenter.safetensors", &format!("predictions/{}_labelIds.png", name(2)), "confusion.csv"] {
+            assert!(
+                place.bytes(&format!("{run}/{file}")) == place.bytes(&format!("whole/{file}")),
+                "{run}/{file} differs"
+            );
+        }
+        assert_eq!(steps(run), steps("whole"));
+    }
     // A finished run stays as it is, and another recipe is refused.
     let before = place.bytes("cut/metrics.json");
     place.ok(&command("cut"));
