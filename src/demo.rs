@@ -107,7 +107,6 @@ fn packs(out: &Path, recipe: &DemoRecipe, seed: u64, screen: &Screen) -> Result<
         size: recipe.size,
         images_per_class: recipe.images_per_class,
         scenes: recipe.detection.scenes,
-        streets: [0, 0],
         scene_size: recipe.detection.scene_size,
         streets: recipe.segmentation.streets,
         street_size: recipe.segmentation.street_size,

@@ -11,7 +11,7 @@ use std::path::Path;
 const PAPER: Rgb = [255, 255, 255];
 const INK: Rgb = [40, 40, 40];
 const WRONG: Rgb = [230, 30, 30];
-/// Panels wider than this are shrunk.
+/// Panels are resized to this width, or enlarged by a whole number to half of it.
 const PANEL_WIDTH: usize = 1024;
 /// Height of a line of text, in pixels.
 const LINE: usize = 22;
@@ -30,9 +30,12 @@ pub fn sample(
     truth: &LabelImage,
     prediction: &LabelImage,
 ) -> Result<()> {
-    let width = image.width.min(PANEL_WIDTH);
+    let width = match image.width {
+        wide if wide > PANEL_WIDTH => PANEL_WIDTH,
+        narrow => narrow * (PANEL_WIDTH / 2).div_ceil(narrow),
+    };
     let height = (image.height * width / image.width).max(1);
-    let shrunk = resize(image.clone(), height, width);
+    let resized = resize(image.clone(), height, width);
     let (truth, prediction) = (nearest(truth, height, width), nearest(prediction, height, width));
 
     let meanings = classes.meanings();
@@ -42,7 +45,7 @@ pub fn sample(
     };
     let painted = |labels: &[u8]| labels.iter().flat_map(|&id| colour(id)).collect::<Vec<u8>>();
     let error = |(i, (&t, &p)): (usize, (&u8, &u8))| {
-        let pixel = &shrunk.pixels[i * 3..][..3];
+        let pixel = &resized.pixels[i * 3..][..3];
         // A pale grey picture to find one's way by.
         let grey = 128 + (pixel.iter().map(|&v| u16::from(v)).sum::<u16>() / 6) as u8;
         match meanings[usize::from(t)] {
@@ -56,7 +59,7 @@ pub fn sample(
     let legend: Vec<_> = classes.classes().iter().filter(present).collect();
 
     let panels = [
-        ("image", shrunk.pixels.clone()),
+        ("image", resized.pixels.clone()),
         ("truth", painted(&truth)),
         ("prediction", painted(&prediction)),
         ("errors", errors),

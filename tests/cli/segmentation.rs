@@ -136,6 +136,26 @@ fn drawn_streets_are_cityscapes() {
         assert!(metrics[format!("segmentation/IoU/{class}")].is_number(), "{metrics}");
     }
     assert_eq!(list(&place.path("run/predictions")).len(), 2);
+    let told = place.ok("data info world").stdout;
+    for part in ["train: 4 images of 80 x 40 pixels", "val: 2 images", "sidewalk", "folder world (miniimagenet)"] {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
+fn data_info_names_what_is_wrong() {
+    let place = Place::new();
+    street(&place);
+    let sound: serde_json::Value = serde_json::from_str(&place.ok("data info street --json").stdout).unwrap();
+    assert_eq!((&sound[0]["split"], &sound[0]["images"], &sound[1]["images"]), (&"train".into(), &4.into(), &2.into()));
+    assert_eq!(sound[0]["classes"]["car"][1], 4, "{sound}");
+    assert_eq!(sound[0]["problems"].as_array().unwrap().len(), 0, "{sound}");
+    labels(&place.path(&truth(2)), &[99; WIDTH * HEIGHT]);
+    fs::remove_file(place.path(&format!("street/gtFine/train/ulm/{}_gtFine_labelIds.png", name(1)))).unwrap();
+    let told = place.ok("data info street").stdout;
+    for part in ["1 without their label", &name(1), &truth(2), "holds the id 99"] {
+        assert!(told.contains(part), "{told}");
+    }
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! How fast crops come out of images of Cityscapes' size, beside the training steps that they are for.
+//!
+//! Draws streets of 2048 x 1024 pixels as PNG files, then takes turns: batches of crops of 768 x 768 from the loader, with all cores, and training
+//! steps on them (DeepLab v3+ on ResNet-50, output stride 16). The loader works while the network does, so that on a GPU it is its
+//! own rate that counts: images a second here, times cores there over cores here.
+
+use common::data::synth::{SynthOptions, synth};
+use common::device::channels_last;
+use common::engine::Source;
+use common::nn::{Modes, weights_channels_last};
+use common::progress::Silent;
+use segmentation::Dataset;
+use segmentation::augment::Augment;
+use segmentation::deeplab::{DeepLab, DeepLabConfig, cross_entropy};
+use segmentation::source::{Batch, CropSource};
+use std::sync::Arc;
+use std::time::Instant;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+const CROP: usize = 768;
+const BATCH: usize = 2;
+const ROUNDS: u64 = 3;
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let streets = SynthOptions { streets: [8, 0], street_size: 1024, ..SynthOptions::new(folder.path()) };
+    let few = SynthOptions { size: 16, images_per_class: 1, evaluation_images_per_class: 1, scenes: [0, 0], ..streets };
+    synth(&few, &Silent).expect("a world");
+    let dataset = Arc::new(Dataset::cityscapes(folder.path(), "train").expect("streets"));
+    let augment = Augment {
+        height: CROP,
+        width: CROP,
+        scale: (0.5, 2.0),
+        flip: 0.5,
+        max_class_share: 1.0,
+        padding: [124, 116, 104],
+    };
+    let mut source = CropSource::new(dataset.clone(), augment, BATCH, u64::MAX, 0);
+    let config = DeepLabConfig {
+        arch: "resnet50".parse().expect("a known architecture"),
+        output_stride: 16,
+        atrous_rates: [6, 12, 18],
+        channels: 256,
+        separable: false,
+        dropout: 0.1,
+        classes: dataset.classes.len() as i64,
+        auxiliary: false,
+    };
+    let vs = VarStore::new(Device::cuda_if_available());
+    let net = DeepLab::new(&vs.root(), &config);
+    weights_channels_last(&vs);
+
+    let (mut loading, mut training) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let begun = Instant::now();
+        let batch = source.batch(0, round).expect("a batch");
+        loading.push(begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        step(&net, &vs, batch);
+        training.push(begun.elapsed().as_secs_f64());
+    }
+    let rate = |seconds: &mut Vec<f64>| {
+        seconds.sort_by(f64::total_cmp);
+        BATCH as f64 / seconds[seconds.len() / 2]
+    };
+    let (loader, trainer) = (rate(&mut loading), rate(&mut training));
+    let (cores, device) = (rayon::current_num_threads(), vs.device());
+    println!("loader, {cores} cores: {loader:.1} images/s; training on {device:?}: {trainer:.2} images/s");
+    println!("the loader is {:.1} times as fast as the training", loader / trainer);
+}
+
+fn step(net: &DeepLab, vs: &VarStore, batch: Batch) {
+    let pixels = batch.images.to_device(vs.device()).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
+    let labels = batch.labels.to_device(vs.device()).to_kind(Kind::Int64);
+    let loss: Tensor = cross_entropy(&net.forward(&channels_last(&pixels), Modes::TRAIN).main, &labels);
+    loss.backward();
+    assert!(loss.double_value(&[]).is_finite(), "waits for the device");
+}
