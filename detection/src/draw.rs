@@ -32,7 +32,7 @@ impl Default for SampleOptions {
 /// the colour of their class, with its name and score. Returns their paths.
 ///
 /// # Errors
-/// As [`decode::read`], and [`Error::Io`] when writing fails.
+/// As [`decode::read`], and [`common::Error::Io`] when writing fails.
 pub fn write_samples(
     folder: &Path,
     dataset: &Dataset,

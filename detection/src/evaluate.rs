@@ -68,7 +68,7 @@ pub struct ClassEvaluation {
     pub detections: usize,
     /// The figures.
     pub figures: Figures,
-    /// COCO's precision at recalls 0, 0.01, .. 1 for each IoU threshold .50:.05:.95, [10][101]; its means are the APs.
+    /// COCO's precision at recalls 0, 0.01, .. 1 for each IoU threshold .50:.05:.95, 10 x 101; its means are the APs.
     pub precision: Vec<Vec<f64>>,
     /// VOC's curve at IoU .50, one point a detection.
     pub curve: Curve,

@@ -34,7 +34,7 @@ const AHEAD: usize = 2;
 /// truth, prediction, errors), `confusion.png` and `confusion.csv`.
 ///
 /// # Errors
-/// [`Error::File`] for a sample that cannot be read, [`Error::Torch`], [`Error::Io`].
+/// [`common::Error::File`] for a sample that cannot be read, [`common::Error::Torch`], [`common::Error::Io`].
 pub fn evaluate(
     predictor: &Predictor,
     dataset: &Dataset,

@@ -27,7 +27,7 @@ pub const CODER: BoxCoder = BoxCoder { weights: [10.0, 10.0, 5.0, 5.0] };
 pub struct Truth {
     /// Boxes f32 [G, 4].
     pub boxes: Tensor,
-    /// Classes from 1 on, i64 [G].
+    /// Classes from 1 on, i64 `[G]`.
     pub labels: Tensor,
 }
 
@@ -36,7 +36,7 @@ pub struct Truth {
 pub struct Samples {
     /// Regions f32 [R, 4].
     pub regions: Tensor,
-    /// Classes, 0 for background, i64 [R].
+    /// Classes, 0 for background, i64 `[R]`.
     pub labels: Tensor,
     /// Offsets f32 [R, 4] to the matched ground truth.
     pub offsets: Tensor,

@@ -59,7 +59,7 @@ pub struct Predictions {
 /// What the anchors of an image should say.
 #[derive(Debug)]
 pub struct AnchorTargets {
-    /// 1 object, 0 background, -1 neither: i64 [A].
+    /// 1 object, 0 background, -1 neither: i64 `[A]`.
     pub labels: Tensor,
     /// Offsets f32 [A, 4] to the matched ground truth, of use where the label is 1.
     pub offsets: Tensor,
