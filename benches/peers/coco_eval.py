@@ -82,7 +82,7 @@ def main():
     names = [f"detection/{name}" for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")]
     worst = max(abs(figures[name] - truth) for name, truth in zip(names, stats))
     print(f"AP {figures['detection/AP']:.6f}, AP50 {figures['detection/AP50']:.6f}; largest difference of six figures {worst:.1e}")
-    raise SystemExit(worst > 1e-6)
+    raise SystemExit(int(worst > 1e-6))
 
 
 if __name__ == "__main__":
