@@ -7,6 +7,7 @@ pub mod detection;
 pub mod fewshot;
 pub mod pretrain;
 pub mod segmentation;
+pub mod transfer;
 
 use crate::screen::Screen;
 use anyhow::Result;
