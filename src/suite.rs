@@ -2,6 +2,7 @@
 
 mod board;
 mod content;
+mod estimate;
 mod only;
 mod plan;
 mod recipe;
@@ -89,9 +90,11 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// The device asked for.
-    pub fn device(&self) -> Result<tch::Device> {
-        Ok(self.device.open()?)
+    /// The device asked for, and the threads.
+    pub fn open(&self) -> Result<tch::Device> {
+        let device = self.device.open()?;
+        self.threads.inspect(|threads| tch::set_num_threads((*threads).max(1) as i32));
+        Ok(device)
     }
 
     /// Puts what is asked for here in the place of what a recipe says.
@@ -123,7 +126,8 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     if args.dry_run {
-        println!("{}", status::plan(&plan, &wanted));
+        let mut rates = estimate::Rates::new(args.machine.open()?);
+        println!("{}", status::plan(&plan, &wanted, &mut rates));
         return Ok(());
     }
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");

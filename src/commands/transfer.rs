@@ -41,7 +41,7 @@ pub struct TransferArgs {
 }
 
 pub fn run(args: TransferArgs) -> Result<()> {
-    let device = args.machine.device()?;
+    let device = args.machine.open()?;
     let info = load_backbone(&args.checkpoint, device)?.info;
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
     recipe.replace_packs(None, args.test, &args.recipe)?;

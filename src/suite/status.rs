@@ -1,7 +1,7 @@
 //! Where a suite stands: one row a run and seed, one column a task.
 
-use super::content::Contents;
-use super::content::backbone_sha256;
+use super::content::{Contents, backbone_sha256};
+use super::estimate::Rates;
 use super::plan::{Cell, Plan};
 use super::work::recorded;
 use crate::screen::clock;
@@ -59,7 +59,7 @@ pub fn grid(plan: &Plan) -> String {
 }
 
 /// What there is to do, with how long it may take.
-pub fn plan(plan: &Plan, wanted: &[bool]) -> String {
+pub fn plan(plan: &Plan, wanted: &[bool], rates: &mut Rates) -> String {
     let mut contents = Contents::default();
     let (mut lines, mut rest, mut unknown) = (Vec::new(), 0.0, 0);
     for (cell, _) in plan.cells.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
@@ -69,7 +69,7 @@ pub fn plan(plan: &Plan, wanted: &[bool]) -> String {
         }
         let estimate = match &state[..] {
             "done" => recorded(cell).map(|record| format!("took {}", clock(record.seconds))),
-            _ => estimate(plan, cell).map(|seconds| {
+            _ => estimate(plan, cell).or_else(|| rates.seconds(cell)).map(|seconds| {
                 let left = seconds * (1.0 - if state.ends_with('%') { progress(cell).unwrap_or(0.0) } else { 0.0 });
                 rest += left;
                 format!("about {}", clock(left))
@@ -80,9 +80,9 @@ pub fn plan(plan: &Plan, wanted: &[bool]) -> String {
     }
     let rest = match (rest > 0.0, unknown) {
         (true, 0) => format!("about {} left, one after the other", clock(rest)),
-        (true, n) => format!("about {} left, one after the other, without {n} of which nothing like them is done yet", clock(rest)),
+        (true, n) => format!("about {} left, one after the other, and {n} commands of a kind that none is done of yet", clock(rest)),
         (false, 0) => "nothing left to do".into(),
-        (false, _) => "no estimate: nothing is done yet here".into(),
+        (false, n) => format!("{n} commands left, of kinds that none is done of yet"),
     };
     format!("{}\n\n{rest}", lines.join("\n"))
 }

@@ -8,4 +8,5 @@ mod detection;
 mod gpu;
 mod resume;
 mod segmentation;
+mod suite;
 mod world;
