@@ -11,7 +11,7 @@ use crate::commands::fewshot::{evaluate, metrics};
 use crate::commands::pretrain::{RunSettings, pretrain_run};
 use crate::published;
 use crate::screen::{Screen, catch_interrupts, clock};
-use crate::table::{Table, percent};
+use report::table::{Table, percent};
 use anyhow::Result;
 use clap::Args;
 use common::data::synth::{SynthOptions, contact_sheet, synth};

@@ -5,11 +5,9 @@
 mod commands;
 mod config_file;
 mod demo;
-mod plot;
 mod published;
 mod screen;
 mod suite;
-mod table;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use common::Error;

@@ -2,9 +2,9 @@
 
 use super::cell::{Cell, Results};
 use super::recipe::{Run, SuiteRecipe};
-use crate::plot::{Panel, Point, figure};
+use report::chart::{Panel, Point, figure};
 use crate::screen::clock;
-use crate::table::Table;
+use report::table::Table;
 use anyhow::Result;
 use common::files::write_atomically;
 use std::path::Path;
