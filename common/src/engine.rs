@@ -345,6 +345,7 @@ impl<'a> Meter<'a> {
         self.rate = (self.interval.batches * plan.batch_size) as f64 / seconds;
         line.insert("kind".into(), json!("step"));
         line.insert("step".into(), json!(step));
+        line.insert("steps".into(), json!(plan.epochs * (plan.batches_per_epoch / plan.accumulate)));
         line.insert("epoch".into(), json!(epoch));
         line.insert("lr".into(), json!(lr));
         line.insert("images_per_second".into(), json!(self.rate));

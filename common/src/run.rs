@@ -8,9 +8,10 @@ use crate::files::write_atomically;
 use crate::tensor_file::{self, Metadata, TensorFile};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tch::{Device, Tensor};
 
 /// Version of the shape of metrics.json and log.jsonl.
@@ -32,6 +33,8 @@ pub struct Build {
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held as long as the run goes on.
+    _lock: Option<Arc<File>>,
 }
 
 /// What a training state says of itself.
@@ -60,7 +63,19 @@ impl RunFolder {
     /// [`Error::Io`] when it cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
-        Ok(RunFolder { path: path.to_owned() })
+        Ok(RunFolder { path: path.to_owned(), _lock: None })
+    }
+
+    /// Opens a folder to train in, which no other process may do until this value is dropped.
+    ///
+    /// # Errors
+    /// [`Error::File`] when another process is at it, [`Error::Io`].
+    pub fn begin(path: &Path) -> Result<Self> {
+        let folder = Self::create(path)?;
+        let lock = lock(path)?.ok_or_else(|| {
+            Error::file(path, "another camtrast is writing this run", "wait until it ends, or give another --out")
+        })?;
+        Ok(RunFolder { _lock: Some(Arc::new(lock)), ..folder })
     }
 
     /// Where it lies.
@@ -209,6 +224,29 @@ pub fn write_metrics(path: &Path, metrics: &BTreeMap<String, f64>, seconds: f64,
     write_atomically(path, |out| writeln!(out, "{:#}", Value::Object(object)))
 }
 
+/// Locks a folder for this process until the file is dropped; `None` when another process holds it. The system lets go of it
+/// however a process ends.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn lock(folder: &Path) -> Result<Option<File>> {
+    let path = folder.join(LOCK);
+    let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path, "write"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // A file system without locks: better to train than to refuse.
+        Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(Some(file)),
+        Err(TryLockError::Error(e)) => Err(Error::io(&path, "lock")(e)),
+    }
+}
+
+/// Whether a process is writing the run in a folder.
+pub fn is_locked(folder: &Path) -> bool {
+    folder.join(LOCK).exists() && lock(folder).is_ok_and(|held| held.is_none())
+}
+
+const LOCK: &str = ".lock";
 const STATE: &str = "state.safetensors";
 const PREVIOUS: &str = "state.previous.safetensors";
 

@@ -114,7 +114,7 @@ pub fn train<D: Serialize + Clone>(
     let plan = plan(&config, &recipe.options, images);
     let schedule = recipe.options.schedule(images);
 
-    let run = RunFolder::create(&config.out)?;
+    let run = RunFolder::begin(&config.out)?;
     if config.overwrite {
         run.clear(&[&[DETECTOR][..], &LEFT].concat())?;
     }

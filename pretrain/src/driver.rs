@@ -106,7 +106,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
     let plan = plan(config, &recipe, &setting)?;
     let method = recipe.method.build(&setting, &recipe.options)?;
 
-    let run = RunFolder::create(&config.out)?;
+    let run = RunFolder::begin(&config.out)?;
     if config.overwrite {
         run.clear(&[])?;
     }

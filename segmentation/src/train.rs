@@ -212,7 +212,7 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
     let validation = recipe.data.validation()?;
     let plan = plan(config, &recipe, &training);
 
-    let run = RunFolder::create(&config.out)?;
+    let run = RunFolder::begin(&config.out)?;
     if config.overwrite {
         run.clear(&[&[SEGMENTER][..], &LEFT].concat())?;
     }

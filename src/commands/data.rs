@@ -117,7 +117,8 @@ fn run_info(args: InfoArgs) -> Result<()> {
     {
         show_cityscapes(&splits, args.json)?;
         // The drawn world is two data sets in one folder.
-        if Layout::detect(&args.path).is_err() || args.json {
+        let pack_layout = Layout::detect(&args.path).is_ok_and(|layout| layout != Layout::Imagefolder);
+        if !pack_layout || args.json {
             return Ok(());
         }
     }

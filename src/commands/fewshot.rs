@@ -11,6 +11,7 @@ use common::files::write_atomically;
 use common::progress::Progress;
 use common::run::{RunFolder, write_metrics};
 use fewshot::{EvalOptions, EvalResult, Options, eval, score_files};
+use report::record::EPISODES;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,7 +33,7 @@ pub struct EvalArgs {
     /// Pack of the novel classes
     #[arg(long)]
     data: PathBuf,
-    /// Folder for metrics.json, or a .json file
+    /// Folder for metrics.json and episodes.json (accuracy of every episode), or a .json file for the former
     #[arg(long)]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -110,6 +111,11 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     println!("{}", table.to_text());
     if let Some(out) = args.out {
         let path = metrics_path(&out)?;
+        if path != out {
+            let episodes: BTreeMap<String, &[f64]> =
+                results.iter().map(|r| (r.name(), &r.score.per_episode[..])).collect();
+            write_atomically(&out.join(EPISODES), |file| writeln!(file, "{}", serde_json::json!(episodes)))?;
+        }
         write_metrics(&path, &metrics(&results), begun.elapsed().as_secs_f64(), &device_name(device))?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LIBRARIES: [&str; 6] = ["common", "pretrain", "fewshot", "detection", "segmentation", "analysis"];
+const LIBRARIES: [&str; 7] = ["common", "pretrain", "fewshot", "detection", "segmentation", "analysis", "report"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

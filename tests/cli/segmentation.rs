@@ -137,7 +137,7 @@ fn drawn_streets_are_cityscapes() {
     }
     assert_eq!(list(&place.path("run/predictions")).len(), 2);
     let told = place.ok("data info world").stdout;
-    for part in ["train: 4 images of 80 x 40 pixels", "val: 2 images", "sidewalk", "folder world (miniimagenet)"] {
+    for part in ["train: 4 images of 64 x 32 pixels", "val: 2 images", "sidewalk", "folder world (miniimagenet)"] {
         assert!(told.contains(part), "{told}");
     }
 }
