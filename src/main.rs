@@ -42,6 +42,8 @@ enum Command {
     /// Many pretrainings and their transfer from one recipe
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
+    /// One page of everything that was measured: tables, differences, curves, pictures, and how to do it again
+    Report(commands::report::ReportArgs),
     /// Why a pretraining transfers: what its features hold, where it looks
     #[command(subcommand)]
     Analyze(commands::analyze::AnalyzeCommand),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Detection(command) => commands::detection::run(command),
         Command::Segmentation(command) => commands::segmentation::run(command),
         Command::Suite(command) => suite::run(command),
+        Command::Report(args) => commands::report::run(args),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),
     };

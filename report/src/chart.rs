@@ -69,7 +69,10 @@ pub fn dashes(line: usize) -> &'static str {
 /// One chart by itself, without a legend.
 pub fn chart(panel: &Panel) -> String {
     let label = escape(&panel.title);
-    format!("<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\" fill=\"{INK}\">\n{}</svg>\n", drawn(panel))
+    format!(
+        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\" fill=\"{INK}\">\n{}</svg>\n",
+        drawn(panel)
+    )
 }
 
 /// Panels side by side over one legend, as a file.
@@ -145,7 +148,8 @@ fn drawn(Panel { title, x_axis, axis, series }: &Panel) -> String {
     let mut places: Vec<f64> = points().map(|p| p.x).collect();
     places.sort_by(f64::total_cmp);
     places.dedup();
-    let mut svg = format!("<text x=\"{LEFT}\" y=\"18\" font-weight=\"bold\">{}</text>\n", escape(&shortened(title, 50)));
+    let mut svg =
+        format!("<text x=\"{LEFT}\" y=\"18\" font-weight=\"bold\">{}</text>\n", escape(&shortened(title, 50)));
     let (Some(&first), Some(&last)) = (places.first(), places.last()) else { return svg };
     let least = points().map(|p| p.y - p.spread).fold(f64::INFINITY, f64::min);
     let most = points().map(|p| p.y + p.spread).fold(f64::NEG_INFINITY, f64::max);
@@ -174,10 +178,17 @@ fn drawn(Panel { title, x_axis, axis, series }: &Panel) -> String {
         Axis::Places => (places.clone(), &|x| x.to_string()),
     };
     for place in ticks {
-        let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>", sx(place), bottom + 15.0, text(place));
+        let _ = writeln!(
+            svg,
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            sx(place),
+            bottom + 15.0,
+            text(place)
+        );
     }
     let middle = (LEFT + right) / 2.0;
-    let _ = writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 31.0, escape(x_axis));
+    let _ =
+        writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 31.0, escape(x_axis));
     for (i, (name, points)) in series.iter().enumerate() {
         let (colour, dashes, name) = (colour(i), dashes(i), escape(name));
         let mut points: Vec<&Point> = points.iter().filter(|p| p.y.is_finite()).collect();
@@ -195,7 +206,11 @@ fn drawn(Panel { title, x_axis, axis, series }: &Panel) -> String {
                 let (top, foot) = (y_scale.at(p.y + p.spread), y_scale.at(p.y - p.spread));
                 let _ = writeln!(svg, "<path d=\"M{x:.1} {top:.1}V{foot:.1}\" stroke=\"{colour}\"/>");
             }
-            let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{name}: {:.2}</title></circle>", p.y);
+            let _ = writeln!(
+                svg,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{name}: {:.2}</title></circle>",
+                p.y
+            );
         }
     }
     svg
@@ -222,7 +237,9 @@ impl Scale {
     }
 
     fn ticks(&self) -> Vec<f64> {
-        (0..=((self.most - self.least) / self.step).round() as u32).map(|tick| self.least + f64::from(tick) * self.step).collect()
+        (0..=((self.most - self.least) / self.step).round() as u32)
+            .map(|tick| self.least + f64::from(tick) * self.step)
+            .collect()
     }
 
     fn text(&self, value: f64) -> String {
@@ -263,9 +280,15 @@ mod tests {
     #[test]
     fn every_point_is_drawn_inside_its_panel() {
         let point = |x: f64, y: f64| Point { x, y, spread: 0.5 };
-        let series = || vec![("a < b".into(), vec![point(8.0, 3.0), point(64.0, 9.0)]), ("c".into(), vec![point(8.0, -1.0), point(9.0, f64::NAN)])];
+        let series = || {
+            vec![
+                ("a < b".into(), vec![point(8.0, 3.0), point(64.0, 9.0)]),
+                ("c".into(), vec![point(8.0, -1.0), point(9.0, f64::NAN)]),
+            ]
+        };
         let panel = |axis, series| Panel { title: "t".into(), x_axis: "classes".into(), axis, series };
-        let svg = figure(&[panel(Axis::Places, series()), panel(Axis::Places, vec![])]) + &chart(&panel(Axis::Numbers, series()));
+        let svg = figure(&[panel(Axis::Places, series()), panel(Axis::Places, vec![])])
+            + &chart(&panel(Axis::Numbers, series()));
         assert!(svg.contains("a &lt; b") && !svg.contains("NaN") && !svg.contains("inf"));
         let points = svg.lines().filter(|line| line.contains("r=\"3.5\""));
         let height = |line: &str| line.split("cy=\"").nth(1)?.split('"').next()?.parse().ok();

@@ -62,7 +62,8 @@ type Protocols<'a> = Vec<(&'a str, &'a [String])>;
 
 /// Sorts all numbers into tables.
 pub fn compare(all: &Gathered) -> Vec<Comparison> {
-    let protocols: BTreeMap<&str, Protocols<'_>> = all.tasks().into_iter().map(|task| (task, protocols(all, task))).collect();
+    let protocols: BTreeMap<&str, Protocols<'_>> =
+        all.tasks().into_iter().map(|task| (task, protocols(all, task))).collect();
     let count = protocols.values().map(Vec::len).max().unwrap_or(0).max(1);
     (0..count).map(|layer| comparison(all, &protocols, layer, count)).collect()
 }
@@ -138,7 +139,10 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
         summary: summary(&numbers, over_episodes()),
         published: row.run.published.get(&column.title).copied(),
         gaps: row.cells(&column.task).filter_map(gap).collect(),
-        elsewhere: (0..known.len()).filter(|&i| i != layer && !values(row, column, known, i).is_empty()).map(|i| i + 1).collect(),
+        elsewhere: (0..known.len())
+            .filter(|&i| i != layer && !values(row, column, known, i).is_empty())
+            .map(|i| i + 1)
+            .collect(),
         values: found,
         ..Entry::default()
     }
@@ -161,14 +165,17 @@ fn subtract(all: &Gathered, lines: &mut [Line]) {
     for i in 0..lines.len() {
         let row = &all.rows[lines[i].row];
         let same_suite = lines.iter().filter(is_baseline).find(|line| all.rows[line.row].suite == row.suite);
-        let Some(baseline) = same_suite.or(lines.iter().find(is_baseline)).filter(|line| line.row != lines[i].row) else {
+        let Some(baseline) = same_suite.or(lines.iter().find(is_baseline)).filter(|line| line.row != lines[i].row)
+        else {
             continue;
         };
         let deltas: Vec<Option<Difference>> = all
             .columns
             .iter()
             .enumerate()
-            .map(|(c, column)| difference_of(column, (row, &lines[i].entries[c]), (&all.rows[baseline.row], &baseline.entries[c])))
+            .map(|(c, column)| {
+                difference_of(column, (row, &lines[i].entries[c]), (&all.rows[baseline.row], &baseline.entries[c]))
+            })
             .collect();
         for (entry, delta) in lines[i].entries.iter_mut().zip(deltas) {
             entry.delta = delta;
@@ -191,7 +198,8 @@ fn difference_of(column: &Column, ours: (&Row, &Entry), theirs: (&Row, &Entry)) 
             && a.len() == b.len()
             && a.len() > 1
         {
-            let pairs: Vec<(f64, f64)> = a.iter().zip(&b).map(|(a, b)| (a * scale(column), b * scale(column))).collect();
+            let pairs: Vec<(f64, f64)> =
+                a.iter().zip(&b).map(|(a, b)| (a * scale(column), b * scale(column))).collect();
             return paired(&pairs, Over::Episodes);
         }
     }
@@ -205,13 +213,20 @@ fn difference(here: &[String], there: &[String]) -> String {
         (key.trim().to_owned(), value.trim().to_owned())
     };
     let [here, there]: [Vec<(String, String)>; 2] = [here, there].map(|lines| lines.iter().map(split).collect());
-    let value = |of: &[(String, String)], key: &str| of.iter().find(|(k, _)| k == key).map_or("unset".to_owned(), |kv| kv.1.clone());
-    let mut keys: Vec<&String> = here.iter().chain(&there).filter(|kv| !(here.contains(kv) && there.contains(kv))).map(|kv| &kv.0).collect();
+    let value = |of: &[(String, String)], key: &str| {
+        of.iter().find(|(k, _)| k == key).map_or("unset".to_owned(), |kv| kv.1.clone())
+    };
+    let mut keys: Vec<&String> =
+        here.iter().chain(&there).filter(|kv| !(here.contains(kv) && there.contains(kv))).map(|kv| &kv.0).collect();
     keys.sort();
     keys.dedup();
     match keys.len() {
         0 => "the same settings on other data".into(),
-        _ => keys.iter().map(|key| format!("{key} is {}, not {}", value(&here, key), value(&there, key))).collect::<Vec<_>>().join("; "),
+        _ => keys
+            .iter()
+            .map(|key| format!("{key} is {}, not {}", value(&here, key), value(&there, key)))
+            .collect::<Vec<_>>()
+            .join("; "),
     }
 }
 

@@ -6,7 +6,8 @@ use crate::gather::{Found, Gap, Row, Seed, metrics};
 use crate::log::Course;
 use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, State, Suite};
 use common::error::{Error, Result};
-use common::tensor_file::{CHECKSUM, TensorFile};
+use common::tensor_file::{CHECKSUM, TensorFile, hex};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,21 @@ const KNOWN: [(&str, &str, bool, bool); 10] = [
 
 /// Keys that say where files are or how a command goes, and nothing of how a number was measured.
 const NO_PROTOCOL: [&str; 15] = [
-    "checkpoint", "seed", "out", "data", "voc", "coco", "cityscapes", "images", "labels", "val-images", "val-labels",
-    "class-names", "threads", "pictures", "backbone_sha256",
+    "checkpoint",
+    "seed",
+    "out",
+    "data",
+    "voc",
+    "coco",
+    "cityscapes",
+    "images",
+    "labels",
+    "val-images",
+    "val-labels",
+    "class-names",
+    "threads",
+    "pictures",
+    "backbone_sha256",
 ];
 
 /// The rows of a folder, and the columns that their metrics come to.
@@ -44,7 +58,9 @@ pub(crate) fn rows(root: &Path) -> Result<(Suite, Vec<Row>)> {
     }
     let mut columns: Vec<Column> = Vec::new();
     for found in rows.iter().flat_map(|row| &row.seeds[0].cells) {
-        for column in found.metrics.iter().flat_map(|metrics| metrics.keys()).filter_map(|name| column(name, &found.task)) {
+        for column in
+            found.metrics.iter().flat_map(|metrics| metrics.keys()).filter_map(|name| column(name, &found.task))
+        {
             if !columns.contains(&column) {
                 columns.push(column);
             }
@@ -93,13 +109,19 @@ fn found(folder: &Path) -> Result<Found> {
     let text = fs::read_to_string(&path).ok();
     let table: Table = match &text {
         Some(text) => text.parse().map_err(|e| {
-            Error::file(&path, format!("is damaged: {}", toml::de::Error::message(&e)), "restore it, or remove it and --overwrite the run")
+            Error::file(
+                &path,
+                format!("is damaged: {}", toml::de::Error::message(&e)),
+                "restore it, or remove it and --overwrite the run",
+            )
         })?,
         None => Table::new(),
     };
     let metrics = metrics(&folder.join("metrics.json"))?;
     let task = task(&metrics, &table);
-    let sub = |name: &str, key: &str| table.get(name).and_then(|t| t.get(key)).and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+    let sub = |name: &str, key: &str| {
+        table.get(name).and_then(|t| t.get(key)).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
+    };
     // What differs between pretrainings is what is compared.
     let protocol_settings = if task == PRETRAIN { Vec::new() } else { protocol(&table) };
     let command = match task {
@@ -114,13 +136,15 @@ fn found(folder: &Path) -> Result<Found> {
         _ => String::new(),
     };
     let checkpoint_sha256 = match task == PRETRAIN {
-        true => TensorFile::open(&folder.join("backbone.safetensors")).ok().and_then(|f| f.metadata().get(CHECKSUM).cloned()),
+        true => TensorFile::open(&folder.join("backbone.safetensors"))
+            .ok()
+            .and_then(|f| f.metadata().get(CHECKSUM).cloned()),
         false => Some(sub("dataset", "backbone_sha256")),
     };
     let cell = Cell {
         seed: table.get("seed").and_then(toml::Value::as_integer).unwrap_or_default() as u64,
         task: task.to_owned(),
-        protocol: protocol_settings.join("\n"),
+        protocol: hex(&Sha256::digest(protocol_settings.join("\n"))),
         protocol_settings,
         command,
         checkpoint_sha256: checkpoint_sha256.unwrap_or_default(),
@@ -145,7 +169,12 @@ fn found(folder: &Path) -> Result<Found> {
 /// What its numbers are of; where there are none yet, what its settings are of.
 fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
     let told = metrics.keys().find_map(|name| Some(name.split_once('/')?.0));
-    let tasks = [("fewshot", "shots"), ("detection", "anchor-sizes"), ("segmentation", "output-stride"), ("representation", "")];
+    let tasks = [
+        ("fewshot", "shots"),
+        ("detection", "anchor-sizes"),
+        ("segmentation", "output-stride"),
+        ("representation", ""),
+    ];
     let is_it = |(task, key): &(&str, &str)| told.map_or(config.contains_key(*key), |told| told == *task);
     tasks.into_iter().find(is_it).map_or(PRETRAIN, |(task, _)| task)
 }
@@ -161,7 +190,14 @@ fn protocol(config: &Table) -> Vec<String> {
 
 fn column(metric: &str, task: &str) -> Option<Column> {
     let column = |title: &str, ci95, percent, headline| {
-        Some(Column { title: title.to_owned(), task: task.to_owned(), metric: metric.to_owned(), ci95, percent, headline })
+        Some(Column {
+            title: title.to_owned(),
+            task: task.to_owned(),
+            metric: metric.to_owned(),
+            ci95,
+            percent,
+            headline,
+        })
     };
     if let Some(probe) = metric.strip_prefix("fewshot/").and_then(|m| m.strip_suffix("/mean")) {
         let shots = probe.split_once("way").map_or(probe, |(_, shots)| shots).trim_end_matches("shot");

@@ -114,7 +114,11 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
     let mut all = Gathered { suites: Vec::new(), columns: Vec::new(), rows: Vec::new() };
     for path in folders {
         if !path.is_dir() {
-            return Err(Error::file(path, "is not a folder", "name a folder that `camtrast suite run` or a training command wrote to"));
+            return Err(Error::file(
+                path,
+                "is not a folder",
+                "name a folder that `camtrast suite run` or a training command wrote to",
+            ));
         }
         let (suite, rows) = match record::read::<Suite>(&path.join(SUITE))? {
             Some(suite) => {

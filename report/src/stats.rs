@@ -107,7 +107,10 @@ mod tests {
             assert!(near(Some(one.mean), &case["mean"]) && near(one.half, &case["half"]), "{one:?} {case}");
             let pairs: Vec<(f64, f64)> = ours.into_iter().zip(theirs).collect();
             let two = paired(&pairs, Over::Seeds).unwrap();
-            assert!(near(Some(two.mean), &case["difference"]) && near(two.half, &case["difference_half"]), "{two:?} {case}");
+            assert!(
+                near(Some(two.mean), &case["difference"]) && near(two.half, &case["difference_half"]),
+                "{two:?} {case}"
+            );
             assert!(near(two.p, &case["p"]), "{two:?} {case}");
         }
     }

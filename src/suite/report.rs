@@ -2,7 +2,7 @@
 
 use super::cell::{Cell, Results};
 use super::recipe::{Run, SuiteRecipe};
-use report::chart::{Panel, Point, figure};
+use report::chart::{Axis, Panel, Point, figure};
 use crate::screen::clock;
 use report::table::Table;
 use anyhow::Result;
@@ -82,7 +82,7 @@ pub fn write(
     let panels = panels(recipe, done);
     let has_figure = panels.iter().any(|panel| panel.series.iter().any(|(_, points)| !points.is_empty()));
     if has_figure {
-        let svg = figure(&recipe.x_axis, &panels);
+        let svg = figure(&panels);
         write_atomically(&out.join("figure.svg"), |file| file.write_all(svg.as_bytes()))?;
     }
     let spread = match recipe.seeds.len() {
@@ -134,7 +134,7 @@ fn panels(recipe: &SuiteRecipe, done: &[(&Cell, Results)]) -> Vec<Panel> {
             (name.to_string(), points.collect())
         };
         let title = if is_accuracy(column) { format!("{column} accuracy (%)") } else { column.clone() };
-        Panel { title, series: series.iter().map(line).collect() }
+        Panel { title, x_axis: recipe.x_axis.clone(), axis: Axis::Places, series: series.iter().map(line).collect() }
     };
     recipe.columns().iter().map(panel).collect()
 }
