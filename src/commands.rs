@@ -6,6 +6,7 @@ pub mod data;
 pub mod detection;
 pub mod fewshot;
 pub mod pretrain;
+pub mod report;
 pub mod segmentation;
 pub mod transfer;
 

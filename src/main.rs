@@ -5,10 +5,8 @@
 mod commands;
 mod config_file;
 mod demo;
-mod plot;
 mod screen;
 mod suite;
-mod table;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use common::Error;
@@ -45,6 +43,8 @@ enum Command {
     /// Many pretrainings and their transfer from one recipe
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
+    /// One page of everything that was measured: tables, differences, curves, pictures, and how to do it again
+    Report(commands::report::ReportArgs),
     /// Why a pretraining transfers: what its features hold, where it looks
     #[command(subcommand)]
     Analyze(commands::analyze::AnalyzeCommand),
@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         Command::Segmentation(command) => commands::segmentation::run(command),
         Command::Transfer(args) => commands::transfer::run(args),
         Command::Suite(command) => suite::run(command),
+        Command::Report(args) => commands::report::run(args),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),
     };

@@ -9,6 +9,7 @@ mod recipe;
 mod status;
 mod work;
 
+use crate::commands::report::show;
 use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -163,6 +164,7 @@ pub fn run_plan(
     if finished == 0 {
         bail!("all {failed} commands failed, `camtrast suite status {}` says why", out.display());
     }
+    show(&[out.to_owned()], out)?;
     if !machine.quiet {
         eprintln!("{} commands in {}", finished + failed, clock(begun.elapsed().as_secs_f64()));
     }

@@ -1,3 +1,60 @@
 //! One page of everything that was measured: which pretraining transfers best, how sure that is, and how to do it again.
+//!
+//! Folders are read ([`gather`]), their numbers sorted into tables of one protocol each ([`compare`]) with intervals and tests ([`stats`]), and
+//! the tables written in every format.
 
+pub mod chart;
+pub mod compare;
+pub mod gather;
+pub mod log;
 pub mod record;
+pub mod stats;
+pub mod table;
+
+mod curves;
+mod data;
+mod folder;
+mod gallery;
+mod html;
+mod latex;
+mod markdown;
+mod words;
+
+use common::error::Result;
+use common::files::write_atomically;
+use std::path::{Path, PathBuf};
+
+/// What [`write`] wrote.
+pub struct Written {
+    /// report.html, report.md, report.csv, report.json, report.tex, and figure.svg where runs are points of a figure.
+    pub files: Vec<PathBuf>,
+    /// The headline tables for a terminal.
+    pub table: String,
+}
+
+/// Reads result folders and writes their report into the folder `out`. The same results give the same bytes, but for
+/// measured times in report.html and report.json.
+///
+/// # Errors
+/// [`common::Error::File`] naming the file that is damaged, or the folder that holds nothing finished; [`common::Error::Io`].
+pub fn write(folders: &[PathBuf], out: &Path) -> Result<Written> {
+    let all = gather::gather(folders)?;
+    let tables = compare::compare(&all);
+    let panels = curves::over_x(&all, &tables);
+    let figure = (!panels.is_empty()).then(|| chart::figure(&panels));
+    let pages = [
+        ("report.html", Some(html::page(&all, &tables)?)),
+        ("report.md", Some(markdown::page(&all, &tables, figure.as_ref().map(|_| "figure.svg")))),
+        ("report.csv", Some(data::csv(&all))),
+        ("report.json", Some(format!("{:#}\n", data::json(&all, &tables)))),
+        ("report.tex", Some(latex::page(&all, &tables))),
+        ("figure.svg", figure),
+    ];
+    let mut files = Vec::new();
+    for (name, page) in pages.into_iter().filter_map(|(name, page)| Some((name, page?))) {
+        let path = out.join(name);
+        write_atomically(&path, |file| file.write_all(page.as_bytes()))?;
+        files.push(path);
+    }
+    Ok(Written { files, table: markdown::text(&all, &tables) })
+}

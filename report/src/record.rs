@@ -161,7 +161,9 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         bytes => bytes.map_err(Error::io(path, "read"))?,
     };
     let record = serde_json::from_slice(&bytes);
-    record.map(Some).map_err(|e| Error::file(path, format!("is damaged: {e}"), "remove it; the suite does that part again"))
+    record
+        .map(Some)
+        .map_err(|e| Error::file(path, format!("is damaged: {e}"), "remove it; the suite does that part again"))
 }
 
 /// Writes a record, whole or not at all.

@@ -2,7 +2,7 @@
 
 use super::Common;
 use super::fewshot::metrics_path;
-use crate::table::Table;
+use report::table::Table;
 use analysis::Compute;
 use analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
 use analysis::representation::{Representation, describe};

@@ -1,7 +1,7 @@
 //! `camtrast data prepare`, `info` and `synth`.
 
 use super::Common;
-use crate::table::Table;
+use report::table::Table;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::data::info::info;

@@ -1,7 +1,7 @@
 //! `camtrast fewshot eval` and `score`.
 
 use super::Common;
-use crate::table::{Table, percent};
+use report::table::{Table, percent};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;

@@ -3,7 +3,7 @@
 use super::fewshot::metrics_path;
 use super::{Common, build};
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
-use crate::table::Table;
+use report::table::Table;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use common::device::device_name;

@@ -5,7 +5,7 @@ use super::estimate::Rates;
 use super::plan::{Cell, Plan};
 use super::work::recorded;
 use crate::screen::clock;
-use crate::table::Table;
+use report::table::Table;
 use common::run::is_locked;
 use report::record::State;
 use std::fs;

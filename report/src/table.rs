@@ -40,7 +40,8 @@ impl Table {
 
     /// For Markdown.
     pub fn to_markdown(&self) -> String {
-        let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+        let escape = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ");
+        let line = |cells: Vec<String>| format!("| {} |", cells.iter().map(escape).collect::<Vec<_>>().join(" | "));
         let rule = (0..self.header.len()).map(|i| if i == 0 { "---" } else { "---:" }.to_owned()).collect();
         let mut lines = vec![line(self.header.clone()), line(rule)];
         lines.extend(self.rows.iter().map(|row| line(row.clone())));

@@ -1,0 +1,113 @@
+//! report.csv and report.json: the numbers for other programs.
+
+use crate::compare::{Comparison, Entry, explanation};
+use crate::gather::Gathered;
+use crate::words;
+use serde_json::{Map, Value, json};
+
+/// A line per run, seed and column, without anything that another course of the same suite would change. Values are as in metrics.json;
+/// empty where there is none.
+pub fn csv(all: &Gathered) -> String {
+    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol\n".to_owned();
+    for row in &all.rows {
+        for column in &all.columns {
+            for (seed, found) in row.cells(&column.task) {
+                let value = found.metrics.as_ref().ok().and_then(|metrics| metrics.get(&column.metric));
+                // What has no value may stand anywhere in its course.
+                let known = |text: &str| if value.is_some() { quoted(text) } else { String::new() };
+                let fields = [
+                    quoted(&row.run.name),
+                    quoted(row.run.method.as_deref().unwrap_or_default()),
+                    seed.to_string(),
+                    quoted(&column.task),
+                    quoted(&column.metric),
+                    value.map(f64::to_string).unwrap_or_default(),
+                    known(&found.cell.checkpoint_sha256),
+                    known(&found.cell.protocol),
+                ];
+                text += &(fields.join(",") + "\n");
+            }
+        }
+    }
+    text
+}
+
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+/// Everything in the tables, and how it was made. Timings stand under `seconds` and `throughput` only.
+pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
+    let suites = all.suites.iter().map(|suite| json!({"title": suite.title, "about": suite.about, "command": suite.command, "published_protocol": suite.published_protocol}));
+    json!({
+        "title": words::heading(all),
+        "suites": suites.collect::<Vec<_>>(),
+        "columns": all.columns,
+        "tables": tables.iter().map(|table| json_table(all, table)).collect::<Vec<_>>(),
+        "intervals": explanation(tables),
+        "runs": runs(all),
+    })
+}
+
+fn json_table(all: &Gathered, table: &Comparison) -> Value {
+    let rows = table.lines.iter().map(|line| {
+        let entries =
+            table.columns.iter().map(|&column| (all.columns[column].title.clone(), json_entry(&line.entries[column])));
+        json!({"run": all.rows[line.row].run.name, "numbers": entries.collect::<Map<_, _>>()})
+    });
+    let protocols =
+        table.protocols.iter().map(|p| (p.task.clone(), json!({"settings": p.settings, "difference": p.difference})));
+    json!({"table": table.number, "protocols": protocols.collect::<Map<_, _>>(), "rows": rows.collect::<Vec<_>>()})
+}
+
+fn json_entry(entry: &Entry) -> Value {
+    let values = entry.values.iter().map(|(seed, value)| (seed.to_string(), json!(value)));
+    let gaps = entry.gaps.iter().map(|(seed, gap)| (seed.to_string(), json!(gap.why)));
+    json!({
+        "by_seed": values.collect::<Map<_, _>>(),
+        "summary": entry.summary,
+        "best": entry.best,
+        "published": entry.published,
+        "difference": entry.delta,
+        "missing": gaps.collect::<Map<_, _>>(),
+        "other_tables": entry.elsewhere,
+    })
+}
+
+fn runs(all: &Gathered) -> Vec<Value> {
+    let run = |row: &crate::gather::Row| {
+        let cells = row.seeds.iter().flat_map(|seed| &seed.cells).map(|found| {
+            let cell = &found.cell;
+            json!({
+                "seed": cell.seed,
+                "task": found.task,
+                "missing": found.metrics.as_ref().err().map(|gap| &gap.why),
+                "checkpoint_sha256": cell.checkpoint_sha256,
+                "protocol": cell.protocol,
+                "protocol_settings": cell.protocol_settings,
+                "command": cell.command,
+                "version": cell.version,
+                "commit": cell.commit,
+                "seconds": cell.seconds,
+                "throughput": found.course.images_per_second,
+            })
+        });
+        json!({
+            "name": row.run.name,
+            "method": row.run.method,
+            "imported": row.run.imported,
+            "own_settings": row.run.own_settings,
+            "cells": cells.collect::<Vec<_>>(),
+        })
+    };
+    all.rows.iter().map(run).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fields_with_commas_and_quotes_are_quoted() {
+        assert_eq!(super::quoted("a, \"b\""), "\"a, \"\"b\"\"\"");
+        assert_eq!(super::quoted("moco"), "moco");
+    }
+}

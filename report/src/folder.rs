@@ -1,0 +1,234 @@
+//! Run folders that no suite keeps records of: `pretrain`, `detection train`, `segmentation train`, `fewshot eval --out`.
+//!
+//! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining that hold metrics are its tasks.
+
+use crate::gather::{Found, Gap, Row, Seed, metrics};
+use crate::log::Course;
+use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, State, Suite};
+use common::error::{Error, Result};
+use common::tensor_file::{CHECKSUM, TensorFile, hex};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+/// Known numbers: name in metrics.json, title, whether in percent, whether in the headline.
+const KNOWN: [(&str, &str, bool, bool); 10] = [
+    ("detection/AP50", "AP50", true, true),
+    ("detection/AP", "AP", true, true),
+    ("detection/AP75", "AP75", true, true),
+    ("detection/voc07_mAP", "VOC07 mAP", true, false),
+    ("segmentation/mIoU", "mIoU", true, true),
+    ("segmentation/category_mIoU", "category mIoU", true, false),
+    ("segmentation/pixel_accuracy", "pixels right", true, false),
+    ("representation/entropy", "H_R", false, false),
+    ("representation/uniformity", "U", false, false),
+    ("pretrain/loss", "pretraining loss", false, false),
+];
+
+/// Keys that say where files are or how a command goes, and nothing of how a number was measured.
+const NO_PROTOCOL: [&str; 15] = [
+    "checkpoint",
+    "seed",
+    "out",
+    "data",
+    "voc",
+    "coco",
+    "cityscapes",
+    "images",
+    "labels",
+    "val-images",
+    "val-labels",
+    "class-names",
+    "threads",
+    "pictures",
+    "backbone_sha256",
+];
+
+/// The rows of a folder, and the columns that their metrics come to.
+///
+/// # Errors
+/// [`Error::File`] naming the file that is damaged, [`Error::Io`].
+pub(crate) fn rows(root: &Path) -> Result<(Suite, Vec<Row>)> {
+    let folders = if is_run(root) { vec![root.to_owned()] } else { below(root)? };
+    let mut rows = Vec::new();
+    for folder in folders.into_iter().filter(|folder| is_run(folder)) {
+        rows.push(row(&folder)?);
+    }
+    let mut columns: Vec<Column> = Vec::new();
+    for found in rows.iter().flat_map(|row| &row.seeds[0].cells) {
+        for column in
+            found.metrics.iter().flat_map(|metrics| metrics.keys()).filter_map(|name| column(name, &found.task))
+        {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+    }
+    columns.sort_by_key(|column| (!column.headline, place(column), column.metric.clone()));
+    Ok((Suite { runs: rows.iter().map(|row| row.run.clone()).collect(), columns, ..Suite::default() }, rows))
+}
+
+fn is_run(folder: &Path) -> bool {
+    folder.join("metrics.json").exists() || folder.join("config.toml").exists()
+}
+
+fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(Error::io(folder, "list"))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn row(folder: &Path) -> Result<Row> {
+    let first = found(folder)?;
+    let mut cells = vec![first];
+    if cells[0].task == PRETRAIN {
+        for task in below(folder)?.iter().filter(|path| is_run(path)) {
+            cells.push(found(task)?);
+        }
+    }
+    let absolute = folder.canonicalize().map_err(Error::io(folder, "read"))?;
+    let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let method = config(&cells[0]).get("method").and_then(toml::Value::as_str).map(str::to_owned);
+    let seed = cells[0].cell.seed;
+    for found in &mut cells {
+        found.cell.run = name.clone();
+    }
+    let run = Run { slug: name.clone(), name, method, ..Run::default() };
+    Ok(Row { run, suite: 0, seeds: vec![Seed { seed, folder: folder.to_owned(), cells }] })
+}
+
+fn config(found: &Found) -> Table {
+    found.config.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn found(folder: &Path) -> Result<Found> {
+    let path = folder.join("config.toml");
+    let text = fs::read_to_string(&path).ok();
+    let table: Table = match &text {
+        Some(text) => text.parse().map_err(|e| {
+            Error::file(
+                &path,
+                format!("is damaged: {}", toml::de::Error::message(&e)),
+                "restore it, or remove it and --overwrite the run",
+            )
+        })?,
+        None => Table::new(),
+    };
+    let metrics = metrics(&folder.join("metrics.json"))?;
+    let task = task(&metrics, &table);
+    let sub = |name: &str, key: &str| {
+        table.get(name).and_then(|t| t.get(key)).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
+    };
+    // What differs between pretrainings is what is compared.
+    let protocol_settings = if task == PRETRAIN { Vec::new() } else { protocol(&table) };
+    let command = match task {
+        PRETRAIN => "pretrain",
+        "fewshot" => "fewshot eval",
+        "detection" => "detection train",
+        "segmentation" => "segmentation train",
+        _ => "",
+    };
+    let command = match &text {
+        Some(_) if !command.is_empty() => format!("camtrast {command} --config {} --out AGAIN", path.display()),
+        _ => String::new(),
+    };
+    let checkpoint_sha256 = match task == PRETRAIN {
+        true => TensorFile::open(&folder.join("backbone.safetensors"))
+            .ok()
+            .and_then(|f| f.metadata().get(CHECKSUM).cloned()),
+        false => Some(sub("dataset", "backbone_sha256")),
+    };
+    let cell = Cell {
+        seed: table.get("seed").and_then(toml::Value::as_integer).unwrap_or_default() as u64,
+        task: task.to_owned(),
+        protocol: hex(&Sha256::digest(protocol_settings.join("\n"))),
+        protocol_settings,
+        command,
+        checkpoint_sha256: checkpoint_sha256.unwrap_or_default(),
+        version: sub("build", "version"),
+        commit: sub("build", "commit"),
+        seconds: metrics.get("seconds").copied().unwrap_or_default(),
+        state: if metrics.is_empty() { State::Begun } else { State::Done },
+        ..Cell::default()
+    };
+    let course = Course::read(folder)?;
+    Ok(Found {
+        task: task.to_owned(),
+        cell,
+        metrics: if metrics.is_empty() { Err(Gap::interrupted(&course)) } else { Ok(metrics) },
+        config: text,
+        course,
+        episodes: record::read(&folder.join(EPISODES))?.unwrap_or_default(),
+        folder: folder.to_owned(),
+    })
+}
+
+/// What its numbers are of; where there are none yet, what its settings are of.
+fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
+    let told = metrics.keys().find_map(|name| Some(name.split_once('/')?.0));
+    let tasks = [
+        ("fewshot", "shots"),
+        ("detection", "anchor-sizes"),
+        ("segmentation", "output-stride"),
+        ("representation", ""),
+    ];
+    let is_it = |(task, key): &(&str, &str)| told.map_or(config.contains_key(*key), |told| told == *task);
+    tasks.into_iter().find(is_it).map_or(PRETRAIN, |(task, _)| task)
+}
+
+/// `key = value` lines of what a number follows from, beside the backbone.
+fn protocol(config: &Table) -> Vec<String> {
+    let empty = Table::new();
+    let dataset = config.get("dataset").and_then(toml::Value::as_table).unwrap_or(&empty);
+    let settings = config.iter().filter(|(_, value)| !value.is_table()).chain(dataset);
+    let settings = settings.filter(|(key, _)| !NO_PROTOCOL.contains(&&key[..]));
+    settings.map(|(key, value)| format!("{key} = {value}")).collect()
+}
+
+fn column(metric: &str, task: &str) -> Option<Column> {
+    let column = |title: &str, ci95, percent, headline| {
+        Some(Column {
+            title: title.to_owned(),
+            task: task.to_owned(),
+            metric: metric.to_owned(),
+            ci95,
+            percent,
+            headline,
+        })
+    };
+    if let Some(probe) = metric.strip_prefix("fewshot/").and_then(|m| m.strip_suffix("/mean")) {
+        let shots = probe.split_once("way").map_or(probe, |(_, shots)| shots).trim_end_matches("shot");
+        return column(&format!("{shots}-shot"), Some(format!("fewshot/{probe}/ci95")), true, true);
+    }
+    let (_, title, percent, headline) = KNOWN.into_iter().find(|known| known.0 == metric)?;
+    column(title, None, percent, headline)
+}
+
+/// Few-shot first, then as in [`KNOWN`].
+fn place(column: &Column) -> usize {
+    KNOWN.iter().position(|known| known.0 == column.metric).map_or(0, |i| i + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_is_settings_and_data_without_places() {
+        let config: Table = "checkpoint = \"a\"\nseed = 3\nsteps = 240\nvoc = \"x\"\n[dataset]\nbackbone_sha256 = \"b\"\ntest_images = 4\n[build]\ncommit = \"c\"\n"
+            .parse()
+            .unwrap();
+        assert_eq!(protocol(&config), ["steps = 240", "test_images = 4"]);
+    }
+
+    #[test]
+    fn metrics_have_their_usual_titles() {
+        let one = column("fewshot/5way1shot/mean", "fewshot").unwrap();
+        assert_eq!((&one.title[..], one.ci95.as_deref()), ("1-shot", Some("fewshot/5way1shot/ci95")));
+        assert_eq!(column("detection/AP50", "detection").unwrap().title, "AP50");
+        assert_eq!(column("detection/AP50/chair", "detection"), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! report.md, and the table for the terminal.
+
+use crate::compare::{BASELINE, Comparison, Entry, explanation};
+use crate::gather::Gathered;
+use crate::record::PRETRAIN;
+use crate::table::Table;
+use crate::words;
+use std::fmt::Write;
+
+/// The headline tables for a terminal.
+pub fn text(all: &Gathered, tables: &[Comparison]) -> String {
+    let one = |table: &Comparison| {
+        let heading = if tables.len() > 1 { format!("Table {}\n", table.number) } else { String::new() };
+        let apart = words::apart(table).into_iter().map(|words| format!("\n{words}"));
+        let headline = words::columns(all, table, true).next().is_some();
+        heading + &grid(all, table, headline, |_, text| text).to_text() + &apart.collect::<String>()
+    };
+    tables.iter().map(one).collect::<Vec<_>>().join("\n\n")
+}
+
+/// The page.
+pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> String {
+    let mut page = format!("# {}\n\n", words::heading(all));
+    for about in all.suites.iter().map(|suite| suite.about.trim()).filter(|about| !about.is_empty()) {
+        let _ = writeln!(page, "{about}\n");
+    }
+    for table in tables {
+        if tables.len() > 1 {
+            let _ = writeln!(page, "## Table {}\n", table.number);
+        }
+        for words in words::apart(table) {
+            let _ = writeln!(page, "Measured otherwise than table 1. {}\n", escape(&words));
+        }
+        if words::columns(all, table, true).next().is_some() {
+            let _ = writeln!(page, "{}\n", grid(all, table, true, marked).to_markdown());
+        }
+        if words::has_differences(all, table) {
+            let _ = writeln!(page, "Differences to {BASELINE}:\n\n{}\n", differences(all, table).to_markdown());
+        }
+        if words::columns(all, table, false).next().is_some() {
+            let _ = writeln!(
+                page,
+                "Other measures, where no larger is better:\n\n{}\n",
+                grid(all, table, false, marked).to_markdown()
+            );
+        }
+    }
+    for words in explanation(tables) {
+        let _ = writeln!(page, "- {words}");
+    }
+    for words in all.suites.iter().map(|suite| suite.published_protocol.trim()).filter(|words| !words.is_empty()) {
+        let _ = writeln!(page, "- Published numbers in brackets: {words}");
+    }
+    if let Some(figure) = figure {
+        let _ = writeln!(page, "\n![{}]({figure})", escape(&all.suites[0].x_axis));
+    }
+    let gaps = words::gaps(all);
+    if !gaps.is_empty() {
+        let mut table = Table::new(["run", "task", "seed", "why"]);
+        gaps.into_iter().for_each(|gap| table.row(gap));
+        let _ = writeln!(page, "\n## Missing\n\n{}", table.to_markdown());
+    }
+    let _ = writeln!(page, "\n## Runs\n");
+    for row in &all.rows {
+        let imported = row.run.imported.as_ref().map(|path| format!(", imported from {}", path.display()));
+        let _ = writeln!(page, "- {}{}", escape(&row.run.name), escape(&imported.unwrap_or_default()));
+        for (task, settings) in row.run.own_settings.iter().filter(|(_, settings)| !settings.is_empty()) {
+            let _ = writeln!(page, "  - own settings, {task}: `{}`", settings.join("`, `"));
+        }
+        for (seed, found) in row.seeds.iter().filter_map(|seed| Some((seed.seed, seed.cells.first()?))) {
+            let what = if found.task == PRETRAIN { "backbone" } else { "used backbone" };
+            let checkpoint: String = found.cell.checkpoint_sha256.chars().take(12).collect();
+            if !checkpoint.is_empty() {
+                let _ = writeln!(
+                    page,
+                    "  - seed {seed}: {what} {checkpoint}, {} ({})",
+                    found.cell.version, found.cell.commit
+                );
+            }
+        }
+    }
+    for command in all.suites.iter().map(|suite| &suite.command).filter(|command| !command.is_empty()) {
+        let _ = writeln!(page, "\nMade by `{command}`.");
+    }
+    page
+}
+
+fn marked(entry: &Entry, text: String) -> String {
+    let text = if entry.best { format!("**{text}**") } else { text };
+    let published = entry.published.map(|p| format!(" ({p:.2})"));
+    text + &published.unwrap_or_default()
+}
+
+fn grid(all: &Gathered, table: &Comparison, headline: bool, mark: impl Fn(&Entry, String) -> String) -> Table {
+    let columns: Vec<usize> = words::columns(all, table, headline).collect();
+    let titles = columns.iter().map(|&column| words::title(&all.columns[column]));
+    let mut grid = Table::new(["run".to_owned()].into_iter().chain(titles));
+    for line in &table.lines {
+        let cells = columns.iter().map(|&column| {
+            let entry = &line.entries[column];
+            let text = entry.summary.as_ref().map_or_else(|| words::absence(entry), words::number);
+            mark(entry, text) + &words::part(entry).map(|part| format!(" [{part}]")).unwrap_or_default()
+        });
+        grid.row([all.rows[line.row].run.name.clone()].into_iter().chain(cells));
+    }
+    grid
+}
+
+fn differences(all: &Gathered, table: &Comparison) -> Table {
+    let columns: Vec<usize> = words::columns(all, table, true).collect();
+    let titles = columns.iter().map(|&column| all.columns[column].title.clone());
+    let mut grid = Table::new(["run".to_owned()].into_iter().chain(titles));
+    for line in table.lines.iter().filter(|line| line.entries.iter().any(|entry| entry.delta.is_some())) {
+        let cells = columns.iter().map(|&column| match &line.entries[column].delta {
+            Some(delta) => match words::significance(delta) {
+                Some(p) => format!("{} ({p})", words::difference(delta)),
+                None => words::difference(delta),
+            },
+            None => "–".into(),
+        });
+        grid.row([all.rows[line.row].run.name.clone()].into_iter().chain(cells));
+    }
+    grid
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('<', "&lt;").replace('*', "\\*").replace('\n', " ")
+}
