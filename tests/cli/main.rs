@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod commands;
 mod detection;
+mod fetch;
 mod gpu;
 mod resume;
 mod segmentation;
