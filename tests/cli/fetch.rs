@@ -36,11 +36,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/some/where/set.tar", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (log, answers) = (asked.clone(), answers.to_vec());
+        let (log, answers, content) = (asked.clone(), answers.to_vec(), Arc::new(content));
         thread::spawn(move || {
             for (i, stream) in listener.incoming().enumerate() {
                 let answer = answers.get(i).copied().unwrap_or(Answer::Whole);
-                serve(stream.unwrap(), &content, answer, &log);
+                let (stream, content, log) = (stream.unwrap(), content.clone(), log.clone());
+                thread::spawn(move || serve(stream, &content, answer, &log));
             }
         });
         Server { url, asked }
@@ -201,7 +202,7 @@ fn a_killed_fetch_is_gone_on_with() {
     while fs::metadata(&part).map_or(0, |m| m.len()) < 70_000 && child.try_wait().unwrap().is_none() {
         thread::sleep(Duration::from_millis(5));
     }
-    send(&child, libc::SIGINT);
+    send(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), None);
     assert_eq!(list(&place.path("got")), [".lock", "set.tar.part", "set.tar.part.json"]);
     ok(&place, &line);
