@@ -160,12 +160,12 @@ fn add_run(
     }
     let checkpoint = run.checkpoint.clone().unwrap_or_else(|| folder(PRETRAIN).join("backbone.safetensors"));
     for task in tasks {
-        let mut shared = task.shared.clone();
+        let mut own = (task.own)(run).cloned().unwrap_or_default();
         if task.name == REPRESENTATION {
             // The images that the backbone was trained on.
             let part = ["classes", "categories", "images-per-class", "total-images"];
             let given = recipe.pretrain.iter().chain(&run.flags).filter(|(key, _)| part.contains(&&key[..]));
-            shared.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+            own.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
         let about = |problem| told(format!("{}: {problem}", task.name));
         cells.push(Cell {
@@ -176,7 +176,7 @@ fn add_run(
             folder: folder(&task.name),
             checkpoint: Some(checkpoint.clone()),
             after,
-            ..cell(task.command, &shared, (task.own)(run).unwrap_or(&Table::new()), seed, root).map_err(about)?
+            ..cell(task.command, &task.shared, &own, seed, root).map_err(about)?
         });
     }
     Ok(())
