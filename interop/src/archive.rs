@@ -117,7 +117,8 @@ fn entry(bytes: &[u8]) -> Told<(Entry<'_>, usize)> {
         }
         fields = &fields[4 + given..];
     }
-    let entry = Entry { name: &bytes[46..46 + name], method: u16_at(bytes, 10)?, flags: u16_at(bytes, 8)?, size, header };
+    let entry =
+        Entry { name: &bytes[46..46 + name], method: u16_at(bytes, 10)?, flags: u16_at(bytes, 8)?, size, header };
     Ok((entry, length))
 }
 

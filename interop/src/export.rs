@@ -115,7 +115,10 @@ fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
     let info = &backbone.info;
     let mut notes = Vec::new();
     if info.arch.width != 64 || info.arch.stem == Stem::Small {
-        notes.push(format!("{} is no published network: the tool's own ResNets have 64 channels and a 7x7 stem", info.arch));
+        notes.push(format!(
+            "{} is no published network: the tool's own ResNets have 64 channels and a 7x7 stem",
+            info.arch
+        ));
     }
     let scaled = |v: [f64; 3]| v.map(|x| format!("{:.3}", x * 255.0)).join(", ");
     match target {
@@ -219,7 +222,11 @@ const FALSE: u8 = 0x89;
 fn write_torch_tensor(out: &mut Vec<u8>, number: usize, tensor: &Tensor) -> io::Result<()> {
     out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
     text(out, "storage");
-    out.extend(if tensor.kind() == Kind::Int64 { b"ctorch\nLongStorage\n".as_slice() } else { b"ctorch\nFloatStorage\n" });
+    out.extend(if tensor.kind() == Kind::Int64 {
+        b"ctorch\nLongStorage\n".as_slice()
+    } else {
+        b"ctorch\nFloatStorage\n"
+    });
     text(out, &number.to_string());
     text(out, "cpu");
     int(out, tensor.numel() as i64)?;
@@ -278,5 +285,7 @@ fn tuple(out: &mut Vec<u8>, values: &[i64]) -> io::Result<()> {
 
 fn bytes_of(tensor: &Tensor) -> &[u8] {
     // SAFETY: exported tensors are contiguous, on the CPU, and outlive the slice.
-    unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const u8, tensor.numel() * tensor.kind().elt_size_in_bytes()) }
+    unsafe {
+        std::slice::from_raw_parts(tensor.data_ptr() as *const u8, tensor.numel() * tensor.kind().elt_size_in_bytes())
+    }
 }

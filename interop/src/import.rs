@@ -110,15 +110,19 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
     let arch = detect(&tensors)?;
     let expected = arch.tensors();
     let unexpected: Vec<&str> = tensors.keys().filter(|n| !expected.contains_key(*n)).map(String::as_str).collect();
-    let deep = unexpected.iter().any(|n| n.starts_with("conv1.") || n.contains(".downsample.2") || n.starts_with("stem."))
-        || groups.keys().any(|name| *name == format!("{}stem", naming.prefix));
+    let deep =
+        unexpected.iter().any(|n| n.starts_with("conv1.") || n.contains(".downsample.2") || n.starts_with("stem."))
+            || groups.keys().any(|name| *name == format!("{}stem", naming.prefix));
     if deep {
         let problem = "is a ResNet-C or -D (three convolutions in the stem, or pooling in the shortcuts)";
         return Err(Refusal::new(problem, "give a plain ResNet, torchvision's"));
     }
     if !unexpected.is_empty() {
         let problem = format!("is no {arch}: unexpected {}", some(&unexpected));
-        return Err(Refusal::new(problem, "is it a variant (squeeze-excitation, other norms)? Only plain ResNets are read"));
+        return Err(Refusal::new(
+            problem,
+            "is it a variant (squeeze-excitation, other norms)? Only plain ResNets are read",
+        ));
     }
     let mut floats = 0;
     for (name, tensor) in &tensors {
@@ -135,7 +139,10 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         floats += tensor.elements();
     }
     if floats > (file.size() * 2 + SLACK / 4) / size_of::<f32>() {
-        return Err(Refusal::new("has tensors that lie over each other", "save each tensor by itself (tensor.clone())"));
+        return Err(Refusal::new(
+            "has tensors that lie over each other",
+            "save each tensor by itself (tensor.clone())",
+        ));
     }
     let missing = expected.into_keys().filter(|n| !tensors.contains_key(n) && !n.ends_with("num_batches_tracked"));
     Ok(Match { arch, naming, others, missing: missing.collect(), tensors, dropped: groups.into_iter().collect() })
@@ -204,7 +211,10 @@ fn check_stride(file: &StateFile, found: &Match) -> Told<()> {
     }
     if found.naming.layout == Layout::Detectron2 && !known {
         let remedy = "say --stride-in-3x3 if it was trained with MODEL.RESNETS.STRIDE_IN_1X1 False and RGB images";
-        return Err(Refusal::new("has detectron2's names, whose default is stride on the 1x1 convolutions and BGR", remedy));
+        return Err(Refusal::new(
+            "has detectron2's names, whose default is stride on the 1x1 convolutions and BGR",
+            remedy,
+        ));
     }
     Ok(())
 }

@@ -56,16 +56,14 @@ const TRAINED: [&str; 4] = ["encoder_q", "online", "student", "query"];
 
 impl Candidate {
     fn says(&self, words: &[&str]) -> bool {
-        self.prefix.split('.').any(|part| {
-            words.iter().any(|word| part == *word || part.split('_').any(|p| p == *word))
-        })
+        self.prefix.split('.').any(|part| words.iter().any(|word| part == *word || part.split('_').any(|p| p == *word)))
     }
 
     /// Whose naming it is, as far as names tell.
     pub fn tool(&self) -> &'static str {
-        let known = TOOLS.iter().find(|(end, _)| {
-            self.prefix.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        });
+        let known = TOOLS
+            .iter()
+            .find(|(end, _)| self.prefix.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
         match (known, self.layout) {
             (Some((_, tool)), _) => tool,
             (None, Layout::Detectron2) => "detectron2",
@@ -182,7 +180,10 @@ pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> Told<Candidate>
     let all: Vec<&Candidate> = candidates.iter().collect();
     if all.is_empty() {
         let remedy = "give a ResNet-18, 34, 50 or 101 with torchvision's names or another tool's of docs/interop.md";
-        return Err(Refusal::new("holds no ResNet that is known here, under torchvision's names or another tool's", remedy));
+        return Err(Refusal::new(
+            "holds no ResNet that is known here, under torchvision's names or another tool's",
+            remedy,
+        ));
     }
     if let Some(asked) = prefix {
         let asked = asked.trim_end_matches('.');
@@ -196,7 +197,8 @@ pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> Told<Candidate>
             (Some(exact), _) => Ok((*exact).clone()),
             (None, [one]) => Ok((**one).clone()),
             _ => {
-                let problem = format!("has {} backbones under {asked:?}", if fitting.is_empty() { "no" } else { "several" });
+                let problem =
+                    format!("has {} backbones under {asked:?}", if fitting.is_empty() { "no" } else { "several" });
                 Err(Refusal::new(problem, format!("--prefix can be {}", list(&all))))
             }
         };

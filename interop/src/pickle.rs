@@ -22,7 +22,10 @@ impl Budget {
     /// Takes `bytes` off.
     pub fn take(&mut self, bytes: usize) -> Told<()> {
         self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
-            Refusal::new("describes more objects than its size allows", "save the state_dict alone, without other objects")
+            Refusal::new(
+                "describes more objects than its size allows",
+                "save the state_dict alone, without other objects",
+            )
         })?;
         Ok(())
     }
@@ -54,10 +57,22 @@ pub enum Node<'a> {
     Sequence(Vec<Value<'a>>),
     Dict(Vec<(Value<'a>, Value<'a>)>),
     /// A torch storage: the key of its bytes, and its length in elements.
-    Storage { key: &'a [u8], dtype: Dtype, length: u64 },
+    Storage {
+        key: &'a [u8],
+        dtype: Dtype,
+        length: u64,
+    },
     /// A torch tensor: `shape` and `stride` are nodes, `offset` counts elements.
-    Tensor { storage: u32, offset: i64, shape: u32, stride: u32 },
-    NumpyType { dtype: Dtype, big_endian: bool },
+    Tensor {
+        storage: u32,
+        offset: i64,
+        shape: u32,
+        stride: u32,
+    },
+    NumpyType {
+        dtype: Dtype,
+        big_endian: bool,
+    },
     /// A numpy array; all `None` until its state has been read.
     Array(Option<Array<'a>>),
 }
@@ -149,7 +164,8 @@ impl Callable {
             ("numpy", "dtype") => Callable::NumpyType,
             _ => {
                 let full = format!("{module}.{name}");
-                let known = |entry: &&str| if entry.ends_with('.') { full.starts_with(*entry) } else { full == **entry };
+                let known =
+                    |entry: &&str| if entry.ends_with('.') { full.starts_with(*entry) } else { full == **entry };
                 INERT.iter().any(|entry| known(&entry)).then_some(Callable::Inert)?
             }
         })
@@ -362,7 +378,8 @@ impl<'a> Machine<'a> {
             }
             b'h' | b'j' => {
                 let number = if code == b'h' { self.byte()?.into() } else { u32::from_le_bytes(self.array()?) };
-                let value = *self.memo.get(&number).ok_or_else(|| wrong("it refers to an object that it does not have"))?;
+                let value =
+                    *self.memo.get(&number).ok_or_else(|| wrong("it refers to an object that it does not have"))?;
                 self.push(value)?;
             }
             b'c' => {
@@ -455,7 +472,9 @@ impl<'a> Machine<'a> {
                 let (function, arguments) = (given(self, 0)?, given(self, 2)?);
                 match function {
                     // No further than one level: torch nests no deeper, and a pickle could for ever.
-                    Value::Callable(Callable::RebuildTensor | Callable::RebuildParameter) => self.call(function, arguments),
+                    Value::Callable(Callable::RebuildTensor | Callable::RebuildParameter) => {
+                        self.call(function, arguments)
+                    }
                     _ => self.push(Value::Opaque),
                 }
             }
@@ -505,9 +524,19 @@ impl<'a> Machine<'a> {
     // What torch keeps outside the pickle: ("storage", type, key, device, length[, view]).
     fn persistent(&mut self, id: Value<'a>) -> Told<()> {
         let node = match *self.sequence(id)? {
-            [Value::Text(b"storage"), Value::Callable(Callable::Storage(dtype)), Value::Text(key), _, Value::Int(length), ref rest @ ..] => {
+            [
+                Value::Text(b"storage"),
+                Value::Callable(Callable::Storage(dtype)),
+                Value::Text(key),
+                _,
+                Value::Int(length),
+                ref rest @ ..,
+            ] => {
                 if matches!(rest, [Value::Node(_), ..]) {
-                    return Err(Refusal::new("has storages that are views of others", "save it again with a current torch"));
+                    return Err(Refusal::new(
+                        "has storages that are views of others",
+                        "save it again with a current torch",
+                    ));
                 }
                 let length = u64::try_from(length).map_err(|_| wrong("a storage has a negative length"))?;
                 Node::Storage { key, dtype, length }
@@ -524,8 +553,10 @@ impl<'a> Machine<'a> {
             _ => None,
         };
         let Some(callable) = callable else {
-            let said = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).escape_default().to_string();
-            let problem = format!("wants to call {}.{}; not read: a checkpoint that runs code", said(module), said(name));
+            let said =
+                |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).escape_default().to_string();
+            let problem =
+                format!("wants to call {}.{}; not read: a checkpoint that runs code", said(module), said(name));
             return Err(Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does"));
         };
         self.push(Value::Callable(callable))
@@ -567,7 +598,9 @@ impl<'a> Machine<'a> {
         self.budget.take(given * VALUE * GROWTH)?;
         match dict {
             Value::Node(number) => match &mut self.nodes[number as usize] {
-                Node::Dict(entries) => entries.extend(self.stack[from..].chunks_exact(2).map(|pair| (pair[0], pair[1]))),
+                Node::Dict(entries) => {
+                    entries.extend(self.stack[from..].chunks_exact(2).map(|pair| (pair[0], pair[1])))
+                }
                 _ => return Err(wrong("it sets a key of what is no dict")),
             },
             Value::Opaque => {}

@@ -354,7 +354,9 @@ impl<'a> Walk<'_, 'a> {
         let machine = self.machine;
         for &(key, value) in machine.entries(dict) {
             let (Value::Text(key), Value::Node(node)) = (key, value) else { continue };
-            let Some(key) = std::str::from_utf8(key).ok().filter(|key| prefix.len() + key.len() <= NAME) else { continue };
+            let Some(key) = std::str::from_utf8(key).ok().filter(|key| prefix.len() + key.len() <= NAME) else {
+                continue;
+            };
             match machine.node(value) {
                 Some(Node::Dict(_)) => self.dict(value, &format!("{prefix}{key}."), depth - 1)?,
                 Some(Node::Tensor { .. } | Node::Array(_)) => {
@@ -411,7 +413,11 @@ fn numpy_tensor<'a>(file: &'a [u8], machine: &Machine<'a>, node: u32, name: Stri
         stride[d] = next;
         next = next.saturating_mul(shape[d]);
     };
-    if array.fortran { (0..shape.len()).for_each(&mut place) } else { (0..shape.len()).rev().for_each(&mut place) }
+    if array.fortran {
+        (0..shape.len()).for_each(&mut place)
+    } else {
+        (0..shape.len()).rev().for_each(&mut place)
+    }
     let start = position(file, array.bytes);
     checked(Stored { name, dtype, shape, stride, start }, array.bytes, 0)
 }
@@ -460,9 +466,8 @@ fn odd(name: &str, what: &str) -> Refusal {
 }
 
 fn safetensors(bytes: &[u8]) -> Told<Content> {
-    let damaged = |reason| {
-        Refusal::new(format!("is not a whole safetensors file ({reason})"), "copy or download it again")
-    };
+    let damaged =
+        |reason| Refusal::new(format!("is not a whole safetensors file ({reason})"), "copy or download it again");
     // In memory a header takes up to ten times its length.
     let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
     if header > (bytes.len() / 16 + SLACK / 16) as u64 {
@@ -475,7 +480,8 @@ fn safetensors(bytes: &[u8]) -> Told<Content> {
             continue;
         }
         let shape = view.shape().to_vec();
-        let stride = (0..shape.len()).map(|d| shape[d + 1..].iter().fold(1, |n: usize, &s| n.saturating_mul(s))).collect();
+        let stride =
+            (0..shape.len()).map(|d| shape[d + 1..].iter().fold(1, |n: usize, &s| n.saturating_mul(s))).collect();
         let (dtype, start) = (Dtype::of_safetensors(view.dtype()), position(bytes, view.data()));
         tensors.push(Stored { name: name.to_owned(), dtype, shape, stride, start });
     }
