@@ -57,8 +57,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Reads a file and takes its backbone out, as the import does; whether there was one.
-fn read(bytes: Vec<u8>) -> bool {
+/// Reads a file and takes its backbone out, as the import does; the most it took, if there was one.
+fn read(bytes: Vec<u8>) -> Option<isize> {
     let size = bytes.len();
     let before = HELD.get();
     MOST.set(before);
@@ -80,10 +80,8 @@ fn read(bytes: Vec<u8>) -> bool {
     drop(outcome);
     let most = MOST.get() - before;
     assert!(most <= (2 * size + SLACK) as isize, "{most} bytes for a file of {size}");
-    // 44,000 weights: the count counts.
-    assert!(!whole || most >= 170_000, "{most} bytes for a whole backbone");
     assert!(start.elapsed() < Duration::from_secs(20), "{:?} for a file of {size}", start.elapsed());
-    whole
+    whole.then_some(most)
 }
 
 fn golden() -> Vec<Vec<u8>> {
@@ -185,7 +183,8 @@ fn round(files: &[Vec<u8>], seed: u64, cases: u32) {
 #[test]
 fn changed_files_neither_panic_nor_hang_nor_take_memory() {
     let files = golden();
-    let whole = files.iter().filter(|file| read((*file).clone())).count();
+    // Those of 44,000 weights: the count counts.
+    let whole = files.iter().filter_map(|file| read(file.clone())).filter(|most| *most >= 170_000).count();
     assert!(whole >= 24, "{whole}");
     let seconds = std::env::var("CAMTRAST_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok());
     let Some(seconds) = seconds else { return round(&files, 0, 600) };
@@ -245,7 +244,7 @@ fn made_up_files_take_no_memory() {
         ("empty", Vec::new()),
         ("short", b"\x80".to_vec()),
     ] {
-        assert!(!read(bytes), "{what}");
+        assert_eq!(read(bytes), None, "{what}");
     }
     let entry = [b"PK\x01\x02", &[0; 42][..]].concat();
     let entries = SIZE / entry.len();
@@ -253,5 +252,5 @@ fn made_up_files_take_no_memory() {
     zip.extend(((entries * entry.len()) as u32).to_le_bytes());
     zip.extend(4u32.to_le_bytes());
     zip.extend([0, 0]);
-    assert!(!read(zip));
+    assert_eq!(read(zip), None);
 }
