@@ -9,6 +9,8 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
+/// How every `format` of this program begins.
+pub const OURS: &str = "camtrast-";
 /// `format` of a backbone file.
 pub const BACKBONE_FORMAT: &str = "camtrast-backbone";
 /// `format` of a training state.
@@ -145,11 +147,11 @@ pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let file = TensorFile::open(path)?;
     match file.metadata().get("format").map(String::as_str) {
         Some(BACKBONE_FORMAT) => {}
-        Some(other) => {
+        Some(other) if other.starts_with(OURS) => {
             let remedy = "give the run's backbone.safetensors";
             return Err(Error::file(path, format!("is a {other} file, not a backbone checkpoint"), remedy));
         }
-        None => {
+        _ => {
             let remedy = "bring foreign weights in with `camtrast checkpoint import`";
             return Err(Error::file(path, "is a safetensors file of another tool", remedy));
         }

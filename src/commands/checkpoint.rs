@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::Error;
 use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
-use common::checkpoint::load_backbone;
+use common::checkpoint::{OURS, load_backbone};
 use common::tensor_file::TensorFile;
 use interop::StateFile;
 use interop::diff::diff;
@@ -147,10 +147,10 @@ fn info(args: InfoArgs) -> Result<()> {
     Ok(())
 }
 
-// Files without our metadata: what can be read is told, what cannot is an error of the ordinary kind.
+// Files of other tools are told about where they can be read; the rest gets the errors of our own files.
 fn is_foreign(path: &Path) -> bool {
     match TensorFile::open(path) {
-        Ok(file) => !file.metadata().contains_key("format") || file.metadata()["format"] == "pt",
+        Ok(file) => !file.metadata().get("format").is_some_and(|format| format.starts_with(OURS)),
         // Damaged safetensors, and no file at all, are told as such.
         Err(_) => {
             StateFile::open(path).is_ok() || path.extension().is_some_and(|e| e != "safetensors") && path.is_file()
