@@ -166,7 +166,7 @@ impl Callable {
                 let full = format!("{module}.{name}");
                 let known =
                     |entry: &&str| if entry.ends_with('.') { full.starts_with(*entry) } else { full == **entry };
-                INERT.iter().any(|entry| known(&entry)).then_some(Callable::Inert)?
+                INERT.iter().any(known).then_some(Callable::Inert)?
             }
         })
     }
@@ -592,7 +592,7 @@ impl<'a> Machine<'a> {
     // The keys and values from place `from` of the stack on go to `dict`.
     fn set_items(&mut self, dict: Value<'a>, from: usize) -> Told<()> {
         let given = self.stack.len() - from;
-        if given % 2 != 0 {
+        if !given.is_multiple_of(2) {
             return Err(wrong("a key has no value"));
         }
         self.budget.take(given * VALUE * GROWTH)?;
