@@ -40,8 +40,8 @@ pub struct Whisker {
     pub name: String,
     /// Its value.
     pub mean: f64,
-    /// Half its interval; 0 for none.
-    pub half: f64,
+    /// Half its interval.
+    pub half: Option<f64>,
 }
 
 const WIDTH: f64 = 360.0;
@@ -108,8 +108,8 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     const NAMES: f64 = 130.0;
     const ROW: f64 = 20.0;
     let height = TOP + ROW * whiskers.len() as f64 + 26.0;
-    let least = whiskers.iter().map(|w| w.mean - w.half).fold(0.0, f64::min);
-    let most = whiskers.iter().map(|w| w.mean + w.half).fold(0.0, f64::max);
+    let least = whiskers.iter().map(|w| w.mean - w.half.unwrap_or(0.0)).fold(0.0, f64::min);
+    let most = whiskers.iter().map(|w| w.mean + w.half.unwrap_or(0.0)).fold(0.0, f64::max);
     let scale = Scale::over(least, most, NAMES + 10.0, WIDTH - RIGHT - 6.0);
     let label = escape(title);
     let mut svg = format!(
@@ -130,14 +130,18 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     }
     for (i, Whisker { name, mean, half }) in whiskers.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
-        let (x, from, to) = (scale.at(*mean), scale.at(mean - half), scale.at(mean + half));
-        let colour = colour(if mean.abs() <= *half { 7 } else { usize::from(*mean < 0.0) });
+        let (x, reach) = (scale.at(*mean), half.unwrap_or(0.0));
+        // Grey where nought is inside the interval or there is none, and hollow then.
+        let colour = colour(if half.is_none_or(|half| mean.abs() <= half) { 7 } else { usize::from(*mean < 0.0) });
+        let fill = if half.is_some() { &colour } else { "var(--card,#fff)" };
         let _ = writeln!(
             svg,
-            "<text x=\"0\" y=\"{:.1}\">{}</text><path d=\"M{from:.1} {y:.1}H{to:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>",
+            "<text x=\"0\" y=\"{:.1}\">{}</text><path d=\"M{:.1} {y:.1}H{:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\
+             <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
             y + 4.0,
-            escape(&shortened(name, 22))
+            escape(&shortened(name, 22)),
+            scale.at(mean - reach),
+            scale.at(mean + reach),
         );
     }
     svg + "</svg>\n"
@@ -246,7 +250,7 @@ impl Scale {
         let digits = (-self.step.log10().floor()).max(0.0) as usize;
         // No -0.0.
         let value = if value.abs() < self.step / 2.0 { 0.0 } else { value };
-        format!("{value:.digits$}")
+        format!("{value:.digits$}").replace('-', "−")
     }
 }
 
@@ -299,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_forest_shows_nought_and_every_row() {
-        let whisker = |name: &str, mean| Whisker { name: name.into(), mean, half: 0.4 };
+        let whisker = |name: &str, mean| Whisker { name: name.into(), mean, half: (mean < 2.0).then_some(0.4) };
         let svg = forest("AP", &[whisker("one", 1.0), whisker("a name that is far too long for it", 3.0)]);
         assert!(svg.contains(">0</text>") && svg.contains('…') && svg.matches("<circle").count() == 2, "{svg}");
     }

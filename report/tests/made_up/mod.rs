@@ -94,6 +94,7 @@ impl MadeUp {
         self.done(run, seed, "representation", 1, &[("representation/entropy", 2.5)]);
     }
 
+    #[allow(dead_code)]
     /// Accuracies of episodes around a mean, alike for all runs.
     pub fn episodes(&self, run: &str, seed: u64, mean: f64) {
         let wave = |i: u32| mean + 0.1 * f64::from(i % 7) - 0.3 + mean * 0.001 * f64::from(i % 3);
