@@ -231,7 +231,10 @@ struct Scale {
 
 impl Scale {
     fn over(least: f64, most: f64, from: f64, to: f64) -> Self {
-        let step = nice((most - least).max(1e-9) / 4.0);
+        // Values that are all alike stand in the middle.
+        let room = if most - least > 1e-6 * most.abs() { 0.0 } else { (most.abs() * 0.1).max(0.1) };
+        let (least, most) = (least - room, most + room);
+        let step = nice((most - least) / 4.0);
         let least = (least / step).floor() * step;
         Scale { least, most: ((most / step).ceil() * step).max(least + step), step, from, to }
     }
@@ -279,6 +282,8 @@ mod tests {
     fn steps_are_round() {
         assert_eq!([0.3, 1.0, 1.2, 7.0, 40.0].map(nice), [0.5, 1.0, 2.0, 10.0, 50.0]);
         assert_eq!(Scale::over(0.0, 0.37, 0.0, 1.0).ticks().len(), 5);
+        let alike = Scale::over(2.5, 2.5, 0.0, 1.0);
+        assert!(alike.ticks().len() < 8 && alike.text(2.5).len() < 5 && (alike.at(2.5) - 0.5).abs() < 0.1);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::gather::{Found, Gap, Gathered, Row};
 use crate::record::Column;
 use crate::stats::{Difference, Over, Summary, paired, summary};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// The method that others are compared with.
@@ -57,7 +58,7 @@ pub struct Entry {
     pub elsewhere: Vec<usize>,
 }
 
-/// Protocols of a task by checksum, in the order of their first cell, with their settings.
+/// Protocols of a task by checksum with their settings, the most frequent first.
 type Protocols<'a> = Vec<(&'a str, &'a [String])>;
 
 /// Sorts all numbers into tables.
@@ -69,13 +70,15 @@ pub fn compare(all: &Gathered) -> Vec<Comparison> {
 }
 
 fn protocols<'a>(all: &'a Gathered, task: &'a str) -> Protocols<'a> {
-    let mut known: Protocols<'_> = Vec::new();
+    let mut known: Vec<(usize, (&str, &[String]))> = Vec::new();
     for (_, found) in all.rows.iter().flat_map(|row| row.cells(task)).filter(|(_, found)| found.metrics.is_ok()) {
-        if !known.iter().any(|(sum, _)| *sum == found.cell.protocol) {
-            known.push((&found.cell.protocol, &found.cell.protocol_settings));
+        match known.iter_mut().find(|(_, (sum, _))| *sum == found.cell.protocol) {
+            Some((count, _)) => *count += 1,
+            None => known.push((1, (&found.cell.protocol, &found.cell.protocol_settings))),
         }
     }
-    known
+    known.sort_by_key(|(count, _)| Reverse(*count));
+    known.into_iter().map(|(_, protocol)| protocol).collect()
 }
 
 fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: usize, count: usize) -> Comparison {

@@ -220,7 +220,10 @@ fn table_view(all: &Gathered, table: &Comparison) -> TableView {
         }),
         forests: headline.iter().filter_map(|&column| column_forest(all, table, column)).collect(),
         others: grid(&others, &number),
-        published: table.lines.iter().flat_map(|line| &line.entries).any(|entry| entry.published.is_some()),
+        published: table
+            .lines
+            .iter()
+            .any(|line| headline.iter().any(|&column| line.entries[column].published.is_some())),
     }
 }
 

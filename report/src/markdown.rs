@@ -40,7 +40,7 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
         if words::columns(all, table, false).next().is_some() {
             let _ = writeln!(
                 page,
-                "Other measures, where no larger is better:\n\n{}\n",
+                "Other measures, without better or worse:\n\n{}\n",
                 grid(all, table, false, marked).to_markdown()
             );
         }

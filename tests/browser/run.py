@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "target" / "browser"
 # Chromium's windows are 500 pixels wide at least; a frame may be narrower.
-FRAME = """<!doctype html><iframe src="{page}" style="width: {width}px; height: 900px; border: 0"></iframe><pre id="found"></pre>
+FRAME = """<!doctype html><style>body {{ margin: 0 }}</style>
+<iframe src="{page}" style="width: {width}px; height: {height}px; border: 0"></iframe><pre id="found"></pre>
 <script>addEventListener("message", (event) => document.getElementById("found").textContent = event.data)</script>"""
 CHECKS = (Path(__file__).parent / "checks.js").read_text()
 # Without a sandbox, for it needs rights that containers do not give; the page is our own.
@@ -33,11 +34,12 @@ def problems(page, width):
     copy = OUT / f"checked-{width}.html"
     copy.write_text(page.read_text() + f"<script>const WIDTH = {width};\n{CHECKS}</script>")
     frame = OUT / f"frame-{width}.html"
-    frame.write_text(FRAME.format(page=copy.name, width=width))
+    frame.write_text(FRAME.format(page=copy.name, width=width, height=900))
     dom, console = chromium(frame, "--window-size=1400,1000", "--virtual-time-budget=20000", "--dump-dom")
     found = re.search(r'<pre id="found">checked\n?(.*?)</pre>', dom, re.S)
     lines = html.unescape(found[1]).splitlines() if found else ["the checks did not come to their end"]
-    chromium(page, f"--window-size={width},{6000 if width < 600 else 4000}", f"--screenshot={OUT / f'report-{width}.png'}")
+    frame.write_text(FRAME.format(page=page.as_uri(), width=width, height=6000))
+    chromium(frame, f"--window-size={max(width, 500)},6000", f"--screenshot={OUT / f'report-{width}.png'}")
     return [f"{width} pixels: {line}" for line in lines + console]
 
 

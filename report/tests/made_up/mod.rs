@@ -131,7 +131,9 @@ impl MadeUp {
         let mut made = MadeUp::new(root, &[0, 1]);
         for (i, name) in ["scratch", "supervised", "moco", "camtrast-moco", ODD_NAME].into_iter().enumerate() {
             let run = made.run(name, Some(name).filter(|name| *name != ODD_NAME));
-            (run.series, run.x) = (Some(["low", "high"][i % 2].into()), Some([8.0, 64.0][i / 3]));
+            if i < 4 {
+                (run.series, run.x) = (Some(["low", "high"][i % 2].into()), Some([8.0, 64.0][i / 2]));
+            }
             run.published.insert("1-shot".into(), 55.31);
             run.own_settings.insert(PRETRAIN.into(), if i == 2 { vec!["lr = 0.06".into()] } else { vec![] });
             for seed in 0..2 {
