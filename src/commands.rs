@@ -8,6 +8,7 @@ pub mod fewshot;
 pub mod pretrain;
 pub mod report;
 pub mod segmentation;
+pub mod transfer;
 
 use crate::screen::Screen;
 use anyhow::Result;

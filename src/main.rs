@@ -5,7 +5,6 @@
 mod commands;
 mod config_file;
 mod demo;
-mod published;
 mod screen;
 mod suite;
 
@@ -39,6 +38,8 @@ enum Command {
     /// Semantic segmentation with DeepLab v3+
     #[command(subcommand)]
     Segmentation(commands::segmentation::SegmentationCommand),
+    /// One backbone to every task of a recipe
+    Transfer(commands::transfer::TransferArgs),
     /// Many pretrainings and their transfer from one recipe
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
@@ -58,12 +59,13 @@ fn version() -> &'static str {
 
 fn main() -> ExitCode {
     tell_panics_in_one_line();
+    screen::end_with_input();
     let arguments = match config_file::expand(std::env::args_os().collect(), &Cli::command()) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error.into()),
     };
     // A later flag replaces an earlier one, so that the command line overrules the configuration file.
-    let matches = override_self(Cli::command()).get_matches_from(arguments);
+    let matches = command_line().get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Fewshot(command) => commands::fewshot::run(command),
         Command::Detection(command) => commands::detection::run(command),
         Command::Segmentation(command) => commands::segmentation::run(command),
+        Command::Transfer(args) => commands::transfer::run(args),
         Command::Suite(command) => suite::run(command),
         Command::Report(args) => commands::report::run(args),
         Command::Analyze(command) => commands::analyze::run(command),
@@ -87,6 +90,11 @@ fn override_self(command: clap::Command) -> clap::Command {
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
     let command = command.args_override_self(true);
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, override_self))
+}
+
+/// The whole command line, for checking arguments that are to be given to this program.
+fn command_line() -> clap::Command {
+    override_self(Cli::command())
 }
 
 /// One line on standard error; 2 for a command line that cannot mean anything, 1 for the rest.

@@ -116,8 +116,30 @@ pub fn clock(seconds: f64) -> String {
 /// Set by Ctrl-C or a polite kill: training saves its state and ends. A second Ctrl-C ends at once.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
+/// Set in the environment of a command that a suite runs: such a command is to end when its standard input does.
+pub const CHILD: &str = "CAMTRAST_CHILD";
+
+/// Whether [`STOP`] is looked at.
+static CATCHES: AtomicBool = AtomicBool::new(false);
+
+/// Ends a suite's command with its standard input: by [`STOP`] where that is looked at, at once elsewhere.
+pub fn end_with_input() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    std::thread::spawn(|| {
+        // Nothing is ever written; reading returns when the suite asks for an end, or is no more.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        if !CATCHES.load(Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        STOP.store(true, Ordering::Relaxed);
+    });
+}
+
 /// From now on Ctrl-C sets [`STOP`].
 pub fn catch_interrupts() -> anyhow::Result<()> {
+    CATCHES.store(true, Ordering::Relaxed);
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);

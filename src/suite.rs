@@ -1,31 +1,45 @@
-//! `camtrast suite run`: a grid of pretraining runs and seeds from one recipe, each transferred, and their table.
+//! `camtrast suite`: a grid of pretraining runs, seeds and tasks from one recipe.
 
-mod cell;
+mod board;
+mod content;
+mod estimate;
+mod only;
+mod plan;
 mod recipe;
-mod report;
+mod status;
+mod work;
 
-use crate::commands::Common;
+use crate::commands::report::show;
 use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use common::Error;
 use common::device::{DeviceChoice, Precision};
-use common::progress::Progress;
-use recipe::SuiteRecipe;
-use std::path::PathBuf;
+use common::files::write_atomically;
+use common::run::lock;
+pub use only::Only;
+pub use plan::Plan;
+pub use recipe::{Run, SuiteRecipe};
+use report::record::{self, SUITE};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use work::{End, kept_recipe, work};
+pub use work::{Machine, with_parents};
 
 #[derive(Subcommand)]
 pub enum SuiteCommand {
-    /// Pretrain every run of a recipe with every seed, transfer it, and print the table
+    /// Pretrain every run of a recipe with every seed, transfer it to every task, and report
     Run(SuiteArgs),
+    /// Show where a suite stands
+    Status(StatusArgs),
 }
 
 #[derive(Args)]
 pub struct SuiteArgs {
     /// The recipe, such as recipes/small/table5.toml
     recipe: PathBuf,
-    /// Folder for runs, report.md, results.csv and figure.svg; what is done there is not done again
+    /// Folder for runs and report; what is done there is not done again
     #[arg(long)]
     out: PathBuf,
     /// Pack to train on, in place of the recipe's
@@ -34,25 +48,41 @@ pub struct SuiteArgs {
     /// Pack of the novel classes, in place of the recipe's (which must name a single one)
     #[arg(long)]
     test: Option<PathBuf>,
-    /// Do these runs only, by name
+    /// Do this part only, such as method=moco,task=detection (or run=, seed=, or the name of a run); what it needs comes along
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
-    /// Show what there is to do, and do nothing
+    /// Show what there is to do and how long it may take, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Commands at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
+    jobs: u64,
     /// TOML file whose keys are this command's flags; flags given here win
     #[arg(long, help_heading = "Common")]
     config: Option<PathBuf>,
     /// A single seed, in place of the recipe's
     #[arg(long, help_heading = "Common")]
     seed: Option<u64>,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+#[derive(Args)]
+pub struct StatusArgs {
+    /// Folder of a suite
+    out: PathBuf,
+}
+
+/// Flags of the machine that a suite runs on.
+#[derive(Args)]
+pub struct MachineArgs {
     /// cpu, cuda, cuda:N or auto
     #[arg(long, default_value = "auto", help_heading = "Common")]
     device: DeviceChoice,
     /// Precision of networks, in place of the recipe's: fp32 or bf16
     #[arg(long, help_heading = "Common")]
     precision: Option<Precision>,
-    /// Threads on the CPU, in place of the recipe's
+    /// Threads of each command on the CPU, in place of the recipe's
     #[arg(long, help_heading = "Common")]
     threads: Option<usize>,
     /// Print results and errors only
@@ -60,52 +90,125 @@ pub struct SuiteArgs {
     quiet: bool,
 }
 
+impl MachineArgs {
+    /// The device asked for, and the threads.
+    pub fn open(&self) -> Result<tch::Device> {
+        let device = self.device.open()?;
+        self.threads.inspect(|threads| tch::set_num_threads((*threads).max(1) as i32));
+        Ok(device)
+    }
+
+    /// Puts what is asked for here in the place of what a recipe says.
+    pub fn replace(&self, recipe: &mut SuiteRecipe) {
+        if let Some(precision) = self.precision {
+            recipe.pretrain.insert("precision".into(), precision.to_string().into());
+        }
+    }
+
+    /// The machine as asked for, with so many commands at a time.
+    pub fn machine(&self, jobs: u64) -> Machine {
+        Machine { jobs: jobs as usize, device: self.device.to_string(), threads: self.threads, quiet: self.quiet }
+    }
+}
+
 pub fn run(command: SuiteCommand) -> Result<()> {
-    let SuiteCommand::Run(mut args) = command;
+    match command {
+        SuiteCommand::Run(args) => run_suite(args),
+        SuiteCommand::Status(args) => show_status(&args.out),
+    }
+}
+
+fn run_suite(mut args: SuiteArgs) -> Result<()> {
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
     recipe.replace_packs(args.train.take(), args.test.take(), &args.recipe)?;
     recipe.seeds = args.seed.map_or(recipe.seeds, |seed| vec![seed]);
-    if let Some(precision) = args.precision {
-        recipe.pretrain.insert("precision".into(), precision.to_string().into());
-    }
-    recipe.keep_only(&args.only, &args.recipe)?;
-    let cells = recipe.cells(&args.out);
-    let common = Common {
-        config: None,
-        seed: 0,
-        device: args.device,
-        precision: Precision::Fp32,
-        threads: args.threads.or(recipe.threads()?),
-        quiet: args.quiet,
-    };
-    let (device, screen) = common.open()?;
+    args.machine.replace(&mut recipe);
+    let plan = Plan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
+    let only = Only::parse(&args.only, &plan)?;
+    let wanted = with_parents(&plan, |cell| only.wants(cell));
     if args.dry_run {
-        cells.iter().for_each(|cell| println!("{:8}  {}", cell.state(), cell.out.display()));
+        let mut rates = estimate::Rates::new(args.machine.open()?);
+        println!("{}", status::plan(&plan, &wanted, &mut rates));
         return Ok(());
     }
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    run_plan(plan, &recipe, &wanted, &args.out, &args.machine.machine(args.jobs), &format!("camtrast {command}"))
+}
+
+/// Does a plan and writes its report.
+pub fn run_plan(
+    mut plan: Plan,
+    recipe: &SuiteRecipe,
+    wanted: &[bool],
+    out: &Path,
+    machine: &Machine,
+    command: &str,
+) -> Result<()> {
     catch_interrupts()?;
-    std::fs::create_dir_all(&args.out).map_err(common::Error::io(&args.out, "create"))?;
+    std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
+    let Some(_lock) = lock(out)? else {
+        return Err(Error::file(out, "another suite is at work here", "wait until it ends, or give another --out").into());
+    };
     let begun = Instant::now();
-    let packs = cell::Packs::open(&recipe)?;
-    let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for (i, cell) in cells.iter().enumerate() {
-        screen.note(&format!("── {} · seed {} · {} of {}", cell.run.name, cell.seed, i + 1, cells.len()));
-        match cell.work(&recipe, &packs, device, &screen) {
-            Ok(results) => done.push((cell, results)),
-            Err(error) if STOP.load(Ordering::Relaxed) => return Err(error),
-            // One run that cannot be done does not take the others with it.
-            Err(error) => {
-                screen.note(&format!("warning: {} seed {} failed: {error:#}", cell.run.name, cell.seed));
-                failed.push((cell, format!("{error:#}")));
+    plan.suite.command = command.to_owned();
+    // A part of the seeds or another pack does not make the suite forget what it was.
+    record::write(&out.join(SUITE), &plan.suite)?;
+    write_atomically(&kept_recipe(out), |file| file.write_all(recipe.to_toml().as_bytes()))?;
+    let ends = work(&plan, wanted, out, machine)?;
+
+    if STOP.load(Ordering::Relaxed) {
+        bail!("interrupted; what was running is saved, the same command goes on from there");
+    }
+    let failed = ends.iter().filter(|end| matches!(end, Some(End::Failed(_)))).count();
+    let finished = ends.iter().filter(|end| matches!(end, Some(End::Done | End::Kept))).count();
+    if finished == 0 {
+        bail!("all {failed} commands failed, `camtrast suite status {}` says why", out.display());
+    }
+    show(&[out.to_owned()], out)?;
+    if !machine.quiet {
+        eprintln!("{} commands in {}", finished + failed, clock(begun.elapsed().as_secs_f64()));
+    }
+    if failed > 0 {
+        bail!("{failed} of {} commands failed, `camtrast suite status {}` says why", finished + failed, out.display());
+    }
+    check_expectations(&plan, recipe)
+}
+
+/// Holds the results against what the recipe says must come out.
+fn check_expectations(plan: &Plan, recipe: &SuiteRecipe) -> Result<()> {
+    let mut wrong = Vec::new();
+    for (run, columns) in &recipe.expect {
+        for (title, [expected, tolerance]) in columns {
+            let column = plan.suite.columns.iter().find(|c| c.title == *title).expect("the plan knows it");
+            let cells: Vec<_> = plan.cells.iter().filter(|c| c.run == *run && c.task == column.task).collect();
+            let mut sum = 0.0;
+            for cell in &cells {
+                let path = cell.folder.join("metrics.json");
+                let metrics: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+                let scale = if column.percent { 100.0 } else { 1.0 };
+                sum += scale * metrics[&column.metric].as_f64().unwrap_or(f64::NAN);
+            }
+            let mean = sum / cells.len() as f64;
+            let told = format!("{run}: {title} {mean:.2}, expected {expected} ± {tolerance}");
+            println!("{told}");
+            // NaN is wrong, too.
+            if !((mean - expected).abs() <= *tolerance) {
+                wrong.push(told);
             }
         }
-        // After every cell, so that a suite can be looked at while it runs.
-        report::write(&args.out, &args.recipe, &recipe, &done, &failed, begun.elapsed().as_secs_f64())?;
     }
-    println!("\n{}\n", report::table(&recipe, &done).to_text());
-    println!("{} ({})", args.out.join("report.md").display(), clock(begun.elapsed().as_secs_f64()));
-    if !failed.is_empty() {
-        bail!("{} of {} runs failed, see {}", failed.len(), cells.len(), args.out.join("report.md").display());
+    if !wrong.is_empty() {
+        bail!("not what the recipe expects: {}", wrong.join("; "));
     }
+    Ok(())
+}
+
+fn show_status(out: &Path) -> Result<()> {
+    let recipe = kept_recipe(out);
+    if !recipe.is_file() {
+        return Err(Error::file(out, "is no suite's folder", "give the --out of a `camtrast suite run`").into());
+    }
+    let plan = Plan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, &crate::command_line())?;
+    println!("{}", status::grid(&plan));
     Ok(())
 }

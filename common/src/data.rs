@@ -4,6 +4,7 @@
 //! file of equally sized RGB images with labels, which training maps into memory.
 
 pub mod decode;
+pub mod fetch;
 pub mod info;
 pub mod layout;
 pub mod pack;
@@ -18,6 +19,7 @@ mod fixtures;
 #[cfg(test)]
 mod tests;
 
+pub use fetch::{FetchOptions, Fetched, fetch};
 pub use info::{Info, info};
 pub use layout::Layout;
 pub use pack::Pack;

@@ -2,7 +2,8 @@
 
 /// Receives progress. The command line draws bars from it; tests pass [`Silent`].
 pub trait Progress: Sync {
-    /// Work of `total` units begins, `done` of them finished already by an earlier run. A unit is an image, a step or an episode.
+    /// Work of `total` units begins, `done` of them finished already by an earlier run. A unit is an image, a
+    /// step, an episode or a megabyte.
     fn start(&self, what: &str, total: u64, done: u64);
     /// `amount` more units are done; `detail` says how it goes, such as `loss 2.31 · 512 images/s`.
     fn advance(&self, amount: u64, detail: &str);

@@ -1,4 +1,6 @@
-//! `camtrast data prepare`, `info` and `synth`.
+//! `camtrast data fetch`, `prepare`, `info` and `synth`.
+
+mod fetch;
 
 use super::Common;
 use report::table::Table;
@@ -14,6 +16,8 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum DataCommand {
+    /// Download a public data set, verify and unpack it; what is there is not fetched again
+    Fetch(fetch::FetchArgs),
     /// Pack a public data set's images into one file
     Prepare(PrepareArgs),
     /// What is in a pack or a data set folder, and what is wrong with it
@@ -100,6 +104,7 @@ pub struct SynthArgs {
 
 pub fn run(command: DataCommand) -> Result<()> {
     match command {
+        DataCommand::Fetch(args) => fetch::run(args),
         DataCommand::Prepare(args) => run_prepare(args),
         DataCommand::Info(args) => run_info(args),
         DataCommand::Synth(args) => run_synth(args),

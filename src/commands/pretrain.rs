@@ -66,11 +66,6 @@ pub fn run(args: PretrainArgs) -> Result<()> {
 }
 
 impl PretrainArgs {
-    /// Threads asked for.
-    pub fn threads(&self) -> Option<usize> {
-        self.common.threads
-    }
-
     /// What the flags say.
     pub fn recipe(self) -> Result<(Recipe, RunSettings)> {
         let mut arch: Arch = self.arch;

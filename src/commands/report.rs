@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct ReportArgs {
@@ -16,7 +16,12 @@ pub struct ReportArgs {
 
 pub fn run(args: ReportArgs) -> Result<()> {
     let out = args.out.as_ref().unwrap_or(&args.folders[0]);
-    let written = report::write(&args.folders, out)?;
+    show(&args.folders, out)
+}
+
+/// Writes the report of result folders into `out`, and prints its headline and where it is.
+pub fn show(folders: &[PathBuf], out: &Path) -> Result<()> {
+    let written = report::write(folders, out)?;
     println!("{}\n", written.table);
     written.files.iter().for_each(|path| println!("{}", path.display()));
     Ok(())

@@ -1,0 +1,87 @@
+//! `camtrast transfer`: one backbone to every task of a recipe.
+
+use crate::suite::{MachineArgs, Plan, Run, SuiteRecipe, Only, run_plan, with_parents};
+use anyhow::Result;
+use clap::Args;
+use common::checkpoint::load_backbone;
+use common::files::write_atomically;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct TransferArgs {
+    /// A backbone.safetensors
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Recipe with the tasks: the tables [data], [fewshot], [detection] and [segmentation] of a suite's; its runs and seeds are not looked at
+    #[arg(long)]
+    recipe: PathBuf,
+    /// Folder for results and report; what is done there is not done again
+    #[arg(long)]
+    out: PathBuf,
+    /// What the backbone is called in the report; the name of its folder or file when left out
+    #[arg(long)]
+    name: Option<String>,
+    /// Pack of the novel classes, in place of the recipe's (which must name a single one)
+    #[arg(long)]
+    test: Option<PathBuf>,
+    /// Do these tasks only, such as task=detection
+    #[arg(long, num_args = 1..)]
+    only: Vec<String>,
+    /// Tasks at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
+    jobs: u64,
+    /// TOML file whose keys are this command's flags; flags given here win
+    #[arg(long, help_heading = "Common")]
+    config: Option<PathBuf>,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0, help_heading = "Common")]
+    seed: u64,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
+pub fn run(args: TransferArgs) -> Result<()> {
+    let device = args.machine.open()?;
+    let info = load_backbone(&args.checkpoint, device)?.info;
+    let mut recipe = SuiteRecipe::read(&args.recipe)?;
+    recipe.replace_packs(None, args.test, &args.recipe)?;
+    args.machine.replace(&mut recipe);
+    let own_name = || {
+        let stem = args.checkpoint.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = args.checkpoint.parent().and_then(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
+        if stem == "backbone" { folder.unwrap_or(stem) } else { stem }
+    };
+    let name = args.name.unwrap_or_else(own_name);
+    let published = recipe.runs.iter().find(|run| run.name == name).map(|run| run.published.clone());
+    recipe.runs = vec![Run {
+        name,
+        checkpoint: Some(args.checkpoint.clone()),
+        published: published.unwrap_or_default(),
+        ..Run::default()
+    }];
+    recipe.seeds = vec![args.seed];
+    // Which images it was trained on is not known here.
+    recipe.representation = false;
+    recipe.expect.clear();
+    let mut plan = Plan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
+    plan.suite.runs[0].method = (info.method != "unknown").then_some(info.method);
+    let only = Only::parse(&args.only, &plan)?;
+    let wanted = with_parents(&plan, |cell| only.wants(cell));
+    let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();
+    let typed = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let machine = args.machine.machine(args.jobs);
+    run_plan(plan, &recipe, &wanted, &args.out, &machine, &format!("camtrast {typed}"))?;
+
+    // All figures by their names in one file, as every run has one.
+    let mut all = serde_json::Map::new();
+    let mut seconds = 0.0;
+    for folder in folders {
+        let Ok(bytes) = std::fs::read(folder.join("metrics.json")) else { continue };
+        let metrics: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes)?;
+        seconds += metrics.get("seconds").and_then(serde_json::Value::as_f64).unwrap_or_default();
+        all.extend(metrics);
+    }
+    all.insert("seconds".into(), seconds.into());
+    write_atomically(&args.out.join("metrics.json"), |file| writeln!(file, "{:#}", serde_json::Value::Object(all)))?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! How long a pretraining may take here, before anything like it was done: images that pass through the network over the rate at which they do.
+
+use super::plan::Cell;
+use crate::commands::pretrain::PretrainArgs;
+use clap::{Args, Command, FromArgMatches};
+use common::data::Pack;
+use common::device::{Precision, channels_last};
+use common::nn::{Mode, weights_channels_last};
+use common::resnet::{Arch, ResNet};
+use pretrain::{Method, Setting};
+use report::record::PRETRAIN;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Instant;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// Rates measured so far, in images a second, by network, side and precision.
+pub struct Rates {
+    device: Device,
+    known: BTreeMap<String, f64>,
+}
+
+/// What augmentation, heads and optimiser take on top of the backbone, roughly.
+const OVERHEAD: f64 = 1.2;
+
+impl Rates {
+    /// For a device.
+    pub fn new(device: Device) -> Self {
+        Rates { device, known: BTreeMap::new() }
+    }
+
+    /// Seconds of a pretraining, within a factor of two or so; `None` for other tasks and while its data is not there.
+    pub fn seconds(&mut self, cell: &Cell) -> Option<f64> {
+        if cell.task != PRETRAIN {
+            return None;
+        }
+        let line = ["pretrain", "--out=x"].map(OsString::from).into_iter().chain(cell.flags.clone());
+        let matches = PretrainArgs::augment_args(Command::new("pretrain")).try_get_matches_from(line).ok()?;
+        let (recipe, _) = PretrainArgs::from_arg_matches(&matches).ok()?.recipe().ok()?;
+        let pack = Pack::open(&recipe.data).ok()?;
+        let selection = recipe.subset.select(&pack, recipe.seed).ok()?;
+        let setting = Setting {
+            arch: recipe.arch,
+            classes: selection.classes as i64,
+            images: selection.indices.len() as u64,
+            image_size: pack.height() as i64,
+            device: self.device,
+            precision: recipe.precision,
+            seed: recipe.seed,
+        };
+        let epochs = recipe.method.defaults(&setting, &recipe.options).epochs;
+        let images = recipe.options.epochs.or(epochs)? * setting.images;
+        let passes = passes(recipe.method) * images as f64;
+        if passes == 0.0 {
+            return Some(0.0);
+        }
+        Some(OVERHEAD * passes / self.rate(recipe.arch, setting.image_size, recipe.precision)?)
+    }
+
+    fn rate(&mut self, arch: Arch, side: i64, precision: Precision) -> Option<f64> {
+        let name = format!("{arch} {side} {precision}");
+        if let Some(rate) = self.known.get(&name) {
+            return Some(*rate);
+        }
+        let vs = VarStore::new(self.device);
+        let net = ResNet::new(&vs.root(), arch);
+        weights_channels_last(&vs);
+        let batch = if self.device.is_cuda() { 256 } else { 16 };
+        let images = channels_last(&Tensor::zeros([batch, 3, side, side], (Kind::Float, self.device)));
+        let mut fastest = f64::INFINITY;
+        // The first is slower than all that follow.
+        for _ in 0..3 {
+            let begun = Instant::now();
+            let features = precision.run(self.device, || Ok(net.features(&images, Mode::TRAIN))).ok()?;
+            let sum = features.to_kind(Kind::Float).sum(Kind::Float);
+            sum.backward();
+            // Waits for a GPU.
+            let _ = sum.double_value(&[]);
+            fastest = fastest.min(begun.elapsed().as_secs_f64());
+        }
+        let rate = batch as f64 / fastest;
+        self.known.insert(name, rate);
+        Some(rate)
+    }
+}
+
+/// Forward and backward passes of the backbone for each image; a forward pass alone is a third.
+fn passes(method: Method) -> f64 {
+    match method {
+        Method::Scratch => 0.0,
+        Method::Supervised => 1.0,
+        Method::Moco | Method::Exemplar | Method::CamtrastMoco => 4.0 / 3.0,
+        Method::Simsiam | Method::CamtrastSimsiam => 2.0,
+        Method::Byol => 8.0 / 3.0,
+    }
+}

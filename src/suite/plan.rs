@@ -1,0 +1,385 @@
+//! What a recipe comes to: cells, each one command with one folder.
+
+use super::recipe::{Run, SuiteRecipe, slug, usage};
+use crate::config_file::flags;
+use clap::Command;
+use common::Error;
+use report::record::{self, Column, PRETRAIN, cell_folder};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+/// One command: the pretraining of a run with a seed, or a task that its backbone is transferred to.
+#[derive(Clone)]
+pub struct Cell {
+    /// Name of the run.
+    pub run: String,
+    /// Method, or `imported`.
+    pub method: String,
+    pub seed: u64,
+    /// Name of the task.
+    pub task: String,
+    pub folder: PathBuf,
+    /// Such as `detection train`.
+    pub command: &'static str,
+    /// Flags that decide the result.
+    pub flags: Vec<OsString>,
+    /// Those shared by all runs, as `key = value`, without places of files.
+    pub protocol: Vec<String>,
+    /// Files and folders that are read.
+    pub data: Vec<PathBuf>,
+    /// The backbone that a task starts from.
+    pub checkpoint: Option<PathBuf>,
+    /// Threads that the recipe asks for.
+    pub threads: Option<String>,
+    /// The cell that makes [`Cell::checkpoint`].
+    pub after: Option<usize>,
+}
+
+/// A recipe's cells and what the report calls them.
+pub struct Plan {
+    pub cells: Vec<Cell>,
+    pub suite: record::Suite,
+}
+
+/// A task of every run.
+struct Task {
+    /// Name, and that of its folder.
+    name: String,
+    command: &'static str,
+    shared: Table,
+    /// What a run says of it by itself.
+    own: fn(&Run) -> Option<&Table>,
+    columns: Vec<Column>,
+}
+
+/// Keys whose values are places of files.
+const PLACES: [&str; 12] = [
+    "data",
+    "voc",
+    "coco",
+    "coco-images",
+    "coco-test",
+    "coco-test-images",
+    "cityscapes",
+    "images",
+    "labels",
+    "val-images",
+    "val-labels",
+    "class-names",
+];
+/// Keys that decide nothing but the course of a command.
+const COURSE: [&str; 4] = ["threads", "log-every", "save-every", "pictures"];
+
+impl Plan {
+    /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, which every flag is held against.
+    pub fn new(recipe: &SuiteRecipe, path: &Path, out: &Path, root: &Command) -> Result<Plan, Error> {
+        let tasks = tasks(recipe);
+        let columns: Vec<Column> = tasks.iter().flat_map(|task| task.columns.clone()).collect();
+        if recipe.runs.is_empty() || recipe.seeds.is_empty() {
+            return Err(usage(path, "names no runs or no seeds".into()));
+        }
+        if columns.is_empty() {
+            return Err(usage(path, "names nothing to transfer to: no test pack, no [detection], no [segmentation]".into()));
+        }
+        let known: Vec<&str> = columns.iter().map(|column| &column.title[..]).collect();
+        let expected = recipe.expect.iter().map(|(run, columns)| (run, columns.keys()));
+        for (name, column) in recipe.runs.iter().flat_map(|run| run.published.keys().map(|c| (&run.name, c))) {
+            if !known.contains(&&column[..]) {
+                return Err(usage(path, format!("{name} publishes {column:?}, but the columns are {}", known.join(", "))));
+            }
+        }
+        for (run, mut wanted) in expected {
+            let name = recipe.runs.iter().find(|r| r.name == *run);
+            if name.is_none() || wanted.any(|column| !known.contains(&&column[..])) {
+                return Err(usage(path, format!("expects of {run:?} what is no run and column of it")));
+            }
+        }
+        let mut cells = Vec::new();
+        for &seed in &recipe.seeds {
+            for run in &recipe.runs {
+                add_run(&mut cells, recipe, run, seed, &tasks, out, root).map_err(|problem| usage(path, problem))?;
+            }
+        }
+        let runs = recipe.runs.iter().map(|run| recorded(run, &tasks)).collect();
+        let suite = record::Suite {
+            schema: common::run::SCHEMA,
+            title: recipe.title.clone(),
+            about: recipe.about.trim().to_owned(),
+            published_protocol: recipe.published_protocol.trim().to_owned(),
+            command: String::new(),
+            seeds: recipe.seeds.clone(),
+            runs,
+            columns,
+            x_axis: recipe.x_axis.clone(),
+        };
+        Ok(Plan { cells, suite })
+    }
+}
+
+fn add_run(
+    cells: &mut Vec<Cell>,
+    recipe: &SuiteRecipe,
+    run: &Run,
+    seed: u64,
+    tasks: &[Task],
+    out: &Path,
+    root: &Command,
+) -> Result<(), String> {
+    let told = |problem: String| format!("run {:?}: {problem}", run.name);
+    let method = run.flags.get("method").and_then(toml::Value::as_str).unwrap_or("imported").to_owned();
+    let folder = |task: &str| cell_folder(out, &slug(&run.name), seed, task);
+    let mut after = None;
+    if run.checkpoint.is_none() {
+        let mut shared = recipe.pretrain.clone();
+        if let Some(train) = &recipe.data.train {
+            shared.insert("data".into(), train.display().to_string().into());
+        }
+        // What trains nothing has no settings to share with the others.
+        if method == "scratch" {
+            let command = subcommand(root, "pretrain");
+            let is_setting = |key: &str| {
+                let argument = command.get_arguments().find(|a| a.get_long() == Some(key));
+                argument.and_then(|a| a.get_help_heading()).is_some_and(|h| h.starts_with("Method settings"))
+            };
+            shared.retain(|key, _| !is_setting(key));
+        }
+        let cell = Cell {
+            run: run.name.clone(),
+            method: method.clone(),
+            seed,
+            task: PRETRAIN.into(),
+            folder: folder(PRETRAIN),
+            checkpoint: None,
+            after: None,
+            ..cell("pretrain", &shared, &run.flags, seed, root).map_err(told)?
+        };
+        after = Some(cells.len());
+        cells.push(cell);
+    }
+    let checkpoint = run.checkpoint.clone().unwrap_or_else(|| folder(PRETRAIN).join("backbone.safetensors"));
+    for task in tasks {
+        let mut shared = task.shared.clone();
+        if task.name == REPRESENTATION {
+            // The images that the backbone was trained on.
+            let part = ["classes", "categories", "images-per-class", "total-images"];
+            let given = recipe.pretrain.iter().chain(&run.flags).filter(|(key, _)| part.contains(&&key[..]));
+            shared.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+        }
+        let about = |problem| told(format!("{}: {problem}", task.name));
+        cells.push(Cell {
+            run: run.name.clone(),
+            method: method.clone(),
+            seed,
+            task: task.name.clone(),
+            folder: folder(&task.name),
+            checkpoint: Some(checkpoint.clone()),
+            after,
+            ..cell(task.command, &shared, (task.own)(run).unwrap_or(&Table::new()), seed, root).map_err(about)?
+        });
+    }
+    Ok(())
+}
+
+const REPRESENTATION: &str = "representation";
+
+fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
+    let mut tasks = Vec::new();
+    // Precision and threads are said once, for all.
+    let with = |table: &Table, more: &[(&str, String)]| {
+        let inherited = ["precision", "threads"].into_iter().filter_map(|k| Some((k.to_owned(), recipe.pretrain.get(k)?.clone())));
+        let more = more.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into()));
+        inherited.chain(table.clone()).chain(more).collect::<Table>()
+    };
+    let packs = &recipe.data.test;
+    for (name, pack) in packs {
+        let (folder, prefix) = match packs.len() {
+            1 => ("fewshot".to_owned(), String::new()),
+            _ => (format!("fewshot-{}", slug(name)), format!("{name} ")),
+        };
+        let number = |key: &str, default: i64| recipe.fewshot.get(key).and_then(toml::Value::as_integer).unwrap_or(default);
+        let shots: Vec<String> = match recipe.fewshot.get("shots") {
+            Some(toml::Value::Array(shots)) => shots.iter().map(|s| s.to_string()).collect(),
+            Some(toml::Value::String(shots)) => shots.split(',').map(|s| s.trim().to_owned()).collect(),
+            Some(shots) => vec![shots.to_string()],
+            None => vec!["1".into(), "5".into()],
+        };
+        let column = |shots: &String| {
+            let metric = format!("fewshot/{}way{shots}shot", number("ways", 5));
+            Column {
+                ci95: Some(format!("{metric}/ci95")),
+                ..column(&format!("{prefix}{shots}-shot"), &folder, &format!("{metric}/mean"), true)
+            }
+        };
+        tasks.push(Task {
+            columns: shots.iter().map(column).collect(),
+            name: folder.clone(),
+            command: "fewshot eval",
+            shared: with(&recipe.fewshot, &[("data", pack.display().to_string())]),
+            own: |run| Some(&run.fewshot),
+        });
+    }
+    if !recipe.detection.is_empty() {
+        let named = [("AP", "AP", true), ("AP50", "AP50", true), ("AP75", "AP75", false), ("VOC07 mAP", "voc07_mAP", false)];
+        let named = named.map(|(title, metric, headline)| column(title, "detection", &format!("detection/{metric}"), headline));
+        tasks.push(Task {
+            name: "detection".into(),
+            command: "detection train",
+            shared: with(&recipe.detection, &[]),
+            own: |run| Some(&run.detection),
+            columns: named.into(),
+        });
+    }
+    if !recipe.segmentation.is_empty() {
+        let named = [("mIoU", "mIoU", true), ("category mIoU", "category_mIoU", false)];
+        let named =
+            named.map(|(title, metric, headline)| column(title, "segmentation", &format!("segmentation/{metric}"), headline));
+        tasks.push(Task {
+            name: "segmentation".into(),
+            command: "segmentation train",
+            shared: with(&recipe.segmentation, &[]),
+            own: |run| Some(&run.segmentation),
+            columns: named.into(),
+        });
+    }
+    if let (true, Some(train)) = (recipe.representation, &recipe.data.train) {
+        let named = [("H_R", "entropy"), ("U", "uniformity"), ("U unit", "uniformity_unit")];
+        let named = named.map(|(title, metric)| Column {
+            percent: false,
+            ..column(title, REPRESENTATION, &format!("representation/{metric}"), false)
+        });
+        tasks.push(Task {
+            name: REPRESENTATION.into(),
+            command: "analyze representation",
+            shared: with(&Table::new(), &[("data", train.display().to_string())]),
+            own: |_| None,
+            columns: named.into(),
+        });
+    }
+    if let (true, Some(pack)) = (recipe.cam, packs.values().next()) {
+        tasks.push(Task {
+            name: "cam".into(),
+            command: "analyze cam",
+            shared: with(&Table::new(), &[("data", pack.display().to_string())]),
+            own: |_| None,
+            columns: Vec::new(),
+        });
+    }
+    tasks
+}
+
+fn column(title: &str, task: &str, metric: &str, headline: bool) -> Column {
+    let (title, task, metric) = (title.to_owned(), task.to_owned(), metric.to_owned());
+    Column { title, task, metric, ci95: None, percent: true, headline }
+}
+
+/// Command, flags, protocol and data of a cell; otherwise what is wrong with them.
+fn cell(command: &'static str, shared: &Table, own: &Table, seed: u64, root: &Command) -> Result<Cell, String> {
+    let clap = subcommand(root, command);
+    let mut table = shared.clone();
+    table.extend(own.clone());
+    for key in ["out", "checkpoint", "seed", "device", "overwrite", "quiet", "config"] {
+        if table.contains_key(key) {
+            return Err(format!("{key:?} is the suite's to say"));
+        }
+    }
+    let threads = table.remove("threads").map(|value| value.to_string());
+    let data = PLACES.iter().filter_map(|key| Some(PathBuf::from(table.get(*key)?.as_str()?))).collect();
+    let told = |(problem, remedy): (String, String)| format!("{problem}; {remedy}");
+    let mut given = flags(table, &clap).map_err(told)?;
+    given.push(format!("--seed={seed}").into());
+
+    // A typing error shows before hours of training.
+    let line: Vec<OsString> = ["camtrast"].into_iter().chain(command.split(' ')).map(OsString::from).collect();
+    let own_place = if command == "pretrain" { vec!["--out=x"] } else { vec!["--out=x", "--checkpoint=x"] };
+    let line = line.into_iter().chain(given.clone()).chain(own_place.into_iter().map(OsString::from));
+    root.clone().try_get_matches_from(line).map_err(|e| {
+        let text = e.to_string();
+        // clap lists what is missing on the lines below.
+        let text: Vec<&str> = text.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
+        text.join(" ").trim_start_matches("error: ").to_owned()
+    })?;
+    let protocol = shared.iter().filter(|(key, _)| !PLACES.contains(&&key[..]) && !COURSE.contains(&&key[..]));
+    Ok(Cell {
+        run: String::new(),
+        method: String::new(),
+        seed,
+        task: String::new(),
+        folder: PathBuf::new(),
+        command,
+        flags: given,
+        protocol: protocol.map(|(key, value)| format!("{key} = {value}")).collect(),
+        data,
+        checkpoint: None,
+        threads,
+        after: None,
+    })
+}
+
+fn subcommand(root: &Command, path: &str) -> Command {
+    let found = path.split(' ').fold(root, |command, name| command.find_subcommand(name).expect("a command of ours"));
+    found.clone()
+}
+
+/// A run as the report knows it.
+fn recorded(run: &Run, tasks: &[Task]) -> record::Run {
+    let settings = |table: &Table| table.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>();
+    let own = tasks.iter().map(|task| (task.name.clone(), (task.own)(run).map(settings).unwrap_or_default()));
+    let mut flags = run.flags.clone();
+    let method = flags.remove("method").and_then(|m| m.as_str().map(String::from));
+    let own_settings: BTreeMap<_, _> = own.chain([(PRETRAIN.into(), settings(&flags))]).filter(|(_, s)| !s.is_empty()).collect();
+    record::Run {
+        name: run.name.clone(),
+        slug: slug(&run.name),
+        method,
+        imported: run.checkpoint.clone(),
+        series: run.series.clone(),
+        x: run.x,
+        own_settings,
+        published: run.published.clone(),
+    }
+}
+
+impl Cell {
+    /// The whole command line, as one would type it.
+    pub fn typed(&self) -> String {
+        let words = self.arguments().into_iter().map(|word| {
+            let word = word.to_string_lossy().into_owned();
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+            if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+        });
+        ["camtrast".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Its arguments, without those of the machine.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = self.command.split(' ').map(OsString::from).collect();
+        words.extend(self.flags.iter().cloned());
+        let place = |flag: &str, path: &Path| {
+            let mut word = OsString::from(flag);
+            word.push(path);
+            word
+        };
+        words.extend(self.checkpoint.as_ref().map(|path| place("--checkpoint=", path)));
+        words.push(place("--out=", &self.folder));
+        words
+    }
+
+    /// `moco s0 detection`.
+    pub fn name(&self) -> String {
+        format!("{} s{} {}", self.run, self.seed, self.task)
+    }
+
+    /// Flags that decide the result, without places of files and without what decides only its course.
+    pub fn deciding(&self) -> Vec<String> {
+        let flags = self.flags.iter().map(|flag| flag.to_string_lossy().into_owned());
+        let decides = |flag: &String| {
+            let key = flag.trim_start_matches("--").split('=').next().unwrap_or_default();
+            !PLACES.contains(&key) && !COURSE.contains(&key)
+        };
+        let mut flags: Vec<String> = flags.filter(decides).collect();
+        flags.sort_unstable();
+        flags
+    }
+}
