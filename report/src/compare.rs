@@ -64,7 +64,7 @@ type Protocols<'a> = Vec<(&'a str, &'a [String])>;
 /// Sorts all numbers into tables.
 pub fn compare(all: &Gathered) -> Vec<Comparison> {
     let protocols: BTreeMap<&str, Protocols<'_>> =
-        all.tasks().into_iter().map(|task| (task, protocols(all, task))).collect();
+        all.columns.iter().map(|column| (&column.task[..], protocols(all, &column.task))).collect();
     let count = protocols.values().map(Vec::len).max().unwrap_or(0).max(1);
     (0..count).map(|layer| comparison(all, &protocols, layer, count)).collect()
 }

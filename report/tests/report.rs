@@ -101,6 +101,7 @@ fn seeds_pretrained_in_two_ways_are_two_rows() {
     let (all, _) = tables(folder.path());
     let names: Vec<&str> = all.rows.iter().map(|row| &row.run.name[..]).collect();
     assert_eq!(names, ["supervised", "supervised, pretrained otherwise (seed 1)"]);
+    assert_eq!(compare(&all).len(), 1, "how a backbone was made is what is compared");
 }
 
 #[test]
