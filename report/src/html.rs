@@ -110,7 +110,6 @@ struct Made {
 struct MadeTask {
     id: String,
     task: String,
-    settings: Vec<String>,
     seeds: Vec<MadeSeed>,
 }
 
@@ -124,6 +123,7 @@ struct MadeSeed {
     seconds: Option<String>,
     folder: String,
     config: Option<String>,
+    protocol: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -337,11 +337,9 @@ fn seconds<'a>(rows: impl IntoIterator<Item = &'a Row>, task: &str) -> Option<f6
 fn made(all: &Gathered, index: usize, row: &Row) -> Made {
     let task = |task: &&str| {
         let cells: Vec<(u64, &Found)> = row.cells(task).collect();
-        let settings = cells.iter().find(|(_, found)| !found.cell.protocol_settings.is_empty());
         (!cells.is_empty()).then(|| MadeTask {
             id: anchor(all, index, task),
             task: (*task).to_owned(),
-            settings: settings.map(|(_, found)| found.cell.protocol_settings.clone()).unwrap_or_default(),
             seeds: cells.iter().map(|(seed, found)| made_seed(*seed, found)).collect(),
         })
     };
@@ -372,5 +370,6 @@ fn made_seed(seed: u64, found: &Found) -> MadeSeed {
         seconds: (cell.seconds > 0.0).then(|| words::clock(cell.seconds)),
         folder: found.folder.display().to_string(),
         config: found.config.clone(),
+        protocol: cell.protocol_settings.clone(),
     }
 }

@@ -40,7 +40,7 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
         if words::columns(all, table, false).next().is_some() {
             let _ = writeln!(
                 page,
-                "Other measures, without better or worse:\n\n{}\n",
+                "Other measures, not ranked:\n\n{}\n",
                 grid(all, table, false, marked).to_markdown()
             );
         }
