@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up first; running it again costs a second.
-.PHONY: setup demo test check bench browser-test
+.PHONY: setup demo test quick check bench browser-test
 
 setup:
 	@scripts/setup.sh
@@ -9,6 +9,10 @@ demo: setup
 
 test: setup
 	cargo test --workspace
+
+# Small suites that must come out as recipes/quick/ says.
+quick: setup
+	@scripts/quick.sh
 
 check: setup
 	cargo fmt --all --check

@@ -147,7 +147,9 @@ pub fn run_plan(
     catch_interrupts()?;
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let Some(_lock) = lock(out)? else {
-        return Err(Error::file(out, "another suite is at work here", "wait until it ends, or give another --out").into());
+        return Err(
+            Error::file(out, "another suite is at work here", "wait until it ends, or give another --out").into()
+        );
     };
     let begun = Instant::now();
     plan.suite.command = command.to_owned();
@@ -171,16 +173,20 @@ pub fn run_plan(
     if failed > 0 {
         bail!("{failed} of {} commands failed, `camtrast suite status {}` says why", finished + failed, out.display());
     }
-    check_expectations(&plan, recipe)
+    check_expectations(&plan, recipe, wanted)
 }
 
-/// Holds the results against what the recipe says must come out.
-fn check_expectations(plan: &Plan, recipe: &SuiteRecipe) -> Result<()> {
+/// Holds the results against what the recipe says must come out; what was left out by `--only` is not looked at.
+fn check_expectations(plan: &Plan, recipe: &SuiteRecipe, wanted: &[bool]) -> Result<()> {
     let mut wrong = Vec::new();
     for (run, columns) in &recipe.expect {
         for (title, [expected, tolerance]) in columns {
             let column = plan.suite.columns.iter().find(|c| c.title == *title).expect("the plan knows it");
-            let cells: Vec<_> = plan.cells.iter().filter(|c| c.run == *run && c.task == column.task).collect();
+            let cells = plan.cells.iter().zip(wanted).filter(|(c, _)| c.run == *run && c.task == column.task);
+            if cells.clone().any(|(_, wanted)| !wanted) {
+                continue;
+            }
+            let cells: Vec<_> = cells.map(|(cell, _)| cell).collect();
             let mut sum = 0.0;
             for cell in &cells {
                 let path = cell.folder.join("metrics.json");
@@ -191,8 +197,7 @@ fn check_expectations(plan: &Plan, recipe: &SuiteRecipe) -> Result<()> {
             let mean = sum / cells.len() as f64;
             let told = format!("{run}: {title} {mean:.2}, expected {expected} ± {tolerance}");
             println!("{told}");
-            // NaN is wrong, too.
-            if !((mean - expected).abs() <= *tolerance) {
+            if mean.is_nan() || (mean - expected).abs() > *tolerance {
                 wrong.push(told);
             }
         }

@@ -2,7 +2,6 @@
 
 use super::Common;
 use super::fewshot::metrics_path;
-use report::table::Table;
 use analysis::Compute;
 use analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
 use analysis::representation::{Representation, describe};
@@ -12,6 +11,7 @@ use common::checkpoint::load_backbone;
 use common::data::{Pack, SubsetOptions, select_subset};
 use common::device::device_name;
 use common::run::write_metrics;
+use report::table::Table;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;

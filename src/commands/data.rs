@@ -3,7 +3,6 @@
 mod fetch;
 
 use super::Common;
-use report::table::Table;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::data::info::info;
@@ -11,6 +10,7 @@ use common::data::synth::scene::scene_classes;
 use common::data::synth::{SynthOptions, synth};
 use common::data::{Layout, PrepareOptions, prepare};
 use detection::voc::SplitOverview;
+use report::table::Table;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 

@@ -3,7 +3,6 @@
 use super::fewshot::metrics_path;
 use super::{Common, build};
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
-use report::table::Table;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use common::Error;
@@ -18,6 +17,7 @@ use detection::{
     Dataset, Evaluation, Options, Predictor, Preset, Recipe, Results, TrainConfig, coco, detector, evaluate, train,
     write_report,
 };
+use report::table::Table;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;

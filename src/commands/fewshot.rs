@@ -1,7 +1,6 @@
 //! `camtrast fewshot eval` and `score`.
 
 use super::Common;
-use report::table::{Table, percent};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;
@@ -12,6 +11,7 @@ use common::progress::Progress;
 use common::run::{RunFolder, write_metrics};
 use fewshot::{EvalOptions, EvalResult, Options, eval, score_files};
 use report::record::EPISODES;
+use report::table::{Table, percent};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;

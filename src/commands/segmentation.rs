@@ -3,13 +3,13 @@
 use super::fewshot::metrics_path;
 use super::{Common, build};
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
-use report::table::Table;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use common::device::device_name;
 use common::progress::Progress;
 use common::run::write_metrics;
 use common::settings::Numbers;
+use report::table::Table;
 use segmentation::options::EvaluationOptions;
 use segmentation::train::{Recipe, SEGMENTER, ignored_ids};
 use segmentation::{

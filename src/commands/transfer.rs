@@ -1,6 +1,6 @@
 //! `camtrast transfer`: one backbone to every task of a recipe.
 
-use crate::suite::{MachineArgs, Plan, Run, SuiteRecipe, Only, run_plan, with_parents};
+use crate::suite::{MachineArgs, Only, Plan, Run, SuiteRecipe, run_plan, with_parents};
 use anyhow::Result;
 use clap::Args;
 use common::checkpoint::load_backbone;

@@ -39,7 +39,8 @@ impl Contents {
 
     /// Checksum of all that a cell's result follows from: version of the program, settings, data, backbone.
     pub fn key(&mut self, cell: &Cell, checkpoint_sha256: &str) -> Result<String> {
-        let mut parts = vec![env!("CARGO_PKG_VERSION").to_owned(), cell.command.to_owned(), checkpoint_sha256.to_owned()];
+        let mut parts =
+            vec![env!("CARGO_PKG_VERSION").to_owned(), cell.command.to_owned(), checkpoint_sha256.to_owned()];
         parts.extend(cell.deciding());
         for path in &cell.data {
             parts.push(self.of(path)?);

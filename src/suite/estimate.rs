@@ -51,6 +51,9 @@ impl Rates {
         };
         let epochs = recipe.method.defaults(&setting, &recipe.options).epochs;
         let images = recipe.options.epochs.or(epochs)? * setting.images;
+        if let Some(threads) = cell.threads.as_ref().and_then(|n| n.parse().ok()) {
+            tch::set_num_threads(threads);
+        }
         let passes = passes(recipe.method) * images as f64;
         if passes == 0.0 {
             return Some(0.0);
@@ -66,11 +69,11 @@ impl Rates {
         let vs = VarStore::new(self.device);
         let net = ResNet::new(&vs.root(), arch);
         weights_channels_last(&vs);
-        let batch = if self.device.is_cuda() { 256 } else { 16 };
+        let batch = if self.device.is_cuda() { 256 } else { 32 };
         let images = channels_last(&Tensor::zeros([batch, 3, side, side], (Kind::Float, self.device)));
         let mut fastest = f64::INFINITY;
         // The first is slower than all that follow.
-        for _ in 0..3 {
+        for _ in 0..4 {
             let begun = Instant::now();
             let features = precision.run(self.device, || Ok(net.features(&images, Mode::TRAIN))).ok()?;
             let sum = features.to_kind(Kind::Float).sum(Kind::Float);
@@ -90,7 +93,8 @@ fn passes(method: Method) -> f64 {
     match method {
         Method::Scratch => 0.0,
         Method::Supervised => 1.0,
-        Method::Moco | Method::Exemplar | Method::CamtrastMoco => 4.0 / 3.0,
+        Method::Moco | Method::Exemplar => 4.0 / 3.0,
+        Method::CamtrastMoco => 7.0 / 3.0,
         Method::Simsiam | Method::CamtrastSimsiam => 2.0,
         Method::Byol => 8.0 / 3.0,
     }

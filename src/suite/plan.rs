@@ -81,13 +81,19 @@ impl Plan {
             return Err(usage(path, "names no runs or no seeds".into()));
         }
         if columns.is_empty() {
-            return Err(usage(path, "names nothing to transfer to: no test pack, no [detection], no [segmentation]".into()));
+            return Err(usage(
+                path,
+                "names nothing to transfer to: no test pack, no [detection], no [segmentation]".into(),
+            ));
         }
         let known: Vec<&str> = columns.iter().map(|column| &column.title[..]).collect();
         let expected = recipe.expect.iter().map(|(run, columns)| (run, columns.keys()));
         for (name, column) in recipe.runs.iter().flat_map(|run| run.published.keys().map(|c| (&run.name, c))) {
             if !known.contains(&&column[..]) {
-                return Err(usage(path, format!("{name} publishes {column:?}, but the columns are {}", known.join(", "))));
+                return Err(usage(
+                    path,
+                    format!("{name} publishes {column:?}, but the columns are {}", known.join(", ")),
+                ));
             }
         }
         for (run, mut wanted) in expected {
@@ -160,12 +166,12 @@ fn add_run(
     }
     let checkpoint = run.checkpoint.clone().unwrap_or_else(|| folder(PRETRAIN).join("backbone.safetensors"));
     for task in tasks {
-        let mut shared = task.shared.clone();
+        let mut own = (task.own)(run).cloned().unwrap_or_default();
         if task.name == REPRESENTATION {
             // The images that the backbone was trained on.
             let part = ["classes", "categories", "images-per-class", "total-images"];
             let given = recipe.pretrain.iter().chain(&run.flags).filter(|(key, _)| part.contains(&&key[..]));
-            shared.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+            own.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
         let about = |problem| told(format!("{}: {problem}", task.name));
         cells.push(Cell {
@@ -176,7 +182,7 @@ fn add_run(
             folder: folder(&task.name),
             checkpoint: Some(checkpoint.clone()),
             after,
-            ..cell(task.command, &shared, (task.own)(run).unwrap_or(&Table::new()), seed, root).map_err(about)?
+            ..cell(task.command, &task.shared, &own, seed, root).map_err(about)?
         });
     }
     Ok(())
@@ -188,7 +194,8 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
     let mut tasks = Vec::new();
     // Precision and threads are said once, for all.
     let with = |table: &Table, more: &[(&str, String)]| {
-        let inherited = ["precision", "threads"].into_iter().filter_map(|k| Some((k.to_owned(), recipe.pretrain.get(k)?.clone())));
+        let inherited =
+            ["precision", "threads"].into_iter().filter_map(|k| Some((k.to_owned(), recipe.pretrain.get(k)?.clone())));
         let more = more.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into()));
         inherited.chain(table.clone()).chain(more).collect::<Table>()
     };
@@ -198,7 +205,8 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
             1 => ("fewshot".to_owned(), String::new()),
             _ => (format!("fewshot-{}", slug(name)), format!("{name} ")),
         };
-        let number = |key: &str, default: i64| recipe.fewshot.get(key).and_then(toml::Value::as_integer).unwrap_or(default);
+        let number =
+            |key: &str, default: i64| recipe.fewshot.get(key).and_then(toml::Value::as_integer).unwrap_or(default);
         let shots: Vec<String> = match recipe.fewshot.get("shots") {
             Some(toml::Value::Array(shots)) => shots.iter().map(|s| s.to_string()).collect(),
             Some(toml::Value::String(shots)) => shots.split(',').map(|s| s.trim().to_owned()).collect(),
@@ -221,8 +229,10 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         });
     }
     if !recipe.detection.is_empty() {
-        let named = [("AP", "AP", true), ("AP50", "AP50", true), ("AP75", "AP75", false), ("VOC07 mAP", "voc07_mAP", false)];
-        let named = named.map(|(title, metric, headline)| column(title, "detection", &format!("detection/{metric}"), headline));
+        let named =
+            [("AP", "AP", true), ("AP50", "AP50", true), ("AP75", "AP75", false), ("VOC07 mAP", "voc07_mAP", false)];
+        let named =
+            named.map(|(title, metric, headline)| column(title, "detection", &format!("detection/{metric}"), headline));
         tasks.push(Task {
             name: "detection".into(),
             command: "detection train",
@@ -233,8 +243,9 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
     }
     if !recipe.segmentation.is_empty() {
         let named = [("mIoU", "mIoU", true), ("category mIoU", "category_mIoU", false)];
-        let named =
-            named.map(|(title, metric, headline)| column(title, "segmentation", &format!("segmentation/{metric}"), headline));
+        let named = named.map(|(title, metric, headline)| {
+            column(title, "segmentation", &format!("segmentation/{metric}"), headline)
+        });
         tasks.push(Task {
             name: "segmentation".into(),
             command: "segmentation train",
@@ -328,7 +339,8 @@ fn recorded(run: &Run, tasks: &[Task]) -> record::Run {
     let own = tasks.iter().map(|task| (task.name.clone(), (task.own)(run).map(settings).unwrap_or_default()));
     let mut flags = run.flags.clone();
     let method = flags.remove("method").and_then(|m| m.as_str().map(String::from));
-    let own_settings: BTreeMap<_, _> = own.chain([(PRETRAIN.into(), settings(&flags))]).filter(|(_, s)| !s.is_empty()).collect();
+    let own_settings: BTreeMap<_, _> =
+        own.chain([(PRETRAIN.into(), settings(&flags))]).filter(|(_, s)| !s.is_empty()).collect();
     record::Run {
         name: run.name.clone(),
         slug: slug(&run.name),

@@ -144,12 +144,7 @@ impl SuiteRecipe {
     }
 
     /// Puts other packs in the place of the recipe's.
-    pub fn replace_packs(
-        &mut self,
-        train: Option<PathBuf>,
-        test: Option<PathBuf>,
-        path: &Path,
-    ) -> Result<(), Error> {
+    pub fn replace_packs(&mut self, train: Option<PathBuf>, test: Option<PathBuf>, path: &Path) -> Result<(), Error> {
         self.data.train = train.or(self.data.train.take());
         if let Some(test) = test {
             if self.data.test.len() > 1 {

@@ -5,9 +5,9 @@ use super::estimate::Rates;
 use super::plan::{Cell, Plan};
 use super::work::recorded;
 use crate::screen::clock;
-use report::table::Table;
 use common::run::is_locked;
 use report::record::State;
+use report::table::Table;
 use std::fs;
 
 /// Where a cell stands.
@@ -40,7 +40,8 @@ pub fn grid(plan: &Plan) -> String {
             tasks.push(&cell.task);
         }
     });
-    let mut table = Table::new(["run".to_owned(), "seed".into()].into_iter().chain(tasks.iter().map(|t| t.to_string())));
+    let mut table =
+        Table::new(["run".to_owned(), "seed".into()].into_iter().chain(tasks.iter().map(|t| t.to_string())));
     for run in &plan.suite.runs {
         for &seed in &plan.suite.seeds {
             let of_task = |task: &&str| {
@@ -80,7 +81,10 @@ pub fn plan(plan: &Plan, wanted: &[bool], rates: &mut Rates) -> String {
     }
     let rest = match (rest > 0.0, unknown) {
         (true, 0) => format!("about {} left, one after the other", clock(rest)),
-        (true, n) => format!("about {} left, one after the other, and {n} commands of a kind that none is done of yet", clock(rest)),
+        (true, n) => format!(
+            "about {} left, one after the other, and {n} commands of a kind that none is done of yet",
+            clock(rest)
+        ),
         (false, 0) => "nothing left to do".into(),
         (false, n) => format!("{n} commands left, of kinds that none is done of yet"),
     };

@@ -127,7 +127,10 @@ fn one(cell: &Cell, shared: &Mutex<Shared>, out: &Path, machine: &Machine, board
     match record::read::<record::Cell>(&path).ok().flatten() {
         Some(old) if !old.key.is_empty() && (old.key != key || is_edited(cell, &old)) => {
             if old.key == key {
-                board.note(&format!("warning: {}: metrics.json was changed since it was written; done again", cell.folder.display()));
+                board.note(&format!(
+                    "warning: {}: metrics.json was changed since it was written; done again",
+                    cell.folder.display()
+                ));
             }
             put_aside(cell, &old, out, board)?;
         }
@@ -195,14 +198,19 @@ fn is_edited(cell: &Cell, old: &record::Cell) -> bool {
 
 /// Moves what followed from other settings, data or code out of the way. Nothing is thrown away.
 fn put_aside(cell: &Cell, old: &record::Cell, out: &Path, board: &Board) -> Result<()> {
-    let name = cell.folder.strip_prefix(out.join("runs")).unwrap_or(&cell.folder).display().to_string().replace('/', "-");
+    let name =
+        cell.folder.strip_prefix(out.join("runs")).unwrap_or(&cell.folder).display().to_string().replace('/', "-");
     let folder = out.join("outdated");
     fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
     let stem = format!("{name}-{}", &old.key.get(..8).unwrap_or("unknown"));
     let free = (1..).map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") });
     let place = free.map(|name| folder.join(name)).find(|place| !place.exists()).expect("numbers do not end");
     fs::rename(&cell.folder, &place).map_err(Error::io(&place, "write"))?;
-    board.note(&format!("{}: settings, data or program changed; what was there is now {}", cell.name(), place.display()));
+    board.note(&format!(
+        "{}: settings, data or program changed; what was there is now {}",
+        cell.name(),
+        place.display()
+    ));
     Ok(())
 }
 
@@ -265,7 +273,8 @@ fn run(cell: &Cell, machine: &Machine, line: &Line) -> Result<Result<(), String>
     match status {
         Some(status) if status.success() => Ok(Ok(())),
         Some(status) => {
-            let silent = || format!("ended without a word ({status}); see {}", cell.folder.join("output.log").display());
+            let silent =
+                || format!("ended without a word ({status}); see {}", cell.folder.join("output.log").display());
             Ok(Err(error.unwrap_or_else(silent)))
         }
         None => bail!("a process vanished"),

@@ -147,7 +147,10 @@ fn recipes_are_checked_before_anything_is_trained() {
     misused("classes = 16", "classes = 16, checkpoint = \"x\"", &["has a checkpoint"]);
     place.write("recipe.toml", RECIPE);
     place.misused(&format!("{} --only byol", run("recipe.toml", "x")), &["\"byol\"", "scratch, Supervised, 8"]);
-    place.misused(&format!("{} --only task=detection", run("recipe.toml", "x")), &["\"detection\"", "pretrain, fewshot"]);
+    place.misused(
+        &format!("{} --only task=detection", run("recipe.toml", "x")),
+        &["\"detection\"", "pretrain, fewshot"],
+    );
     place.misused(&format!("{} --only tusk=detection", run("recipe.toml", "x")), &["\"tusk\"", "method, task"]);
     place.fails(&format!("{} --train none.pack", run("recipe.toml", "x")), &["none.pack"]);
 }
@@ -158,7 +161,10 @@ fn what_fails_takes_nothing_else_with_it() {
     place.write("some.toml", RECIPE.replace("classes = 16", "classes = 1600"));
     let done = place.fails(&run("some.toml", "some"), &["6 of 18 commands failed", "suite status some"]);
     assert!(done.stderr.contains("1600 classes are wanted"), "{}", done.stderr);
-    assert_eq!(results(&place, "some").iter().filter(|line| line.contains("Supervised, 16") && line.contains("0.")).count(), 0);
+    assert_eq!(
+        results(&place, "some").iter().filter(|line| line.contains("Supervised, 16") && line.contains("0.")).count(),
+        0
+    );
     let status = place.ok("suite status some").stdout;
     for said in ["12 of 18 done", "Supervised, 16 s1 pretrain: ", "1600 classes are wanted", "its pretraining failed"] {
         assert!(status.contains(said), "{status}");
@@ -167,9 +173,18 @@ fn what_fails_takes_nothing_else_with_it() {
     // Mended, only what is missing is done.
     place.write("some.toml", RECIPE);
     let done = place.ok(&run("some.toml", "some"));
-    assert!(done.stderr.contains("Supervised, 16 s1 fewshot done") && !done.stderr.contains("scratch"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("Supervised, 16 s1 fewshot done") && !done.stderr.contains("scratch"),
+        "{}",
+        done.stderr
+    );
 
-    place.write("all.toml", RECIPE.replace("batch-size = 16", "batch-size = 100000").replace("method = \"scratch\"", "method = \"supervised\""));
+    place.write(
+        "all.toml",
+        RECIPE
+            .replace("batch-size = 16", "batch-size = 100000")
+            .replace("method = \"scratch\"", "method = \"supervised\""),
+    );
     place.fails(&run("all.toml", "all"), &["all 18 commands failed", "suite status all"]);
 }
 
@@ -183,14 +198,22 @@ fn what_changed_is_done_again_and_what_was_there_is_kept() {
     let plan = place.ok(&format!("{} --dry-run", run("recipe.toml", "suite"))).stdout;
     assert!(plan.contains("outdated  Supervised, 16 s0 pretrain"), "{plan}");
     let done = place.ok(&run("recipe.toml", "suite"));
-    assert!(done.stderr.contains("settings, data or program changed") && !done.stderr.contains("Supervised, 8"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("settings, data or program changed") && !done.stderr.contains("Supervised, 8"),
+        "{}",
+        done.stderr
+    );
     assert!(list(&place.path("suite/outdated"))[0].starts_with("supervised-16-s0-"));
     // A number made up by hand.
     let path = "suite/runs/scratch-s0/fewshot/metrics.json";
     let honest = place.text(path);
     place.write(path, honest.replacen("0.", "0.9", 1));
     let done = place.ok(&run("recipe.toml", "suite"));
-    assert!(done.stderr.contains("warning: ") && done.stderr.contains("metrics.json was changed since"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("warning: ") && done.stderr.contains("metrics.json was changed since"),
+        "{}",
+        done.stderr
+    );
     let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["fewshot/5way1shot/mean"].clone();
     assert_eq!(value(&place.text(path)), value(&honest));
 }
@@ -198,19 +221,27 @@ fn what_changed_is_done_again_and_what_was_there_is_kept() {
 #[test]
 fn expectations_are_held_against_the_results() {
     let place = Place::new();
-    let expect = |mean: f64| RECIPE.replace("[0, 1]", "[0]").replace("[data]", &format!("[expect]\nscratch = {{ \"1-shot\" = [{mean}, 20] }}\n[data]"));
+    let expect = |mean: f64| {
+        RECIPE
+            .replace("[0, 1]", "[0]")
+            .replace("[data]", &format!("[expect]\nscratch = {{ \"1-shot\" = [{mean}, 20] }}\n[data]"))
+    };
     place.write("right.toml", expect(30.0));
     let done = place.ok(&format!("{} --only scratch", run("right.toml", "suite")));
     assert!(done.stdout.contains("expected 30 ± 20"), "{}", done.stdout);
     place.write("wrong.toml", expect(90.0));
-    place.fails(&format!("{} --only scratch", run("wrong.toml", "suite")), &["not what the recipe expects", "scratch: 1-shot"]);
+    place.fails(
+        &format!("{} --only scratch", run("wrong.toml", "suite")),
+        &["not what the recipe expects", "scratch: 1-shot"],
+    );
 }
 
 #[test]
 fn two_processes_never_write_one_suite_or_run() {
     let place = Place::new();
     place.write("recipe.toml", RECIPE.replace("epochs = 1", "epochs = 200").replace("[0, 1]", "[0]"));
-    let command = format!("{} --only run=Supervised, 8", run("recipe.toml", "suite")).replace("run=Supervised, 8", "method=supervised");
+    let command = format!("{} --only run=Supervised, 8", run("recipe.toml", "suite"))
+        .replace("run=Supervised, 8", "method=supervised");
     let child = place.spawn(&command);
     let log = place.path("suite/runs/supervised-8-s0/log.jsonl");
     while !log.exists() {
@@ -256,7 +287,8 @@ fn a_suite_killed_five_times_reports_what_one_left_alone_does() {
     place.ok(&command);
     assert_eq!(results(&place, "killed"), results(&place, "whole"));
     for run in list(&place.path("whole/runs")) {
-        let [killed, whole] = ["killed", "whole"].map(|suite| place.bytes(&format!("{suite}/runs/{run}/backbone.safetensors")));
+        let [killed, whole] =
+            ["killed", "whole"].map(|suite| place.bytes(&format!("{suite}/runs/{run}/backbone.safetensors")));
         assert!(killed == whole, "{run}");
     }
 }
@@ -266,11 +298,19 @@ fn one_backbone_goes_to_all_tasks() {
     let place = Place::new();
     place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out mine {PLAIN}"));
     place.write("tasks.toml", format!("title = \"Tasks\"\n[data]\ntest = {{ novel = \"test.pack\" }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"));
-    let command = "transfer --checkpoint mine/backbone.safetensors --recipe tasks.toml --out run --device cpu --threads 1";
+    let command =
+        "transfer --checkpoint mine/backbone.safetensors --recipe tasks.toml --out run --device cpu --threads 1";
     let done = place.ok(command);
     assert!(done.stdout.contains("mine"), "{}", done.stdout);
     let metrics = place.json("run/metrics.json");
-    for name in ["fewshot/5way1shot/mean", "fewshot/5way5shot/ci95", "detection/AP", "detection/voc07_mAP", "segmentation/mIoU", "seconds"] {
+    for name in [
+        "fewshot/5way1shot/mean",
+        "fewshot/5way5shot/ci95",
+        "detection/AP",
+        "detection/voc07_mAP",
+        "segmentation/mIoU",
+        "seconds",
+    ] {
         assert!(metrics[name].is_number(), "{name}: {metrics}");
     }
     assert!(place.path("run/report.html").exists());
@@ -283,7 +323,10 @@ fn one_backbone_goes_to_all_tasks() {
     place.fails(command, &["mine/backbone.safetensors"]);
     place.write("none.toml", "title = \"None\"\n");
     place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out other {PLAIN}"));
-    place.misused("transfer --checkpoint other/backbone.safetensors --recipe none.toml --out none", &["none.toml", "nothing to transfer to"]);
+    place.misused(
+        "transfer --checkpoint other/backbone.safetensors --recipe none.toml --out none",
+        &["none.toml", "nothing to transfer to"],
+    );
 }
 
 #[test]

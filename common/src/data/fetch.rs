@@ -199,7 +199,7 @@ impl<'a> Meter<'a> {
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
         // The last, begun megabyte.
-        self.progress.advance(u64::from(self.bytes % MEGA > 0), &self.what);
+        self.progress.advance(u64::from(!self.bytes.is_multiple_of(MEGA)), &self.what);
         self.progress.finish();
     }
 }

@@ -242,19 +242,24 @@ fn refusal(url: &str, status: StatusCode) -> Failure {
     }
 }
 
-// What went wrong on the way. A server that was never reached is not tried again.
+// What went wrong on the way. What was never reached is not tried again, if it is not only slow.
 fn failure(url: &str, error: &ureq::Error, received: bool) -> Failure {
-    let refused = |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused;
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidData, UnexpectedEof};
+    let text = error.to_string();
     let (problem, again) = match error {
-        ureq::Error::HostNotFound => ("there is no way to this server".to_owned(), received),
-        ureq::Error::Io(e) if refused(e) => ("the server refuses the connection".to_owned(), received),
-        ureq::Error::ConnectionFailed => ("the server refuses the connection".to_owned(), received),
-        ureq::Error::Timeout(_) => ("the server is silent".to_owned(), true),
-        ureq::Error::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => ("the connection was cut".to_owned(), true),
-        ureq::Error::Io(e) if e.kind() == io::ErrorKind::ConnectionReset => ("the connection was cut".to_owned(), true),
-        ureq::Error::Io(e) => (e.to_string(), true),
-        ureq::Error::Protocol(e) => (e.to_string(), true),
-        other => (other.to_string(), received),
+        ureq::Error::Timeout(_) => ("the server is silent".into(), true),
+        ureq::Error::Io(e) => match e.kind() {
+            UnexpectedEof | ConnectionReset | ConnectionAborted => ("the connection was cut".into(), true),
+            ConnectionRefused => ("the server refuses the connection".into(), received),
+            // rustls' refusals come so.
+            InvalidData => (format!("the server cannot be trusted ({e})"), false),
+            // No kind of its own for what the resolver says.
+            _ if text.contains("lookup address") => ("no server of this name is found".into(), received),
+            _ => (e.to_string(), received),
+        },
+        ureq::Error::HostNotFound => ("no server of this name is found".into(), received),
+        ureq::Error::ConnectionFailed => ("the server refuses the connection".into(), received),
+        _ => (text, received),
     };
     let problem = problem.lines().next().unwrap_or_default().to_owned();
     match again {
