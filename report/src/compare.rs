@@ -86,10 +86,16 @@ fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: 
         let has = |column: &Column| !values(row, column, &protocols[&column.task[..]], layer).is_empty();
         all.columns.iter().any(has)
     };
-    let rows = all.rows.iter().enumerate().filter(|(_, row)| {
-        // A row without any number stands in the first table.
-        measured(row, layer) || (layer == 0 && !(0..count).any(|other| measured(row, other)))
-    });
+    // A row without any number stands where its suite's numbers begin.
+    let begins = |suite: usize| {
+        let here = |layer: &usize| all.rows.iter().any(|row| row.suite == suite && measured(row, *layer));
+        (0..count).find(here).unwrap_or(0)
+    };
+    let is_here = |row: &Row| match (0..count).any(|layer| measured(row, layer)) {
+        true => measured(row, layer),
+        false => begins(row.suite) == layer,
+    };
+    let rows = all.rows.iter().enumerate().filter(|(_, row)| is_here(row));
     let mut lines: Vec<Line> = rows
         .map(|(i, row)| {
             let entry = |column| entry(row, column, &protocols[&column.task[..]], layer);

@@ -225,6 +225,24 @@ fn two_folders_are_two_groups_of_rows() {
 }
 
 #[test]
+fn what_has_no_number_yet_stands_with_its_suite() {
+    let (one, _) = made(&[0], &["supervised", "moco"]);
+    let (two, mut other) = made(&[0], &["supervised"]);
+    other.run("to do", None);
+    other.save();
+    for (task, metric) in [
+        ("fewshot", "fewshot/5way1shot/mean"),
+        ("detection", "detection/AP50"),
+        ("representation", "representation/entropy"),
+    ] {
+        other.done("supervised", 0, task, 900, &[(metric, 0.5)]);
+    }
+    let all = gather(&[one.path().to_owned(), two.path().to_owned()]).unwrap();
+    let rows = |table: &Comparison| table.lines.iter().map(|line| line.row).collect::<Vec<_>>();
+    assert_eq!(compare(&all).iter().map(rows).collect::<Vec<_>>(), [vec![0, 1], vec![2, 3]]);
+}
+
+#[test]
 fn plain_run_folders_are_rows() {
     let folder = tempfile::tempdir().unwrap();
     for (name, steps) in [("moco", 100), ("scratch", 100), ("longer", 900)] {
