@@ -12,7 +12,7 @@ pub struct TransferArgs {
     /// A backbone.safetensors
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Recipe with the tasks: the tables [data], [fewshot], [detection] and [segmentation] of a suite's; its runs and seeds are not looked at
+    /// Recipe with the tasks: the tables data, fewshot, detection and segmentation of a suite's; its runs and seeds are not looked at
     #[arg(long)]
     recipe: PathBuf,
     /// Folder for results and report; what is done there is not done again
