@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Idempotent set-up behind `make setup`: Debian packages, then libtorch in .deps/libtorch.
+# Idempotent set-up behind `make setup`: Debian packages (and those named as arguments), then libtorch in .deps/libtorch.
 #
 #   LIBTORCH=/path/to/libtorch   use that copy (a folder with include/ and lib/) instead of downloading one
 #   CUDA=1 | CUDA=0              force or refuse the CUDA build of libtorch (default: 1 when an NVIDIA driver answers)
@@ -17,7 +17,7 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # --- Debian packages -----------------------------------------------------------------------------------------------
 debian_packages() {
-  local wanted=(g++ make pkg-config clang libclang-dev libopencv-dev unzip) missing=() package
+  local wanted=(g++ make pkg-config clang libclang-dev libopencv-dev unzip "$@") missing=() package
   for package in "${wanted[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
@@ -94,6 +94,6 @@ libtorch() {
 [ "$(uname -m)" = x86_64 ] || fail "libtorch $TORCH is fetched for x86-64 only; set LIBTORCH to a copy for $(uname -m)"
 command -v cargo >/dev/null || fail "needs Rust (cargo)"
 command -v python3 >/dev/null || fail "needs Python 3 (python3)"
-debian_packages
+debian_packages "$@"
 libtorch
 say "ready: $(cat $DEPS/libtorch/VERSION 2>/dev/null || echo "libtorch at $(realpath $DEPS/libtorch)")"

@@ -43,7 +43,7 @@ enum Command {
     /// Many pretrainings and their transfer from one recipe
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
-    /// One page of everything that was measured: tables, differences, curves, pictures, and how to do it again
+    /// One page of tables, curves and pictures from result folders
     Report(commands::report::ReportArgs),
     /// Why a pretraining transfers: what its features hold, where it looks
     #[command(subcommand)]

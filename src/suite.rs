@@ -9,6 +9,7 @@ mod recipe;
 mod status;
 mod work;
 
+use crate::commands::Common;
 use crate::commands::report::show;
 use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
@@ -71,6 +72,8 @@ pub struct SuiteArgs {
 pub struct StatusArgs {
     /// Folder of a suite
     out: PathBuf,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Flags of the machine that a suite runs on.
@@ -114,7 +117,7 @@ impl MachineArgs {
 pub fn run(command: SuiteCommand) -> Result<()> {
     match command {
         SuiteCommand::Run(args) => run_suite(args),
-        SuiteCommand::Status(args) => show_status(&args.out),
+        SuiteCommand::Status(args) => args.common.screen().and_then(|_| show_status(&args.out)),
     }
 }
 
@@ -166,7 +169,7 @@ pub fn run_plan(
     if finished == 0 {
         bail!("all {failed} commands failed, `camtrast suite status {}` says why", out.display());
     }
-    show(&[out.to_owned()], out)?;
+    show(&[out.to_owned()], out, false)?;
     if !machine.quiet {
         eprintln!("{} commands in {}", finished + failed, clock(begun.elapsed().as_secs_f64()));
     }

@@ -40,8 +40,8 @@ pub struct Whisker {
     pub name: String,
     /// Its value.
     pub mean: f64,
-    /// Half its interval; 0 for none.
-    pub half: f64,
+    /// Half its interval.
+    pub half: Option<f64>,
 }
 
 const WIDTH: f64 = 360.0;
@@ -108,8 +108,8 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     const NAMES: f64 = 130.0;
     const ROW: f64 = 20.0;
     let height = TOP + ROW * whiskers.len() as f64 + 26.0;
-    let least = whiskers.iter().map(|w| w.mean - w.half).fold(0.0, f64::min);
-    let most = whiskers.iter().map(|w| w.mean + w.half).fold(0.0, f64::max);
+    let least = whiskers.iter().map(|w| w.mean - w.half.unwrap_or(0.0)).fold(0.0, f64::min);
+    let most = whiskers.iter().map(|w| w.mean + w.half.unwrap_or(0.0)).fold(0.0, f64::max);
     let scale = Scale::over(least, most, NAMES + 10.0, WIDTH - RIGHT - 6.0);
     let label = escape(title);
     let mut svg = format!(
@@ -130,14 +130,18 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     }
     for (i, Whisker { name, mean, half }) in whiskers.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
-        let (x, from, to) = (scale.at(*mean), scale.at(mean - half), scale.at(mean + half));
-        let colour = colour(if mean.abs() <= *half { 7 } else { usize::from(*mean < 0.0) });
+        let (x, reach) = (scale.at(*mean), half.unwrap_or(0.0));
+        // Grey where nought is inside the interval or there is none, and hollow then.
+        let colour = colour(if half.is_none_or(|half| mean.abs() <= half) { 7 } else { usize::from(*mean < 0.0) });
+        let fill = if half.is_some() { &colour } else { "var(--card,#fff)" };
         let _ = writeln!(
             svg,
-            "<text x=\"0\" y=\"{:.1}\">{}</text><path d=\"M{from:.1} {y:.1}H{to:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>",
+            "<text x=\"0\" y=\"{:.1}\">{}</text><path d=\"M{:.1} {y:.1}H{:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\
+             <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
             y + 4.0,
-            escape(&shortened(name, 22))
+            escape(&shortened(name, 22)),
+            scale.at(mean - reach),
+            scale.at(mean + reach),
         );
     }
     svg + "</svg>\n"
@@ -227,7 +231,10 @@ struct Scale {
 
 impl Scale {
     fn over(least: f64, most: f64, from: f64, to: f64) -> Self {
-        let step = nice((most - least).max(1e-9) / 4.0);
+        // Values that are all alike stand in the middle.
+        let room = if most - least > 1e-6 * most.abs() { 0.0 } else { (most.abs() * 0.1).max(0.1) };
+        let (least, most) = (least - room, most + room);
+        let step = nice((most - least) / 4.0);
         let least = (least / step).floor() * step;
         Scale { least, most: ((most / step).ceil() * step).max(least + step), step, from, to }
     }
@@ -246,7 +253,7 @@ impl Scale {
         let digits = (-self.step.log10().floor()).max(0.0) as usize;
         // No -0.0.
         let value = if value.abs() < self.step / 2.0 { 0.0 } else { value };
-        format!("{value:.digits$}")
+        format!("{value:.digits$}").replace('-', "−")
     }
 }
 
@@ -275,6 +282,8 @@ mod tests {
     fn steps_are_round() {
         assert_eq!([0.3, 1.0, 1.2, 7.0, 40.0].map(nice), [0.5, 1.0, 2.0, 10.0, 50.0]);
         assert_eq!(Scale::over(0.0, 0.37, 0.0, 1.0).ticks().len(), 5);
+        let alike = Scale::over(2.5, 2.5, 0.0, 1.0);
+        assert!(alike.ticks().len() < 8 && alike.text(2.5).len() < 5 && (alike.at(2.5) - 0.5).abs() < 0.1);
     }
 
     #[test]
@@ -299,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_forest_shows_nought_and_every_row() {
-        let whisker = |name: &str, mean| Whisker { name: name.into(), mean, half: 0.4 };
+        let whisker = |name: &str, mean| Whisker { name: name.into(), mean, half: (mean < 2.0).then_some(0.4) };
         let svg = forest("AP", &[whisker("one", 1.0), whisker("a name that is far too long for it", 3.0)]);
         assert!(svg.contains(">0</text>") && svg.contains('…') && svg.matches("<circle").count() == 2, "{svg}");
     }

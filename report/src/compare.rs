@@ -3,6 +3,7 @@
 use crate::gather::{Found, Gap, Gathered, Row};
 use crate::record::Column;
 use crate::stats::{Difference, Over, Summary, paired, summary};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// The method that others are compared with.
@@ -57,25 +58,27 @@ pub struct Entry {
     pub elsewhere: Vec<usize>,
 }
 
-/// Protocols of a task by checksum, in the order of their first cell, with their settings.
+/// Protocols of a task by checksum with their settings, the most frequent first.
 type Protocols<'a> = Vec<(&'a str, &'a [String])>;
 
 /// Sorts all numbers into tables.
 pub fn compare(all: &Gathered) -> Vec<Comparison> {
     let protocols: BTreeMap<&str, Protocols<'_>> =
-        all.tasks().into_iter().map(|task| (task, protocols(all, task))).collect();
+        all.columns.iter().map(|column| (&column.task[..], protocols(all, &column.task))).collect();
     let count = protocols.values().map(Vec::len).max().unwrap_or(0).max(1);
     (0..count).map(|layer| comparison(all, &protocols, layer, count)).collect()
 }
 
 fn protocols<'a>(all: &'a Gathered, task: &'a str) -> Protocols<'a> {
-    let mut known: Protocols<'_> = Vec::new();
+    let mut known: Vec<(usize, (&str, &[String]))> = Vec::new();
     for (_, found) in all.rows.iter().flat_map(|row| row.cells(task)).filter(|(_, found)| found.metrics.is_ok()) {
-        if !known.iter().any(|(sum, _)| *sum == found.cell.protocol) {
-            known.push((&found.cell.protocol, &found.cell.protocol_settings));
+        match known.iter_mut().find(|(_, (sum, _))| *sum == found.cell.protocol) {
+            Some((count, _)) => *count += 1,
+            None => known.push((1, (&found.cell.protocol, &found.cell.protocol_settings))),
         }
     }
-    known
+    known.sort_by_key(|(count, _)| Reverse(*count));
+    known.into_iter().map(|(_, protocol)| protocol).collect()
 }
 
 fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: usize, count: usize) -> Comparison {
@@ -83,10 +86,16 @@ fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: 
         let has = |column: &Column| !values(row, column, &protocols[&column.task[..]], layer).is_empty();
         all.columns.iter().any(has)
     };
-    let rows = all.rows.iter().enumerate().filter(|(_, row)| {
-        // A row without any number stands in the first table.
-        measured(row, layer) || (layer == 0 && !(0..count).any(|other| measured(row, other)))
-    });
+    // A row without any number stands where its suite's numbers begin.
+    let begins = |suite: usize| {
+        let here = |layer: &usize| all.rows.iter().any(|row| row.suite == suite && measured(row, *layer));
+        (0..count).find(here).unwrap_or(0)
+    };
+    let is_here = |row: &Row| match (0..count).any(|layer| measured(row, layer)) {
+        true => measured(row, layer),
+        false => begins(row.suite) == layer,
+    };
+    let rows = all.rows.iter().enumerate().filter(|(_, row)| is_here(row));
     let mut lines: Vec<Line> = rows
         .map(|(i, row)| {
             let entry = |column| entry(row, column, &protocols[&column.task[..]], layer);

@@ -193,7 +193,8 @@ fn outcome(
         let begun = course.last_step.is_some() || folder.join("config.toml").exists();
         return Ok(Err(match pretraining.map(|p| &p.metrics) {
             _ if begun => Gap::interrupted(course),
-            Some(Err(gap)) => Gap::new("not begun", format!("not begun; pretraining: {}", gap.why)),
+            Some(Err(gap)) if gap.what == "not begun" => Gap::new("not begun", "not begun, nor is its pretraining"),
+            Some(Err(gap)) => Gap::new("no backbone", format!("not begun; pretraining: {}", gap.why)),
             _ => Gap::new("not begun", "not begun"),
         }));
     };

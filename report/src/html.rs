@@ -110,7 +110,6 @@ struct Made {
 struct MadeTask {
     id: String,
     task: String,
-    settings: Vec<String>,
     seeds: Vec<MadeSeed>,
 }
 
@@ -124,6 +123,7 @@ struct MadeSeed {
     seconds: Option<String>,
     folder: String,
     config: Option<String>,
+    protocol: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -213,10 +213,17 @@ fn table_view(all: &Gathered, table: &Comparison) -> TableView {
         number: table.number,
         apart: words::apart(table),
         headline: grid(&headline, &number),
-        differences: words::has_differences(all, table).then(|| grid(&headline, &difference)),
+        differences: words::has_differences(all, table).then(|| {
+            let mut grid = grid(&headline, &difference);
+            grid.rows.retain(|row| row.cells.iter().any(|cell| cell.text.is_some()));
+            grid
+        }),
         forests: headline.iter().filter_map(|&column| column_forest(all, table, column)).collect(),
         others: grid(&others, &number),
-        published: table.lines.iter().flat_map(|line| &line.entries).any(|entry| entry.published.is_some()),
+        published: table
+            .lines
+            .iter()
+            .any(|line| headline.iter().any(|&column| line.entries[column].published.is_some())),
     }
 }
 
@@ -268,7 +275,7 @@ fn difference_cell(made: String, entry: &Entry) -> GridCell {
         };
     };
     GridCell {
-        text: Some(format!("{:+.2}", delta.mean)),
+        text: Some(format!("{:+.2}", delta.mean).replace('-', "−")),
         half: delta.half.map(|half| format!("{half:.2}")),
         sort: Some(delta.mean),
         strong: words::significant(delta),
@@ -281,14 +288,15 @@ fn difference_cell(made: String, entry: &Entry) -> GridCell {
 fn column_forest(all: &Gathered, table: &Comparison, column: usize) -> Option<String> {
     let whisker = |line: &crate::compare::Line| {
         let delta = line.entries[column].delta?;
-        Some(Whisker { name: all.rows[line.row].run.name.clone(), mean: delta.mean, half: delta.half.unwrap_or(0.0) })
+        Some(Whisker { name: all.rows[line.row].run.name.clone(), mean: delta.mean, half: delta.half })
     };
     let whiskers: Vec<Whisker> = table.lines.iter().filter_map(whisker).collect();
     (!whiskers.is_empty()).then(|| forest(&all.columns[column].title, &whiskers))
 }
 
 fn charts(panels: &[Panel]) -> Option<Charts> {
-    let names = panels.first()?.series.iter().enumerate();
+    let drawn = |line: usize| panels.iter().any(|panel| !panel.series[line].1.is_empty());
+    let names = panels.first()?.series.iter().enumerate().filter(|(i, _)| drawn(*i));
     let legend =
         names.map(|(i, (name, _))| Legend { name: name.clone(), colour: chart::colour(i), dashes: chart::dashes(i) });
     Some(Charts { svgs: panels.iter().map(chart).collect(), legend: legend.collect() })
@@ -329,11 +337,9 @@ fn seconds<'a>(rows: impl IntoIterator<Item = &'a Row>, task: &str) -> Option<f6
 fn made(all: &Gathered, index: usize, row: &Row) -> Made {
     let task = |task: &&str| {
         let cells: Vec<(u64, &Found)> = row.cells(task).collect();
-        let settings = cells.iter().find(|(_, found)| !found.cell.protocol_settings.is_empty());
         (!cells.is_empty()).then(|| MadeTask {
             id: anchor(all, index, task),
             task: (*task).to_owned(),
-            settings: settings.map(|(_, found)| found.cell.protocol_settings.clone()).unwrap_or_default(),
             seeds: cells.iter().map(|(seed, found)| made_seed(*seed, found)).collect(),
         })
     };
@@ -364,5 +370,6 @@ fn made_seed(seed: u64, found: &Found) -> MadeSeed {
         seconds: (cell.seconds > 0.0).then(|| words::clock(cell.seconds)),
         folder: found.folder.display().to_string(),
         config: found.config.clone(),
+        protocol: cell.protocol_settings.clone(),
     }
 }

@@ -24,7 +24,7 @@ use common::error::Result;
 use common::files::write_atomically;
 use std::path::{Path, PathBuf};
 
-/// What [`write`] wrote.
+/// What [`write()`] wrote.
 pub struct Written {
     /// report.html, report.md, report.csv, report.json, report.tex, and figure.svg where runs are points of a figure.
     pub files: Vec<PathBuf>,

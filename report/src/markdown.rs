@@ -38,11 +38,8 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
             let _ = writeln!(page, "Differences to {BASELINE}:\n\n{}\n", differences(all, table).to_markdown());
         }
         if words::columns(all, table, false).next().is_some() {
-            let _ = writeln!(
-                page,
-                "Other measures, where no larger is better:\n\n{}\n",
-                grid(all, table, false, marked).to_markdown()
-            );
+            let _ =
+                writeln!(page, "Other measures, not ranked:\n\n{}\n", grid(all, table, false, marked).to_markdown());
         }
     }
     for words in explanation(tables) {

@@ -15,10 +15,8 @@ pub fn number(summary: &Summary) -> String {
 
 /// `+1.20 ± 0.40`.
 pub fn difference(difference: &Difference) -> String {
-    match difference.half {
-        Some(half) => format!("{:+.2} ± {half:.2}", difference.mean),
-        None => format!("{:+.2}", difference.mean),
-    }
+    let mean = format!("{:+.2}", difference.mean).replace('-', "−");
+    difference.half.map_or(mean.clone(), |half| format!("{mean} ± {half:.2}"))
 }
 
 /// `p = 0.031`, `p < 0.001`.

@@ -35,3 +35,11 @@ for (const button of document.querySelectorAll(".zoom")) {
   });
 }
 large.addEventListener("click", () => large.close());
+// How it was made: what a number leads to is opened.
+const reveal = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
+  if (target) target.scrollIntoView();
+};
+addEventListener("hashchange", reveal);
+reveal();

@@ -101,6 +101,7 @@ fn seeds_pretrained_in_two_ways_are_two_rows() {
     let (all, _) = tables(folder.path());
     let names: Vec<&str> = all.rows.iter().map(|row| &row.run.name[..]).collect();
     assert_eq!(names, ["supervised", "supervised, pretrained otherwise (seed 1)"]);
+    assert_eq!(compare(&all).len(), 1, "how a backbone was made is what is compared");
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn every_gap_says_why() {
         "metrics.json has no detection/AP50",
         "not begun; pretraining: interrupted after step 12",
         "not begun; pretraining: interrupted before its first log line",
-        "not begun; pretraining: not begun",
+        "not begun, nor is its pretraining",
     ];
     assert_eq!(std::array::from_fn(why), expected);
     let page = written(folder.path(), "report.html");
@@ -199,7 +200,7 @@ fn names_are_escaped_and_the_page_is_whole_in_itself() {
     for address in page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(page.contains(&format!("id=\"{address}\"")), "#{address} leads nowhere");
     }
-    assert!(page.contains("imported") && page.contains("own settings") && page.contains("data:image/jpeg;base64,"));
+    assert!(page.contains("imported") && page.contains("own settings") && page.contains("data:image/jpeg;base64"));
     assert!(page.contains("the disk is full") && page.contains("published 55.31"));
     let markdown = fs::read_to_string(folder.path().join("report.md")).unwrap();
     assert!(markdown.contains("a&lt;b & \"c\" \\| $d_e"), "{markdown}");
@@ -224,6 +225,24 @@ fn two_folders_are_two_groups_of_rows() {
 }
 
 #[test]
+fn what_has_no_number_yet_stands_with_its_suite() {
+    let (one, _) = made(&[0], &["supervised", "moco"]);
+    let (two, mut other) = made(&[0], &["supervised"]);
+    other.run("to do", None);
+    other.save();
+    for (task, metric) in [
+        ("fewshot", "fewshot/5way1shot/mean"),
+        ("detection", "detection/AP50"),
+        ("representation", "representation/entropy"),
+    ] {
+        other.done("supervised", 0, task, 900, &[(metric, 0.5)]);
+    }
+    let all = gather(&[one.path().to_owned(), two.path().to_owned()]).unwrap();
+    let rows = |table: &Comparison| table.lines.iter().map(|line| line.row).collect::<Vec<_>>();
+    assert_eq!(compare(&all).iter().map(rows).collect::<Vec<_>>(), [vec![0, 1], vec![2, 3]]);
+}
+
+#[test]
 fn plain_run_folders_are_rows() {
     let folder = tempfile::tempdir().unwrap();
     for (name, steps) in [("moco", 100), ("scratch", 100), ("longer", 900)] {
@@ -242,8 +261,8 @@ fn plain_run_folders_are_rows() {
     let (all, tables) = tables(folder.path());
     let rows =
         |table: &Comparison| table.lines.iter().map(|line| all.rows[line.row].run.name.clone()).collect::<Vec<_>>();
-    assert_eq!(tables.iter().map(rows).collect::<Vec<_>>(), [vec!["half", "longer"], vec!["moco", "scratch"]]);
-    assert_eq!(tables[1].protocols[0].difference.as_deref(), Some("steps is 100, not 900"));
+    assert_eq!(tables.iter().map(rows).collect::<Vec<_>>(), [vec!["half", "moco", "scratch"], vec!["longer"]]);
+    assert_eq!(tables[1].protocols[0].difference.as_deref(), Some("steps is 900, not 100"));
     assert_eq!(all.columns[0].title, "AP50");
     assert!(tables[0].lines[0].entries[0].gaps[0].1.why.starts_with("interrupted"));
 }

@@ -1,5 +1,6 @@
 //! `camtrast report`.
 
+use super::Common;
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -12,17 +13,21 @@ pub struct ReportArgs {
     /// Folder for report.html, .md, .csv, .json and .tex; the first DIR when left out
     #[arg(long)]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 pub fn run(args: ReportArgs) -> Result<()> {
     let out = args.out.as_ref().unwrap_or(&args.folders[0]);
-    show(&args.folders, out)
+    show(&args.folders, out, args.common.quiet)
 }
 
-/// Writes the report of result folders into `out`, and prints its headline and where it is.
-pub fn show(folders: &[PathBuf], out: &Path) -> Result<()> {
+/// Writes the report of result folders into `out`, and prints its headline, unless quiet, and where it is.
+pub fn show(folders: &[PathBuf], out: &Path, quiet: bool) -> Result<()> {
     let written = report::write(folders, out)?;
-    println!("{}\n", written.table);
+    if !quiet {
+        println!("{}\n", written.table);
+    }
     written.files.iter().for_each(|path| println!("{}", path.display()));
     Ok(())
 }

@@ -12,7 +12,7 @@ pub struct TransferArgs {
     /// A backbone.safetensors
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Recipe with the tasks: the tables [data], [fewshot], [detection] and [segmentation] of a suite's; its runs and seeds are not looked at
+    /// Recipe with the tasks: the tables data, fewshot, detection and segmentation of a suite's; its runs and seeds are not looked at
     #[arg(long)]
     recipe: PathBuf,
     /// Folder for results and report; what is done there is not done again
@@ -64,7 +64,7 @@ pub fn run(args: TransferArgs) -> Result<()> {
     recipe.representation = false;
     recipe.expect.clear();
     let mut plan = Plan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
-    plan.suite.runs[0].method = (info.method != "unknown").then_some(info.method);
+    plan.suite.runs[0].method = (info.method != "imported").then_some(info.method);
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();

@@ -54,7 +54,7 @@ fn the_map_names_every_folder_and_every_named_file_exists() {
         assert!(map.contains(&format!("{folder}/")), "docs/architecture.md does not name {folder}/");
         assert!(root().join(folder).is_dir(), "docs/architecture.md names {folder}/, which is not there");
     }
-    let files = ["src/config_file.rs", "src/demo.rs", "src/screen.rs", "src/table.rs", "src/plot.rs"]
+    let files = ["src/config_file.rs", "src/demo.rs", "src/screen.rs", "report/src/table.rs", "report/src/chart.rs"]
         .map(String::from)
         .into_iter();
     let common =

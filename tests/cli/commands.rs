@@ -13,14 +13,27 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
     let names: Vec<&str> = list.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(
         names,
-        ["demo", "data", "pretrain", "fewshot", "detection", "segmentation", "suite", "analyze", "checkpoint", "help"]
+        [
+            "demo",
+            "data",
+            "pretrain",
+            "fewshot",
+            "detection",
+            "segmentation",
+            "transfer",
+            "suite",
+            "report",
+            "analyze",
+            "checkpoint",
+            "help"
+        ]
     );
     assert!(place.ok("--version").stdout.starts_with(concat!("camtrast ", env!("CARGO_PKG_VERSION"), " (")));
     let nothing = place.run("");
     assert_eq!(nothing.code, Some(2));
     assert!(nothing.stderr.contains("Usage: camtrast"));
     let commands = "demo, data prepare, data synth, data info, pretrain, fewshot eval, fewshot score, \
-                    segmentation train, segmentation eval, segmentation score, suite run, \
+                    segmentation train, segmentation eval, segmentation score, transfer, suite run, suite status, report, data fetch, \
                     analyze representation, analyze cam";
     for command in commands.split(", ") {
         let help = place.ok(&format!("{command} --help")).stdout;

@@ -77,6 +77,7 @@ fn states(plan: &str, state: &str) -> usize {
 #[test]
 fn a_suite_does_what_is_left_to_do_and_reports_it() {
     let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
     place.write("recipe.toml", RECIPE);
     let plan = place.ok(&format!("{} --dry-run", run("recipe.toml", "suite"))).stdout;
     assert_eq!(states(&plan, "to do"), 18, "{plan}");
@@ -99,6 +100,17 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
     }
     let status = place.ok("suite status suite").stdout;
     assert!(status.contains("18 of 18 done") && !status.contains("to do"), "{status}");
+
+    // The report by itself, of this suite and of plain run folders.
+    let told = place.ok("report suite --out copy").stdout;
+    assert!(told.contains("copy/report.html"), "{told}");
+    assert_eq!(place.text("copy/report.csv"), place.text("suite/report.csv"));
+    place.ok("report suite/runs/scratch-s0 --out plain");
+    place.write("empty/nothing", "");
+    place.fails("report empty --out none", &["empty"]);
+    place.fails("report nowhere --out none", &["nowhere"]);
+    place.write("empty/suite.json", "{");
+    place.fails("report empty --out none", &["empty/suite.json"]);
 
     // Nothing is measured twice, and a folder's numbers are those of the commands by themselves.
     let again = place.ok(&run("recipe.toml", "suite"));

@@ -94,6 +94,7 @@ impl MadeUp {
         self.done(run, seed, "representation", 1, &[("representation/entropy", 2.5)]);
     }
 
+    #[allow(dead_code)]
     /// Accuracies of episodes around a mean, alike for all runs.
     pub fn episodes(&self, run: &str, seed: u64, mean: f64) {
         let wave = |i: u32| mean + 0.1 * f64::from(i % 7) - 0.3 + mean * 0.001 * f64::from(i % 3);
@@ -130,7 +131,9 @@ impl MadeUp {
         let mut made = MadeUp::new(root, &[0, 1]);
         for (i, name) in ["scratch", "supervised", "moco", "camtrast-moco", ODD_NAME].into_iter().enumerate() {
             let run = made.run(name, Some(name).filter(|name| *name != ODD_NAME));
-            (run.series, run.x) = (Some(["low", "high"][i % 2].into()), Some([8.0, 64.0][i / 3]));
+            if i < 4 {
+                (run.series, run.x) = (Some(["low", "high"][i % 2].into()), Some([8.0, 64.0][i / 2]));
+            }
             run.published.insert("1-shot".into(), 55.31);
             run.own_settings.insert(PRETRAIN.into(), if i == 2 { vec!["lr = 0.06".into()] } else { vec![] });
             for seed in 0..2 {
