@@ -7,14 +7,18 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
+/// How every `format` of this program begins.
+pub const OURS: &str = "camtrast-";
 /// `format` of a backbone file.
 pub const BACKBONE_FORMAT: &str = "camtrast-backbone";
 /// `format` of a training state.
 pub const STATE_FORMAT: &str = "camtrast-state";
 /// Version of both.
 pub const VERSION: &str = "1";
+/// Key of a backbone's `config` that says what of an imported one is missing.
+pub const PARTIAL: &str = "partial";
 
 /// What a backbone file says of itself, one metadata key a field.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +48,13 @@ pub struct BackboneInfo {
 }
 
 impl BackboneInfo {
+    /// What of an imported backbone was missing and has been initialised instead, as `3 of 102 tensors missing`; `None` for a
+    /// whole one. Every number that comes from a partial backbone is to be marked with it.
+    pub fn partial(&self) -> Option<String> {
+        let config: serde_json::Value = serde_json::from_str(&self.config).ok()?;
+        config.get(PARTIAL)?.as_str().map(String::from)
+    }
+
     fn to_metadata(&self) -> Metadata {
         let json = |v: &[f64; 3]| serde_json::json!(v).to_string();
         [
@@ -136,11 +147,11 @@ pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let file = TensorFile::open(path)?;
     match file.metadata().get("format").map(String::as_str) {
         Some(BACKBONE_FORMAT) => {}
-        Some(other) => {
+        Some(other) if other.starts_with(OURS) => {
             let remedy = "give the run's backbone.safetensors";
             return Err(Error::file(path, format!("is a {other} file, not a backbone checkpoint"), remedy));
         }
-        None => {
+        _ => {
             let remedy = "bring foreign weights in with `camtrast checkpoint import`";
             return Err(Error::file(path, "is a safetensors file of another tool", remedy));
         }
@@ -150,63 +161,6 @@ pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let sha256 = file.metadata()[CHECKSUM].clone();
     let (net, vs) = fill(path, info.arch, &file.tensors()?, device)?;
     Ok(Backbone { net, vs, info, sha256 })
-}
-
-/// What the user knows of foreign weights beyond the tensors.
-#[derive(Debug, Clone)]
-pub struct ImportOrigin {
-    /// Mean of the normalisation they were trained with, RGB in 0..1.
-    pub mean: [f64; 3],
-    /// Standard deviation of that normalisation.
-    pub std: [f64; 3],
-    /// Side of the training images, in pixels.
-    pub image_size: i64,
-    /// Commit of this program.
-    pub commit: String,
-}
-
-/// What [`import_torchvision`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportReport {
-    /// Architecture read off the shapes.
-    pub arch: Arch,
-    /// Tensors taken over.
-    pub matched: usize,
-    /// Tensors of the file that are no part of a backbone (classifier).
-    pub dropped: Vec<String>,
-}
-
-/// Reads a safetensors file of a torchvision `resnetXX().state_dict()` and writes it as a backbone checkpoint.
-///
-/// # Errors
-/// [`Error::File`] listing what is missing or unexpected: a partial backbone is refused.
-pub fn import_torchvision(from: &Path, out: &Path, origin: &ImportOrigin) -> Result<ImportReport> {
-    let file = TensorFile::open(from)?;
-    let mut tensors = file.tensors()?;
-    let arch = detect_arch(&tensors).ok_or_else(|| {
-        Error::file(from, "holds no ResNet with torchvision's names", "see docs/checkpoint.md for the names")
-    })?;
-    let dropped: Vec<String> = tensors.keys().filter(|k| k.starts_with("fc.")).cloned().collect();
-    dropped.iter().for_each(|name| drop(tensors.remove(name)));
-    for tensor in tensors.values_mut().filter(|t| [Kind::Half, Kind::BFloat16, Kind::Double].contains(&t.kind())) {
-        *tensor = tensor.to_kind(Kind::Float);
-    }
-    let (_, vs) = fill(from, arch, &tensors, Device::Cpu)?;
-    let info = BackboneInfo {
-        arch,
-        method: "imported".into(),
-        dataset: "unknown".into(),
-        dataset_sha256: "unknown".into(),
-        image_size: origin.image_size,
-        mean: origin.mean,
-        std: origin.std,
-        epoch: 0,
-        step: 0,
-        config: serde_json::json!({"imported_from": from.file_name().map(|n| n.to_string_lossy())}).to_string(),
-        commit: origin.commit.clone(),
-    };
-    save_backbone(out, &vs.variables().into_iter().collect(), &info)?;
-    Ok(ImportReport { arch, matched: tensors.len(), dropped })
 }
 
 /// The architecture that tensors with torchvision's names of a ResNet are of, read off their names and shapes.

@@ -4,6 +4,7 @@
 
 use crate::nn::{BatchNorm, Conv2d, Mode};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use tch::Tensor;
@@ -61,6 +62,40 @@ impl Arch {
 
     fn bottleneck(&self) -> bool {
         self.depth >= 50
+    }
+
+    /// Name and shape of every tensor of the network, counters included, without building it.
+    pub fn tensors(&self) -> BTreeMap<String, Vec<i64>> {
+        let mut tensors = BTreeMap::new();
+        let mut pair = |conv: String, norm: String, outputs: i64, inputs: i64, kernel: i64| {
+            tensors.insert(format!("{conv}.weight"), vec![outputs, inputs, kernel, kernel]);
+            for part in ["weight", "bias", "running_mean", "running_var"] {
+                tensors.insert(format!("{norm}.{part}"), vec![outputs]);
+            }
+            tensors.insert(format!("{norm}.num_batches_tracked"), vec![]);
+        };
+        pair("conv1".into(), "bn1".into(), self.width, 3, if self.stem == Stem::Small { 3 } else { 7 });
+        let mut inputs = self.width;
+        for (l, blocks) in self.blocks().into_iter().enumerate() {
+            let planes = self.width << l;
+            let outputs = planes * if self.bottleneck() { 4 } else { 1 };
+            for b in 0..blocks {
+                let block = format!("layer{}.{b}", l + 1);
+                let shapes = if self.bottleneck() {
+                    vec![(planes, inputs, 1), (planes, planes, 3), (outputs, planes, 1)]
+                } else {
+                    vec![(planes, inputs, 3), (planes, planes, 3)]
+                };
+                for (i, (outputs, inputs, kernel)) in (1..).zip(shapes) {
+                    pair(format!("{block}.conv{i}"), format!("{block}.bn{i}"), outputs, inputs, kernel);
+                }
+                if b == 0 && (l > 0 || inputs != outputs) {
+                    pair(format!("{block}.downsample.0"), format!("{block}.downsample.1"), outputs, inputs, 1);
+                }
+                inputs = outputs;
+            }
+        }
+        tensors
     }
 
     /// D, the number of pooled features: 512 for ResNet-18/34, 2048 for ResNet-50/101 at full width.

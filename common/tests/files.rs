@@ -1,6 +1,6 @@
 //! Checkpoints, training states and logs on disk: what is read back, what is refused, what is repaired.
 
-use common::checkpoint::{BackboneInfo, ImportOrigin, import_torchvision, load_backbone, save_backbone};
+use common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
 use common::device::channels_last;
 use common::log::Log;
 use common::nn::Mode;
@@ -201,48 +201,6 @@ fn safetensors_of(tensors: &Tensors) -> Vec<u8> {
         (name.as_str(), safetensors::tensor::TensorView::new(*dtype, shape, bytes).unwrap())
     });
     safetensors::serialize(views, None).unwrap()
-}
-
-#[test]
-fn torchvision_weights_are_imported_without_their_classifier() {
-    let folder = tempfile::tempdir().unwrap();
-    let (from, out) = (folder.path().join("resnet18.safetensors"), folder.path().join("backbone.safetensors"));
-    let origin = ImportOrigin { mean: [0.4, 0.5, 0.6], std: [0.1, 0.2, 0.3], image_size: 224, commit: "abc".into() };
-    let import = |tensors: &Tensors| {
-        fs::write(&from, safetensors_of(tensors)).unwrap();
-        import_torchvision(&from, &out, &origin)
-    };
-    let ours = backbone("resnet18");
-    let with = |name: &str, tensor: Tensor| {
-        let mut tensors: Tensors = ours.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect();
-        tensors.insert(name.into(), tensor);
-        tensors
-    };
-    let mut theirs = with("fc.weight", fill("fc.weight", &[10, 512]));
-    theirs.insert("fc.bias".into(), fill("fc.bias", &[10]));
-    // Counters may be missing, and other precisions are turned into float32.
-    theirs.remove("bn1.num_batches_tracked");
-    theirs.insert("conv1.weight".into(), ours["conv1.weight"].to_kind(Kind::Double));
-    let report = import(&theirs).unwrap();
-    assert_eq!((report.arch.to_string(), report.matched), ("resnet18".to_owned(), ours.len() - 1));
-    assert_eq!(report.dropped, ["fc.bias", "fc.weight"]);
-    let loaded = load_backbone(&out, Device::Cpu).unwrap();
-    assert!(equal(&loaded.vs.variables().into_iter().collect(), &ours));
-    assert_eq!((loaded.info.method.as_str(), loaded.info.image_size), ("imported", 224));
-    assert_eq!((loaded.info.mean, loaded.info.std), (origin.mean, origin.std));
-
-    fs::remove_file(&out).unwrap();
-    refused(import(&with("layer1.0.conv1.weight", fill("w", &[64, 64, 1, 1]))), &from, "layer1.0.conv1.weight");
-    refused(import(&with("layer4.2.extra", fill("w", &[3]))), &from, "unexpected layer4.2.extra");
-    for (name, reason) in [("layer4.1.bn2.bias", "missing layer4.1.bn2.bias"), ("conv1.weight", "no ResNet")] {
-        let mut lacking = with("fc.bias", fill("fc.bias", &[10]));
-        lacking.remove(name);
-        refused(import(&lacking), &from, reason);
-    }
-    let whole = fs::read(&from).unwrap();
-    fs::write(&from, &whole[..whole.len() / 2]).unwrap();
-    refused(import_torchvision(&from, &out, &origin), &from, "not a whole safetensors file");
-    assert!(!out.exists(), "a refused import writes nothing");
 }
 
 // `tests/golden/checkpoint_load/check_load.py` in a Python that has torchvision.

@@ -1,24 +1,36 @@
-//! `camtrast checkpoint info` and `import`.
+//! `camtrast checkpoint info`, `import`, `export` and `diff`.
 
 use super::Common;
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use common::Error;
 use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
-use common::checkpoint::{ImportOrigin, import_torchvision, load_backbone};
-use std::path::PathBuf;
+use common::checkpoint::{OURS, load_backbone};
+use common::tensor_file::TensorFile;
+use interop::StateFile;
+use interop::diff::diff;
+use interop::export::{Target, export};
+use interop::import::{ImportOptions, import};
+use interop::naming::candidates;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 #[derive(Subcommand)]
 pub enum CheckpointCommand {
-    /// Architecture, provenance, checksum and norms of a backbone
+    /// Architecture, provenance, checksum and norms of a backbone; what a file of another tool holds
     Info(InfoArgs),
-    /// Make a backbone checkpoint of a torchvision-named safetensors file
+    /// Make a backbone checkpoint of another tool's file: .pth, .pth.tar, .pt, .ckpt, .pkl, .safetensors; nothing in it is run
     Import(ImportArgs),
+    /// Write a backbone so that another tool loads it
+    Export(ExportArgs),
+    /// Compare two backbones, ours or another tool's; exits 1 when they differ
+    Diff(DiffArgs),
 }
 
 #[derive(Args)]
 pub struct InfoArgs {
-    /// A backbone.safetensors
+    /// A backbone.safetensors, or another tool's file
     checkpoint: PathBuf,
     #[command(flatten)]
     common: Common,
@@ -26,41 +38,104 @@ pub struct InfoArgs {
 
 #[derive(Args)]
 pub struct ImportArgs {
-    /// safetensors file of a torchvision `resnetXX().state_dict()`
+    /// Weights of torchvision, timm, MoCo, SimSiam, BYOL, solo-learn, lightly, VISSL, mmpretrain or detectron2
     file: PathBuf,
     /// The checkpoint to write
     #[arg(long)]
     out: PathBuf,
+    /// Which backbone of several: what precedes the names of its tensors, such as module.encoder_k
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Take a backbone that is not whole; what is missing is initialised, and its numbers are marked
+    #[arg(long)]
+    allow_missing: bool,
+    /// The stride of a detectron2 or caffe named network is on its 3x3 convolutions, and its images are RGB
+    #[arg(long)]
+    stride_in_3x3: bool,
     /// Side of the images it was trained on, in pixels
     #[arg(long, default_value_t = 224)]
     image_size: i64,
+    /// Mean of the normalisation it was trained with, RGB in 0..1; ImageNet's when left out
+    #[arg(long, value_name = "R,G,B", value_parser = colours)]
+    mean: Option<[f64; 3]>,
+    /// Standard deviation of that normalisation
+    #[arg(long, value_name = "R,G,B", value_parser = colours)]
+    std: Option<[f64; 3]>,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Args)]
+pub struct ExportArgs {
+    /// A backbone.safetensors
+    checkpoint: PathBuf,
+    /// torchvision, timm, detectron2, mmdet or mmseg
+    #[arg(long)]
+    to: Target,
+    /// The file to write: .safetensors, .pth, or detectron2's .pkl
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub struct DiffArgs {
+    /// A backbone
+    a: PathBuf,
+    /// Another
+    b: PathBuf,
+    /// Which backbone of several in the first
+    #[arg(long)]
+    prefix_a: Option<String>,
+    /// Which backbone of several in the second
+    #[arg(long)]
+    prefix_b: Option<String>,
+    /// Tensors to list, the most different first
+    #[arg(long, default_value_t = 10)]
+    show: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+fn colours(text: &str) -> Result<[f64; 3], String> {
+    let values: Option<Vec<f64>> =
+        text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f64| v.is_finite())).collect();
+    values.and_then(|v| v.try_into().ok()).ok_or_else(|| "give three numbers, as in 0.485,0.456,0.406".into())
 }
 
 pub fn run(command: CheckpointCommand) -> Result<()> {
     match command {
         CheckpointCommand::Info(args) => info(args),
-        CheckpointCommand::Import(args) => import(args),
+        CheckpointCommand::Import(args) => take_in(args),
+        CheckpointCommand::Export(args) => give_out(args),
+        CheckpointCommand::Diff(args) => compare(args),
     }
 }
 
 fn info(args: InfoArgs) -> Result<()> {
+    if is_foreign(&args.checkpoint) {
+        return foreign_info(&args.checkpoint);
+    }
     let backbone = load_backbone(&args.checkpoint, Device::Cpu)?;
     let info = &backbone.info;
     let variables = backbone.vs.variables();
     let weights = variables.values().filter(|t| t.requires_grad());
     let count: usize = weights.clone().map(|t| t.numel()).sum();
     let norm = weights.map(|t| t.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt();
+    let triple = |v: [f64; 3]| v.map(|x| x.to_string()).join(", ");
     for (key, value) in [
         ("architecture", info.arch.to_string()),
         ("features", info.arch.features().to_string()),
         ("parameters", count.to_string()),
         ("parameter norm", format!("{norm:.4}")),
         ("method", info.method.clone()),
+        ("partial", info.partial().unwrap_or_else(|| "no".into())),
         ("data set", info.dataset.clone()),
         ("data set sha256", info.dataset_sha256.clone()),
         ("image size", info.image_size.to_string()),
+        ("mean", triple(info.mean)),
+        ("std", triple(info.std)),
         ("epochs", info.epoch.to_string()),
         ("steps", info.step.to_string()),
         ("commit", info.commit.clone()),
@@ -72,17 +147,107 @@ fn info(args: InfoArgs) -> Result<()> {
     Ok(())
 }
 
-fn import(args: ImportArgs) -> Result<()> {
-    let origin = ImportOrigin {
-        mean: IMAGENET_MEAN,
-        std: IMAGENET_STD,
+// Files of other tools are told about where they can be read; the rest gets the errors of our own files.
+fn is_foreign(path: &Path) -> bool {
+    match TensorFile::open(path) {
+        Ok(file) => !file.metadata().get("format").is_some_and(|format| format.starts_with(OURS)),
+        // Damaged safetensors, and no file at all, are told as such.
+        Err(_) => {
+            StateFile::open(path).is_ok() || path.extension().is_some_and(|e| e != "safetensors") && path.is_file()
+        }
+    }
+}
+
+fn foreign_info(path: &Path) -> Result<()> {
+    let file = StateFile::open(path)?;
+    println!("{:<16}{}", "container", file.container());
+    if let Some(author) = file.author() {
+        println!("{:<16}{author}", "author");
+    }
+    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+    file.tensors().iter().for_each(|tensor| *types.entry(tensor.dtype.name()).or_default() += 1);
+    let types: Vec<String> = types.iter().map(|(name, count)| format!("{count} of {name}")).collect();
+    println!("{:<16}{} ({})", "tensors", file.tensors().len(), types.join(", "));
+    let found = candidates(file.tensors().iter().map(|t| t.name.as_str()));
+    if found.is_empty() {
+        println!("{:<16}none known here", "backbones");
+    }
+    for candidate in found {
+        let what = match interop::import::find(&file, Some(&candidate.prefix)) {
+            Ok(found) if found.missing.is_empty() => found.arch.to_string(),
+            Ok(found) => format!("{}, {} tensors missing", found.arch, found.missing.len()),
+            Err(Error::File { problem, .. }) => problem,
+            Err(other) => return Err(other.into()),
+        };
+        println!("{:<16}{candidate}: {what}", "backbone");
+    }
+    println!("bring a backbone in with `camtrast checkpoint import`");
+    Ok(())
+}
+
+fn take_in(args: ImportArgs) -> Result<()> {
+    let (mean, std) = (args.mean.unwrap_or(IMAGENET_MEAN), args.std.unwrap_or(IMAGENET_STD));
+    if args.image_size < 1 || std.iter().any(|s| *s <= 0.0) {
+        let problem = "--image-size and --std must be positive".into();
+        return Err(Error::Usage { problem, remedy: "see `camtrast checkpoint import --help`".into() }.into());
+    }
+    let options = ImportOptions {
+        prefix: args.prefix,
+        allow_missing: args.allow_missing,
+        stride_in_3x3: args.stride_in_3x3,
+        seed: args.common.seed,
+        mean,
+        std,
         image_size: args.image_size,
         commit: env!("CAMTRAST_COMMIT").into(),
     };
-    let report = import_torchvision(&args.file, &args.out, &origin)?;
-    println!("{}: {} tensors matched, none missing", report.arch, report.matched);
+    let report = import(&args.file, &args.out, &options)?;
+    let missing = match report.missing.len() {
+        0 => "none missing".to_owned(),
+        count => format!("{count} missing and initialised: {}", report.missing.join(", ")),
+    };
+    println!("{}: {} tensors matched, {missing}", report.arch, report.matched);
+    println!("named as {} names them; {}", report.naming, report.container);
+    if !report.others.is_empty() {
+        println!("other backbones of the file, for --prefix: {}", report.others.join(", "));
+    }
+    if !report.converted.is_empty() {
+        println!("converted to float32 from {}", report.converted.join(", "));
+    }
     if !report.dropped.is_empty() {
-        println!("left out, no part of a backbone: {}", report.dropped.join(", "));
+        let groups: Vec<String> = report.dropped.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+        println!("left out, no part of it: {}", groups.join(", "));
     }
     Ok(())
+}
+
+fn give_out(args: ExportArgs) -> Result<()> {
+    let backbone = load_backbone(&args.checkpoint, Device::Cpu)?;
+    let report = export(&backbone, args.to, &args.out)?;
+    println!("{}: {} tensors", args.out.display(), report.tensors);
+    report.notes.iter().for_each(|note| println!("{note}"));
+    Ok(())
+}
+
+fn compare(args: DiffArgs) -> Result<()> {
+    let found = diff(&args.a, &args.b, [args.prefix_a.as_deref(), args.prefix_b.as_deref()])?;
+    println!("{:<16}{}", args.a.display(), found.archs[0]);
+    println!("{:<16}{}", args.b.display(), found.archs[1]);
+    println!("{} of {} common tensors differ", found.different.len(), found.common);
+    for (path, alone) in [&args.a, &args.b].into_iter().zip(&found.alone) {
+        if let Some(first) = alone.first() {
+            println!("{} tensors only in {}: {first}, ...", alone.len(), path.display());
+        }
+    }
+    if !found.different.is_empty() {
+        println!("{:<40}{:>14}{:>14}", "tensor", "largest", "relative");
+    }
+    for one in found.different.iter().take(args.show) {
+        println!("{:<40}{:>14.4e}{:>14.4e}", one.name, one.largest, one.relative);
+    }
+    if found.equal() {
+        return Ok(());
+    }
+    let what = format!("{} and {} differ", args.a.display(), args.b.display());
+    Err(Error::settings(what, "the tensors that differ are listed above").into())
 }

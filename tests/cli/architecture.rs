@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LIBRARIES: [&str; 7] = ["common", "pretrain", "fewshot", "detection", "segmentation", "analysis", "report"];
+const LIBRARIES: [&str; 8] =
+    ["common", "pretrain", "fewshot", "detection", "segmentation", "analysis", "report", "interop"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

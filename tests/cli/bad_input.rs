@@ -109,7 +109,6 @@ fn files_of_the_wrong_kind() {
             "is a camtrast-state file, not a backbone checkpoint; give the run's backbone.safetensors",
         ),
         ("run", "is a folder"),
-        ("foreign.safetensors", "camtrast checkpoint import"),
         ("half.safetensors", "not a whole safetensors file"),
         ("empty.safetensors", "not a whole safetensors file"),
         ("text.safetensors", "not a whole safetensors file"),
@@ -130,6 +129,7 @@ fn files_of_the_wrong_kind() {
     }
     let eval = |checkpoint: &str, pack: &str| format!("fewshot eval --checkpoint {checkpoint} --data {pack} {PLAIN}");
     place.fails(&eval("train.pack", "test.pack"), &["train.pack: is a camtrast-pack file, not a backbone checkpoint"]);
+    place.fails(&eval("foreign.safetensors", "test.pack"), &["foreign.safetensors", "camtrast checkpoint import"]);
     let swapped = eval("run/backbone.safetensors", "run/backbone.safetensors");
     place.fails(&swapped, &["backbone.safetensors: is camtrast-backbone, not a data pack"]);
     place.fails("checkpoint import foreign.safetensors --out in.safetensors", &["foreign.safetensors", "torchvision"]);

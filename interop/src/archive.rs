@@ -1,0 +1,153 @@
+//! The directory of a zip file whose entries are stored, not compressed: what `torch.save` writes.
+//!
+//! Ours, because entries must be slices of the mapped file, and because the `zip` crate (which writes our exports) keeps several
+//! times the directory's size in memory, which a made-up directory could use. Nothing is allocated here but names, as they are
+//! asked for.
+
+use crate::refusal::{Refusal, Told};
+
+/// A zip file.
+#[derive(Debug)]
+pub struct Archive<'a> {
+    bytes: &'a [u8],
+    directory: &'a [u8],
+}
+
+/// One stored file.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
+    /// Its path in the archive.
+    pub name: &'a [u8],
+    method: u16,
+    flags: u16,
+    size: u64,
+    header: u64,
+}
+
+impl<'a> Archive<'a> {
+    /// Finds the directory.
+    pub fn open(bytes: &'a [u8]) -> Told<Self> {
+        // The end record is 22 bytes and a comment of at most 65,535.
+        let from = bytes.len().saturating_sub(22 + 0xffff);
+        let end = (from..=bytes.len().saturating_sub(22)).rev().find(|&i| bytes[i..].starts_with(b"PK\x05\x06"));
+        let end = end.ok_or_else(damaged)?;
+        let mut size = u64::from(u32_at(bytes, end + 12)?);
+        let mut offset = u64::from(u32_at(bytes, end + 16)?);
+        if let Some(locator) = end.checked_sub(20).filter(|&i| bytes[i..].starts_with(b"PK\x06\x07")) {
+            let record = index(u64_at(bytes, locator + 8)?)?;
+            if !bytes.get(record..).is_some_and(|rest| rest.starts_with(b"PK\x06\x06")) {
+                return Err(damaged());
+            }
+            size = u64_at(bytes, record.saturating_add(40))?;
+            offset = u64_at(bytes, record.saturating_add(48))?;
+        }
+        let directory = slice(bytes, offset, size)?;
+        Ok(Archive { bytes, directory })
+    }
+
+    /// The entries, in the order of the directory.
+    pub fn entries(&self) -> impl Iterator<Item = Told<Entry<'a>>> + use<'a> {
+        let mut rest = self.directory;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            match entry(rest) {
+                Ok((entry, length)) => {
+                    rest = &rest[length..];
+                    Some(Ok(entry))
+                }
+                Err(refusal) => {
+                    rest = &[];
+                    Some(Err(refusal))
+                }
+            }
+        })
+    }
+
+    /// The bytes of an entry.
+    pub fn content(&self, entry: &Entry<'a>) -> Told<&'a [u8]> {
+        let name = String::from_utf8_lossy(&entry.name[..entry.name.len().min(80)]).escape_default().to_string();
+        if entry.method != 0 || entry.flags & 1 != 0 {
+            let problem = format!("keeps {name} compressed or encrypted, which torch.save does not");
+            return Err(Refusal::new(problem, "unpack it and save it again with torch"));
+        }
+        let header = index(entry.header)?;
+        if !self.bytes.get(header..).is_some_and(|rest| rest.starts_with(b"PK\x03\x04")) {
+            return Err(damaged());
+        }
+        // The local header has a name and extra fields of its own lengths (torch pads with them).
+        let names = u64::from(u16_at(self.bytes, header + 26)?) + u64::from(u16_at(self.bytes, header + 28)?);
+        slice(self.bytes, entry.header + 30 + names, entry.size)
+    }
+}
+
+fn entry(bytes: &[u8]) -> Told<(Entry<'_>, usize)> {
+    if !bytes.starts_with(b"PK\x01\x02") {
+        return Err(damaged());
+    }
+    let [name, extra, comment] = [28, 30, 32].map(|at| u16_at(bytes, at).map(usize::from));
+    let (name, extra, comment) = (name?, extra?, comment?);
+    let length = 46 + name + extra + comment;
+    if bytes.len() < length {
+        return Err(damaged());
+    }
+    let mut size = u64::from(u32_at(bytes, 24)?);
+    let mut header = u64::from(u32_at(bytes, 42)?);
+    let packed = u32_at(bytes, 20)?;
+    // The wide fields, of those that do not fit, in this order.
+    let mut fields = &bytes[46 + name..46 + name + extra];
+    while fields.len() >= 4 {
+        let (id, given) = (u16_at(fields, 0)?, usize::from(u16_at(fields, 2)?));
+        let field = fields.get(4..4 + given).ok_or_else(damaged)?;
+        if id == 1 {
+            let mut at = 0;
+            let mut wide = |value: &mut u64, is_wide: bool| {
+                if is_wide {
+                    *value = u64_at(field, at)?;
+                    at += 8;
+                }
+                Ok(())
+            };
+            let size_is_wide = size == 0xffff_ffff;
+            let header_is_wide = header == 0xffff_ffff;
+            wide(&mut size, size_is_wide)?;
+            wide(&mut 0, packed == u32::MAX)?;
+            wide(&mut header, header_is_wide)?;
+        }
+        fields = &fields[4 + given..];
+    }
+    let entry =
+        Entry { name: &bytes[46..46 + name], method: u16_at(bytes, 10)?, flags: u16_at(bytes, 8)?, size, header };
+    Ok((entry, length))
+}
+
+fn slice(bytes: &[u8], offset: u64, size: u64) -> Told<&[u8]> {
+    let end = offset.checked_add(size).ok_or_else(damaged)?;
+    bytes.get(index(offset)?..index(end)?).ok_or_else(damaged)
+}
+
+fn index(offset: u64) -> Told<usize> {
+    usize::try_from(offset).map_err(|_| damaged())
+}
+
+fn fixed<const N: usize>(bytes: &[u8], at: usize) -> Told<[u8; N]> {
+    let end = at.checked_add(N).ok_or_else(damaged)?;
+    Ok(bytes.get(at..end).ok_or_else(damaged)?.try_into().expect("as many as asked for"))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Told<u16> {
+    fixed(bytes, at).map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Told<u32> {
+    fixed(bytes, at).map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Told<u64> {
+    fixed(bytes, at).map(u64::from_le_bytes)
+}
+
+fn damaged() -> Refusal {
+    Refusal::new("is a damaged zip file", "copy or download it again")
+}

@@ -1,0 +1,140 @@
+//! Element types of tensors in foreign files.
+
+use half::{bf16, f16};
+
+/// The type of a tensor's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// IEEE half.
+    F16,
+    /// The upper half of a float32.
+    Bf16,
+    /// Single.
+    F32,
+    /// Double.
+    F64,
+    /// Signed, 8 bytes.
+    I64,
+    /// Signed, 4 bytes.
+    I32,
+    /// Signed, 2 bytes.
+    I16,
+    /// Signed or not, or a truth value: 1 byte.
+    Byte,
+    /// Anything else; no backbone has it.
+    Other,
+}
+
+impl Dtype {
+    /// Bytes of an element; 0 when unknown.
+    pub fn size(self) -> usize {
+        match self {
+            Dtype::F64 | Dtype::I64 => 8,
+            Dtype::F32 | Dtype::I32 => 4,
+            Dtype::F16 | Dtype::Bf16 | Dtype::I16 => 2,
+            Dtype::Byte => 1,
+            Dtype::Other => 0,
+        }
+    }
+
+    /// As users know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F16 => "float16",
+            Dtype::Bf16 => "bfloat16",
+            Dtype::F32 => "float32",
+            Dtype::F64 => "float64",
+            Dtype::I64 => "int64",
+            Dtype::I32 => "int32",
+            Dtype::I16 => "int16",
+            Dtype::Byte => "8 bits",
+            Dtype::Other => "another type",
+        }
+    }
+
+    /// Whether weights can be of it.
+    pub fn is_float(self) -> bool {
+        matches!(self, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
+    }
+
+    /// Of a torch storage class, such as `FloatStorage`; `None` when there is no such class.
+    pub(crate) fn of_storage(class: &str) -> Option<Dtype> {
+        Some(match class {
+            "FloatStorage" => Dtype::F32,
+            "DoubleStorage" => Dtype::F64,
+            "HalfStorage" => Dtype::F16,
+            "BFloat16Storage" => Dtype::Bf16,
+            "LongStorage" => Dtype::I64,
+            "IntStorage" => Dtype::I32,
+            "ShortStorage" => Dtype::I16,
+            "CharStorage" | "ByteStorage" | "BoolStorage" | "UntypedStorage" => Dtype::Byte,
+            "ComplexFloatStorage" | "ComplexDoubleStorage" | "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" => {
+                Dtype::Other
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether `torch.<name>` is an element type.
+    pub(crate) fn is_torch_type(name: &str) -> bool {
+        ["float", "double", "half", "bfloat", "int", "uint", "long", "short", "bool", "complex"]
+            .iter()
+            .any(|stem| name.strip_prefix(stem).is_some_and(|bits| bits.bytes().all(|b| b.is_ascii_digit())))
+    }
+
+    /// Of numpy's short name, such as `f4`.
+    pub(crate) fn of_numpy(name: &[u8]) -> Dtype {
+        match name {
+            b"f4" => Dtype::F32,
+            b"f8" => Dtype::F64,
+            b"f2" => Dtype::F16,
+            b"i8" => Dtype::I64,
+            b"i4" => Dtype::I32,
+            b"i2" => Dtype::I16,
+            b"i1" | b"u1" | b"b1" => Dtype::Byte,
+            _ => Dtype::Other,
+        }
+    }
+
+    /// Of a safetensors type.
+    pub(crate) fn of_safetensors(dtype: safetensors::Dtype) -> Dtype {
+        use safetensors::Dtype as D;
+        match dtype {
+            D::F32 => Dtype::F32,
+            D::F64 => Dtype::F64,
+            D::F16 => Dtype::F16,
+            D::BF16 => Dtype::Bf16,
+            D::I64 => Dtype::I64,
+            D::I32 => Dtype::I32,
+            D::I16 => Dtype::I16,
+            D::I8 | D::U8 | D::BOOL => Dtype::Byte,
+            _ => Dtype::Other,
+        }
+    }
+
+    /// One little-endian element as float32; 0 for [`Dtype::Other`]. A double is rounded to the nearest.
+    pub(crate) fn float(self, bytes: &[u8]) -> f32 {
+        match self {
+            Dtype::F32 => f32::from_le_bytes(fixed(bytes)),
+            Dtype::F64 => f64::from_le_bytes(fixed(bytes)) as f32,
+            Dtype::F16 => f16::from_le_bytes(fixed(bytes)).to_f32(),
+            Dtype::Bf16 => bf16::from_le_bytes(fixed(bytes)).to_f32(),
+            _ => self.integer(bytes) as f32,
+        }
+    }
+
+    /// One little-endian element as an integer; 0 unless it is one.
+    pub(crate) fn integer(self, bytes: &[u8]) -> i64 {
+        match self {
+            Dtype::I64 => i64::from_le_bytes(fixed(bytes)),
+            Dtype::I32 => i32::from_le_bytes(fixed(bytes)).into(),
+            Dtype::I16 => i16::from_le_bytes(fixed(bytes)).into(),
+            Dtype::Byte => bytes[0].into(),
+            _ => 0,
+        }
+    }
+}
+
+fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes[..N].try_into().expect("elements are as long as their type")
+}

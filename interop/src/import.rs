@@ -1,0 +1,327 @@
+//! Backbones of other tools, made ours.
+
+use crate::dtype::Dtype;
+use crate::naming::{Candidate, Layout, candidates, choose};
+use crate::refusal::{Refusal, Told};
+use crate::state_file::{SLACK, StateFile, Stored};
+use common::checkpoint::{BackboneInfo, PARTIAL, save_backbone};
+use common::resnet::{Arch, ResNet, Stem};
+use common::tensor_file::hex;
+use common::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// What the user knows of foreign weights beyond the tensors, and wants of them.
+#[derive(Debug, Clone)]
+pub struct ImportOptions {
+    /// Which backbone of several: what precedes its names, or the end of that.
+    pub prefix: Option<String>,
+    /// Take a backbone that is not whole, and initialise the rest.
+    pub allow_missing: bool,
+    /// The stride of detectron2's bottlenecks is known to be on the 3x3 convolution, and the images to be RGB.
+    pub stride_in_3x3: bool,
+    /// Seed of what is initialised.
+    pub seed: u64,
+    /// Mean of the normalisation the weights were trained with, RGB in 0..1.
+    pub mean: [f64; 3],
+    /// Standard deviation of that normalisation.
+    pub std: [f64; 3],
+    /// Side of the training images, in pixels.
+    pub image_size: i64,
+    /// Commit of this program.
+    pub commit: String,
+}
+
+/// A ResNet found in a file.
+#[derive(Debug)]
+pub struct Match<'f> {
+    /// Architecture, read off names and shapes.
+    pub arch: Arch,
+    /// Naming, and where in the file.
+    pub naming: Candidate,
+    /// Other backbones of the file, left alone.
+    pub others: Vec<Candidate>,
+    /// Its tensors by torchvision's names.
+    pub tensors: BTreeMap<String, &'f Stored>,
+    /// Groups of tensors that are no part of it, with how many they are.
+    pub dropped: Vec<(String, usize)>,
+    /// Names of the architecture's tensors that are not there, counters aside.
+    pub missing: Vec<String>,
+}
+
+/// What was imported.
+#[derive(Debug, Clone)]
+pub struct ImportReport {
+    /// Architecture.
+    pub arch: Arch,
+    /// How the file holds its tensors.
+    pub container: String,
+    /// Whose names they have, and after which prefix.
+    pub naming: String,
+    /// Prefixes of other backbones of the file, left alone.
+    pub others: Vec<String>,
+    /// Tensors taken over.
+    pub matched: usize,
+    /// Element types other than float32 that were turned into it.
+    pub converted: Vec<&'static str>,
+    /// Groups of tensors that are no part of a backbone, with how many they are.
+    pub dropped: Vec<(String, usize)>,
+    /// Tensors that were not there and have been initialised.
+    pub missing: Vec<String>,
+}
+
+/// Finds the backbone of a file.
+///
+/// # Errors
+/// [`Error::File`] when there is none, no telling which of several, or when it is no ResNet of ours; missing tensors are none.
+pub fn find<'f>(file: &'f StateFile, prefix: Option<&str>) -> Result<Match<'f>> {
+    matched(file, prefix).map_err(Refusal::at(file.path()))
+}
+
+fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
+    let names = || file.tensors().iter().map(|t| t.name.as_str());
+    if names().any(|name| name.ends_with("res2_0_branch2a_w")) {
+        let remedy = "use the PyTorch weights of the same network";
+        return Err(Refusal::new(
+            "is a Caffe2 model: stride on the 1x1 convolutions, BGR images, batch norm folded in",
+            remedy,
+        ));
+    }
+    let mut others = candidates(names());
+    let naming = choose(&others, prefix)?;
+    others.retain(|candidate| *candidate != naming);
+
+    let mut tensors: BTreeMap<String, &Stored> = BTreeMap::new();
+    let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+    for tensor in file.tensors() {
+        match naming.torchvision(&tensor.name) {
+            Some(name) => {
+                if let Some(other) = tensors.insert(name, tensor) {
+                    let problem = format!("holds {:?} and {:?}, which are the same", other.name, tensor.name);
+                    return Err(Refusal::new(problem, "leave one of them out"));
+                }
+            }
+            None => *groups.entry(group(&naming, &tensor.name)).or_default() += 1,
+        }
+    }
+    let arch = detect(&tensors)?;
+    let expected = arch.tensors();
+    let unexpected: Vec<&str> = tensors.keys().filter(|n| !expected.contains_key(*n)).map(String::as_str).collect();
+    let deep =
+        unexpected.iter().any(|n| n.starts_with("conv1.") || n.contains(".downsample.2") || n.starts_with("stem."))
+            || groups.keys().any(|name| *name == format!("{}stem", naming.prefix));
+    if deep {
+        let problem = "is a ResNet-C or -D (three convolutions in the stem, or pooling in the shortcuts)";
+        return Err(Refusal::new(problem, "give a plain ResNet, torchvision's"));
+    }
+    if !unexpected.is_empty() {
+        let problem = format!("is no {arch}: unexpected {}", some(&unexpected));
+        return Err(Refusal::new(
+            problem,
+            "is it a variant (squeeze-excitation, other norms)? Only plain ResNets are read",
+        ));
+    }
+    let mut floats = 0;
+    for (name, tensor) in &tensors {
+        let counter = name.ends_with("num_batches_tracked");
+        let shape: Vec<i64> = tensor.shape.iter().map(|&d| d as i64).collect();
+        if !(shape == expected[name] || counter && tensor.elements() == 1) {
+            let problem = format!("tensor {:?} is {shape:?}, but {arch} has {:?}", tensor.name, expected[name]);
+            return Err(Refusal::new(problem, "is it a variant (wide, ResNeXt)? Only plain ResNets are read"));
+        }
+        if !(counter || tensor.dtype.is_float()) {
+            let problem = format!("tensor {:?} is of {}", tensor.name, tensor.dtype.name());
+            return Err(Refusal::new(problem, "give weights in float32, float16 or bfloat16"));
+        }
+        floats += tensor.elements();
+    }
+    if floats > (file.size() * 2 + SLACK / 4) / size_of::<f32>() {
+        return Err(Refusal::new(
+            "has tensors that lie over each other",
+            "save each tensor by itself (tensor.clone())",
+        ));
+    }
+    let missing = expected.into_keys().filter(|n| !tensors.contains_key(n) && !n.ends_with("num_batches_tracked"));
+    Ok(Match { arch, naming, others, missing: missing.collect(), tensors, dropped: groups.into_iter().collect() })
+}
+
+// What tensors beside the backbone belong to: the first part of their name that is not the backbone's.
+fn group(naming: &Candidate, name: &str) -> String {
+    let mut own = naming.prefix.split('.');
+    let mut end = 0;
+    for part in name.split('.') {
+        end += part.len();
+        if own.next() != Some(part) {
+            break;
+        }
+        end += 1;
+    }
+    name[..end.min(name.len())].to_owned()
+}
+
+fn detect(tensors: &BTreeMap<String, &Stored>) -> Told<Arch> {
+    let mut blocks = [0usize; 4];
+    for name in tensors.keys() {
+        let mut parts = name.split('.');
+        let layer = parts.next().and_then(|p| p.strip_prefix("layer")?.parse::<usize>().ok());
+        let block = parts.next().and_then(|p| p.parse::<usize>().ok());
+        if let (Some(layer @ 1..=4), Some(block)) = (layer, block) {
+            blocks[layer - 1] = blocks[layer - 1].max(block.saturating_add(1));
+        }
+    }
+    let bottleneck = tensors.keys().any(|n| n.ends_with(".conv3.weight"));
+    let depth = match (bottleneck, blocks) {
+        (false, [2, 2, 2, 2]) => 18,
+        (false, [3, 4, 6, 3]) => 34,
+        (true, [3, 4, 6, 3]) => 50,
+        (true, [3, 4, 23, 3]) => 101,
+        _ => {
+            let kind = if bottleneck { "bottlenecks" } else { "basic blocks" };
+            let problem = format!("has stages of {blocks:?} {kind}, which no ResNet-18, 34, 50 or 101 has");
+            return Err(Refusal::new(problem, "give one of those, with torchvision's names or another tool's"));
+        }
+    };
+    let stem = tensors.get("conv1.weight").map(|t| &t.shape);
+    let small = stem.is_some_and(|shape| shape.get(2) == Some(&3));
+    let first = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight"].iter().find_map(|n| tensors.get(*n));
+    let width = first.and_then(|t| t.shape.first().copied()).filter(|w| (4..=512).contains(w));
+    let width = width.ok_or_else(|| {
+        Refusal::new("has a stem that is no ResNet's", "give a ResNet-18, 34, 50 or 101 of 4 to 512 channels")
+    })?;
+    Ok(Arch { depth, width: width as i64, stem: if small { Stem::Small } else { Stem::Standard } })
+}
+
+/// Who converts to detectron2's names from weights whose stride is on the 3x3 convolution.
+const PLAIN_STRIDE: [&str; 3] = ["torchvision", "moco", "camtrast"];
+
+// The stride of a bottleneck cannot be seen in its weights, and a wrong one costs points without a word.
+fn check_stride(file: &StateFile, found: &Match) -> Told<()> {
+    if found.arch.depth < 50 {
+        return Ok(());
+    }
+    let author = file.author().unwrap_or("").to_lowercase();
+    let name = file.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let known = PLAIN_STRIDE.contains(&author.as_str());
+    if name.contains("caffe") || author.contains("caffe") {
+        let remedy = "use weights of PyTorch style, or say --stride-in-3x3 if it is one";
+        return Err(Refusal::new("calls itself caffe style: stride on the 1x1 convolutions, BGR images", remedy));
+    }
+    if found.naming.layout == Layout::Detectron2 && !known {
+        let remedy = "say --stride-in-3x3 if it was trained with MODEL.RESNETS.STRIDE_IN_1X1 False and RGB images";
+        return Err(Refusal::new(
+            "has detectron2's names, whose default is stride on the 1x1 convolutions and BGR",
+            remedy,
+        ));
+    }
+    Ok(())
+}
+
+/// Copies the tensors of a match to the CPU, as float32 (counters as int64), by torchvision's names.
+pub fn tensors(file: &StateFile, found: &Match) -> BTreeMap<String, Tensor> {
+    let copy = |(name, stored): (&String, &&Stored)| {
+        let tensor = if name.ends_with("num_batches_tracked") {
+            let mut count = [0i64];
+            file.integers(stored, &mut count);
+            Tensor::from(count[0])
+        } else {
+            let shape: Vec<i64> = stored.shape.iter().map(|&d| d as i64).collect();
+            let tensor = Tensor::empty(&shape, (Kind::Float, Device::Cpu));
+            // SAFETY: a fresh tensor is contiguous, on the CPU, of this many float32, and outlives the slice.
+            let out = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, stored.elements()) };
+            file.floats(stored, out);
+            tensor
+        };
+        (name.clone(), tensor)
+    };
+    found.tensors.iter().map(copy).collect()
+}
+
+/// Reads the backbone of another tool's file and writes it as a checkpoint of ours.
+///
+/// # Errors
+/// As [`StateFile::open`] and [`find`]; a backbone that is not whole is refused unless allowed, and one whose stride may be
+/// elsewhere unless known; [`Error::Io`] when `out` cannot be written.
+pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<ImportReport> {
+    let file = StateFile::open(from)?;
+    let found = find(&file, options.prefix.as_deref())?;
+    if !options.stride_in_3x3 {
+        check_stride(&file, &found).map_err(Refusal::at(from))?;
+    }
+    let arch = found.arch;
+    let all = arch.tensors();
+    let elements = |shape: &[i64]| shape.iter().product::<i64>();
+    if !found.missing.is_empty() {
+        let names: Vec<&str> = found.missing.iter().map(String::as_str).collect();
+        let problem = format!("is no whole {arch} under {}: missing {}", found.naming, some(&names));
+        if !options.allow_missing {
+            let remedy = "give a whole one, or say --allow-missing and have every number from it marked";
+            return Err(Error::file(from, problem, remedy));
+        }
+        let missing: i64 = found.missing.iter().map(|n| elements(&all[n])).sum();
+        if missing * 2 > all.values().map(|shape| elements(shape)).sum() {
+            return Err(Error::file(from, format!("{problem}, which is more than half"), "give a whole one"));
+        }
+    }
+    let mut tensors = tensors(&file, &found);
+    if tensors.len() < all.len() {
+        tch::manual_seed(options.seed as i64);
+        let vs = VarStore::new(Device::Cpu);
+        // The network itself is not needed, only what it is born with.
+        let _ = ResNet::new(&vs.root(), arch);
+        for (name, tensor) in vs.variables() {
+            tensors.entry(name).or_insert(tensor);
+        }
+    }
+    let mut config = serde_json::json!({
+        "imported_from": from.file_name().map(|n| n.to_string_lossy()),
+        "source_sha256": hex(&Sha256::digest(file.bytes())),
+        "container": file.container().to_string(),
+        "naming": found.naming.tool(),
+        "prefix": found.naming.prefix,
+    });
+    if !found.missing.is_empty() {
+        // Counters may be missing anywhere, so they count nowhere.
+        let whole = all.keys().filter(|n| !n.ends_with("num_batches_tracked")).count();
+        config[PARTIAL] = format!("{} of {whole} tensors missing", found.missing.len()).into();
+        config["missing"] = found.missing.clone().into();
+    }
+    let info = BackboneInfo {
+        arch,
+        method: "imported".into(),
+        dataset: "unknown".into(),
+        dataset_sha256: "unknown".into(),
+        image_size: options.image_size,
+        mean: options.mean,
+        std: options.std,
+        epoch: 0,
+        step: 0,
+        config: config.to_string(),
+        commit: options.commit.clone(),
+    };
+    save_backbone(out, &tensors, &info)?;
+    let mut converted: Vec<Dtype> = found.tensors.values().map(|t| t.dtype).filter(|d| d.is_float()).collect();
+    converted.retain(|dtype| *dtype != Dtype::F32);
+    let mut converted: Vec<&str> = converted.into_iter().map(Dtype::name).collect();
+    converted.sort_unstable();
+    converted.dedup();
+    Ok(ImportReport {
+        arch,
+        container: file.container().to_string(),
+        naming: found.naming.to_string(),
+        others: found.others.iter().map(|c| c.prefix.clone()).collect(),
+        matched: found.tensors.len(),
+        converted,
+        dropped: found.dropped,
+        missing: found.missing,
+    })
+}
+
+fn some(names: &[&str]) -> String {
+    match names {
+        [a, b, rest @ ..] if !rest.is_empty() => format!("{a}, {b} and {} more", rest.len()),
+        names => names.join(", "),
+    }
+}

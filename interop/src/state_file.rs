@@ -1,0 +1,490 @@
+//! Files of named tensors, whatever tool wrote them: zip and older `torch.save`, plain pickles of numpy arrays, safetensors.
+//!
+//! A file is mapped, not read. What is allocated while it is looked into, and while one backbone is taken out of it, never
+//! exceeds twice its size and [`SLACK`].
+
+use crate::archive::Archive;
+use crate::dtype::Dtype;
+use crate::pickle::{Budget, Machine, Node, Value};
+use crate::refusal::{Refusal, Told};
+use common::{Error, Result};
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+
+/// What any file, however small, may make us allocate beside twice its size.
+pub const SLACK: usize = 4 << 20;
+
+/// How a file holds its tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// `torch.save` since 1.6.
+    TorchZip,
+    /// `torch.save` before 1.6.
+    TorchLegacy,
+    /// `pickle.dump`, as detectron2's `.pkl`.
+    Pickle,
+    /// safetensors.
+    Safetensors,
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Container::TorchZip => "torch.save (zip)",
+            Container::TorchLegacy => "torch.save (before torch 1.6)",
+            Container::Pickle => "pickle",
+            Container::Safetensors => "safetensors",
+        })
+    }
+}
+
+/// A tensor of a file: where its elements lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The keys that lead to it, joined by dots.
+    pub name: String,
+    /// Type of its elements.
+    pub dtype: Dtype,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Elements between neighbours of each dimension.
+    stride: Vec<usize>,
+    /// First byte of the first element in the file.
+    start: usize,
+}
+
+impl Stored {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn is_contiguous(&self) -> bool {
+        let mut expected = 1;
+        self.shape.iter().zip(&self.stride).rev().all(|(&size, &stride)| {
+            let fits = size == 1 || stride == expected;
+            expected *= size;
+            fits
+        })
+    }
+}
+
+enum Bytes {
+    Mapped(Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+/// A file of named tensors.
+pub struct StateFile {
+    path: PathBuf,
+    bytes: Bytes,
+    container: Container,
+    author: Option<String>,
+    tensors: Vec<Stored>,
+}
+
+impl StateFile {
+    /// Maps a file and reads what it says of its tensors; their bytes are not touched.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is none of the kinds above, damaged, or wants to run code.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Err(Error::file(path, "is a folder", "name a file of weights"));
+        }
+        let file = File::open(path).map_err(Error::io(path, "read"))?;
+        // SAFETY: nobody changes a checkpoint in place while it is read; a file that is cut off meanwhile ends the program.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
+        Self::of(path, Bytes::Mapped(map))
+    }
+
+    /// As [`StateFile::open`], of bytes in memory; `path` is what errors call them.
+    ///
+    /// # Errors
+    /// As [`StateFile::open`].
+    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        Self::of(path, Bytes::Owned(bytes))
+    }
+
+    fn of(path: &Path, bytes: Bytes) -> Result<Self> {
+        let (container, author, tensors) = read(&bytes).map_err(Refusal::at(path))?;
+        Ok(StateFile { path: path.to_owned(), bytes, container, author, tensors })
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How it holds its tensors.
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// Who made it, as detectron2's files say.
+    pub fn author(&self) -> Option<&str> {
+        self.author.as_deref()
+    }
+
+    /// Its tensors, as they lie in it.
+    pub fn tensors(&self) -> &[Stored] {
+        &self.tensors
+    }
+
+    /// Bytes in all.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All of its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Copies a tensor's elements, in C order, as float32: exact for all but doubles, which are rounded.
+    ///
+    /// # Panics
+    /// When `out` is not as long as the tensor.
+    pub fn floats(&self, tensor: &Stored, out: &mut [f32]) {
+        let dtype = tensor.dtype;
+        self.elements(tensor, out, |bytes| dtype.float(bytes));
+    }
+
+    /// Copies a tensor's elements, in C order, as integers; zeros for a tensor of another type.
+    ///
+    /// # Panics
+    /// When `out` is not as long as the tensor.
+    pub fn integers(&self, tensor: &Stored, out: &mut [i64]) {
+        let dtype = tensor.dtype;
+        self.elements(tensor, out, |bytes| dtype.integer(bytes));
+    }
+
+    fn elements<T>(&self, tensor: &Stored, out: &mut [T], convert: impl Fn(&[u8]) -> T) {
+        assert_eq!(out.len(), tensor.elements(), "{}", tensor.name);
+        let size = tensor.dtype.size();
+        if size == 0 || out.is_empty() {
+            return;
+        }
+        let bytes = &self.bytes[tensor.start..];
+        if tensor.is_contiguous() {
+            out.iter_mut().zip(bytes.chunks_exact(size)).for_each(|(out, element)| *out = convert(element));
+            return;
+        }
+        let mut index = vec![0; tensor.shape.len()];
+        let mut place = 0;
+        for out in out {
+            *out = convert(&bytes[place * size..(place + 1) * size]);
+            for d in (0..index.len()).rev() {
+                index[d] += 1;
+                place += tensor.stride[d];
+                if index[d] < tensor.shape[d] {
+                    break;
+                }
+                place -= tensor.stride[d] * index[d];
+                index[d] = 0;
+            }
+        }
+    }
+}
+
+type Content = (Container, Option<String>, Vec<Stored>);
+
+fn read(bytes: &[u8]) -> Told<Content> {
+    if bytes.starts_with(b"PK\x03\x04") {
+        zip(bytes)
+    } else if bytes.first() == Some(&0x80) && bytes.get(1).is_some_and(|&protocol| protocol < 16) {
+        pickles(bytes)
+    } else if bytes.get(8) == Some(&b'{') {
+        safetensors(bytes)
+    } else {
+        Err(Refusal::new(
+            "is no file of weights that is known here (torch.save, pickle, safetensors)",
+            "save it with torch.save(model.state_dict(), path) or as safetensors",
+        ))
+    }
+}
+
+// The pickle's own objects; tensors need twice the file at most.
+fn budget(bytes: &[u8]) -> Budget {
+    Budget::new(bytes.len() / 16 + SLACK / 4 * 3)
+}
+
+fn zip(bytes: &[u8]) -> Told<Content> {
+    let archive = Archive::open(bytes)?;
+    let mut pickle = None;
+    for entry in archive.entries() {
+        let entry = entry?;
+        if let Some(folder) = entry.name.strip_suffix(b"data.pkl").filter(|f| f.is_empty() || f.ends_with(b"/")) {
+            pickle = Some((folder, archive.content(&entry)?));
+        }
+        if entry.name.ends_with(b"/constants.pkl") {
+            let remedy = "load it with torch.jit.load and save its state_dict()";
+            return Err(Refusal::new("is a TorchScript archive, which holds code", remedy));
+        }
+    }
+    let Some((folder, pickle)) = pickle else {
+        return Err(Refusal::new("is a zip file without data.pkl", "give a file that torch.save wrote"));
+    };
+    let mut machine = Machine::new(pickle, budget(bytes));
+    let root = machine.read()?;
+    let mut storages: HashMap<&[u8], &[u8]> = HashMap::new();
+    for entry in archive.entries() {
+        let entry = entry?;
+        let Some(name) = entry.name.strip_prefix(folder) else { continue };
+        if name == b"byteorder" && archive.content(&entry)? != b"little" {
+            return Err(Refusal::new("was written on a big-endian machine", "save it again on this one"));
+        }
+        if let Some(key) = name.strip_prefix(b"data/") {
+            machine.budget().take(size_of::<(&[u8], &[u8])>() * 6)?;
+            storages.insert(key, archive.content(&entry)?);
+        }
+    }
+    let tensors = named_tensors(bytes, &mut machine, root, &|key| storages.get(key).copied())?;
+    Ok((Container::TorchZip, author(&machine, root), tensors))
+}
+
+// 0x1950a86a20f9469cfc6c, with which torch began its files before 1.6.
+const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+fn pickles(bytes: &[u8]) -> Told<Content> {
+    let mut machine = Machine::new(bytes, budget(bytes));
+    let root = machine.read()?;
+    if !matches!(root, Value::Big(magic) if magic == MAGIC) {
+        let tensors = named_tensors(bytes, &mut machine, root, &|_| None)?;
+        return Ok((Container::Pickle, author(&machine, root), tensors));
+    }
+    // Protocol, system, content, keys of the storages; then each storage: its length and its elements.
+    machine.read()?;
+    machine.read()?;
+    let root = machine.read()?;
+    let keys = machine.read()?;
+    let count = machine.nodes().iter().filter(|node| matches!(node, Node::Storage { .. })).count();
+    machine.budget().take(count * 256)?;
+    let mut sizes: HashMap<&[u8], usize> = HashMap::new();
+    for node in machine.nodes() {
+        if let Node::Storage { key, dtype, .. } = node {
+            sizes.insert(key, dtype.size());
+        }
+    }
+    let count = machine.sequence(keys)?.len();
+    let mut storages: HashMap<&[u8], &[u8]> = HashMap::new();
+    for i in 0..count {
+        let Value::Text(key) = machine.sequence(keys)?[i] else { continue };
+        let length = machine.take(8)?.try_into().expect("8 bytes");
+        let size = sizes.get(key).copied().unwrap_or(0);
+        if size == 0 {
+            let remedy = "save the state_dict alone, in float32";
+            return Err(Refusal::new("has a storage of a type that is not read here", remedy));
+        }
+        let length = usize::try_from(u64::from_le_bytes(length)).ok().and_then(|l| l.checked_mul(size));
+        let content = machine.take(length.unwrap_or(usize::MAX))?;
+        storages.insert(key, content);
+    }
+    let tensors = named_tensors(bytes, &mut machine, root, &|key| storages.get(key).copied())?;
+    Ok((Container::TorchLegacy, author(&machine, root), tensors))
+}
+
+fn author(machine: &Machine, root: Value) -> Option<String> {
+    machine.entries(root).iter().find_map(|(key, value)| match (key, value) {
+        (Value::Text(b"__author__"), Value::Text(author)) => {
+            Some(String::from_utf8_lossy(&author[..author.len().min(80)]).into_owned())
+        }
+        _ => None,
+    })
+}
+
+/// Dicts are looked into this deep. Lightning's and VISSL's nest four.
+const DEPTH: usize = 8;
+/// Longer names are nobody's.
+const NAME: usize = 400;
+/// Dimensions of a tensor.
+const DIMENSIONS: usize = 8;
+
+fn named_tensors<'a>(
+    file: &'a [u8],
+    machine: &mut Machine<'a>,
+    root: Value<'a>,
+    storage: &dyn Fn(&[u8]) -> Option<&'a [u8]>,
+) -> Told<Vec<Stored>> {
+    let mut budget = std::mem::replace(machine.budget(), Budget::new(0));
+    let machine = &*machine;
+    budget.take(machine.nodes().len())?;
+    let mut walk = Walk { machine, budget, seen: vec![false; machine.nodes().len()], found: Vec::new() };
+    walk.dict(root, "", DEPTH)?;
+    let mut tensors = Vec::with_capacity(walk.found.len());
+    for (name, node) in walk.found {
+        let tensor = match &machine.nodes()[node as usize] {
+            Node::Tensor { .. } => torch_tensor(file, machine, node, storage, name)?,
+            _ => numpy_tensor(file, machine, node, name)?,
+        };
+        tensors.push(tensor);
+    }
+    Ok(tensors)
+}
+
+/// Every dict is visited once, so that dicts that share dicts cost no more than their size.
+struct Walk<'m, 'a> {
+    machine: &'m Machine<'a>,
+    budget: Budget,
+    seen: Vec<bool>,
+    found: Vec<(String, u32)>,
+}
+
+impl<'a> Walk<'_, 'a> {
+    fn dict(&mut self, dict: Value<'a>, prefix: &str, depth: usize) -> Told<()> {
+        let Value::Node(number) = dict else { return Ok(()) };
+        if depth == 0 || std::mem::replace(&mut self.seen[number as usize], true) {
+            return Ok(());
+        }
+        let machine = self.machine;
+        for &(key, value) in machine.entries(dict) {
+            let (Value::Text(key), Value::Node(node)) = (key, value) else { continue };
+            let Some(key) = std::str::from_utf8(key).ok().filter(|key| prefix.len() + key.len() <= NAME) else {
+                continue;
+            };
+            match machine.node(value) {
+                Some(Node::Dict(_)) => self.dict(value, &format!("{prefix}{key}."), depth - 1)?,
+                Some(Node::Tensor { .. } | Node::Array(_)) => {
+                    let name = 2 * (prefix.len() + key.len());
+                    let entries = 3 * size_of::<(String, u32)>() + size_of::<Stored>();
+                    self.budget.take(name + entries + 2 * DIMENSIONS * size_of::<usize>())?;
+                    self.found.push((format!("{prefix}{key}"), node));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn torch_tensor<'a>(
+    file: &'a [u8],
+    machine: &Machine<'a>,
+    node: u32,
+    content: &dyn Fn(&[u8]) -> Option<&'a [u8]>,
+    name: String,
+) -> Told<Stored> {
+    let Node::Tensor { storage, offset, shape, stride } = machine.nodes()[node as usize] else {
+        return Err(odd(&name, "is no tensor"));
+    };
+    let Node::Storage { key, dtype, length } = machine.nodes()[storage as usize] else {
+        return Err(odd(&name, "has no storage"));
+    };
+    let (shape, stride) = (sizes(machine, shape, &name)?, sizes(machine, stride, &name)?);
+    let offset = usize::try_from(offset).map_err(|_| odd(&name, "begins before its storage"))?;
+    let content = content(key).ok_or_else(|| odd(&name, "has its elements in a storage that is not there"))?;
+    if u64::try_from(content.len() / dtype.size().max(1)).is_ok_and(|there| there < length) {
+        return Err(odd(&name, "has a storage that is cut off"));
+    }
+    let start = position(file, content) + dtype.size().saturating_mul(offset);
+    checked(Stored { name, dtype, shape, stride, start }, content, offset)
+}
+
+fn numpy_tensor<'a>(file: &'a [u8], machine: &Machine<'a>, node: u32, name: String) -> Told<Stored> {
+    let Node::Array(Some(array)) = machine.nodes()[node as usize] else {
+        let remedy = "save it again with pickle protocol 4";
+        return Err(Refusal::new(format!("holds {name:?} as an array whose bytes are written as text"), remedy));
+    };
+    let Node::NumpyType { dtype, big_endian } = machine.nodes()[array.dtype as usize] else {
+        return Err(odd(&name, "has no element type"));
+    };
+    if big_endian {
+        return Err(odd(&name, "is big-endian"));
+    }
+    let shape = sizes(machine, array.shape, &name)?;
+    let mut stride = vec![0; shape.len()];
+    let mut next = 1usize;
+    let mut place = |d: usize| {
+        stride[d] = next;
+        next = next.saturating_mul(shape[d]);
+    };
+    if array.fortran {
+        (0..shape.len()).for_each(&mut place)
+    } else {
+        (0..shape.len()).rev().for_each(&mut place)
+    }
+    let start = position(file, array.bytes);
+    checked(Stored { name, dtype, shape, stride, start }, array.bytes, 0)
+}
+
+fn sizes(machine: &Machine, node: u32, name: &str) -> Told<Vec<usize>> {
+    let values = machine.sequence(Value::Node(node))?;
+    if values.len() > DIMENSIONS {
+        return Err(odd(name, "has too many dimensions"));
+    }
+    let size = |value: &Value| match value {
+        Value::Int(size) => usize::try_from(*size).ok(),
+        _ => None,
+    };
+    values.iter().map(|value| size(value).ok_or_else(|| odd(name, "has a shape that is none"))).collect()
+}
+
+// Every element must lie in `content`, and none twice: a storage of one number must not become a tensor of a billion.
+fn checked(tensor: Stored, content: &[u8], offset: usize) -> Told<Stored> {
+    let there = content.len().checked_div(tensor.dtype.size()).unwrap_or(usize::MAX);
+    let outside = || odd(&tensor.name, "does not fit into its storage");
+    if tensor.shape.len() != tensor.stride.len() {
+        return Err(odd(&tensor.name, "has a shape and strides that differ in length"));
+    }
+    let elements = tensor.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).ok_or_else(outside)?;
+    if elements > 0 {
+        let mut last = offset;
+        for (&size, &stride) in tensor.shape.iter().zip(&tensor.stride) {
+            last = (size - 1).checked_mul(stride).and_then(|step| last.checked_add(step)).ok_or_else(outside)?;
+        }
+        if last >= there || elements > there {
+            return Err(outside());
+        }
+    } else if tensor.shape.iter().any(|&size| size > isize::MAX as usize) {
+        return Err(outside());
+    }
+    Ok(tensor)
+}
+
+// Where a part of the file begins.
+fn position(file: &[u8], part: &[u8]) -> usize {
+    part.as_ptr() as usize - file.as_ptr() as usize
+}
+
+fn odd(name: &str, what: &str) -> Refusal {
+    Refusal::new(format!("is damaged: tensor {name:?} {what}"), "copy or download it again")
+}
+
+fn safetensors(bytes: &[u8]) -> Told<Content> {
+    let damaged =
+        |reason| Refusal::new(format!("is not a whole safetensors file ({reason})"), "copy or download it again");
+    // In memory a header takes up to ten times its length.
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
+    if header > (bytes.len() / 16 + SLACK / 16) as u64 {
+        return Err(damaged("its header is too long for its tensors".to_owned()));
+    }
+    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
+    let mut tensors = Vec::new();
+    for (name, view) in file.iter() {
+        if name.len() > NAME || view.shape().len() > DIMENSIONS {
+            continue;
+        }
+        let shape = view.shape().to_vec();
+        let stride =
+            (0..shape.len()).map(|d| shape[d + 1..].iter().fold(1, |n: usize, &s| n.saturating_mul(s))).collect();
+        let (dtype, start) = (Dtype::of_safetensors(view.dtype()), position(bytes, view.data()));
+        tensors.push(Stored { name: name.to_owned(), dtype, shape, stride, start });
+    }
+    tensors.sort_by_key(|tensor| tensor.start);
+    Ok((Container::Safetensors, None, tensors))
+}
