@@ -13,14 +13,38 @@ pub mod transfer;
 use crate::screen::Screen;
 use anyhow::Result;
 use clap::Args;
+use common::checkpoint::Origin;
 use common::device::DeviceChoice;
-use common::run::Build;
-use std::path::PathBuf;
+use common::progress::Progress;
+use common::run::{Build, RunFolder};
+use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// This program.
 pub fn build() -> Build {
     Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("CAMTRAST_COMMIT").into() }
+}
+
+/// metrics.json in a folder, or the .json file itself.
+pub fn metrics_path(out: &Path) -> Result<PathBuf> {
+    if out.extension().is_some_and(|e| e == "json") {
+        return Ok(out.to_owned());
+    }
+    Ok(RunFolder::create(out)?.file("metrics.json"))
+}
+
+/// What a backbone is called: a run's by its folder, other files by their own name.
+pub fn checkpoint_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+    if stem == "backbone" { folder.unwrap_or(stem) } else { stem }
+}
+
+/// Says of results, on the terminal, when they are of a backbone that was not whole.
+pub fn tell_origin(origin: &Origin, screen: &Screen) {
+    if let Some(partial) = &origin.partial {
+        screen.note(&format!("warning: the backbone was imported with {partial}; these numbers are marked with it"));
+    }
 }
 
 /// Flags that every command takes.

@@ -15,6 +15,7 @@ use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use common::Error;
+use common::checkpoint::{IMPORTED, Origin};
 use common::device::{DeviceChoice, Precision};
 use common::files::write_atomically;
 use common::run::lock;
@@ -156,6 +157,11 @@ pub fn run_plan(
     };
     let begun = Instant::now();
     plan.suite.command = command.to_owned();
+    // Whoever made a backbone that is brought along, its file says; one that cannot be read shows where it is wanted.
+    for run in &mut plan.suite.runs {
+        let origin = run.imported.as_deref().and_then(|path| Origin::read(path).ok());
+        run.method = run.method.take().or(origin.map(|o| o.method).filter(|method| method != IMPORTED));
+    }
     // A part of the seeds or another pack does not make the suite forget what it was.
     record::write(&out.join(SUITE), &plan.suite)?;
     write_atomically(&kept_recipe(out), |file| file.write_all(recipe.to_toml().as_bytes()))?;

@@ -17,6 +17,8 @@ pub const BACKBONE_FORMAT: &str = "camtrast-backbone";
 pub const STATE_FORMAT: &str = "camtrast-state";
 /// Version of both.
 pub const VERSION: &str = "1";
+/// `method` of a backbone that another tool made.
+pub const IMPORTED: &str = "imported";
 /// Key of a backbone's `config` that says what of an imported one is missing.
 pub const PARTIAL: &str = "partial";
 
@@ -25,7 +27,7 @@ pub const PARTIAL: &str = "partial";
 pub struct BackboneInfo {
     /// Architecture.
     pub arch: Arch,
-    /// Pretraining method, or `imported`.
+    /// Pretraining method, or [`IMPORTED`].
     pub method: String,
     /// The pack pretrained on.
     pub dataset: String,
@@ -45,6 +47,40 @@ pub struct BackboneInfo {
     pub config: String,
     /// Commit of the program.
     pub commit: String,
+}
+
+/// The backbone that a number or a fine-tuned network comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Pretraining method, [`IMPORTED`], or `unknown`.
+    pub method: String,
+    /// Checksum of the backbone's file.
+    pub backbone_sha256: String,
+    /// See [`BackboneInfo::partial`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
+}
+
+impl Origin {
+    /// Reads what a backbone's file says of itself, without its tensors.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is no backbone of ours, [`Error::Io`].
+    pub fn read(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        Ok(Origin::new(&BackboneInfo::from_metadata(path, file.metadata())?, &file.metadata()[CHECKSUM]))
+    }
+
+    fn new(info: &BackboneInfo, sha256: &str) -> Self {
+        Origin { method: info.method.clone(), backbone_sha256: sha256.to_owned(), partial: info.partial() }
+    }
+
+    /// The same, to stand beside numbers: keys and texts.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let always = [("method", &self.method), ("backbone_sha256", &self.backbone_sha256)];
+        let partial = self.partial.as_ref().map(|partial| (PARTIAL, partial));
+        always.into_iter().chain(partial).map(|(key, text)| (key.to_owned(), text.clone())).collect()
+    }
 }
 
 impl BackboneInfo {
@@ -113,6 +149,11 @@ pub struct Backbone {
 }
 
 impl Backbone {
+    /// What is to be said of it beside its numbers.
+    pub fn origin(&self) -> Origin {
+        Origin::new(&self.info, &self.sha256)
+    }
+
     /// Copies every tensor into the variables of a larger network, where `prefix` precedes their names.
     ///
     /// # Errors
@@ -144,7 +185,32 @@ pub fn save_backbone(path: &Path, tensors: &BTreeMap<String, Tensor>, info: &Bac
 /// # Errors
 /// [`Error::File`] when the file is damaged, of another kind, not whole, or of foreign origin (to be imported first).
 pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
-    let file = TensorFile::open(path)?;
+    let file = open(path)?;
+    file.verify()?;
+    let info = BackboneInfo::from_metadata(path, file.metadata())?;
+    let sha256 = file.metadata()[CHECKSUM].clone();
+    let (net, vs) = fill(path, info.arch, &file.tensors()?, device)?;
+    Ok(Backbone { net, vs, info, sha256 })
+}
+
+fn starts_as_torch(path: &Path) -> bool {
+    let mut start = [0; 9];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    // A safetensors header may begin like a pickle, but has its brace here.
+    read.is_ok() && start[8] != b'{' && (start.starts_with(b"PK\x03\x04") || start[0] == 0x80)
+}
+
+// The file, if it is a backbone's.
+fn open(path: &Path) -> Result<TensorFile> {
+    let file = TensorFile::open(path).map_err(|error| match error {
+        // `.pth`, `.pt`, `.pkl`: a zip file, or a pickle.
+        Error::File { path, .. } if starts_as_torch(&path) => Error::file(
+            path,
+            "is a checkpoint of another tool",
+            "bring it in with `camtrast checkpoint import`, and give what that writes",
+        ),
+        error => error,
+    })?;
     match file.metadata().get("format").map(String::as_str) {
         Some(BACKBONE_FORMAT) => {}
         Some(other) if other.starts_with(OURS) => {
@@ -156,11 +222,10 @@ pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
             return Err(Error::file(path, "is a safetensors file of another tool", remedy));
         }
     }
-    file.verify()?;
-    let info = BackboneInfo::from_metadata(path, file.metadata())?;
-    let sha256 = file.metadata()[CHECKSUM].clone();
-    let (net, vs) = fill(path, info.arch, &file.tensors()?, device)?;
-    Ok(Backbone { net, vs, info, sha256 })
+    if !file.metadata().contains_key(CHECKSUM) {
+        return Err(Error::file(path, "has no checksum", "copy or make it again"));
+    }
+    Ok(file)
 }
 
 /// The architecture that tensors with torchvision's names of a ResNet are of, read off their names and shapes.

@@ -203,21 +203,27 @@ impl RunFolder {
         }
     }
 
-    /// Writes metrics.json: flat names to numbers, with `schema`, `seconds` and `device`.
+    /// Writes metrics.json; see [`write_metrics`].
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn write_metrics(&self, metrics: &BTreeMap<String, f64>, seconds: f64, device: &str) -> Result<()> {
-        write_metrics(&self.file("metrics.json"), metrics, seconds, device)
+    pub fn write_metrics(&self, metrics: &Metrics, texts: Texts, seconds: f64, device: &str) -> Result<()> {
+        write_metrics(&self.file("metrics.json"), metrics, texts, seconds, device)
     }
 }
 
-/// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`.
+/// Numbers by flat names.
+pub type Metrics = BTreeMap<String, f64>;
+/// What is said beside numbers of the backbone they come from: [`crate::checkpoint::Origin::texts`].
+pub type Texts = BTreeMap<String, String>;
+
+/// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`, and the texts given.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn write_metrics(path: &Path, metrics: &BTreeMap<String, f64>, seconds: f64, device: &str) -> Result<()> {
-    let mut object: Map<String, Value> = metrics.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+pub fn write_metrics(path: &Path, metrics: &Metrics, texts: Texts, seconds: f64, device: &str) -> Result<()> {
+    let texts = texts.into_iter().map(|(key, text)| (key, json!(text)));
+    let mut object: Map<String, Value> = metrics.iter().map(|(k, v)| (k.clone(), json!(v))).chain(texts).collect();
     object.insert("schema".into(), json!(SCHEMA));
     object.insert("seconds".into(), json!(seconds));
     object.insert("device".into(), json!(device));

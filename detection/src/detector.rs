@@ -4,6 +4,7 @@ use crate::model::{FasterRcnn, ModelConfig};
 use crate::torchvision;
 use crate::transform::{Aspect, Scale};
 use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
+use common::checkpoint::{IMPORTED, Origin};
 use common::network_file::{self, NetworkFile};
 use common::nn::weights_channels_last;
 use common::optim::copy_into;
@@ -33,10 +34,9 @@ pub struct DetectorInfo {
     pub scale: Scale,
     /// Steps trained.
     pub step: u64,
-    /// Pretraining method of the backbone that training began from.
-    pub method: String,
-    /// Checksum of that backbone.
-    pub backbone_sha256: String,
+    /// The backbone that training began from.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// The resolved settings, as JSON.
     pub config: String,
     /// Commit of the program.
@@ -110,8 +110,7 @@ fn of_torchvision(model: ModelConfig) -> DetectorInfo {
         std: IMAGENET_STD,
         scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep },
         step: 0,
-        method: "imported".into(),
-        backbone_sha256: "unknown".into(),
+        origin: Origin { method: IMPORTED.into(), backbone_sha256: "unknown".into(), partial: None },
         config: "{}".into(),
         commit: "unknown".into(),
     }

@@ -8,7 +8,7 @@ use crate::options::{Options, Preset};
 use crate::predict::Predictor;
 use crate::report::write_report;
 use crate::source::{Batch, DetectionSource};
-use common::checkpoint::{Backbone, load_backbone};
+use common::checkpoint::{Backbone, Origin, load_backbone};
 use common::device::{Precision, device_name};
 use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
 use common::nn::{Modes, weights_channels_last};
@@ -84,6 +84,8 @@ pub struct TrainConfig<D> {
 pub struct TrainReport {
     /// The trained detector's file.
     pub detector: PathBuf,
+    /// The backbone it began from.
+    pub origin: Origin,
     /// How training ended.
     pub outcome: Outcome,
     /// Figures on the test images; `None` without any, when training was interrupted, or had been finished and evaluated before.
@@ -149,9 +151,9 @@ pub fn train<D: Serialize + Clone>(
             metrics.extend(figures.metrics());
             evaluation = Some(figures);
         }
-        run.write_metrics(&metrics, outcome.seconds, &device_name(device))?;
+        run.write_metrics(&metrics, task.info.origin.texts(), outcome.seconds, &device_name(device))?;
     }
-    Ok(TrainReport { detector: run.file(DETECTOR), outcome, evaluation })
+    Ok(TrainReport { detector: run.file(DETECTOR), origin: task.info.origin, outcome, evaluation })
 }
 
 fn plan<D>(config: &TrainConfig<D>, options: &Options, images: usize) -> Plan {
@@ -250,8 +252,7 @@ impl DetectionTask {
                 std: backbone.info.std,
                 scale: recipe.options.test_scale(),
                 step: 0,
-                method: backbone.info.method.clone(),
-                backbone_sha256: backbone.sha256.clone(),
+                origin: backbone.origin(),
                 config: serde_json::to_string(recipe).expect("a recipe serialises"),
                 commit: config.build.commit.clone(),
             },

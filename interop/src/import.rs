@@ -4,7 +4,7 @@ use crate::dtype::Dtype;
 use crate::naming::{Candidate, Layout, candidates, choose};
 use crate::refusal::{Refusal, Told};
 use crate::state_file::{SLACK, StateFile, Stored};
-use common::checkpoint::{BackboneInfo, PARTIAL, save_backbone};
+use common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone};
 use common::resnet::{Arch, ResNet, Stem};
 use common::tensor_file::hex;
 use common::{Error, Result};
@@ -290,7 +290,7 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
     }
     let info = BackboneInfo {
         arch,
-        method: "imported".into(),
+        method: IMPORTED.into(),
         dataset: "unknown".into(),
         dataset_sha256: "unknown".into(),
         image_size: options.image_size,

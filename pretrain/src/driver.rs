@@ -233,7 +233,7 @@ fn write_metrics(run: &RunFolder, outcome: &Outcome, plan: &Plan, device: Device
     if outcome.last_epoch == [None; 2] && run.file("metrics.json").exists() {
         return Ok(());
     }
-    run.write_metrics(&metrics, outcome.seconds, &device_name(device))
+    run.write_metrics(&metrics, BTreeMap::new(), outcome.seconds, &device_name(device))
 }
 
 /// All pixels on the GPU, when they fit in half of what is free there.

@@ -3,6 +3,7 @@
 use crate::gather::{Found, Gap, Gathered, Row};
 use crate::record::Column;
 use crate::stats::{Difference, Over, Summary, paired, summary};
+use crate::words;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -54,6 +55,8 @@ pub struct Entry {
     pub delta: Option<Difference>,
     /// Seeds without a number.
     pub gaps: Vec<(u64, Gap)>,
+    /// What of the backbones behind the values was not there and has been initialised, if so.
+    pub partial: Option<String>,
     /// Numbers of the tables that hold this row's other values, of another protocol.
     pub elsewhere: Vec<usize>,
 }
@@ -144,7 +147,11 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
         };
         Some((seed, gap))
     };
+    let partial = |(seed, cell): (u64, &Found)| {
+        found.iter().any(|v| v.0 == seed).then(|| cell.origin.partial.clone()).flatten()
+    };
     Entry {
+        partial: row.cells(&column.task).find_map(partial),
         summary: summary(&numbers, over_episodes()),
         published: row.run.published.get(&column.title).copied(),
         gaps: row.cells(&column.task).filter_map(gap).collect(),
@@ -239,8 +246,8 @@ fn difference(here: &[String], there: &[String]) -> String {
     }
 }
 
-/// Words on how intervals and differences were computed, as far as they occur.
-pub fn explanation(tables: &[Comparison]) -> Vec<String> {
+/// Words on how intervals and differences were computed, and on marks, as far as they occur.
+pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     let entries = || tables.iter().flat_map(|table| &table.lines).flat_map(|line| &line.entries);
     let spans = |over| entries().any(|entry| entry.summary.is_some_and(|s| s.over == Some(over)));
     let pairs = |over| entries().any(|entry| entry.delta.is_some_and(|d| d.over == over && d.p.is_some()));
@@ -256,5 +263,6 @@ pub fn explanation(tables: &[Comparison]) -> Vec<String> {
     .into_iter()
     .filter(|(occurs, _)| *occurs)
     .map(|(_, words)| words.to_owned())
+    .chain(words::partial(all, tables))
     .collect()
 }

@@ -38,7 +38,9 @@ pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
         let line = |name: &&str| {
             let lines = tables.iter().flat_map(|table| &table.lines);
             let own = lines.filter(|line| all.rows[line.row].run.series.as_deref() == Some(name));
-            ((*name).to_owned(), own.filter_map(point).collect())
+            let partial = own.clone().any(|line| line.entries.iter().any(|entry| entry.partial.is_some()));
+            let mark = if partial { " †" } else { "" };
+            (format!("{name}{mark}"), own.filter_map(point).collect())
         };
         let series = names.iter().map(line).collect();
         Panel { title, x_axis: x_axis.cloned().unwrap_or_default(), axis: Axis::Places, series }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// A line per run, seed and column, without anything that another course of the same suite would change. Values are as in metrics.json;
 /// empty where there is none.
 pub fn csv(all: &Gathered) -> String {
-    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol\n".to_owned();
+    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol,partial\n".to_owned();
     for row in &all.rows {
         for column in &all.columns {
             for (seed, found) in row.cells(&column.task) {
@@ -24,6 +24,7 @@ pub fn csv(all: &Gathered) -> String {
                     value.map(f64::to_string).unwrap_or_default(),
                     known(&found.cell.checkpoint_sha256),
                     known(&found.cell.protocol),
+                    known(found.origin.partial.as_deref().unwrap_or_default()),
                 ];
                 text += &(fields.join(",") + "\n");
             }
@@ -44,7 +45,7 @@ pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
         "suites": suites.collect::<Vec<_>>(),
         "columns": all.columns,
         "tables": tables.iter().map(|table| json_table(all, table)).collect::<Vec<_>>(),
-        "intervals": explanation(tables),
+        "intervals": explanation(all, tables),
         "runs": runs(all),
     })
 }
@@ -67,6 +68,7 @@ fn json_entry(entry: &Entry) -> Value {
         "by_seed": values.collect::<Map<_, _>>(),
         "summary": entry.summary,
         "best": entry.best,
+        "partial": entry.partial,
         "published": entry.published,
         "difference": entry.delta,
         "missing": gaps.collect::<Map<_, _>>(),
@@ -95,7 +97,8 @@ fn runs(all: &Gathered) -> Vec<Value> {
         json!({
             "name": row.run.name,
             "method": row.run.method,
-            "imported": row.run.imported,
+            "imported": row.is_imported(),
+            "brought_along": row.run.imported,
             "own_settings": row.run.own_settings,
             "cells": cells.collect::<Vec<_>>(),
         })

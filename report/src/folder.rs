@@ -5,6 +5,7 @@
 use crate::gather::{Found, Gap, Row, Seed, metrics};
 use crate::log::Course;
 use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, State, Suite};
+use common::checkpoint::IMPORTED;
 use common::error::{Error, Result};
 use common::tensor_file::{CHECKSUM, TensorFile, hex};
 use sha2::{Digest, Sha256};
@@ -91,12 +92,18 @@ fn row(folder: &Path) -> Result<Row> {
     }
     let absolute = folder.canonicalize().map_err(Error::io(folder, "read"))?;
     let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let method = config(&cells[0]).get("method").and_then(toml::Value::as_str).map(str::to_owned);
+    let (table, origin) = (config(&cells[0]), &cells[0].origin);
+    let text = |key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    let made = Some(origin.method.clone()).filter(|method| !method.is_empty());
+    let imported = origin.method == IMPORTED;
+    let method = text("method").or(made).filter(|_| !imported);
+    // `fewshot eval` leaves no config.toml to name it.
+    let imported = imported.then(|| text("checkpoint").unwrap_or_default().into());
     let seed = cells[0].cell.seed;
     for found in &mut cells {
         found.cell.run = name.clone();
     }
-    let run = Run { slug: name.clone(), name, method, ..Run::default() };
+    let run = Run { slug: name.clone(), name, method, imported, ..Run::default() };
     Ok(Row { run, suite: 0, seeds: vec![Seed { seed, folder: folder.to_owned(), cells }] })
 }
 
@@ -117,7 +124,7 @@ fn found(folder: &Path) -> Result<Found> {
         })?,
         None => Table::new(),
     };
-    let metrics = metrics(&folder.join("metrics.json"))?;
+    let (metrics, origin) = metrics(&folder.join("metrics.json"))?;
     let task = task(&metrics, &table);
     let sub = |name: &str, key: &str| {
         table.get(name).and_then(|t| t.get(key)).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
@@ -159,6 +166,7 @@ fn found(folder: &Path) -> Result<Found> {
         task: task.to_owned(),
         cell,
         metrics: if metrics.is_empty() { Err(Gap::interrupted(&course)) } else { Ok(metrics) },
+        origin,
         config: text,
         course,
         episodes: record::read(&folder.join(EPISODES))?.unwrap_or_default(),

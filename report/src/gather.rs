@@ -3,8 +3,10 @@
 use crate::folder;
 use crate::log::Course;
 use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder, run_folder};
+use common::checkpoint::Origin;
 use common::error::{Error, Result};
 use common::tensor_file::hex;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -49,8 +51,10 @@ pub struct Found {
     pub folder: PathBuf,
     /// Its record, empty where there is none.
     pub cell: Cell,
-    /// metrics.json, or why there are no numbers.
+    /// Numbers of metrics.json, or why there are none.
     pub metrics: Result<BTreeMap<String, f64>, Gap>,
+    /// The backbone that they come from, as metrics.json says.
+    pub origin: Origin,
     /// config.toml.
     pub config: Option<String>,
     /// log.jsonl.
@@ -90,6 +94,11 @@ impl Gathered {
 }
 
 impl Row {
+    /// Whether another tool made its backbone.
+    pub fn is_imported(&self) -> bool {
+        self.run.imported.is_some() && self.run.method.is_none()
+    }
+
     /// Its cells of one task, a seed each.
     pub fn cells<'a>(&'a self, task: &'a str) -> impl Iterator<Item = (u64, &'a Found)> {
         self.seeds.iter().filter_map(move |seed| Some((seed.seed, seed.cells.iter().find(|c| c.task == task)?)))
@@ -176,10 +185,14 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
 fn found(task: &str, folder: PathBuf, pretraining: Option<&Found>) -> Result<Found> {
     let cell: Option<Cell> = record::read(&folder.join(record::CELL))?;
     let course = Course::read(&folder)?;
-    let metrics = outcome(&folder, cell.as_ref(), &course, pretraining)?;
+    let (metrics, origin) = match outcome(&folder, cell.as_ref(), &course, pretraining)? {
+        Ok((metrics, origin)) => (Ok(metrics), origin),
+        Err(gap) => (Err(gap), Origin::default()),
+    };
     let episodes = record::read(&folder.join(EPISODES))?.unwrap_or_default();
     let config = fs::read_to_string(folder.join("config.toml")).ok();
-    Ok(Found { task: task.to_owned(), cell: cell.unwrap_or_default(), metrics, config, course, episodes, folder })
+    let cell = cell.unwrap_or_default();
+    Ok(Found { task: task.to_owned(), cell, metrics, origin, config, course, episodes, folder })
 }
 
 /// The metrics of a cell, or why they cannot stand in a table.
@@ -188,7 +201,7 @@ fn outcome(
     cell: Option<&Cell>,
     course: &Course,
     pretraining: Option<&Found>,
-) -> Result<Result<BTreeMap<String, f64>, Gap>> {
+) -> Result<Result<(BTreeMap<String, f64>, Origin), Gap>> {
     let Some(cell) = cell else {
         let begun = course.last_step.is_some() || folder.join("config.toml").exists();
         return Ok(Err(match pretraining.map(|p| &p.metrics) {
@@ -223,10 +236,11 @@ fn outcome(
     metrics(&path).map(Ok)
 }
 
-/// The numbers of a metrics.json.
-pub(crate) fn metrics(path: &Path) -> Result<BTreeMap<String, f64>> {
+/// The numbers of a metrics.json, and the backbone that they come from.
+pub(crate) fn metrics(path: &Path) -> Result<(BTreeMap<String, f64>, Origin)> {
     let object: Map<String, Value> = record::read(path)?.unwrap_or_default();
-    Ok(object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect())
+    let origin = Origin::deserialize(&Value::Object(object.clone())).unwrap_or_default();
+    Ok((object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect(), origin))
 }
 
 /// Seeds that were pretrained in different ways are not one run: the first way keeps the name.

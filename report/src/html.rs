@@ -71,6 +71,8 @@ struct GridCell {
     sort: Option<f64>,
     /// Address of how it was made.
     made: String,
+    /// Stands behind the number.
+    mark: &'static str,
     best: bool,
     strong: bool,
     published: Option<String>,
@@ -101,7 +103,9 @@ struct Made {
     id: String,
     name: String,
     method: Option<String>,
-    imported: Option<String>,
+    imported: bool,
+    /// File of a backbone that was brought along.
+    brought: Option<String>,
     own: Vec<(String, Vec<String>)>,
     tasks: Vec<MadeTask>,
 }
@@ -149,7 +153,7 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
         status: status(all),
         several: tables.len() > 1,
         tables: tables.iter().map(|table| table_view(all, table)).collect(),
-        explanation: explanation(tables),
+        explanation: explanation(all, tables),
         over_x: charts(&curves::over_x(all, tables)),
         losses: charts(&curves::losses(all)),
         galleries: galleries(all),
@@ -228,13 +232,13 @@ fn table_view(all: &Gathered, table: &Comparison) -> TableView {
 }
 
 fn grid_row(all: &Gathered, row: usize, cells: Vec<GridCell>) -> GridRow {
-    let run = &all.rows[row].run;
+    let (run, imported) = (&all.rows[row].run, all.rows[row].is_imported());
     GridRow {
         name: run.name.clone(),
         made: format!("made-{row}"),
         // A name that says it already is not told twice.
         method: run.method.clone().filter(|method| !run.name.to_lowercase().contains(method)),
-        imported: run.imported.is_some(),
+        imported,
         own: run.own_settings.values().any(|settings| !settings.is_empty()),
         cells,
     }
@@ -256,6 +260,7 @@ fn number_cell(made: String, entry: &Entry) -> GridCell {
     let Some(summary) = &entry.summary else { return GridCell { published, ..absent(made, entry) } };
     GridCell {
         text: Some(format!("{:.2}", summary.mean)),
+        mark: words::mark(entry),
         half: summary.half.map(|half| format!("{half:.2}")),
         sort: Some(summary.mean),
         best: entry.best,
@@ -276,6 +281,7 @@ fn difference_cell(made: String, entry: &Entry) -> GridCell {
     };
     GridCell {
         text: Some(format!("{:+.2}", delta.mean).replace('-', "−")),
+        mark: words::mark(entry),
         half: delta.half.map(|half| format!("{half:.2}")),
         sort: Some(delta.mean),
         strong: words::significant(delta),
@@ -288,7 +294,8 @@ fn difference_cell(made: String, entry: &Entry) -> GridCell {
 fn column_forest(all: &Gathered, table: &Comparison, column: usize) -> Option<String> {
     let whisker = |line: &crate::compare::Line| {
         let delta = line.entries[column].delta?;
-        Some(Whisker { name: all.rows[line.row].run.name.clone(), mean: delta.mean, half: delta.half })
+        let name = all.rows[line.row].run.name.clone() + words::mark(&line.entries[column]);
+        Some(Whisker { name, mean: delta.mean, half: delta.half })
     };
     let whiskers: Vec<Whisker> = table.lines.iter().filter_map(whisker).collect();
     (!whiskers.is_empty()).then(|| forest(&all.columns[column].title, &whiskers))
@@ -350,7 +357,8 @@ fn made(all: &Gathered, index: usize, row: &Row) -> Made {
         id: format!("made-{index}"),
         name: row.run.name.clone(),
         method: row.run.method.clone(),
-        imported: row.run.imported.as_ref().map(|path| path.display().to_string()),
+        imported: row.is_imported(),
+        brought: row.run.imported.as_ref().map(|path| path.display().to_string()),
         own,
         tasks: all.tasks().iter().filter_map(task).collect(),
     }

@@ -33,11 +33,15 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
                     format!("{:.2}", summary.mean)
                 };
                 let half = summary.half.map(|half| format!(" \\pm {half:.2}")).unwrap_or_default();
-                format!(" & ${mean}{half}$")
+                let mark = if entry.partial.is_some() { "^\\dagger" } else { "" };
+                format!(" & ${mean}{half}{mark}$")
             });
             let _ = writeln!(page, "{}{} \\\\", escape(&all.rows[line.row].run.name), cells.collect::<String>());
         }
         let _ = writeln!(page, "\\bottomrule\n\\end{{tabular}}");
+    }
+    if let Some(words) = words::partial(all, tables) {
+        let _ = writeln!(page, "% {}", words.replace('\n', " "));
     }
     page
 }

@@ -15,7 +15,7 @@ pub fn text(all: &Gathered, tables: &[Comparison]) -> String {
         let headline = words::columns(all, table, true).next().is_some();
         heading + &grid(all, table, headline, |_, text| text).to_text() + &apart.collect::<String>()
     };
-    tables.iter().map(one).collect::<Vec<_>>().join("\n\n")
+    tables.iter().map(one).chain(words::partial(all, tables)).collect::<Vec<_>>().join("\n\n")
 }
 
 /// The page.
@@ -42,7 +42,7 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
                 writeln!(page, "Other measures, not ranked:\n\n{}\n", grid(all, table, false, marked).to_markdown());
         }
     }
-    for words in explanation(tables) {
+    for words in explanation(all, tables) {
         let _ = writeln!(page, "- {words}");
     }
     for words in all.suites.iter().map(|suite| suite.published_protocol.trim()).filter(|words| !words.is_empty()) {
@@ -59,8 +59,10 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
     }
     let _ = writeln!(page, "\n## Runs\n");
     for row in &all.rows {
-        let imported = row.run.imported.as_ref().map(|path| format!(", imported from {}", path.display()));
-        let _ = writeln!(page, "- {}{}", escape(&row.run.name), escape(&imported.unwrap_or_default()));
+        let imported = if row.is_imported() { ", imported" } else { "" };
+        let place = row.run.imported.as_ref().filter(|path| !path.as_os_str().is_empty());
+        let place = place.map(|path| format!(" from {}", path.display())).unwrap_or_default();
+        let _ = writeln!(page, "- {}{imported}{}", escape(&row.run.name), escape(&place));
         for (task, settings) in row.run.own_settings.iter().filter(|(_, settings)| !settings.is_empty()) {
             let _ = writeln!(page, "  - own settings, {task}: `{}`", settings.join("`, `"));
         }
@@ -95,7 +97,8 @@ fn grid(all: &Gathered, table: &Comparison, headline: bool, mark: impl Fn(&Entry
     for line in &table.lines {
         let cells = columns.iter().map(|&column| {
             let entry = &line.entries[column];
-            let text = entry.summary.as_ref().map_or_else(|| words::absence(entry), words::number);
+            let number = |summary| words::number(summary) + words::mark(entry);
+            let text = entry.summary.as_ref().map_or_else(|| words::absence(entry), number);
             mark(entry, text) + &words::part(entry).map(|part| format!(" [{part}]")).unwrap_or_default()
         });
         grid.row([all.rows[line.row].run.name.clone()].into_iter().chain(cells));
@@ -108,12 +111,11 @@ fn differences(all: &Gathered, table: &Comparison) -> Table {
     let titles = columns.iter().map(|&column| all.columns[column].title.clone());
     let mut grid = Table::new(["run".to_owned()].into_iter().chain(titles));
     for line in table.lines.iter().filter(|line| line.entries.iter().any(|entry| entry.delta.is_some())) {
-        let cells = columns.iter().map(|&column| match &line.entries[column].delta {
-            Some(delta) => match words::significance(delta) {
-                Some(p) => format!("{} ({p})", words::difference(delta)),
-                None => words::difference(delta),
-            },
-            None => "–".into(),
+        let cells = columns.iter().map(|&column| {
+            let entry = &line.entries[column];
+            let Some(delta) = &entry.delta else { return "–".into() };
+            let p = words::significance(delta).map(|p| format!(" ({p})")).unwrap_or_default();
+            words::difference(delta) + words::mark(entry) + &p
         });
         grid.row([all.rows[line.row].run.name.clone()].into_iter().chain(cells));
     }

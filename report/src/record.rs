@@ -58,9 +58,9 @@ pub struct Run {
     pub name: String,
     /// Its name as a folder.
     pub slug: String,
-    /// Pretraining method; none for an imported backbone.
+    /// Pretraining method; none for a backbone that another tool made.
     pub method: Option<String>,
-    /// The backbone's file, if it was brought along.
+    /// The backbone's file, if it was brought along; empty where it is not known.
     pub imported: Option<PathBuf>,
     /// The line of the figure it belongs to.
     pub series: Option<String>,

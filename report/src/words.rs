@@ -46,6 +46,25 @@ pub fn part(entry: &Entry) -> Option<String> {
     (present > 0 && !entry.gaps.is_empty()).then(|| format!("{present} of {} seeds", present + entry.gaps.len()))
 }
 
+/// Stands behind every number of a backbone that was not whole, and behind the name of its run in figures.
+pub fn mark(entry: &Entry) -> &'static str {
+    if entry.partial.is_some() { " †" } else { "" }
+}
+
+/// What the mark means, where it occurs.
+pub fn partial(all: &Gathered, tables: &[Comparison]) -> Option<String> {
+    let mut told: Vec<String> = Vec::new();
+    for line in tables.iter().flat_map(|table| &table.lines) {
+        let partial = line.entries.iter().find_map(|entry| entry.partial.as_ref());
+        told.extend(partial.map(|partial| format!("{} ({partial})", all.rows[line.row].run.name)));
+    }
+    told.dedup();
+    let backbones = told.join(", ");
+    (!told.is_empty()).then(|| {
+        format!("†: the backbone was not whole when it was imported, and the rest was drawn at random: {backbones}.")
+    })
+}
+
 /// A title with its unit.
 pub fn title(column: &Column) -> String {
     if column.percent { format!("{} (%)", column.title) } else { column.title.clone() }

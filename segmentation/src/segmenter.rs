@@ -2,6 +2,7 @@
 
 use crate::classes::ClassSet;
 use crate::deeplab::{DeepLab, DeepLabConfig};
+use common::checkpoint::Origin;
 use common::network_file::{self, NetworkFile};
 use common::nn::weights_channels_last;
 use common::optim::copy_into;
@@ -30,10 +31,9 @@ pub struct SegmenterInfo {
     pub crop: [i64; 2],
     /// Steps trained.
     pub step: u64,
-    /// Pretraining method of the backbone that training began from.
-    pub method: String,
-    /// Checksum of that backbone.
-    pub backbone_sha256: String,
+    /// The backbone that training began from.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// The resolved settings, as JSON.
     pub config: String,
     /// Commit of the program.

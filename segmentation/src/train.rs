@@ -10,7 +10,7 @@ use crate::options::{EvaluationOptions, Options, Preset};
 use crate::predict::Predictor;
 use crate::segmenter::{self, SegmenterInfo};
 use crate::source::{Batch, CropSource};
-use common::checkpoint::{Backbone, load_backbone};
+use common::checkpoint::{Backbone, Origin, load_backbone};
 use common::device::{Precision, device_name};
 use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
 use common::nn::{Modes, weights_channels_last};
@@ -187,6 +187,8 @@ pub struct TrainConfig {
 pub struct TrainReport {
     /// The trained network's file.
     pub segmenter: PathBuf,
+    /// The backbone it began from.
+    pub origin: Origin,
     /// How training ended.
     pub outcome: Outcome,
     /// Scores on the validation data; `None` when training was interrupted, or had been finished and evaluated before.
@@ -246,10 +248,11 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
             let rate = (outcome.step * plan.batch_size) as f64 / outcome.seconds;
             named.insert("segmentation/images_per_second".into(), rate);
         }
-        run.write_metrics(&named, outcome.seconds, &device_name(device))?;
+        run.write_metrics(&named, task.info.origin.texts(), outcome.seconds, &device_name(device))?;
         Ok::<Scores, Error>(scores)
     });
-    Ok(TrainReport { segmenter: run.file(SEGMENTER), outcome, scores: scores.transpose()? })
+    let scores = scores.transpose()?;
+    Ok(TrainReport { segmenter: run.file(SEGMENTER), origin: task.info.origin, outcome, scores })
 }
 
 fn plan(config: &TrainConfig, recipe: &Recipe, training: &Dataset) -> Plan {
@@ -315,8 +318,7 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
             std: backbone.info.std,
             crop: [crop.height as i64, crop.width as i64],
             step: 0,
-            method: backbone.info.method.clone(),
-            backbone_sha256: backbone.sha256.clone(),
+            origin: backbone.origin(),
             config: serde_json::to_string(recipe).expect("a recipe serialises"),
             commit: config.build.commit.clone(),
         },

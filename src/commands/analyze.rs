@@ -1,7 +1,6 @@
 //! `camtrast analyze representation` and `cam`.
 
-use super::Common;
-use super::fewshot::metrics_path;
+use super::{Common, checkpoint_name, metrics_path, tell_origin};
 use analysis::Compute;
 use analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
 use analysis::representation::{Representation, describe};
@@ -10,10 +9,10 @@ use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;
 use common::data::{Pack, SubsetOptions, select_subset};
 use common::device::device_name;
-use common::run::write_metrics;
+use common::run::{Texts, write_metrics};
 use report::table::Table;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(Subcommand)]
@@ -94,7 +93,7 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
     let rows = select_subset(&pack, &subset)?.indices;
     let mut table = Table::new(["backbone", "D", "H_R (nats)", "rank", "U", "U unit", "alignment"]);
     let compute = Compute { device, precision: args.common.precision, progress: &screen };
-    let (mut metrics, mut last) = (BTreeMap::new(), None);
+    let (mut metrics, mut texts, mut last) = (BTreeMap::new(), Texts::new(), None);
     for (path, label) in args.checkpoint.iter().zip(labels(&args.checkpoint)) {
         let backbone = load_backbone(path, device)?;
         let found = describe(&backbone, &pack, &rows, args.common.seed, compute)?;
@@ -109,8 +108,10 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
             number(found.alignment),
         ]);
         let alone = args.checkpoint.len() == 1;
-        let named = |(name, value)| (if alone { name } else { format!("{label}/{name}") }, value);
-        metrics.extend(found.metrics().into_iter().map(named));
+        let named = |name| if alone { name } else { format!("{label}/{name}") };
+        metrics.extend(found.metrics().into_iter().map(|(name, value)| (named(name), value)));
+        texts.extend(backbone.origin().texts().into_iter().map(|(name, text)| (named(name), text)));
+        tell_origin(&backbone.origin(), &screen);
         last = Some(found);
     }
     println!("{}\n\n{}", table.to_text(), Representation::DEFINITIONS);
@@ -122,7 +123,7 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         println!("Here: U over {pairs}; alignment over {} images.", found.aligned_images);
     }
     if let Some(out) = args.out {
-        write_metrics(&metrics_path(&out)?, &metrics, begun.elapsed().as_secs_f64(), &device_name(device))?;
+        write_metrics(&metrics_path(&out)?, &metrics, texts, begun.elapsed().as_secs_f64(), &device_name(device))?;
     }
     Ok(())
 }
@@ -140,7 +141,7 @@ fn run_cam(args: CamArgs) -> Result<()> {
     let backbones = args.checkpoint.iter().zip(labels(&args.checkpoint)).map(load).collect::<Result<Vec<_>>>()?;
     let rows: Vec<i64> = (0..pack.len() as i64).collect();
     let mut table = Table::new(["backbone", "area above half (%)", "linear head"]);
-    let mut metrics = BTreeMap::new();
+    let (mut metrics, mut texts) = (BTreeMap::new(), Texts::new());
     for headed in &backbones {
         let area = headed.area(&pack, &rows, compute)?;
         let origin = match headed.origin {
@@ -151,11 +152,15 @@ fn run_cam(args: CamArgs) -> Result<()> {
         };
         table.row([headed.name.clone(), format!("{:.2}", 100.0 * area), origin]);
         metrics.insert(format!("cam/{}/area", headed.name), area);
+        let named = headed.backbone.origin().texts().into_iter().map(|(key, text)| (format!("cam/{}/{key}", headed.name), text));
+        texts.extend(named);
+        tell_origin(&headed.backbone.origin(), &screen);
     }
     std::fs::create_dir_all(&args.out).map_err(common::Error::io(&args.out, "create"))?;
     let picture = args.out.join("cam.png");
     grid(&picture, &backbones, &pack, &shown, compute)?;
-    write_metrics(&args.out.join("metrics.json"), &metrics, begun.elapsed().as_secs_f64(), &device_name(device))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    write_metrics(&args.out.join("metrics.json"), &metrics, texts, seconds, &device_name(device))?;
     println!("{}\n", table.to_text());
     println!(
         "Area: share of the image where the map of the predicted class, scaled to 0..1 per image, exceeds 1/2; mean of {} images.",
@@ -165,16 +170,11 @@ fn run_cam(args: CamArgs) -> Result<()> {
     Ok(())
 }
 
-// Runs are called by their folder, other files by their own name; a second of the same name gets a number.
+// A second of the same name gets a number.
 fn labels(checkpoints: &[PathBuf]) -> Vec<String> {
-    let name = |path: &Path| {
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-        if stem == "backbone" { folder.unwrap_or(stem) } else { stem }
-    };
     let mut labels: Vec<String> = Vec::new();
     for path in checkpoints {
-        let name = name(path);
+        let name = checkpoint_name(path);
         let same = labels.iter().filter(|l| **l == name || l.starts_with(&format!("{name} ("))).count();
         labels.push(if same == 0 { name } else { format!("{name} ({})", same + 1) });
     }

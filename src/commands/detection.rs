@@ -1,14 +1,13 @@
 //! `camtrast detection train`, `eval` and `score`.
 
-use super::fewshot::metrics_path;
-use super::{Common, build};
+use super::{Common, build, metrics_path, tell_origin};
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use common::Error;
 use common::device::device_name;
 use common::progress::Progress;
-use common::run::{RunFolder, write_metrics};
+use common::run::{RunFolder, Texts, write_metrics};
 use detection::coco::CocoOptions;
 use detection::model::DetectorArch;
 use detection::train::DETECTOR;
@@ -211,6 +210,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
     screen.note(&format!("fine-tuning done: {} steps in {}", outcome.step, clock(outcome.seconds)));
     if let Some(evaluation) = &report.evaluation {
         show(evaluation, &screen);
+        tell_origin(&report.origin, &screen);
     }
     println!("{}", report.detector.display());
     Ok(())
@@ -242,11 +242,12 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let results = Predictor { net: &detector.net, mean, std, scale, device, precision }.predict(&dataset, &screen)?;
     let evaluation = evaluate(&dataset, &results)?;
     show(&evaluation, &screen);
+    tell_origin(&detector.info.origin, &screen);
     if let Some(out) = args.out {
         let folder = RunFolder::create(&out)?;
         write_report(folder.path(), &dataset, &results, &evaluation, args.pictures)?;
         let seconds = begun.elapsed().as_secs_f64();
-        write_metrics(&folder.file("metrics.json"), &evaluation.metrics(), seconds, &device_name(device))?;
+        folder.write_metrics(&evaluation.metrics(), detector.info.origin.texts(), seconds, &device_name(device))?;
     }
     Ok(())
 }
@@ -264,7 +265,7 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     show(&evaluation, &screen);
     if let Some(out) = args.out {
         let path = metrics_path(&out)?;
-        write_metrics(&path, &evaluation.metrics(), begun.elapsed().as_secs_f64(), "cpu")?;
+        write_metrics(&path, &evaluation.metrics(), Texts::new(), begun.elapsed().as_secs_f64(), "cpu")?;
         if path != out {
             let curves = out.join("curves");
             std::fs::create_dir_all(&curves).map_err(Error::io(&curves, "create"))?;

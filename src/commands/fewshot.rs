@@ -1,6 +1,6 @@
 //! `camtrast fewshot eval` and `score`.
 
-use super::Common;
+use super::{Common, metrics_path, tell_origin};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;
@@ -8,14 +8,13 @@ use common::data::Pack;
 use common::device::device_name;
 use common::files::write_atomically;
 use common::progress::Progress;
-use common::run::{RunFolder, write_metrics};
+use common::run::write_metrics;
 use fewshot::{EvalOptions, EvalResult, Options, eval, score_files};
 use report::record::EPISODES;
 use report::table::{Table, percent};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
-use tch::Device;
 
 #[derive(Subcommand)]
 pub enum FewshotCommand {
@@ -102,7 +101,13 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     let begun = Instant::now();
     let options = args.protocol.options(&args.common);
-    let results = evaluate(&args.checkpoint, &args.data, device, &options, &screen)?;
+    let pack = Pack::open(&args.data)?;
+    let backbone = load_backbone(&args.checkpoint, device)?;
+    let (trained, given) = (backbone.info.image_size, pack.height() as i64);
+    if trained != given {
+        screen.note(&format!("note: the backbone was trained at {trained} pixels, this pack has {given}"));
+    }
+    let results = eval(&backbone, &pack, device, &options, &screen)?;
     let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
     for result in &results {
         table
@@ -116,8 +121,14 @@ fn run_eval(args: EvalArgs) -> Result<()> {
                 results.iter().map(|r| (r.name(), &r.score.per_episode[..])).collect();
             write_atomically(&out.join(EPISODES), |file| writeln!(file, "{}", serde_json::json!(episodes)))?;
         }
-        write_metrics(&path, &metrics(&results), begun.elapsed().as_secs_f64(), &device_name(device))?;
+        let named = |r: &EvalResult| {
+            [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v))
+        };
+        let metrics = results.iter().flat_map(named).collect();
+        let seconds = begun.elapsed().as_secs_f64();
+        write_metrics(&path, &metrics, backbone.origin().texts(), seconds, &device_name(device))?;
     }
+    tell_origin(&backbone.origin(), &screen);
     Ok(())
 }
 
@@ -134,39 +145,6 @@ impl ProtocolArgs {
             probe: Options::default(),
         }
     }
-}
-
-/// Loads and evaluates one checkpoint.
-pub fn evaluate(
-    checkpoint: &Path,
-    data: &Path,
-    device: Device,
-    options: &EvalOptions,
-    progress: &dyn Progress,
-) -> Result<Vec<EvalResult>> {
-    let pack = Pack::open(data)?;
-    let backbone = load_backbone(checkpoint, device)?;
-    let (trained, given) = (backbone.info.image_size, pack.height() as i64);
-    if trained != given {
-        progress.note(&format!("note: the backbone was trained at {trained} pixels, this pack has {given}"));
-    }
-    Ok(eval(&backbone, &pack, device, options, progress)?)
-}
-
-/// `fewshot/5way1shot/mean` and `/ci95` of each result.
-pub fn metrics(results: &[EvalResult]) -> BTreeMap<String, f64> {
-    let both = |r: &EvalResult| {
-        [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v))
-    };
-    results.iter().flat_map(both).collect()
-}
-
-/// metrics.json in a folder, or the .json file itself.
-pub fn metrics_path(out: &Path) -> Result<PathBuf> {
-    if out.extension().is_some_and(|e| e == "json") {
-        return Ok(out.to_owned());
-    }
-    Ok(RunFolder::create(out)?.file("metrics.json"))
 }
 
 fn run_score(args: ScoreArgs) -> Result<()> {

@@ -1,13 +1,12 @@
 //! `camtrast segmentation train`, `eval` and `score`.
 
-use super::fewshot::metrics_path;
-use super::{Common, build};
+use super::{Common, build, metrics_path, tell_origin};
 use crate::screen::{STOP, Screen, catch_interrupts, clock};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use common::device::device_name;
 use common::progress::Progress;
-use common::run::write_metrics;
+use common::run::{Texts, write_metrics};
 use common::settings::Numbers;
 use report::table::Table;
 use segmentation::options::EvaluationOptions;
@@ -148,6 +147,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
     screen.note(&format!("fine-tuning done: {} steps in {}", outcome.step, clock(outcome.seconds)));
     if let Some(scores) = &report.scores {
         show(scores, &screen);
+        tell_origin(&report.origin, &screen);
     }
     println!("{}", report.segmenter.display());
     Ok(())
@@ -178,8 +178,9 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let out = args.out.as_deref().map(|folder| (folder, leave));
     let scores = evaluate(&predictor, &dataset, out, &screen)?.scores(&dataset.classes);
     show(&scores, &screen);
+    tell_origin(&segmenter.info.origin, &screen);
     if let Some(out) = args.out {
-        write(&out, &scores, begun, &device_name(device))?;
+        write(&out, &scores, segmenter.info.origin.texts(), begun, &device_name(device))?;
     }
     Ok(())
 }
@@ -195,13 +196,13 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     let scores = confusion.scores(&naming.classes());
     show(&scores, &screen);
     if let Some(out) = args.out {
-        write(&out, &scores, begun, "cpu")?;
+        write(&out, &scores, Texts::new(), begun, "cpu")?;
     }
     Ok(())
 }
 
-fn write(out: &Path, scores: &Scores, begun: Instant, device: &str) -> Result<()> {
-    Ok(write_metrics(&metrics_path(out)?, &metrics(scores), begun.elapsed().as_secs_f64(), device)?)
+fn write(out: &Path, scores: &Scores, texts: Texts, begun: Instant, device: &str) -> Result<()> {
+    Ok(write_metrics(&metrics_path(out)?, &metrics(scores), texts, begun.elapsed().as_secs_f64(), device)?)
 }
 
 /// The table of classes and categories, and what was left out of the means.

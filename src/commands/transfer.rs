@@ -1,9 +1,10 @@
 //! `camtrast transfer`: one backbone to every task of a recipe.
 
+use super::checkpoint_name;
 use crate::suite::{MachineArgs, Only, Plan, Run, SuiteRecipe, run_plan, with_parents};
 use anyhow::Result;
 use clap::Args;
-use common::checkpoint::load_backbone;
+use common::checkpoint::Origin;
 use common::files::write_atomically;
 use std::path::PathBuf;
 
@@ -21,6 +22,9 @@ pub struct TransferArgs {
     /// What the backbone is called in the report; the name of its folder or file when left out
     #[arg(long)]
     name: Option<String>,
+    /// Published numbers of this backbone to stand beside ours, such as 1-shot=55.31 AP50=81.3
+    #[arg(long, num_args = 1.., value_name = "COLUMN=NUMBER", value_parser = published)]
+    published: Vec<(String, f64)>,
     /// Pack of the novel classes, in place of the recipe's (which must name a single one)
     #[arg(long)]
     test: Option<PathBuf>,
@@ -40,31 +44,33 @@ pub struct TransferArgs {
     machine: MachineArgs,
 }
 
+fn published(text: &str) -> Result<(String, f64), String> {
+    let (column, number) = text.rsplit_once('=').ok_or("give a column and a number, as in 1-shot=55.31")?;
+    let number = number.trim().parse().ok().filter(|n: &f64| n.is_finite()).ok_or(format!("{number:?} is no number"))?;
+    Ok((column.trim().to_owned(), number))
+}
+
 pub fn run(args: TransferArgs) -> Result<()> {
-    let device = args.machine.open()?;
-    let info = load_backbone(&args.checkpoint, device)?.info;
+    args.machine.open()?;
+    // Before the recipe, whose faults are smaller.
+    Origin::read(&args.checkpoint)?;
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
     recipe.replace_packs(None, args.test, &args.recipe)?;
     args.machine.replace(&mut recipe);
-    let own_name = || {
-        let stem = args.checkpoint.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let folder = args.checkpoint.parent().and_then(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
-        if stem == "backbone" { folder.unwrap_or(stem) } else { stem }
-    };
-    let name = args.name.unwrap_or_else(own_name);
+    let name = args.name.unwrap_or_else(|| checkpoint_name(&args.checkpoint));
     let published = recipe.runs.iter().find(|run| run.name == name).map(|run| run.published.clone());
+    let published = published.into_iter().flatten().chain(args.published).collect();
     recipe.runs = vec![Run {
         name,
         checkpoint: Some(args.checkpoint.clone()),
-        published: published.unwrap_or_default(),
+        published,
         ..Run::default()
     }];
     recipe.seeds = vec![args.seed];
     // Which images it was trained on is not known here.
     recipe.representation = false;
     recipe.expect.clear();
-    let mut plan = Plan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
-    plan.suite.runs[0].method = (info.method != "imported").then_some(info.method);
+    let plan = Plan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();

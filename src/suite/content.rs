@@ -3,8 +3,9 @@
 use super::plan::Cell;
 use anyhow::Result;
 use common::Error;
+use common::checkpoint::Origin;
 use common::data::Pack;
-use common::tensor_file::{CHECKSUM, TensorFile, hex};
+use common::tensor_file::hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,10 +77,9 @@ fn list(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// The checksum that a backbone file carries; of a file that carries none, that of its bytes.
+/// The checksum that a backbone's file carries.
 pub fn backbone_sha256(path: &Path) -> Result<String> {
-    let carried = TensorFile::open(path)?.metadata().get(CHECKSUM).cloned();
-    carried.map_or_else(|| file_sha256(path), Ok)
+    Ok(Origin::read(path)?.backbone_sha256)
 }
 
 /// SHA-256 of a file's bytes.

@@ -1,5 +1,6 @@
 //! Other tools' checkpoints, in and out. What each file holds: `tests/golden/interop_import/export.py`.
 
+use crate::suite::TASKS;
 use crate::world::{PLAIN, Place};
 use flate2::read::GzDecoder;
 use std::fs;
@@ -93,4 +94,74 @@ fn what_runs_code_or_is_not_whole_is_refused() {
     says(&place.ok("checkpoint info in.safetensors").stdout, &["partial         5 of 100 tensors missing"]);
     place.ok("checkpoint import partial.pth --out again.safetensors --allow-missing --seed 4");
     assert!(place.bytes("in.safetensors") == place.bytes("again.safetensors"));
+}
+
+#[test]
+fn an_imported_backbone_stands_in_the_report_under_its_users_name() {
+    let place = Place::new();
+    unpack(&place, "torchvision.pth");
+    place.write("tasks.toml", format!("title = \"Tasks\"\n[data]\ntest = {{ novel = \"test.pack\" }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"));
+    let transfer = |checkpoint: &str| {
+        format!("transfer --checkpoint {checkpoint} --recipe tasks.toml --out run --name mine --published 1-shot=55.5 mIoU=70 --device cpu --threads 1")
+    };
+    place.fails(&transfer("torchvision.pth"), &["torchvision.pth", "another tool", "checkpoint import"]);
+    place.misused(&transfer("in.safetensors").replace("mIoU=70", "mIoU"), &["1-shot=55.31"]);
+    place.ok("checkpoint import torchvision.pth --out in.safetensors --image-size 32");
+    let done = place.ok(&transfer("in.safetensors"));
+    says(&done.stdout, &["mine"]);
+
+    let report = place.json("run/report.json");
+    let run = &report["runs"][0];
+    assert_eq!((&run["name"], &run["imported"], &run["method"]), (&"mine".into(), &true.into(), &serde_json::Value::Null));
+    let numbers = &report["tables"][0]["rows"][0]["numbers"];
+    assert_eq!((&numbers["1-shot"]["published"], &numbers["mIoU"]["published"]), (&55.5.into(), &70.0.into()));
+    for column in ["1-shot", "5-shot", "AP50", "mIoU"] {
+        assert!(numbers[column]["summary"]["mean"].is_number(), "{column}: {numbers}");
+        assert!(numbers[column]["partial"].is_null(), "{column}");
+    }
+    says(&place.text("run/report.md"), &["- mine, imported from in.safetensors", "(55.50)"]);
+    says(&place.text("run/report.html"), &["<span class=\"tag imported\">imported</span>"]);
+    assert_eq!(place.json("run/runs/mine-s0/fewshot/metrics.json")["method"], "imported");
+}
+
+#[test]
+fn every_number_of_a_backbone_that_was_not_whole_is_marked() {
+    let place = Place::new();
+    unpack(&place, "partial.pth");
+    unpack(&place, "torchvision.pth");
+    place.ok("checkpoint import partial.pth --out part.safetensors --image-size 32 --allow-missing");
+    place.ok("checkpoint import torchvision.pth --out whole.safetensors --image-size 32");
+    let recipe = format!(
+        "title = \"Marks\"\nruns = [{{ name = \"part\", checkpoint = \"part.safetensors\" }}, {{ name = \"whole\", checkpoint = \"whole.safetensors\" }}]\n[data]\ntest = {{ novel = \"test.pack\" }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"
+    );
+    place.write("marks.toml", recipe);
+    let done = place.ok("suite run marks.toml --out run --device cpu --threads 1");
+    let what = "part (5 of 100 tensors missing)";
+    says(&done.stdout, &["†: the backbone was not whole", what]);
+    let marks = |text: &str, mark: &str, name: &str| {
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(name)).collect();
+        lines.iter().map(|line| line.matches(mark).count()).sum::<usize>()
+    };
+    // 1-shot, 5-shot, AP, AP50, mIoU; and AP75, VOC07 mAP, category mIoU below.
+    let (markdown, latex) = (place.text("run/report.md"), place.text("run/report.tex"));
+    assert_eq!((marks(&markdown, " †", "| part"), marks(&markdown, " †", "| whole")), (8, 0), "{markdown}");
+    assert_eq!((marks(&latex, "dagger", "part"), marks(&latex, "dagger", "whole")), (5, 0), "{latex}");
+    says(&markdown, &[what]);
+    says(&place.text("run/report.html"), &[what, " †</td>"]);
+    for line in place.text("run/report.csv").lines().skip(1) {
+        assert_eq!(line.ends_with(",5 of 100 tensors missing"), line.starts_with("part,"), "{line}");
+    }
+
+    // Single commands: said at once, kept beside the numbers, and marked where a report is made of the folders.
+    let done = place.ok(&format!(
+        "fewshot eval --checkpoint part.safetensors --data test.pack --episodes-count 5 --out alone --device cpu --threads 1"
+    ));
+    says(&done.stderr, &["5 of 100 tensors missing"]);
+    place.ok("detection eval --checkpoint run/runs/part-s0/detection/detector.safetensors --voc world/VOCdevkit --test 2007:test --classes clock,tree,mushroom,chair --out evaluated --device cpu --threads 1");
+    for folder in ["alone", "evaluated"] {
+        let metrics = place.json(&format!("{folder}/metrics.json"));
+        assert_eq!((&metrics["method"], &metrics["partial"]), (&"imported".into(), &"5 of 100 tensors missing".into()));
+    }
+    place.ok("report alone evaluated --out both");
+    says(&place.text("both/report.md"), &["alone (5 of 100 tensors missing)", "evaluated (5 of 100", "alone, imported"]);
 }

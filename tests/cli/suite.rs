@@ -30,7 +30,7 @@ threads = 1
 "#;
 
 /// Tasks beside the probe, small enough for seconds.
-const TASKS: &str = r#"
+pub const TASKS: &str = r#"
 [detection]
 voc = "world/VOCdevkit"
 train = "2007:trainval"
