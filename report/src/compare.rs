@@ -147,9 +147,8 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
         };
         Some((seed, gap))
     };
-    let partial = |(seed, cell): (u64, &Found)| {
-        found.iter().any(|v| v.0 == seed).then(|| cell.origin.partial.clone()).flatten()
-    };
+    let partial =
+        |(seed, cell): (u64, &Found)| found.iter().any(|v| v.0 == seed).then(|| cell.origin.partial.clone()).flatten();
     Entry {
         partial: row.cells(&column.task).find_map(partial),
         summary: summary(&numbers, over_episodes()),

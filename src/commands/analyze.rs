@@ -152,7 +152,12 @@ fn run_cam(args: CamArgs) -> Result<()> {
         };
         table.row([headed.name.clone(), format!("{:.2}", 100.0 * area), origin]);
         metrics.insert(format!("cam/{}/area", headed.name), area);
-        let named = headed.backbone.origin().texts().into_iter().map(|(key, text)| (format!("cam/{}/{key}", headed.name), text));
+        let named = headed
+            .backbone
+            .origin()
+            .texts()
+            .into_iter()
+            .map(|(key, text)| (format!("cam/{}/{key}", headed.name), text));
         texts.extend(named);
         tell_origin(&headed.backbone.origin(), &screen);
     }

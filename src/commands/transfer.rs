@@ -46,7 +46,8 @@ pub struct TransferArgs {
 
 fn published(text: &str) -> Result<(String, f64), String> {
     let (column, number) = text.rsplit_once('=').ok_or("give a column and a number, as in 1-shot=55.31")?;
-    let number = number.trim().parse().ok().filter(|n: &f64| n.is_finite()).ok_or(format!("{number:?} is no number"))?;
+    let number =
+        number.trim().parse().ok().filter(|n: &f64| n.is_finite()).ok_or(format!("{number:?} is no number"))?;
     Ok((column.trim().to_owned(), number))
 }
 
@@ -60,12 +61,7 @@ pub fn run(args: TransferArgs) -> Result<()> {
     let name = args.name.unwrap_or_else(|| checkpoint_name(&args.checkpoint));
     let published = recipe.runs.iter().find(|run| run.name == name).map(|run| run.published.clone());
     let published = published.into_iter().flatten().chain(args.published).collect();
-    recipe.runs = vec![Run {
-        name,
-        checkpoint: Some(args.checkpoint.clone()),
-        published,
-        ..Run::default()
-    }];
+    recipe.runs = vec![Run { name, checkpoint: Some(args.checkpoint.clone()), published, ..Run::default() }];
     recipe.seeds = vec![args.seed];
     // Which images it was trained on is not known here.
     recipe.representation = false;

@@ -102,7 +102,9 @@ fn an_imported_backbone_stands_in_the_report_under_its_users_name() {
     unpack(&place, "torchvision.pth");
     place.write("tasks.toml", format!("title = \"Tasks\"\n[data]\ntest = {{ novel = \"test.pack\" }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"));
     let transfer = |checkpoint: &str| {
-        format!("transfer --checkpoint {checkpoint} --recipe tasks.toml --out run --name mine --published 1-shot=55.5 mIoU=70 --device cpu --threads 1")
+        format!(
+            "transfer --checkpoint {checkpoint} --recipe tasks.toml --out run --name mine --published 1-shot=55.5 mIoU=70 --device cpu --threads 1"
+        )
     };
     place.fails(&transfer("torchvision.pth"), &["torchvision.pth", "another tool", "checkpoint import"]);
     place.misused(&transfer("in.safetensors").replace("mIoU=70", "mIoU"), &["1-shot=55.31"]);
@@ -112,7 +114,10 @@ fn an_imported_backbone_stands_in_the_report_under_its_users_name() {
 
     let report = place.json("run/report.json");
     let run = &report["runs"][0];
-    assert_eq!((&run["name"], &run["imported"], &run["method"]), (&"mine".into(), &true.into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&run["name"], &run["imported"], &run["method"]),
+        (&"mine".into(), &true.into(), &serde_json::Value::Null)
+    );
     let numbers = &report["tables"][0]["rows"][0]["numbers"];
     assert_eq!((&numbers["1-shot"]["published"], &numbers["mIoU"]["published"]), (&55.5.into(), &70.0.into()));
     for column in ["1-shot", "5-shot", "AP50", "mIoU"] {
@@ -163,5 +168,8 @@ fn every_number_of_a_backbone_that_was_not_whole_is_marked() {
         assert_eq!((&metrics["method"], &metrics["partial"]), (&"imported".into(), &"5 of 100 tensors missing".into()));
     }
     place.ok("report alone evaluated --out both");
-    says(&place.text("both/report.md"), &["alone (5 of 100 tensors missing)", "evaluated (5 of 100", "alone, imported"]);
+    says(
+        &place.text("both/report.md"),
+        &["alone (5 of 100 tensors missing)", "evaluated (5 of 100", "alone, imported"],
+    );
 }
