@@ -10,20 +10,16 @@ pub mod report;
 pub mod segmentation;
 pub mod transfer;
 
-use crate::screen::Screen;
-use anyhow::Result;
+use crate::screen::{Screen, clock};
+use anyhow::{Result, bail};
 use clap::Args;
 use common::checkpoint::Origin;
 use common::device::DeviceChoice;
+use common::engine::Outcome;
 use common::progress::Progress;
-use common::run::{Build, RunFolder};
+use common::run::{Build, RunFolder, RunOptions};
 use std::path::{Path, PathBuf};
 use tch::Device;
-
-/// This program.
-pub fn build() -> Build {
-    Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("CAMTRAST_COMMIT").into() }
-}
 
 /// metrics.json in a folder, or the .json file itself.
 pub fn metrics_path(out: &Path) -> Result<PathBuf> {
@@ -31,6 +27,16 @@ pub fn metrics_path(out: &Path) -> Result<PathBuf> {
         return Ok(out.to_owned());
     }
     Ok(RunFolder::create(out)?.file("metrics.json"))
+}
+
+/// Tells how a training ended; that it was interrupted is an error.
+pub fn tell_outcome(what: &str, outcome: &Outcome, screen: &Screen) -> Result<()> {
+    if outcome.interrupted {
+        bail!("interrupted at step {}; the state is saved, the same command goes on from there", outcome.step);
+    }
+    let loss = outcome.last_epoch[0].map(|loss| format!(", loss {loss:.3}")).unwrap_or_default();
+    screen.note(&format!("{what} done: {} steps in {}{loss}", outcome.step, clock(outcome.seconds)));
+    Ok(())
 }
 
 /// What a backbone is called: a run's by its folder, other files by their own name.
@@ -68,6 +74,32 @@ pub struct Common {
     /// Print results and errors only
     #[arg(long, help_heading = "Common")]
     pub quiet: bool,
+}
+
+/// Flags of the commands that train.
+#[derive(Args, Debug, Clone)]
+pub struct RunArgs {
+    /// Folder of the run; the same command there goes on where it was cut off
+    #[arg(long)]
+    out: PathBuf,
+    /// Start anew if the folder holds a run
+    #[arg(long)]
+    overwrite: bool,
+    /// Steps between log lines
+    #[arg(long, default_value_t = 20)]
+    log_every: u64,
+    /// Steps between saved states (besides every two minutes and the end)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    save_every: Option<u64>,
+}
+
+impl RunArgs {
+    /// The same, on a device, by this program.
+    pub fn options(self, device: Device) -> RunOptions {
+        let RunArgs { out, overwrite, log_every, save_every } = self;
+        let build = Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("CAMTRAST_COMMIT").into() };
+        RunOptions { out, overwrite, device, log_every, save_every, build }
+    }
 }
 
 impl Common {

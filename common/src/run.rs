@@ -29,6 +29,37 @@ pub struct Build {
     pub commit: String,
 }
 
+/// Where and how a training goes, without what decides its weights.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The run's folder.
+    pub out: PathBuf,
+    /// Whether a run that is there is removed first.
+    pub overwrite: bool,
+    /// Where tensors live.
+    pub device: Device,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between saved states, beside those saved every two minutes and at the end.
+    pub save_every: Option<u64>,
+    /// The program.
+    pub build: Build,
+}
+
+impl RunOptions {
+    /// Opens the folder to train in, emptied of an earlier run (what `also` names included, see [`RunFolder::clear`]) when so asked.
+    ///
+    /// # Errors
+    /// As [`RunFolder::begin`].
+    pub fn begin(&self, also: &[&str]) -> Result<RunFolder> {
+        let run = RunFolder::begin(&self.out)?;
+        if self.overwrite {
+            run.clear(also)?;
+        }
+        Ok(run)
+    }
+}
+
 /// A folder that holds one run.
 #[derive(Debug, Clone)]
 pub struct RunFolder {

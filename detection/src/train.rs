@@ -15,7 +15,7 @@ use common::nn::{Modes, weights_channels_last};
 use common::optim::{Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Progress;
 use common::random::torch_seed;
-use common::run::{Build, RunFolder};
+use common::run::{RunFolder, RunOptions};
 use common::sampler::period;
 use common::settings::{BatchNormMode, set};
 use common::{Error, Result};
@@ -63,20 +63,10 @@ pub struct TrainConfig<D> {
     pub training: Dataset,
     /// The images to evaluate on; no evaluation when `None`.
     pub test: Option<Dataset>,
-    /// The run's folder.
-    pub out: PathBuf,
-    /// Whether a run that is there is removed first.
-    pub overwrite: bool,
-    /// Where tensors live.
-    pub device: Device,
+    /// Where and how it goes.
+    pub run: RunOptions,
     /// Sample pictures to draw.
     pub pictures: usize,
-    /// Steps between log lines.
-    pub log_every: u64,
-    /// Steps between saved states, beside those saved every two minutes and at the end.
-    pub save_every: Option<u64>,
-    /// The program.
-    pub build: Build,
 }
 
 /// What came of it.
@@ -116,14 +106,11 @@ pub fn train<D: Serialize + Clone>(
     let plan = plan(&config, &recipe.options, images);
     let schedule = recipe.options.schedule(images);
 
-    let run = RunFolder::begin(&config.out)?;
-    if config.overwrite {
-        run.clear(&[&[DETECTOR][..], &LEFT].concat())?;
-    }
+    let run = config.run.begin(&[&[DETECTOR][..], &LEFT].concat())?;
     claim(&run, &config, &recipe, &backbone)?;
     let mut task = DetectionTask::new(&recipe, &config, &backbone)?;
     drop(backbone);
-    let TrainConfig { training, test, device, pictures, .. } = config;
+    let TrainConfig { training, test, pictures, run: RunOptions { device, .. }, .. } = config;
     let source = DetectionSource::new(
         Arc::new(training),
         recipe.options.augment(),
@@ -162,14 +149,14 @@ fn plan<D>(config: &TrainConfig<D>, options: &Options, images: usize) -> Plan {
     let period = period(steps, options.pass(images));
     Plan {
         seed: config.recipe.seed,
-        device: config.device,
+        device: config.run.device,
         epochs: steps / period,
         batches_per_epoch: period * accumulate,
         accumulate,
         batch_size: set(&options.batch_size) / accumulate,
         clip_norm: Some(set(&options.clip_norm)).filter(|&norm| norm > 0.0),
-        log_every: config.log_every.max(1),
-        save_every: config.save_every,
+        log_every: config.run.log_every.max(1),
+        save_every: config.run.save_every,
     }
 }
 
@@ -190,7 +177,7 @@ fn claim<D: Serialize>(
     if let Some(test) = &config.test {
         dataset += &format!("test_images = {}\ntest_annotations = \"{}\"\n", test.images.len(), test.fingerprint());
     }
-    run.claim(&(recipe + &dataset), &config.build, config.device)
+    run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
 
 fn optimiser(options: &Options, vs: &VarStore) -> Optimizer {
@@ -237,13 +224,13 @@ impl DetectionTask {
         let mut vs = VarStore::new(Device::Cpu);
         let net = FasterRcnn::new(&vs.root(), &model);
         backbone.copy_into(&vs, "backbone.")?;
-        vs.set_device(config.device);
+        vs.set_device(config.run.device);
         weights_channels_last(&vs);
         Ok(DetectionTask {
             net,
             vs,
             modes: Modes::training(set(&recipe.options.batch_norm)),
-            device: config.device,
+            device: config.run.device,
             precision: recipe.precision,
             info: DetectorInfo {
                 model,
@@ -254,7 +241,7 @@ impl DetectionTask {
                 step: 0,
                 origin: backbone.origin(),
                 config: serde_json::to_string(recipe).expect("a recipe serialises"),
-                commit: config.build.commit.clone(),
+                commit: config.run.build.commit.clone(),
             },
         })
     }

@@ -13,7 +13,7 @@ use common::nn::Mode;
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Silent;
 use common::resnet::{Arch, ResNet};
-use common::run::Build;
+use common::run::{Build, RunOptions};
 use pretrain::{Method, Options, PretrainConfig, Recipe, Setting, Subset, pretrain};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -126,13 +126,15 @@ fn config(
             clip_norm: None,
             options,
         },
-        out: out.to_owned(),
-        overwrite: true,
-        device: Device::Cpu,
-        log_every: STEPS,
-        save_every: None,
+        run: RunOptions {
+            out: out.to_owned(),
+            overwrite: true,
+            device: Device::Cpu,
+            log_every: STEPS,
+            save_every: None,
+            build: Build { version: "bench".into(), commit: "bench".into() },
+        },
         probe_every: None,
-        build: Build { version: "bench".into(), commit: "bench".into() },
     }
 }
 

@@ -15,7 +15,7 @@ use common::optim::{Optimizer, OptimizerConfig};
 use common::progress::Progress;
 use common::random::{generator, permutation};
 use common::resnet::Arch;
-use common::run::{Build, RunFolder, SUBSET};
+use common::run::{RunFolder, RunOptions, SUBSET};
 use common::schedule::Schedule;
 use common::{Error, Result};
 use serde::Serialize;
@@ -57,20 +57,10 @@ pub struct Recipe {
 pub struct PretrainConfig {
     /// What decides the weights.
     pub recipe: Recipe,
-    /// The run's folder.
-    pub out: PathBuf,
-    /// Whether a run that is there is removed first.
-    pub overwrite: bool,
-    /// Where tensors live.
-    pub device: Device,
-    /// Steps between log lines.
-    pub log_every: u64,
-    /// Steps between saved states, beside those saved every two minutes and at the end.
-    pub save_every: Option<u64>,
+    /// Where and how it goes.
+    pub run: RunOptions,
     /// Epochs between looks at the representation, which go to the log; none when `None`.
     pub probe_every: Option<u64>,
-    /// The program.
-    pub build: Build,
 }
 
 /// What came of it.
@@ -89,7 +79,7 @@ pub struct PretrainReport {
 /// # Errors
 /// [`Error::Settings`] for a recipe that does not fit the data or differs from the folder's; otherwise as [`engine::train`].
 pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicBool) -> Result<PretrainReport> {
-    let (device, mut recipe) = (config.device, config.recipe.clone());
+    let (device, mut recipe) = (config.run.device, config.recipe.clone());
     let pack = Arc::new(Pack::open(&recipe.data)?);
     let selection = recipe.subset.select(&pack, recipe.seed)?;
     let setting = Setting {
@@ -106,10 +96,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
     let plan = plan(config, &recipe, &setting)?;
     let method = recipe.method.build(&setting, &recipe.options)?;
 
-    let run = RunFolder::begin(&config.out)?;
-    if config.overwrite {
-        run.clear(&[])?;
-    }
+    let run = config.run.begin(&[])?;
     claim(&run, config, &recipe, &pack)?;
     write_subset(&run, &selection)?;
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
@@ -141,7 +128,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
             epoch: 0,
             step: 0,
             config: serde_json::to_string(&recipe).expect("a recipe serialises"),
-            commit: config.build.commit.clone(),
+            commit: config.run.build.commit.clone(),
         },
     };
     let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
@@ -170,14 +157,14 @@ fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<P
     }
     Ok(Plan {
         seed: recipe.seed,
-        device: config.device,
+        device: config.run.device,
         epochs,
         batches_per_epoch: batches,
         accumulate,
         batch_size,
         clip_norm: recipe.clip_norm,
-        log_every: config.log_every.max(1),
-        save_every: config.save_every,
+        log_every: config.run.log_every.max(1),
+        save_every: config.run.save_every,
     })
 }
 
@@ -186,7 +173,7 @@ fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &Recipe, pack: &Pack)
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let text = |s: &str| toml::Value::from(s).to_string();
     let dataset = format!("\n[dataset]\nsha256 = {}\n", text(pack.sha256()));
-    run.claim(&(recipe + &dataset), &config.build, config.device)
+    run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
 
 // Which classes and rows of the pack the seed drew.

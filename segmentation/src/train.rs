@@ -17,7 +17,7 @@ use common::nn::{Modes, weights_channels_last};
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Progress;
 use common::random::{generator, torch_seed};
-use common::run::{Build, RunFolder};
+use common::run::{RunFolder, RunOptions};
 use common::sampler::period;
 use common::schedule::Schedule;
 use common::settings::{BatchNormMode, Numbers, Switch, set};
@@ -168,18 +168,8 @@ pub struct Recipe {
 pub struct TrainConfig {
     /// What decides the weights.
     pub recipe: Recipe,
-    /// The run's folder.
-    pub out: PathBuf,
-    /// Whether a run that is there is removed first.
-    pub overwrite: bool,
-    /// Where tensors live.
-    pub device: Device,
-    /// Steps between log lines.
-    pub log_every: u64,
-    /// Steps between saved states, beside those saved every two minutes and at the end.
-    pub save_every: Option<u64>,
-    /// The program.
-    pub build: Build,
+    /// Where and how it goes.
+    pub run: RunOptions,
 }
 
 /// What came of it.
@@ -204,7 +194,7 @@ pub const SEGMENTER: &str = "segmenter.safetensors";
 /// [`Error::Settings`] for a recipe that cannot work or differs from the folder's, [`Error::File`] for data and checkpoints that
 /// cannot be used; otherwise as [`engine::train`].
 pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -> Result<TrainReport> {
-    let (device, mut recipe) = (config.device, config.recipe.clone());
+    let (device, mut recipe) = (config.run.device, config.recipe.clone());
     recipe.options = recipe.options.resolve(recipe.preset)?;
     let options = recipe.options.clone();
     let crop = set(&options.crop);
@@ -214,16 +204,13 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
     let validation = recipe.data.validation()?;
     let plan = plan(config, &recipe, &training);
 
-    let run = RunFolder::begin(&config.out)?;
-    if config.overwrite {
-        run.clear(&[&[SEGMENTER][..], &LEFT].concat())?;
-    }
+    let run = config.run.begin(&[&[SEGMENTER][..], &LEFT].concat())?;
     claim(&run, config, &recipe, &training, &validation, &backbone)?;
 
     let mut task = task(&recipe, &training.classes, &backbone, config)?;
     drop(backbone);
     let augment = options.augment(task.info.mean)?;
-    let source = CropSource::new(training, augment, plan.batch_size as usize, plan.batches_per_epoch, recipe.seed);
+    let source = CropSource::new(training, augment, plan.batch_size, plan.batches_per_epoch, recipe.seed);
     let (mut optimizer, schedule) = optimiser(&options, &task.vs, &plan);
     let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
     drop(optimizer);
@@ -261,14 +248,14 @@ fn plan(config: &TrainConfig, recipe: &Recipe, training: &Dataset) -> Plan {
     let period = period(steps, pass);
     Plan {
         seed: recipe.seed,
-        device: config.device,
+        device: config.run.device,
         epochs: steps / period,
         batches_per_epoch: period,
         accumulate: 1,
         batch_size,
         clip_norm: None,
-        log_every: config.log_every.max(1),
-        save_every: config.save_every,
+        log_every: config.run.log_every.max(1),
+        save_every: config.run.save_every,
     }
 }
 
@@ -290,7 +277,7 @@ fn claim(
         validation.samples.len(),
         validation.fingerprint()?,
     );
-    run.claim(&(recipe + &dataset), &config.build, config.device)
+    run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
 
 fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &TrainConfig) -> Result<SegmentationTask> {
@@ -300,14 +287,14 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
     let mut vs = VarStore::new(Device::Cpu);
     let net = DeepLab::new(&vs.root(), &model);
     backbone.copy_into(&vs, "backbone.")?;
-    vs.set_device(config.device);
+    vs.set_device(config.run.device);
     weights_channels_last(&vs);
     let crop = set(&options.crop);
     Ok(SegmentationTask {
         net,
         vs,
         modes: Modes::training(set(&options.batch_norm)),
-        device: config.device,
+        device: config.run.device,
         precision: recipe.precision,
         photometric: set(&options.photometric) == Switch::On,
         auxiliary_weight: set(&options.auxiliary_weight),
@@ -320,7 +307,7 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
             step: 0,
             origin: backbone.origin(),
             config: serde_json::to_string(recipe).expect("a recipe serialises"),
-            commit: config.build.commit.clone(),
+            commit: config.run.build.commit.clone(),
         },
     })
 }

@@ -1,8 +1,8 @@
 //! `camtrast detection train`, `eval` and `score`.
 
-use super::{Common, build, metrics_path, tell_origin};
-use crate::screen::{STOP, Screen, catch_interrupts, clock};
-use anyhow::{Result, bail};
+use super::{Common, RunArgs, metrics_path, tell_origin, tell_outcome};
+use crate::screen::{STOP, Screen, catch_interrupts};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::Error;
 use common::device::device_name;
@@ -36,12 +36,8 @@ pub struct TrainArgs {
     /// A backbone.safetensors
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Folder of the run; the same command there goes on where it was cut off
-    #[arg(long)]
-    out: PathBuf,
-    /// Start anew if the folder holds a run
-    #[arg(long)]
-    overwrite: bool,
+    #[command(flatten)]
+    run: RunArgs,
     /// c4 (layer4 as the head, as in MoCo's and the paper's tables) or fpn
     #[arg(long, value_enum, default_value = "c4")]
     arch: DetectorArch,
@@ -51,12 +47,6 @@ pub struct TrainArgs {
     /// Sample pictures to draw after training
     #[arg(long, default_value_t = 8)]
     pictures: usize,
-    /// Steps between log lines
-    #[arg(long, default_value_t = 20)]
-    log_every: u64,
-    /// Steps between saved states (besides every two minutes and the end)
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    save_every: Option<u64>,
     #[command(flatten)]
     data: TrainData,
     #[command(flatten)]
@@ -194,20 +184,11 @@ fn run_train(args: TrainArgs) -> Result<()> {
         },
         training,
         test,
-        out: args.out,
-        overwrite: args.overwrite,
-        device,
+        run: args.run.options(device),
         pictures: args.pictures,
-        log_every: args.log_every,
-        save_every: args.save_every,
-        build: build(),
     };
     let report = train(config, &screen, &STOP)?;
-    let outcome = report.outcome;
-    if outcome.interrupted {
-        bail!("interrupted at step {}; the state is saved, the same command goes on from there", outcome.step);
-    }
-    screen.note(&format!("fine-tuning done: {} steps in {}", outcome.step, clock(outcome.seconds)));
+    tell_outcome("fine-tuning", &report.outcome, &screen)?;
     if let Some(evaluation) = &report.evaluation {
         show(evaluation, &screen);
         tell_origin(&report.origin, &screen);

@@ -37,7 +37,7 @@ impl Rates {
         }
         let line = ["pretrain", "--out=x"].map(OsString::from).into_iter().chain(cell.flags.clone());
         let matches = PretrainArgs::augment_args(Command::new("pretrain")).try_get_matches_from(line).ok()?;
-        let (recipe, _) = PretrainArgs::from_arg_matches(&matches).ok()?.recipe().ok()?;
+        let recipe = PretrainArgs::from_arg_matches(&matches).ok()?.recipe().ok()?;
         let pack = Pack::open(&recipe.data).ok()?;
         let selection = recipe.subset.select(&pack, recipe.seed).ok()?;
         let setting = Setting {
