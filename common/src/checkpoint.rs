@@ -228,24 +228,6 @@ fn open(path: &Path) -> Result<TensorFile> {
     Ok(file)
 }
 
-/// The architecture that tensors with torchvision's names of a ResNet are of, read off their names and shapes.
-pub fn detect_arch(tensors: &BTreeMap<String, Tensor>) -> Option<Arch> {
-    let blocks =
-        |layer: usize| (0..).take_while(|b| tensors.contains_key(&format!("layer{layer}.{b}.conv1.weight"))).count();
-    let bottleneck = tensors.contains_key("layer1.0.conv3.weight");
-    let depth = match (bottleneck, [1, 2, 3, 4].map(blocks)) {
-        (false, [2, 2, 2, 2]) => 18,
-        (false, [3, 4, 6, 3]) => 34,
-        (true, [3, 4, 6, 3]) => 50,
-        (true, [3, 4, 23, 3]) => 101,
-        _ => return None,
-    };
-    let stem = tensors.get("conv1.weight")?.size();
-    let small = stem.get(2) == Some(&3);
-    let stem_kind = if small { crate::resnet::Stem::Small } else { crate::resnet::Stem::Standard };
-    Some(Arch { depth, width: *stem.first()?, stem: stem_kind })
-}
-
 // Builds the network and fills it from named tensors, which must be the whole backbone and nothing else.
 fn fill(path: &Path, arch: Arch, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<(ResNet, VarStore)> {
     let mut vs = VarStore::new(Device::Cpu);

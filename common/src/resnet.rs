@@ -23,6 +23,9 @@ pub struct Arch {
     pub stem: Stem,
 }
 
+/// Depths that there are.
+const DEPTHS: [u32; 4] = [18, 34, 50, 101];
+
 /// The layers before `layer1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -98,6 +101,39 @@ impl Arch {
         tensors
     }
 
+    /// The architecture that tensors of torchvision's names and of these shapes are of; some may be missing.
+    ///
+    /// # Errors
+    /// Why they are none of ours, to be said of a file.
+    pub fn detect<'a>(
+        names: impl Iterator<Item = &'a str> + Clone,
+        shape: impl Fn(&str) -> Option<Vec<i64>>,
+    ) -> Result<Self, String> {
+        let mut blocks = [0i64; 4];
+        for name in names.clone() {
+            let mut parts = name.split('.');
+            let layer = parts.next().and_then(|p| p.strip_prefix("layer")?.parse::<usize>().ok());
+            let block = parts.next().and_then(|p| p.parse::<u16>().ok());
+            if let (Some(layer @ 1..=4), Some(block)) = (layer, block) {
+                blocks[layer - 1] = blocks[layer - 1].max(i64::from(block) + 1);
+            }
+        }
+        let bottleneck = names.clone().any(|name| name.ends_with(".conv3.weight"));
+        let of = |depth| Arch { depth, width: 64, stem: Stem::Standard };
+        let known = DEPTHS.map(of).into_iter().find(|a| a.bottleneck() == bottleneck && a.blocks() == blocks);
+        let mut arch = known.ok_or_else(|| {
+            let kind = if bottleneck { "bottlenecks" } else { "basic blocks" };
+            format!("has stages of {blocks:?} {kind}, which no ResNet-18, 34, 50 or 101 has")
+        })?;
+        let first = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight"].into_iter().find_map(&shape);
+        let width = first.and_then(|shape| shape.first().copied()).filter(|width| (4..=512).contains(width));
+        arch.width = width.ok_or("has a stem that is no ResNet's of 4 to 512 channels")?;
+        if shape("conv1.weight").is_some_and(|shape| shape.get(2) == Some(&3)) {
+            arch.stem = Stem::Small;
+        }
+        Ok(arch)
+    }
+
     /// D, the number of pooled features: 512 for ResNet-18/34, 2048 for ResNet-50/101 at full width.
     pub fn features(&self) -> i64 {
         self.width * 8 * if self.bottleneck() { 4 } else { 1 }
@@ -126,7 +162,7 @@ impl FromStr for Arch {
         let depth =
             parts.next().and_then(|p| p.strip_prefix("resnet")).and_then(|d| d.parse().ok()).ok_or_else(unknown)?;
         let mut arch = Arch { depth, width: 64, stem: Stem::Standard };
-        if ![18, 34, 50, 101].contains(&depth) {
+        if !DEPTHS.contains(&depth) {
             return Err(unknown());
         }
         for part in parts {

@@ -26,6 +26,12 @@ impl Passes {
         }
         self.order.1[(place % self.samples) as usize] as usize
     }
+
+    /// Places and samples of the batch of this number; it may span two passes, so that every number of samples trains.
+    /// Data-parallel training would give each process its own part here, and nowhere else.
+    pub fn batch(&mut self, number: u64, size: u64) -> Vec<(u64, usize)> {
+        (number * size..(number + 1) * size).map(|place| (place, self.sample(place))).collect()
+    }
 }
 
 /// Steps after which the engine logs means, its "epoch" when training is counted in steps: at least a pass of `pass` steps, and a

@@ -66,10 +66,7 @@ impl Source for DetectionSource {
     type Batch = Batch;
 
     fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
-        let first = (epoch * self.batches_per_epoch + index) * self.batch_size;
-        // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
-        let chosen: Vec<(u64, usize)> =
-            (first..first + self.batch_size).map(|place| (place, self.passes.sample(place))).collect();
+        let chosen = self.passes.batch(epoch * self.batches_per_epoch + index, self.batch_size);
         let prepare = |&(place, sample): &(u64, usize)| {
             let annotated = &self.dataset.images[sample];
             Ok((self.augment.prepare(annotated, self.seed, place)?, annotated))

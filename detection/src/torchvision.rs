@@ -1,7 +1,7 @@
 //! Detectors of torchvision: `fasterrcnn_resnet50_fpn` and its like, by the names of their state dicts.
 
 use crate::model::{DetectorArch, ModelConfig};
-use common::checkpoint::detect_arch;
+use common::resnet::Arch;
 use common::{Error, Result};
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -39,9 +39,10 @@ pub fn convert(tensors: BTreeMap<String, Tensor>) -> Result<(ModelConfig, BTreeM
         Ok((format!("{ours}{rest}"), tensor))
     };
     let mut ours = tensors.into_iter().map(renamed).collect::<Result<BTreeMap<_, _>>>()?;
-    let body =
-        ours.iter().filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t.shallow_clone())));
-    let backbone = detect_arch(&body.collect()).ok_or_else(|| foreign("the detector's backbone is no plain ResNet"))?;
+    let body = ours.keys().filter_map(|name| name.strip_prefix("backbone."));
+    let shape = |name: &str| ours.get(&format!("backbone.{name}")).map(Tensor::size);
+    let backbone =
+        Arch::detect(body, shape).map_err(|problem| foreign(&format!("the detector's backbone {problem}")))?;
     // Frozen batch norm counts no batches.
     for name in ours.keys().filter(|name| name.ends_with("running_mean")).cloned().collect::<Vec<_>>() {
         let counter = name.replace("running_mean", "num_batches_tracked");

@@ -5,7 +5,7 @@ use crate::naming::{Candidate, Layout, candidates, choose};
 use crate::refusal::{Refusal, Told};
 use crate::state_file::{SLACK, StateFile, Stored};
 use common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone};
-use common::resnet::{Arch, ResNet, Stem};
+use common::resnet::{Arch, ResNet};
 use common::tensor_file::hex;
 use common::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -107,7 +107,10 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
             None => *groups.entry(group(&naming, &tensor.name)).or_default() += 1,
         }
     }
-    let arch = detect(&tensors)?;
+    let shape_of = |name: &str| tensors.get(name).map(|tensor| shape(tensor));
+    let arch = Arch::detect(tensors.keys().map(String::as_str), shape_of).map_err(|problem| {
+        Refusal::new(problem, "give a ResNet-18, 34, 50 or 101, with torchvision's names or another tool's")
+    })?;
     let expected = arch.tensors();
     let unexpected: Vec<&str> = tensors.keys().filter(|n| !expected.contains_key(*n)).map(String::as_str).collect();
     let deep =
@@ -127,7 +130,7 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
     let mut floats = 0;
     for (name, tensor) in &tensors {
         let counter = name.ends_with("num_batches_tracked");
-        let shape: Vec<i64> = tensor.shape.iter().map(|&d| d as i64).collect();
+        let shape = shape(tensor);
         if !(shape == expected[name] || counter && tensor.elements() == 1) {
             let problem = format!("tensor {:?} is {shape:?}, but {arch} has {:?}", tensor.name, expected[name]);
             return Err(Refusal::new(problem, "is it a variant (wide, ResNeXt)? Only plain ResNets are read"));
@@ -148,6 +151,10 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
     Ok(Match { arch, naming, others, missing: missing.collect(), tensors, dropped: groups.into_iter().collect() })
 }
 
+fn shape(tensor: &Stored) -> Vec<i64> {
+    tensor.shape.iter().map(|&d| d as i64).collect()
+}
+
 // What tensors beside the backbone belong to: the first part of their name that is not the backbone's.
 fn group(naming: &Candidate, name: &str) -> String {
     let mut own = naming.prefix.split('.');
@@ -160,38 +167,6 @@ fn group(naming: &Candidate, name: &str) -> String {
         end += 1;
     }
     name[..end.min(name.len())].to_owned()
-}
-
-fn detect(tensors: &BTreeMap<String, &Stored>) -> Told<Arch> {
-    let mut blocks = [0usize; 4];
-    for name in tensors.keys() {
-        let mut parts = name.split('.');
-        let layer = parts.next().and_then(|p| p.strip_prefix("layer")?.parse::<usize>().ok());
-        let block = parts.next().and_then(|p| p.parse::<usize>().ok());
-        if let (Some(layer @ 1..=4), Some(block)) = (layer, block) {
-            blocks[layer - 1] = blocks[layer - 1].max(block.saturating_add(1));
-        }
-    }
-    let bottleneck = tensors.keys().any(|n| n.ends_with(".conv3.weight"));
-    let depth = match (bottleneck, blocks) {
-        (false, [2, 2, 2, 2]) => 18,
-        (false, [3, 4, 6, 3]) => 34,
-        (true, [3, 4, 6, 3]) => 50,
-        (true, [3, 4, 23, 3]) => 101,
-        _ => {
-            let kind = if bottleneck { "bottlenecks" } else { "basic blocks" };
-            let problem = format!("has stages of {blocks:?} {kind}, which no ResNet-18, 34, 50 or 101 has");
-            return Err(Refusal::new(problem, "give one of those, with torchvision's names or another tool's"));
-        }
-    };
-    let stem = tensors.get("conv1.weight").map(|t| &t.shape);
-    let small = stem.is_some_and(|shape| shape.get(2) == Some(&3));
-    let first = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight"].iter().find_map(|n| tensors.get(*n));
-    let width = first.and_then(|t| t.shape.first().copied()).filter(|w| (4..=512).contains(w));
-    let width = width.ok_or_else(|| {
-        Refusal::new("has a stem that is no ResNet's", "give a ResNet-18, 34, 50 or 101 of 4 to 512 channels")
-    })?;
-    Ok(Arch { depth, width: width as i64, stem: if small { Stem::Small } else { Stem::Standard } })
 }
 
 /// Who converts to detectron2's names from weights whose stride is on the 3x3 convolution.
@@ -227,8 +202,7 @@ pub fn tensors(file: &StateFile, found: &Match) -> BTreeMap<String, Tensor> {
             file.integers(stored, &mut count);
             Tensor::from(count[0])
         } else {
-            let shape: Vec<i64> = stored.shape.iter().map(|&d| d as i64).collect();
-            let tensor = Tensor::empty(&shape, (Kind::Float, Device::Cpu));
+            let tensor = Tensor::empty(shape(stored), (Kind::Float, Device::Cpu));
             // SAFETY: a fresh tensor is contiguous, on the CPU, of this many float32, and outlives the slice.
             let out = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, stored.elements()) };
             file.floats(stored, out);

@@ -4,7 +4,7 @@
 
 use crate::gather::{Found, Gap, Row, Seed, metrics};
 use crate::log::Course;
-use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, State, Suite};
+use crate::record::{self, COURSE, Cell, Column, EPISODES, PLACES, PRETRAIN, Run, State, Suite};
 use common::checkpoint::IMPORTED;
 use common::error::{Error, Result};
 use common::tensor_file::{CHECKSUM, TensorFile, hex};
@@ -28,24 +28,8 @@ const KNOWN: [(&str, &str, bool, bool); 10] = [
     ("pretrain/loss", "pretraining loss", false, false),
 ];
 
-/// Keys that say where files are or how a command goes, and nothing of how a number was measured.
-const NO_PROTOCOL: [&str; 15] = [
-    "checkpoint",
-    "seed",
-    "out",
-    "data",
-    "voc",
-    "coco",
-    "cityscapes",
-    "images",
-    "labels",
-    "val-images",
-    "val-labels",
-    "class-names",
-    "threads",
-    "pictures",
-    "backbone_sha256",
-];
+/// Keys of config.toml that say nothing of how a number was measured, beside [`PLACES`] and [`COURSE`].
+const NO_PROTOCOL: [&str; 4] = ["checkpoint", "seed", "out", "backbone_sha256"];
 
 /// The rows of a folder, and the columns that their metrics come to.
 ///
@@ -192,7 +176,8 @@ fn protocol(config: &Table) -> Vec<String> {
     let empty = Table::new();
     let dataset = config.get("dataset").and_then(toml::Value::as_table).unwrap_or(&empty);
     let settings = config.iter().filter(|(_, value)| !value.is_table()).chain(dataset);
-    let settings = settings.filter(|(key, _)| !NO_PROTOCOL.contains(&&key[..]));
+    let is_protocol = |key: &&str| ![&PLACES[..], &COURSE, &NO_PROTOCOL].concat().contains(key);
+    let settings = settings.filter(|(key, _)| is_protocol(&&key[..]));
     settings.map(|(key, value)| format!("{key} = {value}")).collect()
 }
 

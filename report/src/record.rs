@@ -26,6 +26,24 @@ pub const PRETRAIN: &str = "pretrain";
 /// order of episodes, which is the same for all backbones with one seed.
 pub const EPISODES: &str = "episodes.json";
 
+/// Settings that say where files are.
+pub const PLACES: [&str; 12] = [
+    "data",
+    "voc",
+    "coco",
+    "coco-images",
+    "coco-test",
+    "coco-test-images",
+    "cityscapes",
+    "images",
+    "labels",
+    "val-images",
+    "val-labels",
+    "class-names",
+];
+/// Settings that decide nothing but the course of a command.
+pub const COURSE: [&str; 4] = ["threads", "log-every", "save-every", "pictures"];
+
 /// suite.json: what was to be done, and how its numbers are called.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]

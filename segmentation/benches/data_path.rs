@@ -19,7 +19,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 const CROP: usize = 768;
-const BATCH: usize = 2;
+const BATCH: u64 = 2;
 const ROUNDS: u64 = 3;
 
 fn main() {

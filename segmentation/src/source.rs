@@ -18,12 +18,11 @@ pub struct Batch {
     pub labels: Tensor,
 }
 
-/// Goes through the data set again and again, each pass in an order of its own; a batch may span two passes, so that every
-/// number of images trains.
+/// Goes through the data set again and again, each pass in an order of its own.
 pub struct CropSource {
     dataset: Arc<Dataset>,
     augment: Augment,
-    batch_size: usize,
+    batch_size: u64,
     batches_per_epoch: u64,
     seed: u64,
     passes: Passes,
@@ -31,7 +30,7 @@ pub struct CropSource {
 
 impl CropSource {
     /// Over a data set with at least one sample. `batches_per_epoch` is the engine's, which need not be a pass of the data.
-    pub fn new(dataset: Arc<Dataset>, augment: Augment, batch_size: usize, batches_per_epoch: u64, seed: u64) -> Self {
+    pub fn new(dataset: Arc<Dataset>, augment: Augment, batch_size: u64, batches_per_epoch: u64, seed: u64) -> Self {
         let passes = Passes::new(dataset.samples.len(), seed);
         CropSource { dataset, augment, batch_size, batches_per_epoch, seed, passes }
     }
@@ -41,10 +40,7 @@ impl Source for CropSource {
     type Batch = Batch;
 
     fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
-        let first = (epoch * self.batches_per_epoch + index) * self.batch_size as u64;
-        // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
-        let chosen: Vec<(u64, usize)> =
-            (first..first + self.batch_size as u64).map(|place| (place, self.passes.sample(place))).collect();
+        let chosen = self.passes.batch(epoch * self.batches_per_epoch + index, self.batch_size);
         let crop = |&(place, sample): &(u64, usize)| {
             let (image, labels) = self.dataset.samples[sample].read_for_training(&self.dataset.classes)?;
             self.augment.apply(&image, &labels, &mut generator(self.seed, "augment", 0, place))

@@ -5,11 +5,11 @@ use anyhow::Result;
 use common::Error;
 use common::checkpoint::Origin;
 use common::data::Pack;
+use common::data::fetch::file_sha256;
 use common::tensor_file::hex;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Checksums of files and folders, each looked at once.
@@ -80,19 +80,6 @@ fn list(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<()> {
 /// The checksum that a backbone's file carries.
 pub fn backbone_sha256(path: &Path) -> Result<String> {
     Ok(Origin::read(path)?.backbone_sha256)
-}
-
-/// SHA-256 of a file's bytes.
-pub fn file_sha256(path: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = fs::File::open(path).map_err(Error::io(path, "read"))?;
-    let mut part = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut part).map_err(Error::io(path, "read"))? {
-            0 => return Ok(hex(&hash.finalize())),
-            n => hash.update(&part[..n]),
-        }
-    }
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -4,7 +4,7 @@ use super::recipe::{Run, SuiteRecipe, slug, usage};
 use crate::config_file::flags;
 use clap::Command;
 use common::Error;
-use report::record::{self, Column, PRETRAIN, cell_folder};
+use report::record::{self, COURSE, Column, PLACES, PRETRAIN, cell_folder};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -53,24 +53,6 @@ struct Task {
     own: fn(&Run) -> Option<&Table>,
     columns: Vec<Column>,
 }
-
-/// Keys whose values are places of files.
-const PLACES: [&str; 12] = [
-    "data",
-    "voc",
-    "coco",
-    "coco-images",
-    "coco-test",
-    "coco-test-images",
-    "cityscapes",
-    "images",
-    "labels",
-    "val-images",
-    "val-labels",
-    "class-names",
-];
-/// Keys that decide nothing but the course of a command.
-const COURSE: [&str; 4] = ["threads", "log-every", "save-every", "pictures"];
 
 impl Plan {
     /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, which every flag is held against.

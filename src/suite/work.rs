@@ -1,11 +1,12 @@
 //! Doing what is left to do: every cell in a process of its own, so that one that fails takes nothing with it.
 
 use super::board::{Board, Line};
-use super::content::{Contents, backbone_sha256, file_sha256};
+use super::content::{Contents, backbone_sha256};
 use super::plan::{Cell, Plan};
 use crate::screen::{CHILD, STOP, clock};
 use anyhow::{Context, Result, bail};
 use common::Error;
+use common::data::fetch::file_sha256;
 use common::run::{SCHEMA, is_locked};
 use report::record::{self, CELL, PRETRAIN, State};
 use std::fs::{self, File};

@@ -9,7 +9,7 @@ mod download;
 mod unpack;
 
 pub use catalogue::{Archive, find, names};
-pub use checksum::Checksum;
+pub use checksum::{Checksum, file_sha256};
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;

@@ -2,7 +2,7 @@
 
 use super::{Meter, shown};
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::tensor_file::hex;
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -67,6 +67,14 @@ fn checked(digits: &str, length: usize, name: &str) -> Result<String> {
     Ok(digits.to_ascii_lowercase())
 }
 
+/// SHA-256 of a file's bytes, as hexadecimal digits.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn file_sha256(path: &Path) -> Result<String> {
+    digest::<Sha256>(path, &Silent)
+}
+
 fn digest<D: Digest>(path: &Path, progress: &dyn Progress) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io(path, "read"))?;
     let size = file.metadata().map_err(Error::io(path, "read"))?.len();
@@ -86,7 +94,6 @@ fn digest<D: Digest>(path: &Path, progress: &dyn Progress) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Silent;
 
     #[test]
     fn digests_are_those_of_the_standards() {
