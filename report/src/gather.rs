@@ -201,7 +201,7 @@ fn outcome(
     cell: Option<&Cell>,
     course: &Course,
     pretraining: Option<&Found>,
-) -> Result<Result<(BTreeMap<String, f64>, Origin), Gap>> {
+) -> Result<Result<Measured, Gap>> {
     let Some(cell) = cell else {
         let begun = course.last_step.is_some() || folder.join("config.toml").exists();
         return Ok(Err(match pretraining.map(|p| &p.metrics) {
@@ -236,8 +236,11 @@ fn outcome(
     metrics(&path).map(Ok)
 }
 
-/// The numbers of a metrics.json, and the backbone that they come from.
-pub(crate) fn metrics(path: &Path) -> Result<(BTreeMap<String, f64>, Origin)> {
+/// Numbers, and the backbone that they come from.
+type Measured = (BTreeMap<String, f64>, Origin);
+
+/// What a metrics.json holds.
+pub(crate) fn metrics(path: &Path) -> Result<Measured> {
     let object: Map<String, Value> = record::read(path)?.unwrap_or_default();
     let origin = Origin::deserialize(&Value::Object(object.clone())).unwrap_or_default();
     Ok((object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect(), origin))

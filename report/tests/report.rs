@@ -181,7 +181,7 @@ fn csv_is_the_same_after_an_interruption() {
     assert_eq!(csv.lines().count(), 1 + 2 * 2 * 3);
     assert_eq!(
         csv.lines().nth(1),
-        Some("supervised,supervised,0,fewshot,fewshot/5way1shot/mean,0.3,supervised 0,fewshot 600")
+        Some("supervised,supervised,0,fewshot,fewshot/5way1shot/mean,0.3,supervised 0,fewshot 600,")
     );
 }
 

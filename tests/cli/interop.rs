@@ -158,9 +158,9 @@ fn every_number_of_a_backbone_that_was_not_whole_is_marked() {
     }
 
     // Single commands: said at once, kept beside the numbers, and marked where a report is made of the folders.
-    let done = place.ok(&format!(
-        "fewshot eval --checkpoint part.safetensors --data test.pack --episodes-count 5 --out alone --device cpu --threads 1"
-    ));
+    let done = place.ok(
+        "fewshot eval --checkpoint part.safetensors --data test.pack --episodes-count 5 --out alone --device cpu --threads 1",
+    );
     says(&done.stderr, &["5 of 100 tensors missing"]);
     place.ok("detection eval --checkpoint run/runs/part-s0/detection/detector.safetensors --voc world/VOCdevkit --test 2007:test --classes clock,tree,mushroom,chair --out evaluated --device cpu --threads 1");
     for folder in ["alone", "evaluated"] {
