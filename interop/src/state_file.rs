@@ -3,7 +3,7 @@
 //! A file is mapped, not read. What is allocated while it is looked into, and while one backbone is taken out of it, never
 //! exceeds twice its size and [`SLACK`].
 
-use crate::archive::Archive;
+use crate::archive::{Archive, Entry};
 use crate::dtype::Dtype;
 use crate::pickle::{Budget, Machine, Node, Value};
 use crate::refusal::{Refusal, Told};
@@ -99,7 +99,7 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Maps a file and reads what it says of its tensors; their bytes are not touched.
+    /// Maps a file and reads what it says of its tensors; their bytes are not copied.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is none of the kinds above, damaged, or wants to run code.
@@ -224,13 +224,22 @@ fn budget(bytes: &[u8]) -> Budget {
     Budget::new(bytes.len() / 16 + SLACK / 4 * 3)
 }
 
-fn zip(bytes: &[u8]) -> Told<Content> {
+fn zip<'a>(bytes: &'a [u8]) -> Told<Content> {
     let archive = Archive::open(bytes)?;
+    // Entries that lie over each other could be read for ever.
+    let mut left = bytes.len();
+    let mut content = |entry: &Entry<'a>| {
+        let content = archive.content(entry)?;
+        left = left.checked_sub(content.len()).ok_or_else(|| {
+            Refusal::new("is a zip file whose entries lie over each other", "save it again with torch")
+        })?;
+        Ok(content)
+    };
     let mut pickle = None;
     for entry in archive.entries() {
         let entry = entry?;
         if let Some(folder) = entry.name.strip_suffix(b"data.pkl").filter(|f| f.is_empty() || f.ends_with(b"/")) {
-            pickle = Some((folder, archive.content(&entry)?));
+            pickle = Some((folder, content(&entry)?));
         }
         if entry.name.ends_with(b"/constants.pkl") {
             let remedy = "load it with torch.jit.load and save its state_dict()";
@@ -246,12 +255,12 @@ fn zip(bytes: &[u8]) -> Told<Content> {
     for entry in archive.entries() {
         let entry = entry?;
         let Some(name) = entry.name.strip_prefix(folder) else { continue };
-        if name == b"byteorder" && archive.content(&entry)? != b"little" {
+        if name == b"byteorder" && content(&entry)? != b"little" {
             return Err(Refusal::new("was written on a big-endian machine", "save it again on this one"));
         }
         if let Some(key) = name.strip_prefix(b"data/") {
             machine.budget().take(size_of::<(&[u8], &[u8])>() * 6)?;
-            storages.insert(key, archive.content(&entry)?);
+            storages.insert(key, content(&entry)?);
         }
     }
     let tensors = named_tensors(bytes, &mut machine, root, &|key| storages.get(key).copied())?;

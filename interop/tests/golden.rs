@@ -130,6 +130,25 @@ fn what_is_no_plain_backbone_or_runs_code_is_refused_by_name() {
 }
 
 #[test]
+fn a_changed_bit_in_a_zip_is_seen_by_its_checksum() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = unpacked(folder.path(), "torchvision.pth");
+    let whole = fs::read(&path).unwrap();
+    let weights = (0..whole.len()).filter(|&at| whole[at..].starts_with(b"/data/")).nth(30).unwrap() + 200;
+    let mut changed = whole.clone();
+    changed[weights] ^= 1;
+    fs::write(&path, &changed).unwrap();
+    let error = import(&path, &folder.path().join("out"), &options()).unwrap_err().to_string();
+    assert!(error.contains("is damaged") && error.contains("/data/"), "{error}");
+    // torch can leave the checksums out.
+    for at in (0..changed.len()).filter(|&at| whole[at..].starts_with(b"PK\x01\x02")) {
+        changed[at + 16..at + 20].fill(0);
+    }
+    fs::write(&path, &changed).unwrap();
+    import(&path, &folder.path().join("out"), &options()).unwrap();
+}
+
+#[test]
 fn a_prefix_says_which_of_several() {
     let folder = tempfile::tempdir().unwrap();
     let path = unpacked(folder.path(), "moco.pth.tar");

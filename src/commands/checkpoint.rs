@@ -185,7 +185,19 @@ fn foreign_info(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What is read must not be what is written: it would be gone.
+fn keep_source(source: &Path, out: &Path) -> Result<()> {
+    match (source.canonicalize(), out.canonicalize()) {
+        (Ok(source), Ok(same)) if source == same => {
+            let problem = format!("--out {} is the file to be read", out.display());
+            Err(Error::Usage { problem, remedy: "give it another name".into() }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn take_in(args: ImportArgs) -> Result<()> {
+    keep_source(&args.file, &args.out)?;
     let (mean, std) = (args.mean.unwrap_or(IMAGENET_MEAN), args.std.unwrap_or(IMAGENET_STD));
     if args.image_size < 1 || std.iter().any(|s| *s <= 0.0) {
         let problem = "--image-size and --std must be positive".into();
@@ -222,6 +234,7 @@ fn take_in(args: ImportArgs) -> Result<()> {
 }
 
 fn give_out(args: ExportArgs) -> Result<()> {
+    keep_source(&args.checkpoint, &args.out)?;
     let backbone = load_backbone(&args.checkpoint, Device::Cpu)?;
     let report = export(&backbone, args.to, &args.out)?;
     println!("{}: {} tensors", args.out.display(), report.tensors);

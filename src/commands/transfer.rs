@@ -60,6 +60,11 @@ pub fn run(args: TransferArgs) -> Result<()> {
     args.machine.replace(&mut recipe);
     let name = args.name.unwrap_or_else(|| checkpoint_name(&args.checkpoint));
     let published = recipe.runs.iter().find(|run| run.name == name).map(|run| run.published.clone());
+    // What the recipe says of its own runs is not about this one.
+    recipe.about = format!("{name} ({}), by the tasks of {}.", args.checkpoint.display(), args.recipe.display());
+    if !args.published.is_empty() {
+        recipe.published_protocol = "as given on the command line.".into();
+    }
     let published = published.into_iter().flatten().chain(args.published).collect();
     recipe.runs = vec![Run { name, checkpoint: Some(args.checkpoint.clone()), published, ..Run::default() }];
     recipe.seeds = vec![args.seed];

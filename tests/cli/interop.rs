@@ -64,6 +64,10 @@ fn a_foreign_backbone_comes_in_is_used_and_goes_out() {
     );
     place.misused("checkpoint import moco.pth.tar --out x.safetensors --mean 1,2", &["three numbers"]);
     place.misused("checkpoint import moco.pth.tar --out x.safetensors --std 1,0,1", &["--std must be positive"]);
+    let before = place.bytes("moco.pth.tar");
+    place.misused("checkpoint import moco.pth.tar --out ./moco.pth.tar", &["./moco.pth.tar", "to be read"]);
+    place.misused("checkpoint export in.safetensors --to timm --out in.safetensors", &["in.safetensors", "to be read"]);
+    assert!(place.bytes("moco.pth.tar") == before);
     place.misused("checkpoint export in.safetensors --to keras --out x.pth", &["torchvision, timm"]);
     place.misused("checkpoint export in.safetensors --to timm --out x.pkl", &["x.pkl", ".pth"]);
     assert!(!place.path("x.pkl").exists() && !place.path("x.pth").exists() && !place.path("x.safetensors").exists());
@@ -124,7 +128,12 @@ fn an_imported_backbone_stands_in_the_report_under_its_users_name() {
         assert!(numbers[column]["summary"]["mean"].is_number(), "{column}: {numbers}");
         assert!(numbers[column]["partial"].is_null(), "{column}");
     }
-    says(&place.text("run/report.md"), &["- mine, imported from in.safetensors", "(55.50)"]);
+    let page = place.text("run/report.md");
+    says(
+        &page,
+        &["- mine, imported from in.safetensors", "(55.50)", "mine (in.safetensors), by the tasks of tasks.toml."],
+    );
+    says(&page, &["Published numbers in brackets: as given on the command line."]);
     says(&place.text("run/report.html"), &["<span class=\"tag imported\">imported</span>"]);
     assert_eq!(place.json("run/runs/mine-s0/fewshot/metrics.json")["method"], "imported");
 }
