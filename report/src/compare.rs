@@ -262,6 +262,7 @@ pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     .into_iter()
     .filter(|(occurs, _)| *occurs)
     .map(|(_, words)| words.to_owned())
+    .chain(words::brought(all))
     .chain(words::partial(all, tables))
     .collect()
 }

@@ -65,6 +65,14 @@ pub fn partial(all: &Gathered, tables: &[Comparison]) -> Option<String> {
     })
 }
 
+/// What seeds are not, of a backbone that was brought along: it is one for all of them.
+pub fn brought(all: &Gathered) -> Option<String> {
+    let rows = all.rows.iter().filter(|row| row.run.imported.is_some() && row.seeds.len() > 1);
+    let names = rows.map(|row| row.run.name.as_str()).collect::<Vec<_>>().join(", ");
+    let words = "Brought along, so that seeds differ in the transfer alone, not in the pretraining";
+    (!names.is_empty()).then(|| format!("{words}: {names}."))
+}
+
 /// A title with its unit.
 pub fn title(column: &Column) -> String {
     if column.percent { format!("{} (%)", column.title) } else { column.title.clone() }

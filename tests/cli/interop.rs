@@ -146,10 +146,11 @@ fn every_number_of_a_backbone_that_was_not_whole_is_marked() {
     place.ok("checkpoint import partial.pth --out part.safetensors --image-size 32 --allow-missing");
     place.ok("checkpoint import torchvision.pth --out whole.safetensors --image-size 32");
     let recipe = format!(
-        "title = \"Marks\"\nruns = [{{ name = \"part\", checkpoint = \"part.safetensors\" }}, {{ name = \"whole\", checkpoint = \"whole.safetensors\" }}]\n[data]\ntest = {{ novel = \"test.pack\" }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"
+        "title = \"Marks\"\nseeds = [0]\nruns = [{{ name = \"part\", checkpoint = \"part.safetensors\" }}, {{ name = \"whole\", checkpoint = \"whole.safetensors\" }}]\n[data]\ntest = {{ novel = \"test.pack\" }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"
     );
     place.write("marks.toml", recipe);
     let done = place.ok("suite run marks.toml --out run --device cpu --threads 1");
+    assert!(!place.text("run/report.md").contains("Brought along"));
     let what = "part (5 of 100 tensors missing)";
     says(&done.stdout, &["†: the backbone was not whole", what]);
     let marks = |text: &str, mark: &str, name: &str| {
