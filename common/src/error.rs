@@ -66,6 +66,31 @@ pub enum Error {
     Torch(#[from] tch::TchError),
 }
 
+/// What is wrong with a file, before it is known which file that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong.
+    pub problem: String,
+    /// What the user can do.
+    pub remedy: String,
+}
+
+/// What readers of bytes return.
+pub type Told<T> = Result<T, Refusal>;
+
+impl Refusal {
+    /// A problem and its remedy.
+    pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Refusal { problem: problem.into(), remedy: remedy.into() }
+    }
+
+    /// For `map_err`: the error that names the file.
+    pub fn at(path: &Path) -> impl FnOnce(Refusal) -> Error {
+        let path = path.to_owned();
+        move |refusal| Error::file(path, refusal.problem, refusal.remedy)
+    }
+}
+
 impl Error {
     /// A file or folder whose content cannot be used.
     pub fn file(path: impl AsRef<Path>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {

@@ -18,6 +18,7 @@ pub mod native;
 pub mod network_file;
 pub mod nn;
 pub mod optim;
+pub mod pickle;
 pub mod picture;
 pub mod progress;
 pub mod random;

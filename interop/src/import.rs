@@ -1,10 +1,10 @@
 //! Backbones of other tools, made ours.
 
-use crate::dtype::Dtype;
 use crate::naming::{Candidate, Layout, candidates, choose};
-use crate::refusal::{Refusal, Told};
 use crate::state_file::{SLACK, StateFile, Stored};
 use common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone};
+use common::error::{Refusal, Told};
+use common::pickle::Dtype;
 use common::resnet::{Arch, ResNet};
 use common::tensor_file::hex;
 use common::{Error, Result};

@@ -6,14 +6,9 @@
 
 mod archive;
 pub mod diff;
-mod dtype;
 pub mod export;
 pub mod import;
 pub mod naming;
-mod pickle;
-mod refusal;
 mod state_file;
 
-pub use dtype::Dtype;
-pub use refusal::{Refusal, Told};
 pub use state_file::{Container, SLACK, StateFile, Stored};

@@ -4,9 +4,8 @@
 //! exceeds twice its size and [`SLACK`].
 
 use crate::archive::{Archive, Entry};
-use crate::dtype::Dtype;
-use crate::pickle::{Budget, Machine, Node, Value};
-use crate::refusal::{Refusal, Told};
+use common::error::{Refusal, Told};
+use common::pickle::{Budget, Dtype, Machine, Node, Value};
 use common::{Error, Result};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
@@ -309,12 +308,10 @@ fn pickles(bytes: &[u8]) -> Told<Content> {
 }
 
 fn author(machine: &Machine, root: Value) -> Option<String> {
-    machine.entries(root).iter().find_map(|(key, value)| match (key, value) {
-        (Value::Text(b"__author__"), Value::Text(author)) => {
-            Some(String::from_utf8_lossy(&author[..author.len().min(80)]).into_owned())
-        }
+    match machine.get(root, "__author__")? {
+        Value::Text(author) => Some(String::from_utf8_lossy(&author[..author.len().min(80)]).into_owned()),
         _ => None,
-    })
+    }
 }
 
 /// Dicts are looked into this deep. Lightning's and VISSL's nest four.

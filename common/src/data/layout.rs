@@ -6,7 +6,6 @@ mod detect;
 mod folders;
 mod imagefolder;
 mod miniimagenet;
-mod pickle;
 mod tieredimagenet;
 mod tiny_imagenet;
 

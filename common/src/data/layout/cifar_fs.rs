@@ -5,9 +5,9 @@
 //! `cifar-100-python/{train,test,meta}` (pickles) or `cifar-100-binary/{train.bin,test.bin,*_label_names.txt}` (rows of coarse
 //! label, fine label, 3072 pixels). Rows keep the archive's order, `train` before `test`.
 
-use super::pickle::{self, Value};
 use super::{Facts, Listing, RawImages, Source};
 use crate::error::{Error, Result};
+use crate::pickle::{Budget, Dtype, Machine, Node, Value};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -70,24 +70,15 @@ fn select(archive: Archive, split: &str, from: &Path) -> Result<Listing> {
 }
 
 fn from_python(files: &Files) -> Result<Archive, String> {
-    let load = |name: &str| {
-        let bytes = files.get(name).ok_or_else(|| format!("holds no file {name:?}"))?;
-        pickle::read(bytes).map_err(|refused| format!("file {name:?} {refused}"))
-    };
-    let meta = load("meta")?;
-    let names = |key: &str| meta.get(key).and_then(Value::strings).ok_or_else(|| format!("meta has no {key}"));
-    let (fine_names, coarse_names) = (names("fine_label_names")?, names("coarse_label_names")?);
+    let read = |name| Pickle::read(files, name);
+    let (meta, train, test) = (read("meta")?, read("train")?, read("test")?);
+    let (fine_names, coarse_names) = (meta.strings("fine_label_names")?, meta.strings("coarse_label_names")?);
     let mut rows = Vec::new();
-    for part in ["train", "test"] {
-        let part_value = load(part)?;
-        let labels =
-            |key: &str| part_value.get(key).and_then(Value::ints).ok_or_else(|| format!("file {part:?} has no {key}"));
-        let (fine, coarse) = (labels("fine_labels")?, labels("coarse_labels")?);
-        let Some(Value::Array(shape, pixels)) = part_value.get("data") else {
-            return Err(format!("file {part:?} has no pixels"));
-        };
-        if shape[..] != [fine.len(), IMAGE] || coarse.len() != fine.len() {
-            return Err(format!("file {part:?} has {} labels for pixels of shape {shape:?}", fine.len()));
+    for part in [train, test] {
+        let (fine, coarse) = (part.ints("fine_labels")?, part.ints("coarse_labels")?);
+        let pixels = part.images("data")?;
+        if pixels.len() != fine.len() * IMAGE || coarse.len() != fine.len() {
+            return Err(format!("file {:?} has {} labels for {} bytes of pixels", part.name, fine.len(), pixels.len()));
         }
         for ((fine, coarse), planes) in fine.into_iter().zip(coarse).zip(pixels.chunks_exact(IMAGE)) {
             // A negative label becomes one that has no name.
@@ -96,6 +87,51 @@ fn from_python(files: &Files) -> Result<Archive, String> {
         }
     }
     Ok(Archive { fine_names, coarse_names, rows })
+}
+
+/// A file of the python archive: a dict, read without running anything.
+struct Pickle<'a> {
+    name: &'static str,
+    machine: Machine<'a>,
+    root: Value<'a>,
+}
+
+impl<'a> Pickle<'a> {
+    fn read(files: &'a Files, name: &'static str) -> Result<Self, String> {
+        let bytes = files.get(name).ok_or_else(|| format!("holds no file {name:?}"))?;
+        let mut machine = Machine::new(bytes, Budget::new(bytes.len() + (1 << 20)));
+        let root = machine.read().map_err(|refusal| format!("file {name:?} {}", refusal.problem))?;
+        Ok(Pickle { name, machine, root })
+    }
+
+    fn list<T>(&self, key: &str, item: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, String> {
+        let items = self.machine.get(self.root, key).and_then(|list| self.machine.sequence(list).ok());
+        let items = items.and_then(|items| items.iter().map(item).collect());
+        items.ok_or_else(|| format!("file {:?} has no {key}", self.name))
+    }
+
+    fn ints(&self, key: &str) -> Result<Vec<i64>, String> {
+        self.list(key, |item| if let Value::Int(i) = item { Some(*i) } else { None })
+    }
+
+    fn strings(&self, key: &str) -> Result<Vec<String>, String> {
+        self.list(key, |item| match item {
+            Value::Text(text) | Value::Bytes(text) => String::from_utf8(text.to_vec()).ok(),
+            _ => None,
+        })
+    }
+
+    /// Bytes of an array of images, one after the other.
+    fn images(&self, key: &str) -> Result<&'a [u8], String> {
+        let found = self.machine.get(self.root, key).and_then(|array| self.machine.node(array));
+        if let Some(Node::Array(Some(array))) = found
+            && !array.fortran
+            && matches!(self.machine.node(Value::Node(array.dtype)), Some(Node::NumpyType { dtype: Dtype::Byte, .. }))
+        {
+            return Ok(array.bytes);
+        }
+        Err(format!("file {:?} has no pixels", self.name))
+    }
 }
 
 fn from_binary(files: &Files) -> Result<Archive, String> {

@@ -58,7 +58,7 @@ impl Dtype {
     }
 
     /// Of a torch storage class, such as `FloatStorage`; `None` when there is no such class.
-    pub(crate) fn of_storage(class: &str) -> Option<Dtype> {
+    pub fn of_storage(class: &str) -> Option<Dtype> {
         Some(match class {
             "FloatStorage" => Dtype::F32,
             "DoubleStorage" => Dtype::F64,
@@ -76,14 +76,14 @@ impl Dtype {
     }
 
     /// Whether `torch.<name>` is an element type.
-    pub(crate) fn is_torch_type(name: &str) -> bool {
+    pub fn is_torch_type(name: &str) -> bool {
         ["float", "double", "half", "bfloat", "int", "uint", "long", "short", "bool", "complex"]
             .iter()
             .any(|stem| name.strip_prefix(stem).is_some_and(|bits| bits.bytes().all(|b| b.is_ascii_digit())))
     }
 
     /// Of numpy's short name, such as `f4`.
-    pub(crate) fn of_numpy(name: &[u8]) -> Dtype {
+    pub fn of_numpy(name: &[u8]) -> Dtype {
         match name {
             b"f4" => Dtype::F32,
             b"f8" => Dtype::F64,
@@ -97,7 +97,7 @@ impl Dtype {
     }
 
     /// Of a safetensors type.
-    pub(crate) fn of_safetensors(dtype: safetensors::Dtype) -> Dtype {
+    pub fn of_safetensors(dtype: safetensors::Dtype) -> Dtype {
         use safetensors::Dtype as D;
         match dtype {
             D::F32 => Dtype::F32,
@@ -113,7 +113,7 @@ impl Dtype {
     }
 
     /// One little-endian element as float32; 0 for [`Dtype::Other`]. A double is rounded to the nearest.
-    pub(crate) fn float(self, bytes: &[u8]) -> f32 {
+    pub fn float(self, bytes: &[u8]) -> f32 {
         match self {
             Dtype::F32 => f32::from_le_bytes(fixed(bytes)),
             Dtype::F64 => f64::from_le_bytes(fixed(bytes)) as f32,
@@ -124,7 +124,7 @@ impl Dtype {
     }
 
     /// One little-endian element as an integer; 0 unless it is one.
-    pub(crate) fn integer(self, bytes: &[u8]) -> i64 {
+    pub fn integer(self, bytes: &[u8]) -> i64 {
         match self {
             Dtype::I64 => i64::from_le_bytes(fixed(bytes)),
             Dtype::I32 => i32::from_le_bytes(fixed(bytes)).into(),

@@ -5,8 +5,15 @@
 //! and refer to each other by number, as pickles do, so neither deep nesting nor cycles cost a stack frame, and every
 //! allocation is charged to a [`Budget`].
 
-use crate::dtype::Dtype;
-use crate::refusal::{Refusal, Told};
+mod callable;
+mod dtype;
+mod value;
+
+pub use callable::Callable;
+pub use dtype::Dtype;
+pub use value::{Array, Node, Value};
+
+use crate::error::{Refusal, Told};
 use std::collections::HashMap;
 
 /// How much a file may still make us allocate.
@@ -28,154 +35,6 @@ impl Budget {
             )
         })?;
         Ok(())
-    }
-}
-
-/// A Python object.
-#[derive(Debug, Clone, Copy)]
-pub enum Value<'a> {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float,
-    /// An integer of more than 8 bytes, little-endian.
-    Big(&'a [u8]),
-    Text(&'a [u8]),
-    Bytes(&'a [u8]),
-    /// A class or function of the list in [`Callable::named`].
-    Callable(Callable),
-    /// An object of the list whose content does not matter.
-    Opaque,
-    /// An object of the table.
-    Node(u32),
-}
-
-/// An object that others can refer to.
-#[derive(Debug)]
-pub enum Node<'a> {
-    /// A tuple, list or set.
-    Sequence(Vec<Value<'a>>),
-    Dict(Vec<(Value<'a>, Value<'a>)>),
-    /// A torch storage: the key of its bytes, and its length in elements.
-    Storage {
-        key: &'a [u8],
-        dtype: Dtype,
-        length: u64,
-    },
-    /// A torch tensor: `shape` and `stride` are nodes, `offset` counts elements.
-    Tensor {
-        storage: u32,
-        offset: i64,
-        shape: u32,
-        stride: u32,
-    },
-    NumpyType {
-        dtype: Dtype,
-        big_endian: bool,
-    },
-    /// A numpy array; all `None` until its state has been read.
-    Array(Option<Array<'a>>),
-}
-
-/// State of a numpy array: `shape` and `dtype` are nodes.
-#[derive(Debug, Clone, Copy)]
-pub struct Array<'a> {
-    pub shape: u32,
-    pub dtype: u32,
-    pub fortran: bool,
-    pub bytes: &'a [u8],
-}
-
-/// Everything a pickle may name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Callable {
-    OrderedDict,
-    Sequence,
-    RebuildTensor,
-    RebuildParameter,
-    RebuildFromType,
-    Storage(Dtype),
-    NumpyReconstruct,
-    NumpyType,
-    NumpyFromBuffer,
-    /// Settings, dates and the like, which stand beside weights: not looked into.
-    Inert,
-}
-
-/// Classes beside weights that say nothing of them. A name ending in a dot stands for a whole package of settings.
-const INERT: &[&str] = &[
-    "argparse.Namespace",
-    "builtins.bytearray",
-    "builtins.complex",
-    "__builtin__.complex",
-    "_codecs.encode",
-    "collections.Counter",
-    "copyreg._reconstructor",
-    "copy_reg._reconstructor",
-    "builtins.object",
-    "__builtin__.object",
-    "builtins.dict",
-    "builtins.list",
-    "builtins.int",
-    "builtins.float",
-    "builtins.str",
-    "datetime.",
-    "pathlib.",
-    "typing.Any",
-    "easydict.EasyDict",
-    "omegaconf.",
-    "yacs.config.CfgNode",
-    "fvcore.common.config.CfgNode",
-    "detectron2.config.config.CfgNode",
-    "mmengine.config.config.ConfigDict",
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "mmcv.utils.config.ConfigDict",
-    "torch.torch_version.TorchVersion",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "lightning.pytorch.utilities.parsing.AttributeDict",
-    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "vissl.config.attr_dict.AttrDict",
-    "vissl.utils.hydra_config.AttrDict",
-    "addict.addict.Dict",
-    "torch.device",
-    "torch.Generator",
-    "torch.serialization._get_layout",
-    "numpy.ndarray",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-];
-
-impl Callable {
-    fn named(module: &str, name: &str) -> Option<Callable> {
-        let array = |module: &str| ["numpy.core.multiarray", "numpy._core.multiarray"].contains(&module);
-        let numeric = |module: &str| ["numpy.core.numeric", "numpy._core.numeric"].contains(&module);
-        let sequences = ["set", "frozenset", "list", "tuple"];
-        Some(match (module, name) {
-            ("collections", "OrderedDict" | "defaultdict") => Callable::OrderedDict,
-            ("builtins" | "__builtin__", "dict") => Callable::OrderedDict,
-            ("torch", "Size") => Callable::Sequence,
-            ("builtins" | "__builtin__", name) if sequences.contains(&name) => Callable::Sequence,
-            ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Callable::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Callable::RebuildParameter,
-            ("torch._tensor", "_rebuild_from_type_v2") => Callable::RebuildFromType,
-            ("torch" | "torch.storage" | "torch.cuda", name) if name.ends_with("Storage") => {
-                Callable::Storage(Dtype::of_storage(name)?)
-            }
-            ("torch", name) if Dtype::is_torch_type(name) => Callable::Inert,
-            ("torch" | "torch.nn.parameter", "Tensor" | "Parameter" | "Buffer") => Callable::Inert,
-            (module, "_reconstruct") if array(module) => Callable::NumpyReconstruct,
-            (module, "_frombuffer") if numeric(module) => Callable::NumpyFromBuffer,
-            ("numpy", "dtype") => Callable::NumpyType,
-            _ => {
-                let full = format!("{module}.{name}");
-                let known =
-                    |entry: &&str| if entry.ends_with('.') { full.starts_with(*entry) } else { full == **entry };
-                INERT.iter().any(known).then_some(Callable::Inert)?
-            }
-        })
     }
 }
 
@@ -237,6 +96,13 @@ impl<'a> Machine<'a> {
             Some(Node::Dict(entries)) => entries,
             _ => &[],
         }
+    }
+
+    /// The value under a key of a dict.
+    pub fn get(&self, dict: Value<'a>, key: &str) -> Option<Value<'a>> {
+        // Python 2's text is Python 3's bytes.
+        let is_it = |known: &Value| matches!(known, Value::Text(k) | Value::Bytes(k) if *k == key.as_bytes());
+        self.entries(dict).iter().find(|(known, _)| is_it(known)).map(|(_, value)| *value)
     }
 
     /// The elements of a tuple or list.
@@ -562,8 +428,7 @@ impl<'a> Machine<'a> {
         let Some(callable) = callable else {
             let said =
                 |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).escape_default().to_string();
-            let problem =
-                format!("wants to call {}.{}; not read: a checkpoint that runs code", said(module), said(name));
+            let problem = format!("wants to call {}.{}; not read: a file that runs code", said(module), said(name));
             return Err(Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does"));
         };
         self.push(Value::Callable(callable))
@@ -708,4 +573,41 @@ fn short_stack() -> Refusal {
 
 fn cut_off() -> Refusal {
     wrong("it ends too soon")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Told<Value<'_>> {
+        Machine::new(bytes, Budget::new(1 << 20)).read()
+    }
+
+    #[test]
+    fn calls_are_refused_by_name() {
+        let refused = read(b"\x80\x02cos\nsystem\nq\x01U\x02lsq\x02\x85q\x03Rq\x04.").unwrap_err();
+        assert!(refused.problem.contains("os.system"), "{refused:?}");
+        assert!(read(b"\x80\x00.").unwrap_err().problem.contains("protocol 0"));
+        assert!(read(b"\x80\x02(i__main__\nX\n.").unwrap_err().problem.contains("protocol 0 or 1"));
+    }
+
+    #[test]
+    fn any_cut_is_an_error() {
+        let whole = b"\x80\x02}q\x01(U\x01aq\x02]q\x03(K\x01M\x02\x00J\x03\x00\x00\x00eU\x01bq\x04h\x02u.";
+        let mut machine = Machine::new(whole, Budget::new(1 << 20));
+        let dict = machine.read().unwrap();
+        let list = machine.sequence(machine.get(dict, "a").unwrap()).unwrap();
+        assert!(matches!(list, [Value::Int(1), Value::Int(2), Value::Int(3)]), "{list:?}");
+        assert!(matches!(machine.get(dict, "b"), Some(Value::Text(b"a"))) && machine.get(dict, "c").is_none());
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn nesting_costs_no_stack_but_budget() {
+        let nested = |depth: usize| [b"\x80\x02)".to_vec(), vec![0x85; depth], b".".to_vec()].concat();
+        assert!(read(&nested(1000)).is_ok());
+        assert!(read(&nested(100_000)).unwrap_err().problem.contains("more objects than its size allows"));
+    }
 }
