@@ -165,5 +165,8 @@ pub fn slug(name: &str) -> String {
 
 /// What is wrong with a recipe.
 pub fn usage(path: &Path, problem: String) -> Error {
-    Error::Usage { problem: format!("{}: {problem}", path.display()), remedy: "mend the recipe".into() }
+    Error::Usage {
+        problem: format!("{}: {problem}", path.display()),
+        remedy: "mend the recipe, or the flags given with it".into(),
+    }
 }
