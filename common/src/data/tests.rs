@@ -264,6 +264,29 @@ fn cifar_python_and_binary_agree_packed_or_not() {
 }
 
 #[test]
+fn cifar_pixels_of_another_type_or_shape_are_refused() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/cifar/cifar-100-python");
+    let folder = tempfile::tempdir().unwrap();
+    for (what, from, to) in [
+        ("type", &b"U\x02u1"[..], &b"U\x02i1"[..]),
+        ("shape", b"M\x03\x00M\x00\x0c", b"M\x00\x0cM\x03\x00"),
+        ("size", b"M\x03\x00M\x00\x0c", b"M\x02\x00M\x00\x0c"),
+    ] {
+        for name in ["train", "test", "meta"] {
+            fs::copy(golden.join(name), folder.path().join(name)).unwrap();
+        }
+        let path = folder.path().join("train");
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(from.len()).position(|window| window == from).expect(what);
+        bytes[at..at + to.len()].copy_from_slice(to);
+        fs::write(&path, bytes).unwrap();
+        let options = PrepareOptions::new(Layout::CifarFs, folder.path(), folder.path().join("pack"));
+        let error = prepare(&options, &Silent).unwrap_err().to_string();
+        assert!(error.contains("\"train\"") && error.contains("pixels"), "{what}: {error}");
+    }
+}
+
+#[test]
 fn other_files_are_no_packs() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("backbone.safetensors");

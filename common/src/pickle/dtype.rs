@@ -19,7 +19,9 @@ pub enum Dtype {
     I32,
     /// Signed, 2 bytes.
     I16,
-    /// Signed or not, or a truth value: 1 byte.
+    /// Unsigned, 1 byte.
+    U8,
+    /// Signed, or a truth value: 1 byte.
     Byte,
     /// Anything else; no backbone has it.
     Other,
@@ -32,7 +34,7 @@ impl Dtype {
             Dtype::F64 | Dtype::I64 => 8,
             Dtype::F32 | Dtype::I32 => 4,
             Dtype::F16 | Dtype::Bf16 | Dtype::I16 => 2,
-            Dtype::Byte => 1,
+            Dtype::U8 | Dtype::Byte => 1,
             Dtype::Other => 0,
         }
     }
@@ -47,7 +49,7 @@ impl Dtype {
             Dtype::I64 => "int64",
             Dtype::I32 => "int32",
             Dtype::I16 => "int16",
-            Dtype::Byte => "8 bits",
+            Dtype::U8 | Dtype::Byte => "8 bits",
             Dtype::Other => "another type",
         }
     }
@@ -67,7 +69,8 @@ impl Dtype {
             "LongStorage" => Dtype::I64,
             "IntStorage" => Dtype::I32,
             "ShortStorage" => Dtype::I16,
-            "CharStorage" | "ByteStorage" | "BoolStorage" | "UntypedStorage" => Dtype::Byte,
+            "ByteStorage" => Dtype::U8,
+            "CharStorage" | "BoolStorage" | "UntypedStorage" => Dtype::Byte,
             "ComplexFloatStorage" | "ComplexDoubleStorage" | "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" => {
                 Dtype::Other
             }
@@ -91,7 +94,8 @@ impl Dtype {
             b"i8" => Dtype::I64,
             b"i4" => Dtype::I32,
             b"i2" => Dtype::I16,
-            b"i1" | b"u1" | b"b1" => Dtype::Byte,
+            b"u1" => Dtype::U8,
+            b"i1" | b"b1" => Dtype::Byte,
             _ => Dtype::Other,
         }
     }
@@ -107,7 +111,8 @@ impl Dtype {
             D::I64 => Dtype::I64,
             D::I32 => Dtype::I32,
             D::I16 => Dtype::I16,
-            D::I8 | D::U8 | D::BOOL => Dtype::Byte,
+            D::U8 => Dtype::U8,
+            D::I8 | D::BOOL => Dtype::Byte,
             _ => Dtype::Other,
         }
     }
@@ -129,7 +134,7 @@ impl Dtype {
             Dtype::I64 => i64::from_le_bytes(fixed(bytes)),
             Dtype::I32 => i32::from_le_bytes(fixed(bytes)).into(),
             Dtype::I16 => i16::from_le_bytes(fixed(bytes)).into(),
-            Dtype::Byte => bytes[0].into(),
+            Dtype::U8 | Dtype::Byte => bytes[0].into(),
             _ => 0,
         }
     }

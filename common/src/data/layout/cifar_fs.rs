@@ -76,9 +76,9 @@ fn from_python(files: &Files) -> Result<Archive, String> {
     let mut rows = Vec::new();
     for part in [train, test] {
         let (fine, coarse) = (part.ints("fine_labels")?, part.ints("coarse_labels")?);
-        let pixels = part.images("data")?;
-        if pixels.len() != fine.len() * IMAGE || coarse.len() != fine.len() {
-            return Err(format!("file {:?} has {} labels for {} bytes of pixels", part.name, fine.len(), pixels.len()));
+        let (shape, pixels) = part.pixels("data")?;
+        if shape[..] != [fine.len() as i64, IMAGE as i64] || coarse.len() != fine.len() {
+            return Err(format!("file {:?} has {} labels for pixels of shape {shape:?}", part.name, fine.len()));
         }
         for ((fine, coarse), planes) in fine.into_iter().zip(coarse).zip(pixels.chunks_exact(IMAGE)) {
             // A negative label becomes one that has no name.
@@ -111,7 +111,7 @@ impl<'a> Pickle<'a> {
     }
 
     fn ints(&self, key: &str) -> Result<Vec<i64>, String> {
-        self.list(key, |item| if let Value::Int(i) = item { Some(*i) } else { None })
+        self.list(key, int)
     }
 
     fn strings(&self, key: &str) -> Result<Vec<String>, String> {
@@ -121,17 +121,24 @@ impl<'a> Pickle<'a> {
         })
     }
 
-    /// Bytes of an array of images, one after the other.
-    fn images(&self, key: &str) -> Result<&'a [u8], String> {
-        let found = self.machine.get(self.root, key).and_then(|array| self.machine.node(array));
-        if let Some(Node::Array(Some(array))) = found
-            && !array.fortran
-            && matches!(self.machine.node(Value::Node(array.dtype)), Some(Node::NumpyType { dtype: Dtype::Byte, .. }))
-        {
-            return Ok(array.bytes);
-        }
-        Err(format!("file {:?} has no pixels", self.name))
+    /// Shape and elements of an array of unsigned bytes, the last axis fastest.
+    fn pixels(&self, key: &str) -> Result<(Vec<i64>, &'a [u8]), String> {
+        let machine = &self.machine;
+        let found = || {
+            let Node::Array(Some(array)) = machine.node(machine.get(self.root, key)?)? else { return None };
+            let dtype = machine.node(Value::Node(array.dtype))?;
+            let shape =
+                machine.sequence(Value::Node(array.shape)).ok()?.iter().map(int).collect::<Option<Vec<i64>>>()?;
+            let count = shape.iter().try_fold(1i64, |count, side| count.checked_mul(*side))?;
+            let plain = !array.fortran && matches!(dtype, Node::NumpyType { dtype: Dtype::U8, .. });
+            (plain && count == array.bytes.len() as i64).then_some((shape, array.bytes))
+        };
+        found().ok_or_else(|| format!("file {:?} has no whole array of bytes as its pixels", self.name))
     }
+}
+
+fn int(value: &Value) -> Option<i64> {
+    if let Value::Int(i) = value { Some(*i) } else { None }
 }
 
 fn from_binary(files: &Files) -> Result<Archive, String> {
