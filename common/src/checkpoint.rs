@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::resnet::{Arch, ResNet};
-use crate::tensor_file::{self, CHECKSUM, Metadata, TensorFile};
+use crate::tensor_file::{self, Metadata, TensorFile};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,7 +68,7 @@ impl Origin {
     /// [`Error::File`] when it is no backbone of ours, [`Error::Io`].
     pub fn read(path: &Path) -> Result<Self> {
         let file = open(path)?;
-        Ok(Origin::new(&BackboneInfo::from_metadata(path, file.metadata())?, &file.metadata()[CHECKSUM]))
+        Ok(Origin::new(&BackboneInfo::from_metadata(path, file.metadata())?, file.checksum()?))
     }
 
     fn new(info: &BackboneInfo, sha256: &str) -> Self {
@@ -188,7 +188,7 @@ pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let file = open(path)?;
     file.verify()?;
     let info = BackboneInfo::from_metadata(path, file.metadata())?;
-    let sha256 = file.metadata()[CHECKSUM].clone();
+    let sha256 = file.checksum()?.to_owned();
     let (net, vs) = fill(path, info.arch, &file.tensors()?, device)?;
     Ok(Backbone { net, vs, info, sha256 })
 }
@@ -222,9 +222,6 @@ fn open(path: &Path) -> Result<TensorFile> {
             return Err(Error::file(path, "is a safetensors file of another tool", remedy));
         }
     }
-    if !file.metadata().contains_key(CHECKSUM) {
-        return Err(Error::file(path, "has no checksum", "copy or make it again"));
-    }
     Ok(file)
 }
 
@@ -257,7 +254,8 @@ fn fill(path: &Path, arch: Arch, tensors: &BTreeMap<String, Tensor>, device: Dev
     Ok((net, vs))
 }
 
-fn some(names: &[&str]) -> String {
+/// Names for a message, no more than two.
+pub fn some(names: &[&str]) -> String {
     match names {
         [] => "nothing".into(),
         [a] => a.to_string(),

@@ -1,7 +1,7 @@
 //! Fine-tuned networks on disk: every tensor, and what it takes to build the network and feed it, in one file.
 
 use crate::error::{Error, Result};
-use crate::tensor_file::{self, CHECKSUM, Metadata, TensorFile};
+use crate::tensor_file::{self, Metadata, TensorFile};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -46,5 +46,5 @@ pub fn load<I: DeserializeOwned>(path: &Path, format: &str, remedy: &str) -> Res
     let info = serde_json::from_str(info).map_err(|reason| {
         Error::file(path, format!("its metadata cannot be read ({reason})"), "copy or make it again")
     })?;
-    Ok(NetworkFile { info, tensors: file.tensors()?, sha256: file.metadata()[CHECKSUM].clone() })
+    Ok(NetworkFile { info, tensors: file.tensors()?, sha256: file.checksum()?.to_owned() })
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Text beside the tensors, sorted by key.
 pub type Metadata = BTreeMap<String, String>;
@@ -32,7 +32,7 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
     let mut plain = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         // Channels-last tensors must be laid out plainly: the format knows no strides.
-        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let dtype = dtype_name(tensor.kind()).ok_or_else(|| {
             Error::file(path, format!("tensor {name} is {:?}", tensor.kind()), "store it as f32 or i64")
         })?;
@@ -120,6 +120,20 @@ impl TensorFile {
         &self.metadata
     }
 
+    /// The checksum that the file carries; see [`TensorFile::verify`].
+    ///
+    /// # Errors
+    /// [`Error::File`] when it carries none.
+    pub fn checksum(&self) -> Result<&str> {
+        self.carried(CHECKSUM)
+    }
+
+    fn carried(&self, key: &str) -> Result<&str> {
+        let remedy = "bring foreign files in with `camtrast checkpoint import`";
+        let none = || Error::file(&self.path, "has no checksum", remedy);
+        self.metadata.get(key).map(String::as_str).ok_or_else(none)
+    }
+
     /// Tensor names, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.view().names().into_iter().map(String::from).collect();
@@ -170,13 +184,7 @@ impl TensorFile {
     /// # Errors
     /// [`Error::File`] when the file has no checksum or another content.
     pub fn verify(&self) -> Result<()> {
-        let (Some(stored), Some(said)) = (self.metadata.get(CHECKSUM), self.metadata.get(METADATA_CHECKSUM)) else {
-            return Err(Error::file(
-                &self.path,
-                "has no checksum",
-                "bring foreign files in with `camtrast checkpoint import`",
-            ));
-        };
+        let (stored, said) = (self.checksum()?, self.carried(METADATA_CHECKSUM)?);
         let mut hash = Sha256::new();
         let file = self.view();
         for name in self.names() {
@@ -185,7 +193,7 @@ impl TensorFile {
             let dtype = kind_of(view.dtype()).and_then(dtype_name).unwrap_or_default();
             absorb(&mut hash, &name, dtype, &shape, view.data());
         }
-        if hex(&hash.finalize()) != *stored || metadata_checksum(&self.metadata) != *said {
+        if hex(&hash.finalize()) != stored || metadata_checksum(&self.metadata) != said {
             return Err(Error::file(
                 &self.path,
                 "is damaged (its checksum does not fit its content)",
@@ -219,7 +227,9 @@ fn metadata_checksum(metadata: &Metadata) -> String {
     hex(&hash.finalize())
 }
 
-fn bytes_of(tensor: &Tensor) -> &[u8] {
+/// The bytes of a tensor that is contiguous and on the CPU.
+pub fn bytes_of(tensor: &Tensor) -> &[u8] {
+    assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu, "moved and laid out before");
     let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
     if length == 0 {
         return &[];

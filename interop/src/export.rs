@@ -6,7 +6,8 @@
 use common::checkpoint::Backbone;
 use common::files::{WholeFile, write_atomically};
 use common::resnet::Stem;
-use common::{Error, Result, tensor_file};
+use common::tensor_file::{self, bytes_of};
+use common::{Error, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
@@ -281,11 +282,4 @@ fn tuple(out: &mut Vec<u8>, values: &[i64]) -> io::Result<()> {
     values.iter().try_for_each(|&value| int(out, value))?;
     out.push(b't');
     Ok(())
-}
-
-fn bytes_of(tensor: &Tensor) -> &[u8] {
-    // SAFETY: exported tensors are contiguous, on the CPU, and outlive the slice.
-    unsafe {
-        std::slice::from_raw_parts(tensor.data_ptr() as *const u8, tensor.numel() * tensor.kind().elt_size_in_bytes())
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::naming::{Candidate, Layout, candidates, choose};
 use crate::state_file::{SLACK, StateFile, Stored};
-use common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone};
+use common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone, some};
 use common::error::{Refusal, Told};
 use common::pickle::Dtype;
 use common::resnet::{Arch, ResNet};
@@ -240,7 +240,10 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         }
     }
     let mut tensors = tensors(&file, &found);
-    if tensors.len() < all.len() {
+    for counter in all.keys().filter(|name| name.ends_with("num_batches_tracked")) {
+        tensors.entry(counter.clone()).or_insert_with(|| Tensor::from(0i64));
+    }
+    if !found.missing.is_empty() {
         tch::manual_seed(options.seed as i64);
         let vs = VarStore::new(Device::Cpu);
         // The network itself is not needed, only what it is born with.
@@ -291,11 +294,4 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         dropped: found.dropped,
         missing: found.missing,
     })
-}
-
-fn some(names: &[&str]) -> String {
-    match names {
-        [a, b, rest @ ..] if !rest.is_empty() => format!("{a}, {b} and {} more", rest.len()),
-        names => names.join(", "),
-    }
 }

@@ -40,6 +40,13 @@ pub struct Line {
     pub entries: Vec<Entry>,
 }
 
+impl Line {
+    /// What of its backbone was missing, if it was not whole.
+    pub fn partial(&self) -> Option<&str> {
+        self.entries.iter().find_map(|entry| entry.partial.as_deref())
+    }
+}
+
 /// What a row has in a column. Numbers are in the column's unit as shown.
 #[derive(Default)]
 pub struct Entry {

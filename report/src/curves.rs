@@ -38,8 +38,7 @@ pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
         let line = |name: &&str| {
             let lines = tables.iter().flat_map(|table| &table.lines);
             let own = lines.filter(|line| all.rows[line.row].run.series.as_deref() == Some(name));
-            let partial = own.clone().any(|line| line.entries.iter().any(|entry| entry.partial.is_some()));
-            let mark = if partial { " †" } else { "" };
+            let mark = words::mark_if(own.clone().any(|line| line.partial().is_some()));
             (format!("{name}{mark}"), own.filter_map(point).collect())
         };
         let series = names.iter().map(line).collect();

@@ -7,7 +7,7 @@ use crate::log::Course;
 use crate::record::{self, COURSE, Cell, Column, EPISODES, PLACES, PRETRAIN, Run, State, Suite};
 use common::checkpoint::IMPORTED;
 use common::error::{Error, Result};
-use common::tensor_file::{CHECKSUM, TensorFile, hex};
+use common::tensor_file::{TensorFile, hex};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -129,7 +129,7 @@ fn found(folder: &Path) -> Result<Found> {
     let checkpoint_sha256 = match task == PRETRAIN {
         true => TensorFile::open(&folder.join("backbone.safetensors"))
             .ok()
-            .and_then(|f| f.metadata().get(CHECKSUM).cloned()),
+            .and_then(|f| f.checksum().map(str::to_owned).ok()),
         false => Some(sub("dataset", "backbone_sha256")),
     };
     let cell = Cell {
@@ -176,8 +176,8 @@ fn protocol(config: &Table) -> Vec<String> {
     let empty = Table::new();
     let dataset = config.get("dataset").and_then(toml::Value::as_table).unwrap_or(&empty);
     let settings = config.iter().filter(|(_, value)| !value.is_table()).chain(dataset);
-    let is_protocol = |key: &&str| ![&PLACES[..], &COURSE, &NO_PROTOCOL].concat().contains(key);
-    let settings = settings.filter(|(key, _)| is_protocol(&&key[..]));
+    let is_protocol = |key: &str| ![&PLACES[..], &COURSE, &NO_PROTOCOL].iter().any(|keys| keys.contains(&key));
+    let settings = settings.filter(|(key, _)| is_protocol(key));
     settings.map(|(key, value)| format!("{key} = {value}")).collect()
 }
 

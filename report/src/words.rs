@@ -48,15 +48,19 @@ pub fn part(entry: &Entry) -> Option<String> {
 
 /// Stands behind every number of a backbone that was not whole, and behind the name of its run in figures.
 pub fn mark(entry: &Entry) -> &'static str {
-    if entry.partial.is_some() { " †" } else { "" }
+    mark_if(entry.partial.is_some())
+}
+
+/// The mark, or nothing.
+pub fn mark_if(partial: bool) -> &'static str {
+    if partial { " †" } else { "" }
 }
 
 /// What the mark means, where it occurs.
 pub fn partial(all: &Gathered, tables: &[Comparison]) -> Option<String> {
     let mut told: Vec<String> = Vec::new();
     for line in tables.iter().flat_map(|table| &table.lines) {
-        let partial = line.entries.iter().find_map(|entry| entry.partial.as_ref());
-        told.extend(partial.map(|partial| format!("{} ({partial})", all.rows[line.row].run.name)));
+        told.extend(line.partial().map(|partial| format!("{} ({partial})", all.rows[line.row].run.name)));
     }
     told.dedup();
     let backbones = told.join(", ");

@@ -110,8 +110,9 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         let alone = args.checkpoint.len() == 1;
         let named = |name| if alone { name } else { format!("{label}/{name}") };
         metrics.extend(found.metrics().into_iter().map(|(name, value)| (named(name), value)));
-        texts.extend(backbone.origin().texts().into_iter().map(|(name, text)| (named(name), text)));
-        tell_origin(&backbone.origin(), &screen);
+        let origin = backbone.origin();
+        texts.extend(origin.texts().into_iter().map(|(name, text)| (named(name), text)));
+        tell_origin(&origin, &screen);
         last = Some(found);
     }
     println!("{}\n\n{}", table.to_text(), Representation::DEFINITIONS);
@@ -152,14 +153,9 @@ fn run_cam(args: CamArgs) -> Result<()> {
         };
         table.row([headed.name.clone(), format!("{:.2}", 100.0 * area), origin]);
         metrics.insert(format!("cam/{}/area", headed.name), area);
-        let named = headed
-            .backbone
-            .origin()
-            .texts()
-            .into_iter()
-            .map(|(key, text)| (format!("cam/{}/{key}", headed.name), text));
-        texts.extend(named);
-        tell_origin(&headed.backbone.origin(), &screen);
+        let (name, origin) = (&headed.name, headed.backbone.origin());
+        texts.extend(origin.texts().into_iter().map(|(key, text)| (format!("cam/{name}/{key}"), text)));
+        tell_origin(&origin, &screen);
     }
     std::fs::create_dir_all(&args.out).map_err(common::Error::io(&args.out, "create"))?;
     let picture = args.out.join("cam.png");

@@ -114,8 +114,8 @@ pub fn run(command: CheckpointCommand) -> Result<()> {
 }
 
 fn info(args: InfoArgs) -> Result<()> {
-    if is_foreign(&args.checkpoint) {
-        return foreign_info(&args.checkpoint);
+    if let Some(file) = foreign(&args.checkpoint) {
+        return foreign_info(&file?);
     }
     let backbone = load_backbone(&args.checkpoint, Device::Cpu)?;
     let info = &backbone.info;
@@ -148,18 +148,20 @@ fn info(args: InfoArgs) -> Result<()> {
 }
 
 // Files of other tools are told about where they can be read; the rest gets the errors of our own files.
-fn is_foreign(path: &Path) -> bool {
+fn foreign(path: &Path) -> Option<common::Result<StateFile>> {
     match TensorFile::open(path) {
-        Ok(file) => !file.metadata().get("format").is_some_and(|format| format.starts_with(OURS)),
-        // Damaged safetensors, and no file at all, are told as such.
+        Ok(file) if file.metadata().get("format").is_some_and(|format| format.starts_with(OURS)) => None,
+        Ok(_) => Some(StateFile::open(path)),
         Err(_) => {
-            StateFile::open(path).is_ok() || path.extension().is_some_and(|e| e != "safetensors") && path.is_file()
+            let file = StateFile::open(path);
+            // Damaged safetensors, and no file at all, are told as such.
+            let is_other = path.extension().is_some_and(|e| e != "safetensors") && path.is_file();
+            (file.is_ok() || is_other).then_some(file)
         }
     }
 }
 
-fn foreign_info(path: &Path) -> Result<()> {
-    let file = StateFile::open(path)?;
+fn foreign_info(file: &StateFile) -> Result<()> {
     println!("{:<16}{}", "container", file.container());
     if let Some(author) = file.author() {
         println!("{:<16}{author}", "author");
@@ -173,7 +175,7 @@ fn foreign_info(path: &Path) -> Result<()> {
         println!("{:<16}none known here", "backbones");
     }
     for candidate in found {
-        let what = match interop::import::find(&file, Some(&candidate.prefix)) {
+        let what = match interop::import::find(file, Some(&candidate.prefix)) {
             Ok(found) if found.missing.is_empty() => found.arch.to_string(),
             Ok(found) => format!("{}, {} tensors missing", found.arch, found.missing.len()),
             Err(Error::File { problem, .. }) => problem,

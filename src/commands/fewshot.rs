@@ -107,6 +107,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     if trained != given {
         screen.note(&format!("note: the backbone was trained at {trained} pixels, this pack has {given}"));
     }
+    let origin = backbone.origin();
     let results = eval(&backbone, &pack, device, &options, &screen)?;
     let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
     for result in &results {
@@ -126,9 +127,9 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         };
         let metrics = results.iter().flat_map(named).collect();
         let seconds = begun.elapsed().as_secs_f64();
-        write_metrics(&path, &metrics, backbone.origin().texts(), seconds, &device_name(device))?;
+        write_metrics(&path, &metrics, origin.texts(), seconds, &device_name(device))?;
     }
-    tell_origin(&backbone.origin(), &screen);
+    tell_origin(&origin, &screen);
     Ok(())
 }
 

@@ -29,6 +29,7 @@ import torch  # noqa: E402
 import torchvision  # noqa: E402
 
 import _fill  # noqa: E402
+from _detectron2 import to_detectron2  # noqa: E402
 
 sys.modules["mmcv._ext"] = MagicMock()
 sys.modules["mmcv.ops"] = MagicMock()
@@ -43,17 +44,6 @@ def features(model):
         model.eval()
         x = model.maxpool(model.relu(model.bn1(model.conv1(images))))
         return model.layer4(model.layer3(model.layer2(model.layer1(x)))).mean((2, 3))
-
-
-def to_detectron2(name):
-    """tools/convert-torchvision-to-d2.py of detectron2."""
-    if "layer" not in name:
-        name = "stem." + name
-    for t in [1, 2, 3, 4]:
-        name = name.replace(f"layer{t}", f"res{t + 1}")
-    for t in [1, 2, 3]:
-        name = name.replace(f"bn{t}", f"conv{t}.norm")
-    return name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
 
 
 for arch in ("resnet18", "resnet50"):

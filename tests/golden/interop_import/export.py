@@ -31,6 +31,7 @@ from torch import nn
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import _fill  # noqa: E402
+from _detectron2 import to_detectron2  # noqa: E402
 
 DIVISOR = 16
 
@@ -249,17 +250,6 @@ case("vissl.torch", zip_file(vissl), container="torch.save (zip)", prefix="class
 
 mm = {"meta": {"epoch": 200, "mmselfsup_version": "1.0"}, "state_dict": {f"backbone.{k}": t for k, t in backbone.items()} | {"head.fc.weight": torch.zeros(3, 3)}}
 case("mmpretrain.pth", zip_file(mm), container="torch.save (zip)", prefix="state_dict.backbone.", dropped=["state_dict.head"], dtype="float16")
-
-
-def to_detectron2(name):
-    """tools/convert-torchvision-to-d2.py of detectron2."""
-    if "layer" not in name:
-        name = "stem." + name
-    for t in [1, 2, 3, 4]:
-        name = name.replace(f"layer{t}", f"res{t + 1}")
-    for t in [1, 2, 3]:
-        name = name.replace(f"bn{t}", f"conv{t}.norm")
-    return name.replace("downsample.0", "shortcut").replace("downsample.1", "shortcut.norm")
 
 
 renamed = {to_detectron2(k): t.numpy() for k, t in backbone.items()}
