@@ -122,6 +122,13 @@ fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
         ));
     }
     let scaled = |v: [f64; 3]| v.map(|x| format!("{:.3}", x * 255.0)).join(", ");
+    if target == Target::Detectron2 && info.arch.depth < 50 {
+        notes.push(format!(
+            "warning: detectron2's C4 models build res5 of bottleneck blocks only, so layer4 of a ResNet-{} is lost \
+             there; use an FPN or DC5 model",
+            info.arch.depth
+        ));
+    }
     match target {
         Target::Detectron2 => notes.push(format!(
             "set MODEL.RESNETS.STRIDE_IN_1X1 False, INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [{}], MODEL.PIXEL_STD [{}]",

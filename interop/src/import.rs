@@ -71,6 +71,8 @@ pub struct ImportReport {
     pub dropped: Vec<(String, usize)>,
     /// Tensors that were not there and have been initialised.
     pub missing: Vec<String>,
+    /// Classes and functions that the file wants to call beside the weights, and that were not called; 32 at most.
+    pub foreign: Vec<String>,
 }
 
 /// Finds the backbone of a file.
@@ -82,7 +84,7 @@ pub fn find<'f>(file: &'f StateFile, prefix: Option<&str>) -> Result<Match<'f>> 
 }
 
 fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
-    let names = || file.tensors().iter().map(|t| t.name.as_str());
+    let names = || file.names();
     if names().any(|name| name.ends_with("res2_0_branch2a_w")) {
         let remedy = "use the PyTorch weights of the same network";
         return Err(Refusal::new(
@@ -91,8 +93,13 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         ));
     }
     let mut others = candidates(names());
-    let naming = choose(&others, prefix)?;
+    let naming = choose(&others, prefix).map_err(|refusal| calls_beside(file, &others, refusal))?;
     others.retain(|candidate| *candidate != naming);
+    // A weight that cannot be read is not missing.
+    if let Some(unread) = file.unread().iter().find(|unread| naming.torchvision(&unread.name).is_some()) {
+        let problem = format!("holds {:?} {}", unread.name, unread.what);
+        return Err(Refusal::new(problem, "save it as a plain tensor, in float32 and little-endian"));
+    }
 
     let mut tensors: BTreeMap<String, &Stored> = BTreeMap::new();
     let mut groups: BTreeMap<String, usize> = BTreeMap::new();
@@ -148,7 +155,63 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         ));
     }
     let missing = expected.into_keys().filter(|n| !tensors.contains_key(n) && !n.ends_with("num_batches_tracked"));
-    Ok(Match { arch, naming, others, missing: missing.collect(), tensors, dropped: groups.into_iter().collect() })
+    let missing: Vec<String> = missing.collect();
+    if !tensors.keys().any(|name| is_statistic(name)) {
+        let names: Vec<&str> = missing.iter().map(String::as_str).filter(|name| is_statistic(name)).collect();
+        let problem = format!("is a {arch} without any running statistics: missing {}", some(&names));
+        let remedy = "give a network with batch norm (group norm, as timm's resnet50_gn has, is not read) and save its \
+                      state_dict(), which holds them";
+        return Err(Refusal::new(problem, remedy));
+    }
+    check_anti_aliased(file)?;
+    Ok(Match { arch, naming, others, missing, tensors, dropped: groups.into_iter().collect() })
+}
+
+fn is_statistic(name: &str) -> bool {
+    name.ends_with("running_mean") || name.ends_with("running_var")
+}
+
+// Where there is no backbone, the reason may be an object that only a call would make.
+fn calls_beside(file: &StateFile, found: &[Candidate], refusal: Refusal) -> Refusal {
+    match file.foreign() {
+        [name, ..] if found.is_empty() => {
+            let problem = format!("{}, and wants to call {name}, which is never done: it runs code", refusal.problem);
+            Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does")
+        }
+        _ => refusal,
+    }
+}
+
+/// Networks of timm with the names and shapes of a plain ResNet, whose convolutions have no stride: they blur or average.
+const ANTI_ALIASED: [&str; 2] = ["resnetaa", "resnetblur"];
+
+// Weights do not show it; the name of the file, the name of the network in it, and the config.json beside it (as timm's
+// repositories on a hub have) may.
+fn check_anti_aliased(file: &StateFile) -> Told<()> {
+    let name = file.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let says = |text: &str| ANTI_ALIASED.iter().any(|word| text.to_lowercase().contains(word));
+    let by = if says(&name) {
+        "by its name".to_owned()
+    } else if let Some(model) = file.model().filter(|model| says(model)) {
+        format!("as it calls itself {model}")
+    } else if let Some(model) = hub_architecture(file.path()).filter(|model| says(model)) {
+        format!("as the config.json beside it says ({model})")
+    } else {
+        return Ok(());
+    };
+    let problem = format!("is an anti-aliased ResNet of timm, {by}: the same names, but it computes something else");
+    Err(Refusal::new(problem, "give a plain ResNet, such as timm's resnet18 or resnet50"))
+}
+
+fn hub_architecture(path: &Path) -> Option<String> {
+    /// timm's have less than 1 kB.
+    const LARGEST: u64 = 64 << 10;
+    let config = path.with_file_name("config.json");
+    if std::fs::metadata(&config).ok()?.len() > LARGEST {
+        return None;
+    }
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(config).ok()?).ok()?;
+    Some(config.get("architecture")?.as_str()?.chars().take(80).collect())
 }
 
 fn shape(tensor: &Stored) -> Vec<i64> {
@@ -293,5 +356,6 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         converted,
         dropped: found.dropped,
         missing: found.missing,
+        foreign: file.foreign().to_vec(),
     })
 }

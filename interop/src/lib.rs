@@ -11,4 +11,4 @@ pub mod import;
 pub mod naming;
 mod state_file;
 
-pub use state_file::{Container, SLACK, StateFile, Stored};
+pub use state_file::{Container, SLACK, StateFile, Stored, Unread};

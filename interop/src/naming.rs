@@ -118,6 +118,8 @@ fn detectron2(rest: &str) -> Option<String> {
         ["stem", "conv1", "norm", part] => Some(format!("bn1.{part}")),
         // Whatever else the stem has is no part of a plain ResNet, and must not go unnoticed.
         ["stem", ..] => Some(rest.to_owned()),
+        // MoCo's detectors have a batch norm after the last stage, `res5.norm`: it is the head's.
+        [_, "norm", ..] => None,
         [stage, block, conv, ref tail @ ..] => {
             let layer = stage.strip_prefix("res")?.parse::<u32>().ok().filter(|n| (2..=5).contains(n))? - 1;
             let name = match (conv.strip_prefix("conv"), tail) {

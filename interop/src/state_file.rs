@@ -5,7 +5,7 @@
 
 use crate::archive::{Archive, Entry};
 use common::error::{Refusal, Told};
-use common::pickle::{Budget, Dtype, Machine, Node, Value};
+use common::pickle::{Budget, Coding, Dtype, Machine, Node, Value};
 use common::{Error, Result};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
@@ -55,6 +55,17 @@ pub struct Stored {
     stride: Vec<usize>,
     /// First byte of the first element in the file.
     start: usize,
+    /// How the elements are written.
+    coding: Coding,
+}
+
+/// What stands under the name of a weight and is none that can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The keys that lead to it, joined by dots.
+    pub name: String,
+    /// What it is: follows its name in a message.
+    pub what: String,
 }
 
 impl Stored {
@@ -93,8 +104,17 @@ pub struct StateFile {
     path: PathBuf,
     bytes: Bytes,
     container: Container,
+    content: Content,
+}
+
+/// What a file says.
+#[derive(Default)]
+struct Content {
     author: Option<String>,
+    model: Option<String>,
     tensors: Vec<Stored>,
+    unread: Vec<Unread>,
+    foreign: Vec<String>,
 }
 
 impl StateFile {
@@ -121,8 +141,8 @@ impl StateFile {
     }
 
     fn of(path: &Path, bytes: Bytes) -> Result<Self> {
-        let (container, author, tensors) = read(&bytes).map_err(Refusal::at(path))?;
-        Ok(StateFile { path: path.to_owned(), bytes, container, author, tensors })
+        let (container, content) = read(&bytes).map_err(Refusal::at(path))?;
+        Ok(StateFile { path: path.to_owned(), bytes, container, content })
     }
 
     /// Where the file lies.
@@ -137,12 +157,33 @@ impl StateFile {
 
     /// Who made it, as detectron2's files say.
     pub fn author(&self) -> Option<&str> {
-        self.author.as_deref()
+        self.content.author.as_deref()
+    }
+
+    /// The name of the network, as timm's files say.
+    pub fn model(&self) -> Option<&str> {
+        self.content.model.as_deref()
+    }
+
+    /// What has the name of a weight, but only a call could make, or is of a kind that is not read.
+    pub fn unread(&self) -> &[Unread] {
+        &self.content.unread
+    }
+
+    /// Classes and functions, unknown here, that the file wants to call and that are not called: each once, 32 at most.
+    pub fn foreign(&self) -> &[String] {
+        &self.content.foreign
     }
 
     /// Its tensors, as they lie in it.
     pub fn tensors(&self) -> &[Stored] {
-        &self.tensors
+        &self.content.tensors
+    }
+
+    /// Names of its tensors, and of what stands under the name of a weight.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let unread = self.content.unread.iter().map(|unread| unread.name.as_str());
+        self.content.tensors.iter().map(|tensor| tensor.name.as_str()).chain(unread)
     }
 
     /// Bytes in all.
@@ -180,6 +221,9 @@ impl StateFile {
             return;
         }
         let bytes = &self.bytes[tensor.start..];
+        if tensor.coding != Coding::Plain {
+            return coded(tensor, bytes, out, convert);
+        }
         if tensor.is_contiguous() {
             out.iter_mut().zip(bytes.chunks_exact(size)).for_each(|(out, element)| *out = convert(element));
             return;
@@ -201,12 +245,36 @@ impl StateFile {
     }
 }
 
-type Content = (Container, Option<String>, Vec<Stored>);
+// Elements that are written as text can only be met in their order; numpy's are without gaps, so each goes to its place.
+fn coded<T>(tensor: &Stored, text: &[u8], out: &mut [T], convert: impl Fn(&[u8]) -> T) {
+    let mut bytes = tensor.coding.bytes(text);
+    let size = tensor.dtype.size();
+    let mut element = [0; 8];
+    let mut order: Vec<usize> = (0..tensor.shape.len()).collect();
+    order.sort_by_key(|&d| tensor.stride[d]);
+    let mut index = vec![0; order.len()];
+    let step = |d: usize| tensor.shape[d + 1..].iter().product::<usize>();
+    let steps: Vec<usize> = (0..order.len()).map(step).collect();
+    let mut place = 0;
+    for _ in 0..out.len() {
+        element[..size].iter_mut().zip(&mut bytes).for_each(|(out, byte)| *out = byte);
+        out[place] = convert(&element[..size]);
+        for &d in &order {
+            index[d] += 1;
+            place += steps[d];
+            if index[d] < tensor.shape[d] {
+                break;
+            }
+            place -= steps[d] * index[d];
+            index[d] = 0;
+        }
+    }
+}
 
-fn read(bytes: &[u8]) -> Told<Content> {
+fn read(bytes: &[u8]) -> Told<(Container, Content)> {
     if bytes.starts_with(b"PK\x03\x04") {
         zip(bytes)
-    } else if bytes.first() == Some(&0x80) && bytes.get(1).is_some_and(|&protocol| protocol < 16) {
+    } else if bytes.first() == Some(&0x80) && bytes.get(1).is_some_and(|&protocol| protocol < 16) || is_old(bytes) {
         pickles(bytes)
     } else if bytes.get(8) == Some(&b'{') {
         safetensors(bytes)
@@ -218,12 +286,19 @@ fn read(bytes: &[u8]) -> Told<Content> {
     }
 }
 
+// Pickles of protocols 0 and 1 have no mark at their start: they begin with a dict, a list or a class, and end with a stop.
+fn is_old(bytes: &[u8]) -> bool {
+    let length_of_header = bytes.get(4..8) == Some(&[0; 4]);
+    bytes.starts_with(b"L119547037146038801333356L\n.")
+        || !length_of_header && bytes.last() == Some(&b'.') && b"(}]c".contains(&bytes[0])
+}
+
 // The pickle's own objects; tensors need twice the file at most.
 fn budget(bytes: &[u8]) -> Budget {
     Budget::new(bytes.len() / 16 + SLACK / 4 * 3)
 }
 
-fn zip<'a>(bytes: &'a [u8]) -> Told<Content> {
+fn zip<'a>(bytes: &'a [u8]) -> Told<(Container, Content)> {
     let archive = Archive::open(bytes)?;
     // Entries that lie over each other could be read for ever.
     let mut left = bytes.len();
@@ -262,19 +337,17 @@ fn zip<'a>(bytes: &'a [u8]) -> Told<Content> {
             storages.insert(key, content(&entry)?);
         }
     }
-    let tensors = named_tensors(bytes, &mut machine, root, &|key| storages.get(key).copied())?;
-    Ok((Container::TorchZip, author(&machine, root), tensors))
+    Ok((Container::TorchZip, content_of(bytes, machine, root, &|key| storages.get(key).copied())?))
 }
 
 // 0x1950a86a20f9469cfc6c, with which torch began its files before 1.6.
-const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+const MAGIC: [&[u8]; 2] = [&[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19], b"119547037146038801333356"];
 
-fn pickles(bytes: &[u8]) -> Told<Content> {
+fn pickles(bytes: &[u8]) -> Told<(Container, Content)> {
     let mut machine = Machine::new(bytes, budget(bytes));
     let root = machine.read()?;
-    if !matches!(root, Value::Big(magic) if magic == MAGIC) {
-        let tensors = named_tensors(bytes, &mut machine, root, &|_| None)?;
-        return Ok((Container::Pickle, author(&machine, root), tensors));
+    if !matches!(root, Value::Big(magic) if MAGIC.contains(&magic)) {
+        return Ok((Container::Pickle, content_of(bytes, machine, root, &|_| None)?));
     }
     // Protocol, system, content, keys of the storages; then each storage: its length and its elements.
     machine.read()?;
@@ -303,13 +376,19 @@ fn pickles(bytes: &[u8]) -> Told<Content> {
         let content = machine.take(length.unwrap_or(usize::MAX))?;
         storages.insert(key, content);
     }
-    let tensors = named_tensors(bytes, &mut machine, root, &|key| storages.get(key).copied())?;
-    Ok((Container::TorchLegacy, author(&machine, root), tensors))
+    Ok((Container::TorchLegacy, content_of(bytes, machine, root, &|key| storages.get(key).copied())?))
 }
 
-fn author(machine: &Machine, root: Value) -> Option<String> {
-    match machine.get(root, "__author__")? {
-        Value::Text(author) => Some(String::from_utf8_lossy(&author[..author.len().min(80)]).into_owned()),
+/// Keys under which files say which network they hold, timm's first.
+const MODEL: [&str; 3] = ["arch", "architecture", "model_name"];
+
+fn short(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned()
+}
+
+fn said(machine: &Machine, root: Value, key: &str) -> Option<String> {
+    match machine.get(root, key)? {
+        Value::Text(text) => Some(short(text)),
         _ => None,
     }
 }
@@ -321,26 +400,47 @@ const NAME: usize = 400;
 /// Dimensions of a tensor.
 const DIMENSIONS: usize = 8;
 
-fn named_tensors<'a>(
+/// Foreign names that are kept for messages.
+const FOREIGN: usize = 32;
+
+fn content_of<'a>(
     file: &'a [u8],
-    machine: &mut Machine<'a>,
+    mut machine: Machine<'a>,
     root: Value<'a>,
     storage: &dyn Fn(&[u8]) -> Option<&'a [u8]>,
-) -> Told<Vec<Stored>> {
+) -> Told<Content> {
     let mut budget = std::mem::replace(machine.budget(), Budget::new(0));
-    let machine = &*machine;
+    let machine = &machine;
     budget.take(machine.nodes().len())?;
-    let mut walk = Walk { machine, budget, seen: vec![false; machine.nodes().len()], found: Vec::new() };
+    let seen = vec![false; machine.nodes().len()];
+    let mut walk = Walk { machine, budget, seen, found: Vec::new(), unread: Vec::new() };
     walk.dict(root, "", DEPTH)?;
-    let mut tensors = Vec::with_capacity(walk.found.len());
+    let mut content = Content {
+        author: said(machine, root, "__author__"),
+        model: MODEL.iter().find_map(|key| said(machine, root, key)),
+        tensors: Vec::with_capacity(walk.found.len()),
+        unread: walk.unread,
+        foreign: Vec::new(),
+    };
+    // Arrays that are written as text must be read to know how long they are, but not for ever.
+    let mut text = file.len().saturating_mul(4);
     for (name, node) in walk.found {
-        let tensor = match &machine.nodes()[node as usize] {
+        content.tensors.push(match &machine.nodes()[node as usize] {
             Node::Tensor { .. } => torch_tensor(file, machine, node, storage, name)?,
-            _ => numpy_tensor(file, machine, node, name)?,
-        };
-        tensors.push(tensor);
+            _ => numpy_tensor(file, machine, node, name, &mut text)?,
+        });
     }
-    Ok(tensors)
+    for number in machine.foreign_calls() {
+        let name = machine.foreign_name(number);
+        if content.foreign.len() < FOREIGN && !content.foreign.contains(&name) {
+            content.foreign.push(name);
+        }
+    }
+    if let (true, [name, ..]) = (content.tensors.is_empty(), &content.foreign[..]) {
+        let problem = format!("holds no tensors, and wants to call {name}, which is never done: it runs code");
+        return Err(Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does"));
+    }
+    Ok(content)
 }
 
 /// Every dict is visited once, so that dicts that share dicts cost no more than their size.
@@ -349,6 +449,12 @@ struct Walk<'m, 'a> {
     budget: Budget,
     seen: Vec<bool>,
     found: Vec<(String, u32)>,
+    unread: Vec<Unread>,
+}
+
+// Only what may be a weight is remembered, so that other objects may be as many as they like.
+fn is_weight(key: &str) -> bool {
+    ["weight", "bias", "running_mean", "running_var"].iter().any(|end| key.ends_with(end))
 }
 
 impl<'a> Walk<'_, 'a> {
@@ -359,22 +465,44 @@ impl<'a> Walk<'_, 'a> {
         }
         let machine = self.machine;
         for &(key, value) in machine.entries(dict) {
-            let (Value::Text(key), Value::Node(node)) = (key, value) else { continue };
+            let Value::Text(key) = key else { continue };
             let Some(key) = std::str::from_utf8(key).ok().filter(|key| prefix.len() + key.len() <= NAME) else {
                 continue;
             };
-            match machine.node(value) {
-                Some(Node::Dict(_)) => self.dict(value, &format!("{prefix}{key}."), depth - 1)?,
-                Some(Node::Tensor { .. } | Node::Array(_)) => {
-                    let name = 2 * (prefix.len() + key.len());
-                    let entries = 3 * size_of::<(String, u32)>() + size_of::<Stored>();
-                    self.budget.take(name + entries + 2 * DIMENSIONS * size_of::<usize>())?;
-                    self.found.push((format!("{prefix}{key}"), node));
+            if let Some(Node::Dict(_)) = machine.node(value) {
+                self.dict(value, &format!("{prefix}{key}."), depth - 1)?;
+                continue;
+            }
+            let name = 2 * (prefix.len() + key.len());
+            if let Some(what) = self.unread(value) {
+                if is_weight(key) {
+                    self.budget.take(name + what.len() + 3 * size_of::<Unread>())?;
+                    self.unread.push(Unread { name: format!("{prefix}{key}"), what });
                 }
-                _ => {}
+            } else if let (Value::Node(node), Some(Node::Tensor { .. } | Node::Array(_))) = (value, machine.node(value))
+            {
+                let entries = 3 * size_of::<(String, u32)>() + size_of::<Stored>();
+                self.budget.take(name + entries + 2 * DIMENSIONS * size_of::<usize>())?;
+                self.found.push((format!("{prefix}{key}"), node));
             }
         }
         Ok(())
+    }
+
+    // What a value is that might be a tensor and cannot be read.
+    fn unread(&self, value: Value<'a>) -> Option<String> {
+        match (value, self.machine.node(value)) {
+            (Value::Opaque(by), _) => {
+                Some(format!("that {} must make, which is not called", self.machine.foreign_name(by)))
+            }
+            (_, Some(Node::Array(None))) => Some("as a numpy array of Python objects".into()),
+            (_, Some(Node::Array(Some(array)))) => match self.machine.nodes()[array.dtype as usize] {
+                Node::NumpyType { big_endian: true, .. } => Some("in big-endian order".into()),
+                Node::NumpyType { .. } => None,
+                _ => Some("as an array of an unknown type".into()),
+            },
+            _ => None,
+        }
     }
 }
 
@@ -398,20 +526,18 @@ fn torch_tensor<'a>(
         return Err(odd(&name, "has a storage that is cut off"));
     }
     let start = position(file, content) + dtype.size().saturating_mul(offset);
-    checked(Stored { name, dtype, shape, stride, start }, content, offset)
+    let tensor = Stored { name, dtype, shape, stride, start, coding: Coding::Plain };
+    checked(tensor, content.len(), offset)
 }
 
-fn numpy_tensor<'a>(file: &'a [u8], machine: &Machine<'a>, node: u32, name: String) -> Told<Stored> {
+// `text` is how much may still be read of arrays that are written as text.
+fn numpy_tensor<'a>(file: &'a [u8], machine: &Machine<'a>, node: u32, name: String, text: &mut usize) -> Told<Stored> {
     let Node::Array(Some(array)) = machine.nodes()[node as usize] else {
-        let remedy = "save it again with pickle protocol 4";
-        return Err(Refusal::new(format!("holds {name:?} as an array whose bytes are written as text"), remedy));
+        return Err(odd(&name, "has no elements"));
     };
-    let Node::NumpyType { dtype, big_endian } = machine.nodes()[array.dtype as usize] else {
+    let Node::NumpyType { dtype, .. } = machine.nodes()[array.dtype as usize] else {
         return Err(odd(&name, "has no element type"));
     };
-    if big_endian {
-        return Err(odd(&name, "is big-endian"));
-    }
     let shape = sizes(machine, array.shape, &name)?;
     let mut stride = vec![0; shape.len()];
     let mut next = 1usize;
@@ -424,8 +550,17 @@ fn numpy_tensor<'a>(file: &'a [u8], machine: &Machine<'a>, node: u32, name: Stri
     } else {
         (0..shape.len()).rev().for_each(&mut place)
     }
+    let coding = array.coding;
+    let length = if coding == Coding::Plain {
+        array.bytes.len()
+    } else {
+        *text = text.checked_sub(array.bytes.len()).ok_or_else(|| {
+            Refusal::new("holds arrays that share their elements", "save each array by itself (array.copy())")
+        })?;
+        coding.bytes(array.bytes).count()
+    };
     let start = position(file, array.bytes);
-    checked(Stored { name, dtype, shape, stride, start }, array.bytes, 0)
+    checked(Stored { name, dtype, shape, stride, start, coding }, length, 0)
 }
 
 fn sizes(machine: &Machine, node: u32, name: &str) -> Told<Vec<usize>> {
@@ -440,9 +575,10 @@ fn sizes(machine: &Machine, node: u32, name: &str) -> Told<Vec<usize>> {
     values.iter().map(|value| size(value).ok_or_else(|| odd(name, "has a shape that is none"))).collect()
 }
 
-// Every element must lie in `content`, and none twice: a storage of one number must not become a tensor of a billion.
-fn checked(tensor: Stored, content: &[u8], offset: usize) -> Told<Stored> {
-    let there = content.len().checked_div(tensor.dtype.size()).unwrap_or(usize::MAX);
+// Every element must lie in the `length` bytes of its storage, and none twice: a storage of one number must not become a
+// tensor of a billion.
+fn checked(tensor: Stored, length: usize, offset: usize) -> Told<Stored> {
+    let there = length.checked_div(tensor.dtype.size()).unwrap_or(usize::MAX);
     let outside = || odd(&tensor.name, "does not fit into its storage");
     if tensor.shape.len() != tensor.stride.len() {
         return Err(odd(&tensor.name, "has a shape and strides that differ in length"));
@@ -471,7 +607,7 @@ fn odd(name: &str, what: &str) -> Refusal {
     Refusal::new(format!("is damaged: tensor {name:?} {what}"), "copy or download it again")
 }
 
-fn safetensors(bytes: &[u8]) -> Told<Content> {
+fn safetensors(bytes: &[u8]) -> Told<(Container, Content)> {
     let damaged =
         |reason| Refusal::new(format!("is not a whole safetensors file ({reason})"), "copy or download it again");
     // In memory a header takes up to ten times its length.
@@ -479,6 +615,12 @@ fn safetensors(bytes: &[u8]) -> Told<Content> {
     if header > (bytes.len() / 16 + SLACK / 16) as u64 {
         return Err(damaged("its header is too long for its tensors".to_owned()));
     }
+    let model = {
+        // The header is in memory once at a time.
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
+        let metadata = header.metadata().as_ref();
+        metadata.and_then(|metadata| MODEL.iter().find_map(|key| Some(short(metadata.get(*key)?.as_bytes()))))
+    };
     let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
     let mut tensors = Vec::new();
     for (name, view) in file.iter() {
@@ -489,8 +631,8 @@ fn safetensors(bytes: &[u8]) -> Told<Content> {
         let stride =
             (0..shape.len()).map(|d| shape[d + 1..].iter().fold(1, |n: usize, &s| n.saturating_mul(s))).collect();
         let (dtype, start) = (Dtype::of_safetensors(view.dtype()), position(bytes, view.data()));
-        tensors.push(Stored { name: name.to_owned(), dtype, shape, stride, start });
+        tensors.push(Stored { name: name.to_owned(), dtype, shape, stride, start, coding: Coding::Plain });
     }
     tensors.sort_by_key(|tensor| tensor.start);
-    Ok((Container::Safetensors, None, tensors))
+    Ok((Container::Safetensors, Content { model, tensors, ..Content::default() }))
 }

@@ -75,6 +75,10 @@ fn every_naming_and_container_is_imported_bit_for_bit() {
         assert_eq!(groups, strings(&case["dropped"]), "{name}");
         let dtype: Vec<&str> = case.get("dtype").and_then(Value::as_str).into_iter().collect();
         assert_eq!(report.converted, dtype, "{name}");
+        let called: Vec<&str> = case.get("called").and_then(Value::as_str).into_iter().collect();
+        assert!(called.iter().all(|name| report.foreign.iter().any(|foreign| foreign == name)), "{name}: {report:?}");
+        assert!(report.foreign.is_empty() || !name.contains("protocol") || !called.is_empty(), "{name}: {report:?}");
+        assert!(!folder.path().join("executed").exists(), "{name}");
         let file = StateFile::open(&path).unwrap();
         assert_eq!(find(&file, None).unwrap().naming.prefix, case["prefix"].as_str().unwrap(), "{name}");
 
@@ -106,7 +110,7 @@ fn every_naming_and_container_is_imported_bit_for_bit() {
         assert_eq!(info.partial(), partial, "{name}");
         imported += 1;
     }
-    assert!(imported >= 24, "{imported}");
+    assert!(imported >= 38, "{imported}");
 }
 
 #[test]
@@ -127,6 +131,37 @@ fn what_is_no_plain_backbone_or_runs_code_is_refused_by_name() {
             fs::remove_file(&out).unwrap();
         }
     }
+}
+
+#[test]
+fn names_of_anti_aliased_networks_are_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.safetensors");
+    let source = unpacked(folder.path(), "timm.safetensors");
+    import(&source, &out, &options()).unwrap();
+    for name in ["resnetaa50_a1h-4cf422b3.pth", "ResNetBlur18.safetensors"] {
+        let path = folder.path().join(name);
+        fs::copy(&source, &path).unwrap();
+        let error = import(&path, &out, &options()).unwrap_err().to_string();
+        assert!(error.contains("anti-aliased") && error.contains("by its name"), "{error}");
+    }
+    let config = folder.path().join("config.json");
+    fs::write(&config, r#"{"architecture": "resnetaa50", "num_classes": 1000}"#).unwrap();
+    let error = import(&source, &out, &options()).unwrap_err().to_string();
+    assert!(error.contains("config.json beside it says (resnetaa50)"), "{error}");
+    for other in [r#"{"architecture": "resnet18"}"#, "[]", "no JSON"] {
+        fs::write(&config, other).unwrap();
+        import(&source, &out, &options()).unwrap();
+    }
+}
+
+#[test]
+fn group_norm_is_not_taken_as_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = unpacked(folder.path(), "refused_gn.pth");
+    let all = ImportOptions { allow_missing: true, ..options() };
+    let error = import(&path, &folder.path().join("out"), &all).unwrap_err().to_string();
+    assert!(error.contains("without any running statistics") && error.contains("resnet50_gn"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::Error;
 use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
-use common::checkpoint::{OURS, load_backbone};
+use common::checkpoint::{OURS, load_backbone, some};
 use common::tensor_file::TensorFile;
 use interop::StateFile;
 use interop::diff::diff;
@@ -170,7 +170,7 @@ fn foreign_info(file: &StateFile) -> Result<()> {
     file.tensors().iter().for_each(|tensor| *types.entry(tensor.dtype.name()).or_default() += 1);
     let types: Vec<String> = types.iter().map(|(name, count)| format!("{count} of {name}")).collect();
     println!("{:<16}{} ({})", "tensors", file.tensors().len(), types.join(", "));
-    let found = candidates(file.tensors().iter().map(|t| t.name.as_str()));
+    let found = candidates(file.names());
     if found.is_empty() {
         println!("{:<16}none known here", "backbones");
     }
@@ -182,6 +182,9 @@ fn foreign_info(file: &StateFile) -> Result<()> {
             Err(other) => return Err(other.into()),
         };
         println!("{:<16}{candidate}: {what}", "backbone");
+    }
+    if !file.foreign().is_empty() {
+        println!("{:<16}{}", "not called", file.foreign().join(", "));
     }
     println!("bring a backbone in with `camtrast checkpoint import`");
     Ok(())
@@ -231,6 +234,10 @@ fn take_in(args: ImportArgs) -> Result<()> {
     if !report.dropped.is_empty() {
         let groups: Vec<String> = report.dropped.iter().map(|(name, count)| format!("{name} ({count})")).collect();
         println!("left out, no part of it: {}", groups.join(", "));
+    }
+    if !report.foreign.is_empty() {
+        let names: Vec<&str> = report.foreign.iter().map(String::as_str).collect();
+        println!("nothing is called, so objects beside the weights were not read: {}", some(&names));
     }
     Ok(())
 }

@@ -51,7 +51,7 @@ fn a_foreign_backbone_comes_in_is_used_and_goes_out() {
     }
     says(
         &place.ok("checkpoint export in.safetensors --to detectron2 --out d2.pkl").stdout,
-        &["STRIDE_IN_1X1 False", "25.500, 51.000"],
+        &["STRIDE_IN_1X1 False", "25.500, 51.000", "warning: ", "C4", "layer4 of a ResNet-18 is lost"],
     );
     says(&place.ok("checkpoint diff d2.pkl moco.pth.tar").stdout, &["0 of 100"]);
     let differ = "checkpoint diff in.safetensors moco.pth.tar --prefix-b encoder_k --show 2";
@@ -90,6 +90,14 @@ fn what_runs_code_or_is_not_whole_is_refused() {
             place.fails(&format!("checkpoint {}", command.replace("FILE", name)), &[name, reason, "runs code"]);
         }
     }
+    // Beside weights a call is named, and not done.
+    unpack(&place, "beside_protocol4.pth");
+    says(
+        &place.ok("checkpoint info beside_protocol4.pth").stdout,
+        &["not called      ", "http.HTTPStatus", "posix.system"],
+    );
+    let done = place.ok("checkpoint import beside_protocol4.pth --out beside.safetensors");
+    says(&done.stdout, &["120 tensors matched, none missing", "nothing is called", "__main__.Mode"]);
     place.fails("checkpoint import stride_unknown.pkl --out in.safetensors", &["stride", "--stride-in-3x3"]);
     place.fails("checkpoint import partial.pth --out in.safetensors", &["missing conv1.weight", "--allow-missing"]);
     assert!(!place.path("in.safetensors").exists() && !place.path("executed").exists());

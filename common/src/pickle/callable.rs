@@ -1,8 +1,8 @@
-//! What a pickle may name. There is no code here that could call any of it.
+//! The functions and classes whose results can be described. There is no code here that could call any of them.
 
 use super::Dtype;
 
-/// Everything a pickle may name.
+/// A function or class that a pickle names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callable {
     /// `dict`, `OrderedDict`, `defaultdict`.
@@ -23,57 +23,14 @@ pub enum Callable {
     NumpyType,
     /// numpy's `_frombuffer`.
     NumpyFromBuffer,
-    /// Settings, dates and the like, which stand beside weights: not looked into.
-    Inert,
+    /// `_codecs.encode`, with which protocols 0 to 2 write bytes.
+    Encode,
+    /// Anything else: its number, for [`Machine::foreign_name`](super::Machine::foreign_name).
+    Foreign(u32),
 }
 
-/// Classes beside weights that say nothing of them. A name ending in a dot stands for a whole package of settings.
-const INERT: &[&str] = &[
-    "argparse.Namespace",
-    "builtins.bytearray",
-    "builtins.complex",
-    "__builtin__.complex",
-    "_codecs.encode",
-    "collections.Counter",
-    "copyreg._reconstructor",
-    "copy_reg._reconstructor",
-    "builtins.object",
-    "__builtin__.object",
-    "builtins.dict",
-    "builtins.list",
-    "builtins.int",
-    "builtins.float",
-    "builtins.str",
-    "datetime.",
-    "pathlib.",
-    "typing.Any",
-    "easydict.EasyDict",
-    "omegaconf.",
-    "yacs.config.CfgNode",
-    "fvcore.common.config.CfgNode",
-    "detectron2.config.config.CfgNode",
-    "mmengine.config.config.ConfigDict",
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "mmcv.utils.config.ConfigDict",
-    "torch.torch_version.TorchVersion",
-    "pytorch_lightning.utilities.parsing.AttributeDict",
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "lightning.pytorch.utilities.parsing.AttributeDict",
-    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
-    "lightning_fabric.utilities.data.AttributeDict",
-    "lightning.fabric.utilities.data.AttributeDict",
-    "vissl.config.attr_dict.AttrDict",
-    "vissl.utils.hydra_config.AttrDict",
-    "addict.addict.Dict",
-    "torch.device",
-    "torch.Generator",
-    "torch.serialization._get_layout",
-    "numpy.ndarray",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-];
-
 impl Callable {
+    // `None` for all that is foreign.
     pub(super) fn named(module: &str, name: &str) -> Option<Callable> {
         let array = |module: &str| ["numpy.core.multiarray", "numpy._core.multiarray"].contains(&module);
         let numeric = |module: &str| ["numpy.core.numeric", "numpy._core.numeric"].contains(&module);
@@ -89,17 +46,11 @@ impl Callable {
             ("torch" | "torch.storage" | "torch.cuda", name) if name.ends_with("Storage") => {
                 Callable::Storage(Dtype::of_storage(name)?)
             }
-            ("torch", name) if Dtype::is_torch_type(name) => Callable::Inert,
-            ("torch" | "torch.nn.parameter", "Tensor" | "Parameter" | "Buffer") => Callable::Inert,
             (module, "_reconstruct") if array(module) => Callable::NumpyReconstruct,
             (module, "_frombuffer") if numeric(module) => Callable::NumpyFromBuffer,
             ("numpy", "dtype") => Callable::NumpyType,
-            _ => {
-                let full = format!("{module}.{name}");
-                let known =
-                    |entry: &&str| if entry.ends_with('.') { full.starts_with(*entry) } else { full == **entry };
-                INERT.iter().any(known).then_some(Callable::Inert)?
-            }
+            ("_codecs", "encode") => Callable::Encode,
+            _ => return None,
         })
     }
 }

@@ -78,13 +78,6 @@ impl Dtype {
         })
     }
 
-    /// Whether `torch.<name>` is an element type.
-    pub fn is_torch_type(name: &str) -> bool {
-        ["float", "double", "half", "bfloat", "int", "uint", "long", "short", "bool", "complex"]
-            .iter()
-            .any(|stem| name.strip_prefix(stem).is_some_and(|bits| bits.bytes().all(|b| b.is_ascii_digit())))
-    }
-
     /// Of numpy's short name, such as `f4`.
     pub fn of_numpy(name: &[u8]) -> Dtype {
         match name {

@@ -1,6 +1,6 @@
 //! What a pickle comes to.
 
-use super::{Callable, Dtype};
+use super::{Callable, Coding, Dtype};
 
 /// A Python object.
 #[derive(Debug, Clone, Copy)]
@@ -13,16 +13,20 @@ pub enum Value<'a> {
     Int(i64),
     /// A float, whose value nobody needs.
     Float,
-    /// An integer of more than 8 bytes, little-endian.
+    /// An integer of more than 8 bytes: little-endian, or in protocols 0 and 1 its decimal digits.
     Big(&'a [u8]),
     /// Text in UTF-8; of Python 2, bytes.
     Text(&'a [u8]),
     /// Bytes.
     Bytes(&'a [u8]),
-    /// A class or function that is known.
+    /// Bytes that are written as text, and how.
+    Coded(Coding, &'a [u8]),
+    /// A class or function.
     Callable(Callable),
-    /// An object whose content does not matter.
-    Opaque,
+    /// An object that only a call could make: the number of what would be called, for [`Machine::foreign_name`].
+    ///
+    /// [`Machine::foreign_name`]: super::Machine::foreign_name
+    Opaque(u32),
     /// An object of the table, by number.
     Node(u32),
 }
@@ -61,7 +65,7 @@ pub enum Node<'a> {
         /// Whether the most significant byte comes first.
         big_endian: bool,
     },
-    /// A numpy array; `None` until its state has been read.
+    /// A numpy array; `None` until its state has been read, and when it holds objects.
     Array(Option<Array<'a>>),
 }
 
@@ -74,6 +78,8 @@ pub struct Array<'a> {
     pub dtype: u32,
     /// Whether the first axis runs fastest.
     pub fortran: bool,
+    /// How the elements are written.
+    pub coding: Coding,
     /// Its elements; whether they are as many as the shape says has not been looked at.
     pub bytes: &'a [u8],
 }

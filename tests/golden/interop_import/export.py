@@ -13,14 +13,23 @@ The other encoder of a file (key, momentum, target) and all heads are zeros. `re
 
 import argparse
 import collections
+import decimal
+import enum
+import functools
 import gzip
+import http
 import io
 import json
 import os
 import pickle
+import re
 import sys
+import tempfile
 from pathlib import Path
 
+import mmengine
+import mmengine.model
+import mmengine.runner
 import numpy as np
 import safetensors.torch
 import timm
@@ -66,6 +75,11 @@ def after(prefix):
 
 def resnet18(**kwargs):
     return torchvision.models.resnet18(**kwargs)
+
+
+class System:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
 
 
 class Two(nn.Module):
@@ -261,17 +275,110 @@ case("detectron2_fpn.pth", zip_file({"model": trained | {"proposal_generator.rpn
 c4 = {("roi_heads." if to_detectron2(k).startswith("res5") else "backbone.") + to_detectron2(k): t for k, t in backbone.items()}
 case("detectron2_c4.pth", zip_file({"model": c4 | {"roi_heads.box_predictor.bbox_pred.bias": torch.zeros(4)}}), container="torch.save (zip)",
      prefix="model.backbone.", dropped=["model.roi_heads"], dtype="float16")
+# MoCo's detection protocol: its Res5ROIHeadsExtraNorm adds a module "norm" to the Sequential of res5, and NORM is SyncBN.
+extra = nn.Sequential(collections.OrderedDict(norm=nn.BatchNorm2d(32))).state_dict(prefix="roi_heads.res5.")
+case("detectron2_moco.pth", zip_file({"model": c4 | {k: t * 0 for k, t in extra.items()}, "iteration": 23999}), container="torch.save (zip)",
+     prefix="model.backbone.", dropped=["model.roi_heads"], dtype="float16")
+
+# Every protocol of pickle. torch.load itself does not read its files of protocol 0, whose storages are named by text.
+for protocol in (0, 1, 2):
+    arrays = {k: t.numpy() for k, t in plain[half].items()}
+    case(f"torchvision_protocol{protocol}.pkl", pickle.dumps(arrays, protocol=protocol), container="pickle", prefix="", dropped=["fc"], dtype="float16")
+for protocol in (0, 1):
+    case(f"torchvision_protocol{protocol}.pth", zip_file(plain[half], pickle_protocol=protocol), container="torch.save (zip)", prefix="", dropped=["fc"], dtype="float16")
+for protocol in (0, 1, 5):
+    legacy_file = zip_file(plain[half], pickle_protocol=protocol, _use_new_zipfile_serialization=False)
+    case(f"legacy_protocol{protocol}.pth", legacy_file, container="torch.save (before torch 1.6)", prefix="", dropped=["fc"], dtype="float16")
+transposed = {k: np.asfortranarray(t.numpy()) for k, t in plain[half].items()}
+case("fortran_protocol2.pkl", pickle.dumps(transposed, protocol=2), container="pickle", prefix="", dropped=["fc"], dtype="float16")
+
+
+class Python2(pickle._Pickler):
+    """Python 2's text and bytes are one type, which its protocol 0 writes as repr does."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, obj):
+        text = obj.encode() if isinstance(obj, str) else obj
+        self.write(b"S" + repr(text)[1:].encode() + b"\n")
+        self.memoize(obj)
+
+    dispatch[bytes] = dispatch[str] = save_string
+
+
+python2 = io.BytesIO()
+Python2(python2, protocol=0).dump(transposed)
+case("python2_protocol0.pkl", python2.getvalue(), container="pickle", prefix="", dropped=["fc"], dtype="float16")
+
+
+# What mmengine's own Runner saves after two iterations: message_hub holds HistoryBuffers, which hold functions and numpy arrays.
+class Trained(mmengine.model.BaseModel):
+    """A model whose weights are `weights`."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+        self.weights = weights
+
+    def forward(self, inputs, mode):
+        return {"loss": self.scale * inputs.sum()}
+
+    def state_dict(self, *args, **kwargs):
+        return self.weights
+
+
+with tempfile.TemporaryDirectory() as folder:
+    runner = mmengine.runner.Runner(
+        model=Trained(collections.OrderedDict({f"backbone.{k}": t for k, t in backbone.items()} | {"head.fc.weight": torch.zeros(3, 3)})),
+        work_dir=folder,
+        train_dataloader=torch.utils.data.DataLoader([{"inputs": torch.ones(1)}] * 2),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.1, momentum=0.9)),
+        param_scheduler=dict(type="MultiStepLR", milestones=[1]),
+        default_hooks=dict(checkpoint=dict(type="CheckpointHook", interval=1)),
+        experiment_name="golden",
+        log_level="ERROR",
+        randomness=dict(seed=0),
+    )
+    runner.train()
+    case("mmengine.pth", Path(folder, "epoch_1.pth").read_bytes(), container="torch.save (zip)", prefix="state_dict.backbone.",
+         dropped=["state_dict.head"], dtype="float16", called="mmengine.logging.history_buffer.HistoryBuffer")
+
+
+class Mode(enum.Enum):
+    LINEAR = "linear"
+
+
+# Objects of every kind beside the weights, called by nobody here; the array of numbers is a tensor beside them.
+beside = {
+    "queue": np.arange(-3, 3, dtype=np.float32).reshape(2, 3),
+    "big_endian": np.arange(3, dtype=">f4"),
+    "names": np.array(["a", None], dtype=object),
+    "records": np.zeros(2, dtype=[("x", "f4"), ("y", "i8")]),
+    "scalar": np.float32(0.5),
+    "mode": Mode.LINEAR,
+    "status": http.HTTPStatus.OK,
+    "schedule": functools.partial(pow, 2, mod=7),
+    "history": collections.deque([1.0, [2.0]], maxlen=5),
+    "method": "text".upper,
+    "function": os.path.join,
+    "sparse": torch.eye(2).to_sparse(),
+    "quantised": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    "values": [decimal.Decimal("0.1"), 1j, range(3), slice(1, 2), {1, 2}, frozenset([3]), re.compile("a"), Path("a"), 2**70, -1.5],
+    "module": nn.Linear(2, 2),
+    "evil": System(),
+}
+for protocol in (2, 4):
+    case(f"beside_protocol{protocol}.pth", zip_file({"state_dict": plain[half]} | beside, pickle_protocol=protocol), container="torch.save (zip)",
+         prefix="state_dict.", dropped=["queue", "records", "state_dict.fc"], dtype="float16", called="posix.system")
+case("beside_protocol0.pkl", pickle.dumps({"state_dict": {k: t.numpy() for k, t in plain[half].items()}} | {k: v for k, v in beside.items() if k not in ("sparse", "quantised", "module")}, protocol=0),
+     container="pickle", prefix="state_dict.", dropped=["queue", "records", "state_dict.fc"], dtype="float16", called="posix.system")
 
 # Not whole.
 case("partial.pth", zip_file({k: t for k, t in plain[half].items() if k != "conv1.weight" and not (k.startswith("layer2.0.bn1") and "num_" not in k)}), container="torch.save (zip)",
      prefix="", dropped=["fc"], dtype="float16", missing=["conv1.weight"] + [f"layer2.0.bn1.{p}" for p in ("bias", "running_mean", "running_var", "weight")])
 
 # Must be refused, for the reason given.
-
-
-class System:
-    def __reduce__(self):
-        return os.system, ("touch executed",)
 
 
 class Evil:
@@ -303,6 +410,21 @@ resnet50 = {to_detectron2(k): t.numpy() for k, t in fill(torchvision.models.resn
 case("stride_unknown.pkl", pickle.dumps({"model": resnet50, "__author__": "someone"}), refused="stride on the 1x1")
 case("refused_caffe2.pkl", pickle.dumps({"blobs": {"conv1_w": np.zeros(3), "res2_0_branch2a_w": np.zeros(3)}}), refused="Caffe2")
 
-text = json.dumps(_fill.VERSIONS | {"timm": timm.__version__, "cases": cases}, indent=1)
+# Weights that something beside them would have to make.
+quantised = plain[half] | {"layer1.0.conv1.weight": torch.quantize_per_tensor(plain[single]["layer1.0.conv1.weight"], 0.1, 0, torch.qint8)}
+case("refused_quantised.pth", zip_file({"state_dict": quantised}), refused='"state_dict.layer1.0.conv1.weight" that torch._utils._rebuild_qtensor must make')
+swapped = arrays | {"layer1.0.bn1.bias": arrays["layer1.0.bn1.bias"].astype(">f2")}
+case("refused_big_endian.pkl", pickle.dumps(swapped, protocol=4), refused='"layer1.0.bn1.bias" in big-endian order')
+
+# Plain names, other arithmetic: timm's anti-aliased networks are known by what calls them so, and by nothing else.
+for name, plain_one in [("resnetblur18", "resnet18"), ("resnetblur50", "resnet50"), ("resnetaa50", "resnet50")]:
+    [other, same] = [{k: t.shape for k, t in timm.create_model(n).state_dict().items()} for n in (name, plain_one)]
+    assert other == same, name
+weights = fill(timm.create_model("resnetblur18"), half, none)
+case("refused_resnetblur18.pth", zip_file(weights), refused="anti-aliased")
+case("refused_arch.pth.tar", zip_file({"epoch": 3, "arch": "resnetblur18", "state_dict": weights}), refused="anti-aliased")
+case("refused_arch.safetensors", safetensors.torch.save(weights, metadata={"format": "pt", "architecture": "resnetblur18"}), refused="anti-aliased")
+
+text = json.dumps(_fill.VERSIONS | {"timm": timm.__version__, "mmengine": mmengine.__version__, "cases": cases}, indent=1)
 (HERE / "case.json").write_text(text + "\n")
 print(sum(f.stat().st_size for f in HERE.iterdir()), "bytes in all")

@@ -7,7 +7,7 @@
 
 use super::{Facts, Listing, RawImages, Source};
 use crate::error::{Error, Result};
-use crate::pickle::{Budget, Dtype, Machine, Node, Value};
+use crate::pickle::{Budget, Coding, Dtype, Machine, Node, Value};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -130,7 +130,9 @@ impl<'a> Pickle<'a> {
             let shape =
                 machine.sequence(Value::Node(array.shape)).ok()?.iter().map(int).collect::<Option<Vec<i64>>>()?;
             let count = shape.iter().try_fold(1i64, |count, side| count.checked_mul(*side))?;
-            let plain = !array.fortran && matches!(dtype, Node::NumpyType { dtype: Dtype::U8, .. });
+            let plain = !array.fortran
+                && array.coding == Coding::Plain
+                && matches!(dtype, Node::NumpyType { dtype: Dtype::U8, .. });
             (plain && count == array.bytes.len() as i64).then_some((shape, array.bytes))
         };
         found().ok_or_else(|| format!("file {:?} has no whole array of bytes as its pixels", self.name))
