@@ -237,13 +237,13 @@ fn made_up_files_take_no_memory() {
         let head = b"}X\x12\x00\x00\x00layer1.0.conv1.weightctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQK\x00";
         pickle(&[&head[..], b"(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ft(", stride, stride, b"t\x89}tRs"].concat())
     };
-    // One array, written as text, under very many names: to count its elements each time would take for ever.
+    // One array, written as text, under many names: to count its elements each time would take for ever.
     let mut shared = b"}(X\x01\x00\x00\x00acnumpy.core.multiarray\n_reconstruct\n)R(K\x01J".to_vec();
     shared.extend((SIZE as u32 / 2).to_le_bytes());
     shared.extend(b"\x85cnumpy\ndtype\n(X\x02\x00\x00\x00u1tR\x89c_codecs\nencode\n(X");
     shared.extend((SIZE as u32 / 2).to_le_bytes());
     shared.extend([&vec![b'a'; SIZE / 2][..], b"NtRtbq\x00"].concat());
-    (0..9999).for_each(|i| shared.extend(format!("U\x04{i:04}h\0").into_bytes()));
+    (0..500).for_each(|i| shared.extend(format!("U\x04{i:04}h\0").into_bytes()));
     shared.push(b'u');
     let error = StateFile::from_bytes(Path::new("made-up"), pickle(&shared)).err().unwrap().to_string();
     assert!(error.contains("share their elements"), "{error}");
