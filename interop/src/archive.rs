@@ -70,7 +70,7 @@ impl<'a> Archive<'a> {
     pub fn content(&self, entry: &Entry<'a>) -> Told<&'a [u8]> {
         let name = String::from_utf8_lossy(&entry.name[..entry.name.len().min(80)]).escape_default().to_string();
         if entry.method != 0 || entry.flags & 1 != 0 {
-            let problem = format!("keeps {name} compressed or encrypted, which torch.save does not");
+            let problem = format!("holds {name} compressed or encrypted, which torch.save never writes");
             return Err(Refusal::new(problem, "unpack it and save it again with torch"));
         }
         let header = index(entry.header)?;
@@ -83,7 +83,7 @@ impl<'a> Archive<'a> {
         // torch can be told to write none, which is 0.
         if entry.crc != 0 && crc32fast::hash(content) != entry.crc {
             return Err(Refusal::new(
-                format!("is damaged: {name} is not what was written"),
+                format!("is damaged: the checksum of {name} is wrong"),
                 "copy or download it again",
             ));
         }

@@ -104,8 +104,8 @@ pub fn export(backbone: &Backbone, target: Target, out: &Path) -> Result<ExportR
         })?,
         _ => {
             return Err(Error::Usage {
-                problem: format!("{}: no file of this ending is written for this tool", out.display()),
-                remedy: "end --out in .safetensors or .pth; .pkl is detectron2's".into(),
+                problem: format!("{}: this tool reads no file with this ending", out.display()),
+                remedy: "give --out a name that ends in .safetensors or .pth (or .pkl, for detectron2 only)".into(),
             });
         }
     }

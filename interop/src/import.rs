@@ -88,7 +88,7 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
     if names().any(|name| name.ends_with("res2_0_branch2a_w")) {
         let remedy = "use the PyTorch weights of the same network";
         return Err(Refusal::new(
-            "is a Caffe2 model: stride on the 1x1 convolutions, BGR images, batch norm folded in",
+            "is a Caffe2 model: its stride is in the 1x1 convolutions, its images are BGR, its batch norm is merged away",
             remedy,
         ));
     }
@@ -107,8 +107,8 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         match naming.torchvision(&tensor.name) {
             Some(name) => {
                 if let Some(other) = tensors.insert(name, tensor) {
-                    let problem = format!("holds {:?} and {:?}, which are the same", other.name, tensor.name);
-                    return Err(Refusal::new(problem, "leave one of them out"));
+                    let problem = format!("holds two tensors for one weight, {:?} and {:?}", other.name, tensor.name);
+                    return Err(Refusal::new(problem, "remove one of them"));
                 }
             }
             None => *groups.entry(group(&naming, &tensor.name)).or_default() += 1,
@@ -128,10 +128,10 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         return Err(Refusal::new(problem, "give a plain ResNet, torchvision's"));
     }
     if !unexpected.is_empty() {
-        let problem = format!("is no {arch}: unexpected {}", some(&unexpected));
+        let problem = format!("is not a plain {arch}: unexpected {}", some(&unexpected));
         return Err(Refusal::new(
             problem,
-            "is it a variant (squeeze-excitation, other norms)? Only plain ResNets are read",
+            "give a plain ResNet; variants (squeeze-excitation, other norms) are not read",
         ));
     }
     let mut floats = 0;
@@ -139,20 +139,18 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         let counter = name.ends_with("num_batches_tracked");
         let shape = shape(tensor);
         if !(shape == expected[name] || counter && tensor.elements() == 1) {
-            let problem = format!("tensor {:?} is {shape:?}, but {arch} has {:?}", tensor.name, expected[name]);
-            return Err(Refusal::new(problem, "is it a variant (wide, ResNeXt)? Only plain ResNets are read"));
+            let problem =
+                format!("tensor {:?} has shape {shape:?}, but {arch} needs {:?}", tensor.name, expected[name]);
+            return Err(Refusal::new(problem, "give a plain ResNet; variants (wide, ResNeXt) are not read"));
         }
         if !(counter || tensor.dtype.is_float()) {
-            let problem = format!("tensor {:?} is of {}", tensor.name, tensor.dtype.name());
+            let problem = format!("tensor {:?} has elements of type {}", tensor.name, tensor.dtype.name());
             return Err(Refusal::new(problem, "give weights in float32, float16 or bfloat16"));
         }
         floats += tensor.elements();
     }
     if floats > (file.size() * 2 + SLACK / 4) / size_of::<f32>() {
-        return Err(Refusal::new(
-            "has tensors that lie over each other",
-            "save each tensor by itself (tensor.clone())",
-        ));
+        return Err(Refusal::new("has tensors that share their memory", "save each tensor by itself (tensor.clone())"));
     }
     let missing = expected.into_keys().filter(|n| !tensors.contains_key(n) && !n.ends_with("num_batches_tracked"));
     let missing: Vec<String> = missing.collect();
@@ -175,7 +173,10 @@ fn is_statistic(name: &str) -> bool {
 fn calls_beside(file: &StateFile, found: &[Candidate], refusal: Refusal) -> Refusal {
     match file.foreign() {
         [name, ..] if found.is_empty() => {
-            let problem = format!("{}, and wants to call {name}, which is never done: it runs code", refusal.problem);
+            let problem = format!(
+                "{}, and wants to call {name}, which camtrast never does because it runs code",
+                refusal.problem
+            );
             Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does")
         }
         _ => refusal,
@@ -244,13 +245,16 @@ fn check_stride(file: &StateFile, found: &Match) -> Told<()> {
     let name = file.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let known = PLAIN_STRIDE.contains(&author.as_str());
     if name.contains("caffe") || author.contains("caffe") {
-        let remedy = "use weights of PyTorch style, or say --stride-in-3x3 if it is one";
-        return Err(Refusal::new("calls itself caffe style: stride on the 1x1 convolutions, BGR images", remedy));
+        let remedy = "use weights of PyTorch style; add --stride-in-3x3 if these are of that style";
+        return Err(Refusal::new(
+            "has a name that says caffe style: stride on the 1x1 convolutions, BGR images",
+            remedy,
+        ));
     }
     if found.naming.layout == Layout::Detectron2 && !known {
-        let remedy = "say --stride-in-3x3 if it was trained with MODEL.RESNETS.STRIDE_IN_1X1 False and RGB images";
+        let remedy = "add --stride-in-3x3 if it was trained with MODEL.RESNETS.STRIDE_IN_1X1 False and RGB images";
         return Err(Refusal::new(
-            "has detectron2's names, whose default is stride on the 1x1 convolutions and BGR",
+            "has detectron2's tensor names: detectron2's default is stride on the 1x1 convolutions and BGR images",
             remedy,
         ));
     }
@@ -292,14 +296,15 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
     let elements = |shape: &[i64]| shape.iter().product::<i64>();
     if !found.missing.is_empty() {
         let names: Vec<&str> = found.missing.iter().map(String::as_str).collect();
-        let problem = format!("is no whole {arch} under {}: missing {}", found.naming, some(&names));
+        let problem = format!("is an incomplete {arch} ({}): missing {}", found.naming, some(&names));
         if !options.allow_missing {
-            let remedy = "give a whole one, or say --allow-missing and have every number from it marked";
+            let remedy =
+                "give a complete file, or add --allow-missing: the rest is initialised and every number is marked";
             return Err(Error::file(from, problem, remedy));
         }
         let missing: i64 = found.missing.iter().map(|n| elements(&all[n])).sum();
         if missing * 2 > all.values().map(|shape| elements(shape)).sum() {
-            return Err(Error::file(from, format!("{problem}, which is more than half"), "give a whole one"));
+            return Err(Error::file(from, format!("{problem}, which is more than half"), "give a complete file"));
         }
     }
     let mut tensors = tensors(&file, &found);

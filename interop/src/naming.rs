@@ -181,11 +181,8 @@ pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> Told<Candidate>
     };
     let all: Vec<&Candidate> = candidates.iter().collect();
     if all.is_empty() {
-        let remedy = "give a ResNet-18, 34, 50 or 101 with torchvision's names or another tool's of docs/interop.md";
-        return Err(Refusal::new(
-            "holds no ResNet that is known here, under torchvision's names or another tool's",
-            remedy,
-        ));
+        let remedy = "give a ResNet-18, 34, 50 or 101 with torchvision's names or those of a tool in docs/interop.md";
+        return Err(Refusal::new("holds no ResNet with torchvision's names or those of another known tool", remedy));
     }
     if let Some(asked) = prefix {
         let asked = asked.trim_end_matches('.');
@@ -213,6 +210,6 @@ pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> Told<Candidate>
     let trained: Vec<&Candidate> = leaders.iter().copied().filter(|c| c.says(&TRAINED)).collect();
     match trained[..] {
         [one] => Ok(one.clone()),
-        _ => Err(Refusal::new("holds several backbones", format!("say which with --prefix: {}", list(&leaders)))),
+        _ => Err(Refusal::new("holds several backbones", format!("choose one with --prefix: {}", list(&leaders)))),
     }
 }

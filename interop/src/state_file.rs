@@ -280,7 +280,7 @@ fn read(bytes: &[u8]) -> Told<(Container, Content)> {
         safetensors(bytes)
     } else {
         Err(Refusal::new(
-            "is no file of weights that is known here (torch.save, pickle, safetensors)",
+            "is not a file of weights in a known format (torch.save, pickle, safetensors)",
             "save it with torch.save(model.state_dict(), path) or as safetensors",
         ))
     }
@@ -304,9 +304,9 @@ fn zip<'a>(bytes: &'a [u8]) -> Told<(Container, Content)> {
     let mut left = bytes.len();
     let mut content = |entry: &Entry<'a>| {
         let content = archive.content(entry)?;
-        left = left.checked_sub(content.len()).ok_or_else(|| {
-            Refusal::new("is a zip file whose entries lie over each other", "save it again with torch")
-        })?;
+        left = left
+            .checked_sub(content.len())
+            .ok_or_else(|| Refusal::new("is a zip file whose entries overlap", "save it again with torch"))?;
         Ok(content)
     };
     let mut pickle = None;
@@ -330,7 +330,10 @@ fn zip<'a>(bytes: &'a [u8]) -> Told<(Container, Content)> {
         let entry = entry?;
         let Some(name) = entry.name.strip_prefix(folder) else { continue };
         if name == b"byteorder" && content(&entry)? != b"little" {
-            return Err(Refusal::new("was written on a big-endian machine", "save it again on this one"));
+            return Err(Refusal::new(
+                "was written on a big-endian machine",
+                "save it again on a little-endian machine",
+            ));
         }
         if let Some(key) = name.strip_prefix(b"data/") {
             machine.budget().take(size_of::<(&[u8], &[u8])>() * 6)?;
@@ -370,7 +373,7 @@ fn pickles(bytes: &[u8]) -> Told<(Container, Content)> {
         let size = sizes.get(key).copied().unwrap_or(0);
         if size == 0 {
             let remedy = "save the state_dict alone, in float32";
-            return Err(Refusal::new("has a storage of a type that is not read here", remedy));
+            return Err(Refusal::new("has a storage of a type that camtrast does not read", remedy));
         }
         let length = usize::try_from(u64::from_le_bytes(length)).ok().and_then(|l| l.checked_mul(size));
         let content = machine.take(length.unwrap_or(usize::MAX))?;
@@ -437,7 +440,8 @@ fn content_of<'a>(
         }
     }
     if let (true, [name, ..]) = (content.tensors.is_empty(), &content.foreign[..]) {
-        let problem = format!("holds no tensors, and wants to call {name}, which is never done: it runs code");
+        let problem =
+            format!("holds no tensors, and wants to call {name}, which camtrast never does because it runs code");
         return Err(Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does"));
     }
     Ok(content)

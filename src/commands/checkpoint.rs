@@ -172,7 +172,7 @@ fn foreign_info(file: &StateFile) -> Result<()> {
     println!("{:<16}{} ({})", "tensors", file.tensors().len(), types.join(", "));
     let found = candidates(file.names());
     if found.is_empty() {
-        println!("{:<16}none known here", "backbones");
+        println!("{:<16}none found", "backbones");
     }
     for candidate in found {
         let what = match interop::import::find(file, Some(&candidate.prefix)) {
@@ -186,7 +186,7 @@ fn foreign_info(file: &StateFile) -> Result<()> {
     if !file.foreign().is_empty() {
         println!("{:<16}{}", "not called", file.foreign().join(", "));
     }
-    println!("bring a backbone in with `camtrast checkpoint import`");
+    println!("to use a backbone here, run `camtrast checkpoint import`");
     Ok(())
 }
 
@@ -195,7 +195,7 @@ fn keep_source(source: &Path, out: &Path) -> Result<()> {
     match (source.canonicalize(), out.canonicalize()) {
         (Ok(source), Ok(same)) if source == same => {
             let problem = format!("--out {} is the file to be read", out.display());
-            Err(Error::Usage { problem, remedy: "give it another name".into() }.into())
+            Err(Error::Usage { problem, remedy: "choose another name for --out".into() }.into())
         }
         _ => Ok(()),
     }
@@ -224,7 +224,7 @@ fn take_in(args: ImportArgs) -> Result<()> {
         count => format!("{count} missing and initialised: {}", report.missing.join(", ")),
     };
     println!("{}: {} tensors matched, {missing}", report.arch, report.matched);
-    println!("named as {} names them; {}", report.naming, report.container);
+    println!("tensor names of {}; file format: {}", report.naming, report.container);
     if !report.others.is_empty() {
         println!("other backbones of the file, for --prefix: {}", report.others.join(", "));
     }
