@@ -112,11 +112,13 @@ pub fn alignment(x: &Tensor, y: &Tensor) -> Result<f64> {
     Ok(difference.square().sum_dim_intlist([1i64].as_slice(), false, None).mean(None).double_value(&[]))
 }
 
-/// Rows of [N, D] scaled to length one, in float32 at least.
+/// Rows of [N, D] scaled to length one, in float32 at least; a row of zeros stays as it is, with a gradient of its own divided by
+/// 1e-12, as in `torch.nn.functional.normalize`.
 pub fn unit(x: &Tensor) -> Tensor {
     let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
-    let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt().clamp_min(1e-12);
-    x / norm
+    // Clamped before the root, whose gradient at zero is infinite and would turn to NaN.
+    let square = x.square().sum_dim_intlist([1i64].as_slice(), true, None).clamp_min(1e-24);
+    x / square.sqrt()
 }
 
 /// Share of images, in 0..1, whose label the `neighbours` nearest other images tell: votes of cosine similarity s weigh
