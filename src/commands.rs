@@ -20,6 +20,7 @@ use common::progress::Progress;
 use common::run::{Build, RunFolder, RunOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
+use std::thread::available_parallelism;
 use tch::Device;
 
 /// metrics.json in a folder, or the .json file itself.
@@ -108,10 +109,10 @@ impl Common {
     pub fn open(&self) -> Result<(Device, Screen)> {
         let found = self.device.find()?;
         let screen = self.screen()?;
+        try_threads(self.threads.unwrap_or_else(|| available_parallelism().map_or(1, |n| n.get())))?;
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads as i32);
         }
-        try_threads(tch::get_num_threads() as usize)?;
         let device = device_name(found.device);
         screen.note(&match found.unused_gpu {
             true => format!("warning: computing on {device}, though this machine has an NVIDIA GPU: {}", found.why),
@@ -141,14 +142,14 @@ pub fn thread_count(text: &str) -> Result<usize, String> {
 /// More threads than any machine has cores; starting many more than it has takes minutes and makes nothing faster.
 const MOST_THREADS: usize = 1024;
 
-// libtorch starts its threads when it first needs them, and waits for ever or aborts when it gets none.
-fn try_threads(count: usize) -> common::Result<()> {
+// libtorch starts two pools of threads, and waits for ever or aborts when the system refuses one. A few are ours.
+fn try_threads(each: usize) -> common::Result<()> {
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     std::thread::scope(|scope| {
         // Moved in, so that all threads end when this does, whatever it returns.
         let _release = release;
-        for _ in 0..count {
+        for _ in 0..2 * each + 4 {
             let idle = || drop(wait.lock().map(|wait| wait.recv()));
             std::thread::Builder::new().spawn_scoped(scope, idle).map_err(common::Error::thread)?;
         }

@@ -248,4 +248,18 @@ mod tests {
         }
         worst.check("representation", 1e-9);
     }
+
+    // torch 2.11: `(F.normalize(x) * upstream).sum().backward()`.
+    #[test]
+    fn unit_has_the_gradient_of_torchs_normalize() {
+        let x = Tensor::from_slice2(&[[0f32, 0.0, 0.0], [3.0, 0.0, 4.0]]).set_requires_grad(true);
+        let upstream = Tensor::from_slice2(&[[1f32, -2.0, 0.5], [1.0, 2.0, 3.0]]);
+        let y = unit(&x);
+        assert!(y.isfinite().all().int64_value(&[]) == 1 && y.get(0).abs().max().double_value(&[]) == 0.0);
+        (y * upstream).sum(Kind::Float).backward();
+        let truth = Tensor::from_slice2(&[[1e12f32, -2e12, 5e11], [-0.16, 0.4, 0.12]]);
+        for row in 0..2 {
+            assert!(relative_error(&x.grad().get(row), &truth.get(row)) < 1e-6, "row {row}: {}", x.grad().get(row));
+        }
+    }
 }

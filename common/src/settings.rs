@@ -76,17 +76,17 @@ pub fn check_counts(settings: &[(&str, Option<u64>)]) -> Result<()> {
     given.map(|(flag, value)| check_range(flag, value, ..=MOST as f64, &format!("of at most {MOST}"))).collect()
 }
 
-/// Refuses milestones that are no whole numbers from 0 on, each above the one before.
+/// Refuses milestones that are no whole numbers from 0 on in rising order.
 ///
 /// # Errors
 /// [`Error::Settings`].
 pub fn check_milestones(milestones: &Option<Numbers>) -> Result<()> {
     let Some(list) = milestones else { return Ok(()) };
     let whole = list.0.iter().all(|m| m.fract() == 0.0 && (0.0..=MOST as f64).contains(m));
-    if whole && list.0.is_sorted_by(|a, b| a < b) {
+    if whole && list.0.is_sorted() {
         return Ok(());
     }
-    Err(Error::settings(format!("--milestones {list} are no rising whole numbers"), "give them as 60,80"))
+    Err(Error::settings(format!("--milestones {list} are no whole numbers in rising order"), "give them as 60,80"))
 }
 
 /// The value of a setting that defaults guarantee.

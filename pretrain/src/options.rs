@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 settings! {
 /// Settings of a method. `None`: not given, or (after [`Options::resolve`]) without meaning for the method.
 pub struct Options under "Method settings (defaults are the method's own)" {
-    /// Epochs
+    /// Epochs, at least 1 (0 for scratch only, which does not train)
     epochs: u64,
     /// Images per batch
     batch_size: u64,

@@ -51,6 +51,9 @@ fn boxes_are_coded_and_matched_as_torchvision_does() {
         worst.add(name, relative_error(&ours, &case.tensor(name)));
     }
     worst.check("boxes", 1e-6);
+    // As when no proposal is left of an image.
+    let none = plain.decode(&offsets.narrow(0, 0, 0), &proposals.narrow(0, 0, 0));
+    assert_eq!(none.size(), [0, 8]);
     let loose = Matcher { high: 0.7, low: 0.3, low_quality: true };
     assert_eq!(integers(&loose.matches(&overlaps)), integers(&case.tensor("matches_low")));
     let strict = Matcher { high: 0.5, low: 0.5, low_quality: false };
