@@ -90,11 +90,10 @@ fn a_system_without_threads_is_named() {
     }
     let place = Place::new();
     let readable = "the folders above must be open to all users";
-    let shell = "ulimit -u \"$0\"; exec \"$@\"";
     let limited = |limit: u32| {
         let plain = place.command(&train("run"));
         let mut command = std::process::Command::new("setpriv");
-        command.args(["--reuid", "64999", "--clear-groups", "sh", "-c", shell, &limit.to_string()]);
+        command.args(["--reuid", "64999", "--clear-groups", "prlimit", &format!("--nproc={limit}")]);
         command.arg(plain.get_program()).args(plain.get_args()).current_dir(plain.get_current_dir().unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
