@@ -14,11 +14,13 @@ use crate::screen::{Screen, clock};
 use anyhow::{Result, bail};
 use clap::Args;
 use common::checkpoint::Origin;
-use common::device::DeviceChoice;
+use common::device::{DeviceChoice, device_name};
 use common::engine::Outcome;
 use common::progress::Progress;
 use common::run::{Build, RunFolder, RunOptions};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, Once};
+use std::thread::available_parallelism;
 use tch::Device;
 
 /// metrics.json in a folder, or the .json file itself.
@@ -69,7 +71,7 @@ pub struct Common {
     #[arg(long, default_value = "fp32", help_heading = "Common")]
     pub precision: common::device::Precision,
     /// Threads on the CPU; all cores when left out
-    #[arg(long, help_heading = "Common")]
+    #[arg(long, help_heading = "Common", value_parser = thread_count)]
     pub threads: Option<usize>,
     /// Print results and errors only
     #[arg(long, help_heading = "Common")]
@@ -105,18 +107,52 @@ impl RunArgs {
 impl Common {
     /// Opens the device and the screen. Must come before anything else touches libtorch.
     pub fn open(&self) -> Result<(Device, Screen)> {
-        let device = self.device.open()?;
+        let found = self.device.find()?;
+        let screen = self.screen()?;
+        try_threads(self.threads.unwrap_or_else(|| available_parallelism().map_or(1, |n| n.get())))?;
         if let Some(threads) = self.threads {
-            tch::set_num_threads(threads.max(1) as i32);
+            tch::set_num_threads(threads as i32);
         }
-        Ok((device, Screen::new(self.quiet)))
+        let device = device_name(found.device);
+        screen.note(&match found.unused_gpu {
+            true => format!("warning: computing on {device}, though this machine has an NVIDIA GPU: {}", found.why),
+            false => format!("computing on {device} ({})", found.why),
+        });
+        Ok((found.device, screen))
     }
 
     /// The screen, for commands that work on images and not with libtorch.
     pub fn screen(&self) -> Result<Screen> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build_global()?;
-        }
+        static POOL: Once = Once::new();
+        let mut built = Ok(());
+        // Zero: one for each core.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0));
+        POOL.call_once(|| built = pool.build_global());
+        built.map_err(|error| common::Error::thread(std::io::Error::other(error)))?;
         Ok(Screen::new(self.quiet))
     }
+}
+
+/// The value of `--threads`.
+pub fn thread_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=MOST_THREADS).contains(count));
+    count.ok_or_else(|| format!("give a number from 1 to {MOST_THREADS}"))
+}
+
+/// More threads than any machine has cores; starting many more than it has takes minutes and makes nothing faster.
+const MOST_THREADS: usize = 1024;
+
+// libtorch starts two pools of threads, and waits for ever or aborts when the system refuses one. A few are ours.
+fn try_threads(each: usize) -> common::Result<()> {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    std::thread::scope(|scope| {
+        // Moved in, so that all threads end when this does, whatever it returns.
+        let _release = release;
+        for _ in 0..2 * each + 4 {
+            let idle = || drop(wait.lock().map(|wait| wait.recv()));
+            std::thread::Builder::new().spawn_scoped(scope, idle).map_err(common::Error::thread)?;
+        }
+        Ok(())
+    })
 }

@@ -2,6 +2,9 @@
 //!
 //! Parse, plan, dispatch. This is the only code that prints or exits.
 
+#[macro_use]
+mod output;
+
 mod commands;
 mod config_file;
 mod demo;
@@ -59,7 +62,9 @@ fn version() -> &'static str {
 
 fn main() -> ExitCode {
     tell_panics_in_one_line();
-    screen::end_with_input();
+    if let Err(error) = screen::end_with_input() {
+        return fail(&error.into());
+    }
     let arguments = match config_file::expand(std::env::args_os().collect(), &Cli::command()) {
         Ok(arguments) => arguments,
         Err(error) => return fail(&error.into()),
@@ -81,7 +86,10 @@ fn main() -> ExitCode {
         Command::Checkpoint(command) => commands::checkpoint::run(command),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => match output::finish() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&Error::io("standard output", "write")(error).into()),
+        },
         Err(error) => fail(&error),
     }
 }

@@ -123,18 +123,22 @@ pub const CHILD: &str = "CAMTRAST_CHILD";
 static CATCHES: AtomicBool = AtomicBool::new(false);
 
 /// Ends a suite's command with its standard input: by [`STOP`] where that is looked at, at once elsewhere.
-pub fn end_with_input() {
+///
+/// # Errors
+/// When no thread can be started.
+pub fn end_with_input() -> common::Result<()> {
     if std::env::var_os(CHILD).is_none() {
-        return;
+        return Ok(());
     }
-    std::thread::spawn(|| {
+    let watch = || {
         // Nothing is ever written; reading returns when the suite asks for an end, or is no more.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         if !CATCHES.load(Ordering::Relaxed) {
             std::process::exit(130);
         }
         STOP.store(true, Ordering::Relaxed);
-    });
+    };
+    std::thread::Builder::new().spawn(watch).map(drop).map_err(common::Error::thread)
 }
 
 /// From now on Ctrl-C sets [`STOP`].

@@ -16,7 +16,7 @@ pub const BACKBONE_FORMAT: &str = "camtrast-backbone";
 /// `format` of a training state.
 pub const STATE_FORMAT: &str = "camtrast-state";
 /// Version of both.
-pub const VERSION: &str = "1";
+pub const VERSION: u64 = 1;
 /// `method` of a backbone that another tool made.
 pub const IMPORTED: &str = "imported";
 /// Key of a backbone's `config` that says what of an imported one is missing.
@@ -95,7 +95,7 @@ impl BackboneInfo {
         let json = |v: &[f64; 3]| serde_json::json!(v).to_string();
         [
             ("format", BACKBONE_FORMAT.into()),
-            ("version", VERSION.into()),
+            ("version", VERSION.to_string()),
             ("arch", self.arch.to_string()),
             ("method", self.method.clone()),
             ("dataset", self.dataset.clone()),
@@ -183,7 +183,8 @@ pub fn save_backbone(path: &Path, tensors: &BTreeMap<String, Tensor>, info: &Bac
 /// Loads a backbone, laid out channels-last on `device`.
 ///
 /// # Errors
-/// [`Error::File`] when the file is damaged, of another kind, not whole, or of foreign origin (to be imported first).
+/// [`Error::File`] when the file is damaged, of another kind or a later version, not whole, not finite, or of foreign origin (to be
+/// imported first).
 pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let file = open(path)?;
     file.verify()?;
@@ -222,6 +223,7 @@ fn open(path: &Path) -> Result<TensorFile> {
             return Err(Error::file(path, "is a safetensors file of another tool", remedy));
         }
     }
+    file.check_version(VERSION)?;
     Ok(file)
 }
 

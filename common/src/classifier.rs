@@ -38,6 +38,9 @@ impl Classifier {
     pub fn load(path: &Path, info: &BackboneInfo, device: Device) -> Result<Self> {
         let file = TensorFile::open(path)?;
         file.verify()?;
+        if file.metadata().get("format").is_some_and(|format| format == CLASSIFIER_FORMAT) {
+            file.check_version(VERSION)?;
+        }
         let remedy = "take both from one run, or remove it to have a head fitted";
         if let Some((key, _)) = metadata(info).iter().find(|(key, value)| file.metadata().get(*key) != Some(*value)) {
             return Err(Error::file(
@@ -63,7 +66,7 @@ impl Classifier {
 fn metadata(info: &BackboneInfo) -> Metadata {
     [
         ("format", CLASSIFIER_FORMAT.to_owned()),
-        ("version", VERSION.to_owned()),
+        ("version", VERSION.to_string()),
         ("arch", info.arch.to_string()),
         ("method", info.method.clone()),
         ("dataset_sha256", info.dataset_sha256.clone()),

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::native::{self, Autocast};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 use tch::{Cuda, Device, Tensor};
 
@@ -58,32 +59,77 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+/// A device, and how it was chosen.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The device.
+    pub device: Device,
+    /// Why it is this one.
+    pub why: String,
+    /// Whether the machine has an NVIDIA GPU that [`DeviceChoice::Auto`] could not use.
+    pub unused_gpu: bool,
+}
+
 impl DeviceChoice {
+    /// As [`DeviceChoice::find`], without the reasons.
+    ///
+    /// # Errors
+    /// As [`DeviceChoice::find`].
+    pub fn open(self) -> Result<Device> {
+        Ok(self.find()?.device)
+    }
+
     /// Finds the device, loading libtorch's CUDA half where it is wanted. Call once, before anything else touches libtorch.
     ///
     /// # Errors
     /// [`Error::Settings`] when a CUDA device is asked for by name and there is none.
-    pub fn open(self) -> Result<Device> {
+    pub fn find(self) -> Result<Found> {
+        let found = |device, why: &str| Found { device, why: why.to_owned(), unused_gpu: false };
         let wanted = match self {
-            Self::Cpu => return Ok(Device::Cpu),
+            Self::Cpu => return Ok(found(Device::Cpu, "--device cpu")),
             Self::Auto => 0,
             Self::Cuda(n) => n,
         };
         let loaded = native::load_cuda();
         if loaded.is_ok() && Cuda::is_available() && (wanted as i64) < Cuda::device_count() {
-            return Ok(Device::Cuda(wanted));
-        }
-        if self == Self::Auto {
-            return Ok(Device::Cpu);
+            let why = if self == Self::Auto { "the first CUDA device" } else { "as --device says" };
+            return Ok(found(Device::Cuda(wanted), why));
         }
         let reason = match loaded {
-            Err(error) => format!("({error})"),
-            Ok(()) if !Cuda::is_available() => "(no NVIDIA driver answers)".into(),
-            Ok(()) => format!("(this machine has {})", Cuda::device_count()),
+            Err(error) => error.to_string(),
+            Ok(()) if !Cuda::is_available() => "no NVIDIA driver answers, or it is older than libtorch's CUDA".into(),
+            Ok(()) => format!("this machine has {}", Cuda::device_count()),
         };
+        if self == Self::Auto {
+            let seen = has_nvidia_gpu(Path::new("/")) && !gpus_are_hidden();
+            let why = if seen { reason } else { "no NVIDIA GPU to be seen".into() };
+            return Ok(Found { device: Device::Cpu, why, unused_gpu: seen });
+        }
         let remedy = "use --device cpu, or run `make setup CUDA=1` on a machine with an NVIDIA driver";
-        Err(Error::settings(format!("there is no CUDA device {wanted} {reason}"), remedy))
+        Err(Error::settings(format!("there is no CUDA device {wanted} ({reason})"), remedy))
     }
+}
+
+/// Whether the kernel knows an NVIDIA GPU, whatever its driver's version. `root` is the root of the file system.
+fn has_nvidia_gpu(root: &Path) -> bool {
+    let listed = std::fs::read_dir(root.join("proc/driver/nvidia/gpus")).is_ok_and(|mut gpus| gpus.next().is_some());
+    listed || root.join("dev/nvidia0").exists()
+}
+
+/// Whether the user keeps GPUs from this process on purpose.
+fn gpus_are_hidden() -> bool {
+    std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| devices.is_empty() || devices.starts_with('-'))
+}
+
+/// The numbers of a tensor, wherever it is, on the host. Here the errors of kernels that ran before come to light.
+///
+/// # Errors
+/// [`Error::Torch`], also when the elements are of another type.
+pub fn to_host<T>(tensor: &Tensor) -> Result<Vec<T>>
+where
+    Vec<T>: TryFrom<Tensor, Error = tch::TchError>,
+{
+    Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?)?)
 }
 
 /// What `--precision` names.
@@ -141,4 +187,32 @@ pub fn device_name(device: Device) -> String {
 /// The same [N, C, H, W] tensor, laid out with the channels last, which convolutions are faster on.
 pub fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_seen_without_a_driver_that_works() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!has_nvidia_gpu(root.path()));
+        // The folder of a driver whose GPU is gone.
+        let gpus = root.path().join("proc/driver/nvidia/gpus");
+        std::fs::create_dir_all(&gpus).unwrap();
+        assert!(!has_nvidia_gpu(root.path()));
+        std::fs::create_dir(gpus.join("0000:01:00.0")).unwrap();
+        assert!(has_nvidia_gpu(root.path()));
+
+        let container = tempfile::tempdir().unwrap();
+        std::fs::create_dir(container.path().join("dev")).unwrap();
+        std::fs::write(container.path().join("dev/nvidia0"), "").unwrap();
+        assert!(has_nvidia_gpu(container.path()));
+    }
+
+    #[test]
+    fn the_reason_is_given() {
+        let found = DeviceChoice::Cpu.find().unwrap();
+        assert_eq!((found.device, found.why.as_str(), found.unused_gpu), (Device::Cpu, "--device cpu", false));
+    }
 }

@@ -113,7 +113,9 @@ pub struct Outcome {
     pub seconds: f64,
     /// Whether `stop` ended it early; the state is saved.
     pub interrupted: bool,
-    /// Means over the last epoch of the loss and its parts.
+    /// Whether an earlier call had done all steps already.
+    pub was_done: bool,
+    /// Means over the last epoch of the loss and, where it is among the loss's parts, the accuracy.
     pub last_epoch: [Option<f64>; 2],
 }
 
@@ -123,8 +125,8 @@ const BATCHES_AHEAD: usize = 3;
 /// Trains from where the run folder's state left off to the end, or until `stop` is set.
 ///
 /// # Errors
-/// [`Error::Diverged`] when the loss is not finite, with the last good state kept; otherwise what the task, the source or the
-/// disk report.
+/// [`Error::Diverged`] when the loss or what would be saved is not finite, with the last good state kept; otherwise what the task,
+/// the source or the disk report.
 #[expect(clippy::too_many_arguments)]
 pub fn train<T: Task>(
     task: &mut T,
@@ -138,20 +140,16 @@ pub fn train<T: Task>(
 ) -> Result<Outcome> {
     let steps_per_epoch = plan.batches_per_epoch / plan.accumulate;
     let total = plan.epochs * steps_per_epoch;
-    let mut position = resume(task, optimizer, run, progress)?;
+    let (mut position, mut meter) = resume(task, optimizer, run, progress)?;
     if position.step >= total {
         // Nothing to train, or cut off between its last state and what it is for.
         if !run.file("log.jsonl").exists() {
-            save(task, optimizer, run, position)?;
+            save(task, optimizer, &mut meter, position, steps_per_epoch)?;
             Log::open(run, position.step)?;
         }
         task.export(run, plan.epochs, position.step)?;
-        return Ok(Outcome {
-            step: position.step,
-            seconds: position.seconds,
-            interrupted: false,
-            last_epoch: [None; 2],
-        });
+        let Position { step, seconds } = position;
+        return Ok(Outcome { step, seconds, interrupted: false, was_done: true, last_epoch: meter.last_epoch });
     }
     let first = position.step;
     let seconds_before = position.seconds;
@@ -163,7 +161,8 @@ pub fn train<T: Task>(
         let (sender, batches) = sync_channel(BATCHES_AHEAD);
         let batches_per_epoch = plan.batches_per_epoch;
         let range = first * plan.accumulate..total * plan.accumulate;
-        scope.spawn(move || {
+        let loader = std::thread::Builder::new();
+        let load = move || {
             let mut source = source;
             for n in range {
                 let batch = source.batch(n / batches_per_epoch, n % batches_per_epoch);
@@ -173,9 +172,10 @@ pub fn train<T: Task>(
                     break;
                 }
             }
-        });
+        };
+        loader.spawn_scoped(scope, load).map_err(Error::thread)?;
 
-        let mut meter = Meter::new(run);
+        meter.start();
         let mut last_save = Instant::now();
         while position.step < total && !stop.load(Ordering::Relaxed) {
             let step = position.step;
@@ -211,18 +211,17 @@ pub fn train<T: Task>(
             progress.advance(1, &meter.detail(epoch, plan.epochs));
             let asked = plan.save_every.is_some_and(|every| done % every == 0);
             if done == total || asked || last_save.elapsed().as_secs_f64() > SAVE_SECONDS {
-                meter.check()?;
-                save(task, optimizer, run, position)?;
+                save(task, optimizer, &mut meter, position, steps_per_epoch)?;
                 task.export(run, done / steps_per_epoch, done)?;
                 last_save = Instant::now();
             }
         }
         let interrupted = position.step < total;
         if interrupted {
-            meter.check()?;
-            save(task, optimizer, run, position)?;
+            save(task, optimizer, &mut meter, position, steps_per_epoch)?;
         }
-        Ok(Outcome { step: position.step, seconds: position.seconds, interrupted, last_epoch: meter.last_epoch })
+        let Position { step, seconds } = position;
+        Ok(Outcome { step, seconds, interrupted, was_done: false, last_epoch: meter.last_epoch })
     });
     progress.finish();
     outcome
@@ -232,30 +231,59 @@ fn receive<B>(batches: &Receiver<Result<B>>) -> Result<B> {
     batches.recv().expect("the loader sends a batch for every step, or the error that stopped it")
 }
 
-fn resume<T: Task>(task: &T, optimizer: &mut Optimizer, run: &RunFolder, progress: &dyn Progress) -> Result<Position> {
-    let Some(saved) = run.load_state()? else { return Ok(Position { step: 0, seconds: 0.0 }) };
+fn resume<'a, T: Task>(
+    task: &T,
+    optimizer: &mut Optimizer,
+    run: &'a RunFolder,
+    progress: &dyn Progress,
+) -> Result<(Position, Meter<'a>)> {
+    let mut meter = Meter::new(run);
+    let Some(saved) = run.load_state()? else { return Ok((Position { step: 0, seconds: 0.0 }, meter)) };
     if let Some(warning) = &saved.warning {
         progress.note(&format!("warning: {warning}"));
     }
-    let (mut moments, mut rest) = (BTreeMap::new(), BTreeMap::new());
+    let (mut moments, mut sums, mut rest) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for (name, tensor) in saved.tensors {
-        match name.strip_prefix(OPTIMIZER) {
-            Some(name) => moments.insert(name.to_owned(), tensor),
-            None => rest.insert(name, tensor),
-        };
+        if let Some(name) = name.strip_prefix(OPTIMIZER) {
+            moments.insert(name.to_owned(), tensor);
+        } else if let Some(name) = name.strip_prefix(METER) {
+            sums.insert(name.to_owned(), Vec::<f64>::try_from(tensor)?);
+        } else {
+            rest.insert(name, tensor);
+        }
     }
     copy_into(&task.state(), &rest, "the saved state")?;
     optimizer.load_state(&moments)?;
+    meter.load_state(&sums);
+    meter.kept = Some(saved.position.step);
     progress.note(&format!("going on from step {}", saved.position.step));
-    Ok(saved.position)
+    Ok((saved.position, meter))
 }
 
 const OPTIMIZER: &str = "optimizer/";
+const METER: &str = "meter/";
 
-fn save<T: Task>(task: &T, optimizer: &Optimizer, run: &RunFolder, position: Position) -> Result<()> {
+fn save<T: Task>(
+    task: &T,
+    optimizer: &Optimizer,
+    meter: &mut Meter,
+    position: Position,
+    steps_per_epoch: u64,
+) -> Result<()> {
+    meter.check()?;
     let mut tensors = task.state();
     tensors.extend(optimizer.state().into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
-    run.save_state(&tensors, position)
+    tensors.extend(meter.state().into_iter().map(|(name, sums)| (format!("{METER}{name}"), Tensor::from_slice(&sums))));
+    meter.run.save_state(&tensors, position).map_err(|error| match error {
+        Error::NotFinite { tensor, .. } => {
+            // The loss of a step comes before its update, so it may be finite when the weights are not.
+            let step = position.step.saturating_sub(1);
+            meter.diverged(step, step / steps_per_epoch.max(1), format!("{tensor:?} became NaN or infinite"))
+        }
+        error => error,
+    })?;
+    meter.kept = Some(position.step);
+    Ok(())
 }
 
 /// Gathers losses on the device and reads them only when a line is logged or a state saved, so that a GPU never waits.
@@ -268,18 +296,34 @@ struct Meter<'a> {
     shown: Option<f64>,
     rate: f64,
     last_epoch: [Option<f64>; 2],
+    /// Step of the newest state on disk.
+    kept: Option<u64>,
 }
 
 struct Sums {
     sums: Vec<f64>,
     batches: u64,
+    /// Batches of them that an earlier attempt went through, whose time is not known here.
+    resumed: u64,
     since: Instant,
     waited: f64,
 }
 
 impl Sums {
     fn new() -> Self {
-        Sums { sums: Vec::new(), batches: 0, since: Instant::now(), waited: 0.0 }
+        Sums { sums: Vec::new(), batches: 0, resumed: 0, since: Instant::now(), waited: 0.0 }
+    }
+
+    /// From what [`Sums::state`] gave.
+    fn resumed(state: &[f64]) -> Self {
+        let Some((&batches, sums)) = state.split_first() else { return Sums::new() };
+        Sums { sums: sums.to_vec(), batches: batches as u64, resumed: batches as u64, ..Sums::new() }
+    }
+
+    /// Batches, then the sums; nothing before the first batch.
+    fn state(&self) -> Vec<f64> {
+        let batches = Some(self.batches as f64).filter(|&batches| batches > 0.0);
+        batches.into_iter().flat_map(|batches| std::iter::once(batches).chain(self.sums.iter().copied())).collect()
     }
 
     fn means(&self, names: &[&'static str]) -> Map<String, Value> {
@@ -299,7 +343,32 @@ impl<'a> Meter<'a> {
             shown: None,
             rate: 0.0,
             last_epoch: [None; 2],
+            kept: None,
         }
+    }
+
+    /// The clock starts with training, not with the preparations.
+    fn start(&mut self) {
+        self.interval.since = Instant::now();
+    }
+
+    /// What a resumed run needs so that its means are those of a run never cut off; without what is empty.
+    fn state(&self) -> BTreeMap<String, Vec<f64>> {
+        let last_epoch = self.last_epoch.iter().map_while(|mean| *mean).collect();
+        let all = [("interval", self.interval.state()), ("epoch", self.epoch.state()), ("last_epoch", last_epoch)];
+        all.into_iter().filter(|(_, sums)| !sums.is_empty()).map(|(name, sums)| (name.to_owned(), sums)).collect()
+    }
+
+    /// Takes up what [`Meter::state`] gave; a state of before there was one leaves the means to what follows.
+    fn load_state(&mut self, saved: &BTreeMap<String, Vec<f64>>) {
+        let sums = |name: &str| Sums::resumed(saved.get(name).map_or(&[], Vec::as_slice));
+        (self.interval, self.epoch) = (sums("interval"), sums("epoch"));
+        let last_epoch = saved.get("last_epoch").map_or(&[][..], Vec::as_slice);
+        self.last_epoch = [0, 1].map(|i| last_epoch.get(i).copied());
+    }
+
+    fn diverged(&self, step: u64, epoch: u64, what: String) -> Error {
+        Error::Diverged { step, epoch, what, kept: self.kept, run: self.run.path().to_owned() }
     }
 
     fn waiting<B>(&mut self, receive: impl FnOnce() -> B) -> B {
@@ -323,10 +392,10 @@ impl<'a> Meter<'a> {
         }
         let rows: Vec<Tensor> = self.pending.iter().map(|(_, _, scalars)| Tensor::stack(scalars, 0)).collect();
         let width = rows.iter().map(|r| r.size()[0]).max().unwrap_or_default();
-        for (row, (step, epoch, _)) in rows.iter().zip(self.pending.drain(..)) {
+        for (row, (step, epoch, _)) in rows.iter().zip(std::mem::take(&mut self.pending)) {
             let values = Vec::<f64>::try_from(row.to_kind(Kind::Double))?;
             if !values[0].is_finite() {
-                return Err(Error::Diverged { step, epoch, value: values[0], run: self.run.path().to_owned() });
+                return Err(self.diverged(step, epoch, format!("the loss became {}", values[0])));
             }
             for sums in [&mut self.interval, &mut self.epoch] {
                 sums.sums.resize(width as usize, 0.0);
@@ -342,7 +411,7 @@ impl<'a> Meter<'a> {
         let seconds = self.interval.since.elapsed().as_secs_f64();
         let mut line = self.interval.means(&self.names);
         self.shown = line.get("loss").and_then(Value::as_f64);
-        self.rate = (self.interval.batches * plan.batch_size) as f64 / seconds;
+        self.rate = ((self.interval.batches - self.interval.resumed) * plan.batch_size) as f64 / seconds;
         line.insert("kind".into(), json!("step"));
         line.insert("step".into(), json!(step));
         line.insert("steps".into(), json!(plan.epochs * (plan.batches_per_epoch / plan.accumulate)));

@@ -46,18 +46,28 @@ pub enum Error {
         /// What the user can do.
         remedy: String,
     },
-    /// The loss became NaN or infinite.
+    /// A tensor that was to be written holds values that no number of ours may be.
+    #[error("{}: tensor {tensor:?} holds NaN or infinite values and was not written", path.display())]
+    NotFinite {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+    },
+    /// The loss or what the update made of the weights became NaN or infinite.
     #[error(
-        "the loss became {value} at step {step} (epoch {epoch}); a good state saved before it is kept in {}: \
-         lower --lr, lengthen --warmup-epochs or use --precision fp32, then run again with --overwrite", run.display()
+        "{what} at step {step} (epoch {epoch}); {}: lower --lr, lengthen the warm-up or use --precision fp32, \
+         then run again with --overwrite", state_kept(*kept, run)
     )]
     Diverged {
-        /// Step (0-based, counted over the whole run) whose loss was not finite.
+        /// Step (0-based, counted over the whole run) that was at fault.
         step: u64,
         /// Epoch (0-based) of that step.
         epoch: u64,
-        /// The loss as it was.
-        value: f64,
+        /// What is not finite, as "the loss became NaN".
+        what: String,
+        /// Step of the newest state on disk, if there is one.
+        kept: Option<u64>,
         /// The run's folder.
         run: PathBuf,
     },
@@ -102,10 +112,23 @@ impl Error {
         Error::Settings { problem: problem.into(), remedy: remedy.into() }
     }
 
+    /// For `map_err` where a thread could not be started.
+    pub fn thread(source: io::Error) -> Self {
+        let remedy = "lower --threads, end other programs, or raise the limit of processes (ulimit -u)";
+        Error::settings(format!("cannot start a thread ({source})"), remedy)
+    }
+
     /// For `map_err` after a file operation: `fs::read(p).map_err(Error::io(p, "read"))`.
     pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Error::Io { path, action, source }
+    }
+}
+
+fn state_kept(kept: Option<u64>, run: &Path) -> String {
+    match kept {
+        Some(step) => format!("the good state of step {step} is kept in {}", run.display()),
+        None => "no state had been saved before it".into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Writes `path` through a temporary neighbour that is synced and renamed, so that a crash, a kill or a full disk leaves
@@ -20,6 +21,9 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::i
 
 /// A file that is being written under a temporary name and appears under its own only when [`WholeFile::publish`] is called.
 /// Dropped before that, it leaves nothing; killed, it leaves a `.<name>.<process>.part` that the next `create` removes.
+///
+/// The temporary file is locked while it is written: a lock, other than a process's number, is seen by other users and, on shared
+/// file systems, by other machines.
 pub struct WholeFile {
     path: PathBuf,
     temporary: PathBuf,
@@ -37,9 +41,20 @@ impl WholeFile {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         remove_abandoned(folder, &name);
         let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
-        let file = file.map_err(Error::io(path, "write"))?;
-        Ok(WholeFile { path: path.to_owned(), temporary, file })
+        loop {
+            let file = File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
+            let file = file.map_err(Error::io(path, "write"))?;
+            match file.lock() {
+                // A file system without locks: nobody can take the file for abandoned there.
+                Err(e) if e.kind() == std::io::ErrorKind::Unsupported => {}
+                locked => locked.map_err(Error::io(path, "lock"))?,
+            }
+            // Between opening and locking, another process may have removed it as abandoned.
+            let same = |there: fs::Metadata| file.metadata().is_ok_and(|own| own.ino() == there.ino());
+            if fs::metadata(&temporary).is_ok_and(same) {
+                return Ok(WholeFile { path: path.to_owned(), temporary, file });
+            }
+        }
     }
 
     /// The temporary file.
@@ -73,18 +88,28 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-// Parts of the same file whose process is no more: they can be tens of gigabytes.
+// Parts of the same file that nobody writes any more: they can be tens of gigabytes.
 fn remove_abandoned(folder: &Path, name: &str) {
     let prefix = format!(".{name}.");
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let file_name = entry.file_name();
         let process =
             file_name.to_str().and_then(|n| n.strip_prefix(&prefix)?.strip_suffix(".part")?.parse::<i32>().ok());
-        // SAFETY: signal 0 is never delivered, it only asks whether the process exists.
-        if process.is_some_and(|p| p > 0 && unsafe { libc::kill(p, 0) } != 0) {
-            let _ = fs::remove_file(entry.path());
+        if process.is_some_and(|p| p > 0 && !is_alive(p)) {
+            // Unknown processes may be another machine's, whose files are locked. What cannot be opened is another user's to remove.
+            let part = File::options().write(true).open(entry.path());
+            if part.is_ok_and(|part| part.try_lock().is_ok()) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
+}
+
+fn is_alive(process: i32) -> bool {
+    // SAFETY: signal 0 is never delivered, it only asks whether the process exists.
+    let found = unsafe { libc::kill(process, 0) } == 0;
+    // Processes of other users exist, too, but may not be asked.
+    found || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 #[cfg(test)]
@@ -125,5 +150,43 @@ mod tests {
         }
         write_atomically(&folder.path().join("a"), |out| out.write_all(b"new")).unwrap();
         assert!(!dead.exists() && living.exists() && other.exists());
+    }
+
+    #[test]
+    fn parts_that_another_machine_writes_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        // No process of this machine, but somebody holds the lock.
+        let path = folder.path().join(".a.99999999.part");
+        let remote = File::create(&path).unwrap();
+        remote.lock().unwrap();
+        let write = || write_atomically(&folder.path().join("a"), |out| out.write_all(b"new")).unwrap();
+        write();
+        assert!(path.exists());
+        drop(remote);
+        write();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn processes_of_other_users_are_alive() {
+        // Process 1 is another user's unless this is root, who may ask for all.
+        assert!(is_alive(1));
+        assert!(!is_alive(99_999_999));
+    }
+
+    #[test]
+    fn files_are_written_whole_though_others_clear_up_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        write_atomically(&folder.path().join("a"), |out| out.write_all(b"all of it")).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"all of it");
+        assert_eq!(names(folder.path()), ["a"]);
     }
 }

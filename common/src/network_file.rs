@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Tensor;
 
-const VERSION: &str = "1";
+const VERSION: u64 = 1;
 
 /// A network read back.
 pub struct NetworkFile<I> {
@@ -26,7 +26,7 @@ pub struct NetworkFile<I> {
 /// [`Error::Io`]; nothing is left half-written.
 pub fn save(path: &Path, format: &str, tensors: &BTreeMap<String, Tensor>, info: &impl Serialize) -> Result<()> {
     let info = serde_json::to_string(info).expect("plain data serialises");
-    let entries = [("format", format.to_owned()), ("version", VERSION.to_owned()), ("info", info)];
+    let entries = [("format", format.to_owned()), ("version", VERSION.to_string()), ("info", info)];
     let metadata: Metadata = entries.map(|(key, value)| (key.to_owned(), value)).into();
     tensor_file::save(path, tensors, &metadata)
 }
@@ -34,13 +34,14 @@ pub fn save(path: &Path, format: &str, tensors: &BTreeMap<String, Tensor>, info:
 /// Loads a network of a kind. `remedy` says where to find such a file.
 ///
 /// # Errors
-/// [`Error::File`] when the file is damaged or of another kind.
+/// [`Error::File`] when the file is damaged, not finite, of another kind or of a later version.
 pub fn load<I: DeserializeOwned>(path: &Path, format: &str, remedy: &str) -> Result<NetworkFile<I>> {
     let file = TensorFile::open(path)?;
     let found = file.metadata().get("format").map_or("a file of another tool", String::as_str);
     if found != format {
         return Err(Error::file(path, format!("is no {format} but {found}"), remedy));
     }
+    file.check_version(VERSION)?;
     file.verify()?;
     let info = file.metadata().get("info").map_or("", String::as_str);
     let info = serde_json::from_str(info).map_err(|reason| {

@@ -112,11 +112,13 @@ pub fn alignment(x: &Tensor, y: &Tensor) -> Result<f64> {
     Ok(difference.square().sum_dim_intlist([1i64].as_slice(), false, None).mean(None).double_value(&[]))
 }
 
-/// Rows of [N, D] scaled to length one, in float32 at least.
+/// Rows of [N, D] scaled to length one, in float32 at least; a row of zeros stays as it is, with a gradient of its own divided by
+/// 1e-12, as in `torch.nn.functional.normalize`.
 pub fn unit(x: &Tensor) -> Tensor {
     let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
-    let norm = x.square().sum_dim_intlist([1i64].as_slice(), true, None).sqrt().clamp_min(1e-12);
-    x / norm
+    // Clamped before the root, whose gradient at zero is infinite and would turn to NaN.
+    let square = x.square().sum_dim_intlist([1i64].as_slice(), true, None).clamp_min(1e-24);
+    x / square.sqrt()
 }
 
 /// Share of images, in 0..1, whose label the `neighbours` nearest other images tell: votes of cosine similarity s weigh
@@ -245,5 +247,19 @@ mod tests {
             }
         }
         worst.check("representation", 1e-9);
+    }
+
+    // torch 2.11: `(F.normalize(x) * upstream).sum().backward()`.
+    #[test]
+    fn unit_has_the_gradient_of_torchs_normalize() {
+        let x = Tensor::from_slice2(&[[0f32, 0.0, 0.0], [3.0, 0.0, 4.0]]).set_requires_grad(true);
+        let upstream = Tensor::from_slice2(&[[1f32, -2.0, 0.5], [1.0, 2.0, 3.0]]);
+        let y = unit(&x);
+        assert!(y.isfinite().all().int64_value(&[]) == 1 && y.get(0).abs().max().double_value(&[]) == 0.0);
+        (y * upstream).sum(Kind::Float).backward();
+        let truth = Tensor::from_slice2(&[[1e12f32, -2e12, 5e11], [-0.16, 0.4, 0.12]]);
+        for row in 0..2 {
+            assert!(relative_error(&x.grad().get(row), &truth.get(row)) < 1e-6, "row {row}: {}", x.grad().get(row));
+        }
     }
 }

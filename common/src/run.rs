@@ -184,11 +184,11 @@ impl RunFolder {
     /// Saves a training state; the one there becomes the fallback.
     ///
     /// # Errors
-    /// [`Error::Io`]; the states there stay usable.
+    /// [`Error::Io`], or [`Error::NotFinite`] for NaN or infinite values; the states there stay usable.
     pub fn save_state(&self, tensors: &BTreeMap<String, Tensor>, position: Position) -> Result<()> {
         let metadata: Metadata = [
             ("format", STATE_FORMAT.to_owned()),
-            ("version", VERSION.to_owned()),
+            ("version", VERSION.to_string()),
             ("step", position.step.to_string()),
             ("seconds", position.seconds.to_string()),
         ]
@@ -200,6 +200,7 @@ impl RunFolder {
         tensor_file::save(&fresh, tensors, &metadata).map_err(|error| match error {
             // The user knows the state by its own name.
             Error::Io { action, source, .. } => Error::io(&state, action)(source),
+            Error::NotFinite { tensor, .. } => Error::NotFinite { path: state.clone(), tensor },
             other => other,
         })?;
         if state.exists() {
@@ -292,8 +293,8 @@ fn read_state(path: &Path) -> Result<SavedState> {
     if file.metadata().get("format").map(String::as_str) != Some(STATE_FORMAT) {
         return Err(Error::file(path, "is no training state", "give another --out, or --overwrite to start anew"));
     }
+    file.check_version(VERSION)?;
     file.verify()?;
-    let number = |key: &str| file.metadata().get(key).and_then(|v| v.parse::<f64>().ok()).unwrap_or_default();
-    let position = Position { step: number("step") as u64, seconds: number("seconds") };
+    let position = Position { step: file.number("step")?, seconds: file.number("seconds")? };
     Ok(SavedState { position, tensors: file.tensors()?, warning: None })
 }

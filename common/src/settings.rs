@@ -1,7 +1,9 @@
 //! Settings that are a flag, a TOML key and a line of config.toml at once, and the kinds of values they take.
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::RangeBounds;
 use std::str::FromStr;
 
 /// Declares a struct of optional settings under a heading of `--help`. A field's documentation is its help; its default comes from a
@@ -40,6 +42,51 @@ macro_rules! settings {
             }
         }
     };
+}
+
+/// The most epochs, steps or images a batch that a setting may ask for: far beyond any use, and no product of them overflows.
+pub const MOST: u64 = 100_000_000;
+
+/// Refuses a number outside a range, NaN included. `words` say the range after "give a number".
+///
+/// # Errors
+/// [`Error::Settings`] naming the flag.
+pub fn check_range(flag: &str, value: f64, range: impl RangeBounds<f64>, words: &str) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(Error::settings(format!("--{flag} {value} is out of range"), format!("give a number {words}")))
+}
+
+/// Refuses what is negative, infinite or no number; `None` is none of them.
+///
+/// # Errors
+/// As [`check_range`].
+pub fn check_not_negative(settings: &[(&str, Option<f64>)]) -> Result<()> {
+    let given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)?)));
+    given.map(|(flag, value)| check_range(flag, value, 0.0..=f64::MAX, "of at least 0")).collect()
+}
+
+/// Refuses counts above [`MOST`]; `None` is none of them.
+///
+/// # Errors
+/// As [`check_range`].
+pub fn check_counts(settings: &[(&str, Option<u64>)]) -> Result<()> {
+    let given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)? as f64)));
+    given.map(|(flag, value)| check_range(flag, value, ..=MOST as f64, &format!("of at most {MOST}"))).collect()
+}
+
+/// Refuses milestones that are no whole numbers from 0 on in rising order.
+///
+/// # Errors
+/// [`Error::Settings`].
+pub fn check_milestones(milestones: &Option<Numbers>) -> Result<()> {
+    let Some(list) = milestones else { return Ok(()) };
+    let whole = list.0.iter().all(|m| m.fract() == 0.0 && (0.0..=MOST as f64).contains(m));
+    if whole && list.0.is_sorted() {
+        return Ok(());
+    }
+    Err(Error::settings(format!("--milestones {list} are no whole numbers in rising order"), "give them as 60,80"))
 }
 
 /// The value of a setting that defaults guarantee.

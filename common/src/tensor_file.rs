@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use tch::{Device, Kind, Tensor};
 
 /// Text beside the tensors, sorted by key.
@@ -27,7 +28,8 @@ const METADATA_CHECKSUM: &str = "metadata_checksum";
 /// bytes.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::File`] for a tensor kind safetensors lacks.
+/// [`Error::Io`] when the file cannot be written, [`Error::File`] for a tensor kind safetensors lacks, [`Error::NotFinite`] for
+/// NaN or infinite values, which would replace a good file by one of no use.
 pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata) -> Result<()> {
     let mut plain = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -42,6 +44,9 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
     let mut entries = Vec::with_capacity(plain.len());
     for (name, dtype, tensor) in &plain {
         let bytes = bytes_of(tensor);
+        if !is_finite(tensor) {
+            return Err(Error::NotFinite { path: path.to_owned(), tensor: name.to_string() });
+        }
         absorb(&mut hash, name, dtype, &tensor.size(), bytes);
         entries.push(Entry { name, dtype, shape: tensor.size(), bytes: bytes.len() });
     }
@@ -156,11 +161,47 @@ impl TensorFile {
         Ok((view.shape().iter().map(|&d| d as i64).collect(), view.data()))
     }
 
+    /// Refuses a file of a later version of its format than `newest`, the latest known.
+    ///
+    /// # Errors
+    /// [`Error::File`]; also when it does not say its version.
+    pub fn check_version(&self, newest: u64) -> Result<()> {
+        let version = self.number::<u64>("version")?;
+        if version > newest {
+            let problem = format!("is of version {version} of its format, this program reads up to {newest}");
+            return Err(Error::file(&self.path, problem, "use a newer camtrast"));
+        }
+        Ok(())
+    }
+
+    /// A number of the metadata.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is none or it is no such number.
+    pub fn number<T: FromStr>(&self, key: &str) -> Result<T> {
+        let text = self.metadata.get(key).map_or("", String::as_str);
+        let wrong = |_| Error::file(&self.path, format!("its metadata {key:?} is {text:?}"), "copy or make it again");
+        text.parse().map_err(wrong)
+    }
+
     /// Copies one tensor to the CPU.
     ///
     /// # Errors
-    /// [`Error::File`] when there is no such tensor or its type has no libtorch twin.
+    /// [`Error::File`] when there is no such tensor, its type has no libtorch twin, or it holds NaN or infinite values.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let tensor = self.any_tensor(name)?;
+        if !is_finite(&tensor) {
+            let problem = format!("tensor {name:?} holds NaN or infinite values");
+            return Err(Error::file(&self.path, problem, "take a file of before its training diverged"));
+        }
+        Ok(tensor)
+    }
+
+    /// The same for a tensor that may hold anything.
+    ///
+    /// # Errors
+    /// As [`TensorFile::tensor`], but for the values.
+    pub(crate) fn any_tensor(&self, name: &str) -> Result<Tensor> {
         let view = self.view().tensor(name).map_err(|_| {
             Error::file(&self.path, format!("holds no tensor {name:?}"), "is it the right kind of file?")
         })?;
@@ -236,6 +277,26 @@ pub fn bytes_of(tensor: &Tensor) -> &[u8] {
     }
     // SAFETY: the tensor is contiguous, on the CPU, and outlives the slice.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr() as *const u8, length) }
+}
+
+/// Whether a tensor that is contiguous and on the CPU holds no NaN and no infinite value.
+pub fn is_finite(tensor: &Tensor) -> bool {
+    // Such numbers have all bits of the exponent set.
+    fn none<const N: usize>(bytes: &[u8], exponent: u64) -> bool {
+        bytes.as_chunks::<N>().0.iter().all(|number| {
+            let mut wide = [0; 8];
+            wide[..N].copy_from_slice(number);
+            u64::from_le_bytes(wide) & exponent != exponent
+        })
+    }
+    let bytes = bytes_of(tensor);
+    match tensor.kind() {
+        Kind::Float => none::<4>(bytes, 0x7f80_0000),
+        Kind::Double => none::<8>(bytes, 0x7ff0_0000_0000_0000),
+        Kind::Half => none::<2>(bytes, 0x7c00),
+        Kind::BFloat16 => none::<2>(bytes, 0x7f80),
+        _ => true,
+    }
 }
 
 fn dtype_name(kind: Kind) -> Option<&'static str> {

@@ -22,7 +22,7 @@ impl Case {
 
     /// A stored tensor.
     pub fn tensor(&self, name: &str) -> Tensor {
-        self.0.tensor(name).unwrap()
+        self.0.any_tensor(name).unwrap()
     }
 
     /// A metadata entry.

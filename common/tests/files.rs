@@ -107,6 +107,28 @@ fn every_tensor_kind_comes_back() {
     refused(TensorFile::open(&folder.path().join("absent")).map(drop), &folder.path().join("absent"), "no such file");
 }
 
+#[test]
+fn nothing_that_is_not_finite_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tensors");
+    let good: Tensors = [("a".to_owned(), fill("a", &[4]))].into();
+    tensor_file::save(&path, &good, &Metadata::new()).unwrap();
+    let before = fs::read(&path).unwrap();
+    for kind in [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16] {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let tensor = Tensor::zeros([5], (kind, Device::Cpu));
+            let _ = tensor.get(4).fill_(value);
+            let bad: Tensors = [("a".to_owned(), fill("a", &[4])), ("b".to_owned(), tensor)].into();
+            refused(tensor_file::save(&path, &bad, &Metadata::new()), &path, "\"b\" holds NaN or infinite values");
+        }
+        let largest = Tensor::full([1], if kind == Kind::Half { 65504.0 } else { 3e38 }, (kind, Device::Cpu));
+        let extreme: Tensors = [("a".to_owned(), largest)].into();
+        tensor_file::save(&folder.path().join("extreme"), &extreme, &Metadata::new()).unwrap();
+        TensorFile::open(&folder.path().join("extreme")).unwrap().tensor("a").unwrap();
+    }
+    assert!(fs::read(&path).unwrap() == before, "the good file was replaced");
+}
+
 // Header and metadata as well as tensors.
 #[test]
 fn no_flipped_bit_goes_unnoticed() {

@@ -44,7 +44,7 @@ fn main() {
         tch::set_num_threads(threads);
     }
     let (proposals, scores) = (boxes("nms", 2000, 800.0), unit("scores", &[2000]));
-    println!("nms {:.6}", median(|| drop(black_box(nms(&proposals, &scores, 0.7, usize::MAX)))));
+    println!("nms {:.6}", median(|| drop(black_box(nms(&proposals, &scores, 0.7, usize::MAX).unwrap()))));
 
     let regions = boxes("regions", 512, 800.0);
     let regions = Tensor::cat(&[Tensor::zeros([512, 1], (Kind::Float, tch::Device::Cpu)), regions], 1);
@@ -52,7 +52,7 @@ fn main() {
     let align = RoiAlign { bins: 14, sampling_ratio: 0, aligned: true };
     let before = peak_bytes();
     let seconds = median(|| {
-        let pooled = align.forward(&features, &regions, 1.0 / 16.0);
+        let pooled = align.forward(&features, &regions, 1.0 / 16.0).unwrap();
         pooled.sum(None).backward();
     });
     println!("roi_align {seconds:.6}");

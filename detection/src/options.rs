@@ -7,7 +7,7 @@ use common::optim::Algorithm;
 use common::resnet::Arch;
 use common::schedule::{Decay, Schedule};
 use common::settings;
-use common::settings::{BatchNormMode, Numbers, set};
+use common::settings::{BatchNormMode, Numbers, check_counts, check_milestones, check_not_negative, check_range, set};
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -196,20 +196,25 @@ impl Options {
             ("score-threshold", set(&self.score_threshold)),
             ("nms-threshold", set(&self.nms_threshold)),
         ] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(wrong(format!("--{flag} {value} is no share"), "give a number from 0 to 1"));
-            }
+            check_range(flag, value, 0.0..=1.0, "from 0 to 1")?;
         }
-        for (flag, value) in [
-            ("lr", set(&self.lr)),
-            ("backbone-lr-scale", set(&self.backbone_lr_scale)),
-            ("clip-norm", set(&self.clip_norm)),
-            ("smooth-l1-beta", set(&self.smooth_l1_beta)),
-        ] {
-            if !(value.is_finite() && value >= 0.0) {
-                return Err(wrong(format!("--{flag} {value} is negative or no number"), "give a number from 0 on"));
-            }
-        }
+        check_range("momentum", set(&self.momentum), 0.0..1.0, "from 0 to below 1")?;
+        check_not_negative(&[
+            ("lr", self.lr),
+            ("backbone-lr-scale", self.backbone_lr_scale),
+            ("weight-decay", self.weight_decay),
+            ("norm-weight-decay", self.norm_weight_decay),
+            ("gamma", self.gamma),
+            ("clip-norm", self.clip_norm),
+            ("smooth-l1-beta", self.smooth_l1_beta),
+        ])?;
+        check_counts(&[
+            ("steps", self.steps),
+            ("epochs", self.epochs),
+            ("batch-size", self.batch_size),
+            ("warmup-steps", self.warmup_steps),
+        ])?;
+        check_milestones(&self.milestones)?;
         let sides = set(&self.train_sides).0;
         let whole = |side: &f64| side.fract() == 0.0 && (32.0..=8192.0).contains(side);
         let test = [set(&self.test_side), set(&self.max_side)].map(|side| side as f64);
@@ -220,7 +225,7 @@ impl Options {
             ));
         }
         let (sizes, ratios) = (set(&self.anchor_sizes).0, set(&self.anchor_ratios).0);
-        if sizes.is_empty() || ratios.is_empty() || sizes.iter().chain(&ratios).any(|&n| n.is_nan() || n <= 0.0) {
+        if sizes.is_empty() || ratios.is_empty() || sizes.iter().chain(&ratios).any(|n| !(n.is_finite() && *n > 0.0)) {
             return Err(wrong(
                 "--anchor-sizes and --anchor-ratios must be positive".into(),
                 "give them as 32,64,128 and 0.5,1,2",
@@ -355,6 +360,11 @@ mod tests {
             (Options { train_proposals: numbers(&[0.5]), ..Options::default() }, "--train-proposals 0.5"),
             (Options { flip: Some(2.0), ..Options::default() }, "--flip 2"),
             (Options { lr: Some(f64::NAN), ..Options::default() }, "--lr NaN"),
+            (Options { weight_decay: Some(-1.0), ..Options::default() }, "--weight-decay -1"),
+            (Options { momentum: Some(2.0), ..Options::default() }, "--momentum 2"),
+            (Options { steps: Some(1 << 63), ..Options::default() }, "--steps"),
+            (Options { milestones: numbers(&[80.0, 60.0]), ..Options::default() }, "--milestones 80,60"),
+            (Options { milestones: numbers(&[-1.0]), ..Options::default() }, "--milestones -1"),
         ] {
             let message = failure(options);
             assert!(message.contains(named), "{message}");

@@ -42,7 +42,7 @@ impl Predictor<'_> {
         progress.start("detecting", dataset.images.len() as u64, 0);
         std::thread::scope(|scope| {
             let (sender, prepared) = sync_channel(2 * CHUNK);
-            scope.spawn(move || {
+            let read = move || {
                 let prepare = |annotated: &Annotated| {
                     Ok::<_, Error>(rescale(decode::read(&annotated.image)?, Vec::new(), &scale))
                 };
@@ -53,7 +53,8 @@ impl Predictor<'_> {
                         break;
                     }
                 }
-            });
+            };
+            std::thread::Builder::new().spawn_scoped(scope, read).map_err(Error::thread)?;
             for (place, (prepared, annotated)) in prepared.iter().zip(&dataset.images).enumerate() {
                 let prepared = prepared?.image;
                 let back =

@@ -123,7 +123,7 @@ pub fn train<D: Serialize + Clone>(
     drop(optimizer);
 
     // A finished run looked at again keeps what it measured.
-    let measured = outcome.last_epoch == [None; 2] && run.file("metrics.json").exists();
+    let measured = outcome.was_done && run.file("metrics.json").exists();
     let mut evaluation = None;
     if !outcome.interrupted && !measured {
         let mut metrics = BTreeMap::from([("detection/steps".to_owned(), outcome.step as f64)]);

@@ -6,7 +6,7 @@ use common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone, some};
 use common::error::{Refusal, Told};
 use common::pickle::Dtype;
 use common::resnet::{Arch, ResNet};
-use common::tensor_file::hex;
+use common::tensor_file::{self, hex};
 use common::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -283,7 +283,7 @@ pub fn tensors(file: &StateFile, found: &Match) -> BTreeMap<String, Tensor> {
 /// Reads the backbone of another tool's file and writes it as a checkpoint of ours.
 ///
 /// # Errors
-/// As [`StateFile::open`] and [`find`]; a backbone that is not whole is refused unless allowed, and one whose stride may be
+/// As [`StateFile::open`] and [`find`]; values that are not finite are refused; a backbone that is not whole is refused unless allowed, and one whose stride may be
 /// elsewhere unless known; [`Error::Io`] when `out` cannot be written.
 pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<ImportReport> {
     let file = StateFile::open(from)?;
@@ -308,6 +308,10 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         }
     }
     let mut tensors = tensors(&file, &found);
+    if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !tensor_file::is_finite(tensor)) {
+        let problem = format!("tensor {:?} holds NaN or infinite values", found.tensors[name].name);
+        return Err(Error::file(from, problem, "take weights of before their training diverged"));
+    }
     for counter in all.keys().filter(|name| name.ends_with("num_batches_tracked")) {
         tensors.entry(counter.clone()).or_insert_with(|| Tensor::from(0i64));
     }

@@ -17,6 +17,7 @@ use common::random::{generator, permutation};
 use common::resnet::Arch;
 use common::run::{RunFolder, RunOptions, SUBSET};
 use common::schedule::Schedule;
+use common::settings::check_counts;
 use common::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -141,6 +142,11 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
 fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<Plan> {
     let (epochs, batch_size) = (set(&recipe.options.epochs), set(&recipe.options.batch_size));
     let accumulate = recipe.accumulate;
+    if epochs == 0 && recipe.method != Method::Scratch {
+        let remedy = "give --epochs 1 or more, or --method scratch for a backbone without training";
+        return Err(Error::settings(format!("--epochs 0 does not train --method {}", recipe.method), remedy));
+    }
+    check_counts(&[("accumulate", Some(accumulate))])?;
     if batch_size == 0 || accumulate == 0 {
         return Err(Error::settings("--batch-size and --accumulate must be at least 1", "give positive numbers"));
     }
@@ -217,7 +223,7 @@ fn write_metrics(run: &RunFolder, outcome: &Outcome, plan: &Plan, device: Device
         metrics.extend(value.map(|v| (name.to_owned(), v)));
     }
     // A finished run looked at again keeps what it measured.
-    if outcome.last_epoch == [None; 2] && run.file("metrics.json").exists() {
+    if outcome.was_done && run.file("metrics.json").exists() {
         return Ok(());
     }
     run.write_metrics(&metrics, BTreeMap::new(), outcome.seconds, &device_name(device))

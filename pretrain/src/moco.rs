@@ -130,9 +130,6 @@ impl MomentumContrast {
             return Err(Error::settings(format!("--key-momentum {momentum} lies outside 0..1"), "MoCo's is 0.999"));
         }
         let temperature = set(&options.temperature);
-        if temperature <= 0.0 {
-            return Err(Error::settings(format!("--temperature {temperature} is not positive"), "MoCo v2's is 0.2"));
-        }
         let key = Network::new(setting, |vs| projector(vs, setting, options));
         Ok(MomentumContrast {
             ema: Ema::new(&key.vs, query),

@@ -8,13 +8,14 @@ use common::schedule::Decay;
 use common::settings;
 pub(crate) use common::settings::set;
 pub use common::settings::{Numbers, Switch};
+use common::settings::{check_counts, check_milestones, check_not_negative, check_range};
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 settings! {
 /// Settings of a method. `None`: not given, or (after [`Options::resolve`]) without meaning for the method.
 pub struct Options under "Method settings (defaults are the method's own)" {
-    /// Epochs
+    /// Epochs, at least 1 (0 for scratch only, which does not train)
     epochs: u64,
     /// Images per batch
     batch_size: u64,
@@ -131,14 +132,36 @@ impl Options {
     /// What the user gave, over the method's defaults.
     ///
     /// # Errors
-    /// [`Error::Usage`] when a setting is given that has no meaning for the method.
+    /// [`Error::Usage`] when a setting is given that has no meaning for the method, [`Error::Settings`] for values that no training
+    /// can use.
     pub fn resolve(self, defaults: Options, method: &str) -> Result<Options> {
         let known = defaults.given();
         if let Some(flag) = self.given().into_iter().find(|flag| !known.contains(flag)) {
             let problem = format!("--{flag} has no meaning for --method {method}");
             return Err(Error::Usage { problem, remedy: "leave it out".into() });
         }
-        Ok(self.or(defaults))
+        let options = self.or(defaults);
+        options.check()?;
+        Ok(options)
+    }
+
+    // What no training can mean; a method checks what is its own.
+    fn check(&self) -> Result<()> {
+        check_counts(&[("epochs", self.epochs), ("batch-size", self.batch_size)])?;
+        check_not_negative(&[
+            ("lr", self.lr),
+            ("weight-decay", self.weight_decay),
+            ("gamma", self.gamma),
+            ("warmup-epochs", self.warmup_epochs),
+        ])?;
+        if let Some(momentum) = self.momentum {
+            check_range("momentum", momentum, 0.0..1.0, "from 0 to below 1")?;
+        }
+        if let Some(temperature) = self.temperature.filter(|t| !(t.is_finite() && *t > 0.0)) {
+            let problem = format!("--temperature {temperature} is not positive and finite");
+            return Err(Error::settings(problem, "MoCo v2's is 0.2"));
+        }
+        check_milestones(&self.milestones)
     }
 
     /// The augmentation that the view settings describe.
@@ -158,14 +181,14 @@ impl Options {
             }
         };
         let jitter: [f64; 4] = self.numbers("jitter", &self.jitter)?;
-        if jitter.iter().any(|&s| s < 0.0) || jitter[3] > 0.5 {
+        if !jitter.iter().all(|s| (0.0..=f64::MAX).contains(s)) || jitter[3] > 0.5 {
             return Err(Error::settings(
                 "--jitter must not be negative, its hue at most 0.5",
                 "give it as 0.4,0.4,0.4,0.1",
             ));
         }
         let [least, most] = self.numbers("blur-sigma", &self.blur_sigma)?;
-        if !(0.0 < least && least <= most) {
+        if !(0.0 < least && least <= most && most.is_finite()) {
             return Err(Error::settings("--blur-sigma must rise and be positive", "give it as 0.1,2"));
         }
         let probability = |name: &str, value: &Option<f64>| match set(value) {

@@ -7,13 +7,14 @@ use crate::dataset::{Dataset, Sample, unknown_id};
 use crate::label_image::LabelImage;
 use crate::picture;
 use crate::predict::Predictor;
-use common::Result;
 use common::data::resample::Image;
 use common::files::write_atomically;
 use common::progress::Progress;
+use common::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
+use std::thread::Builder;
 
 /// What is left of an evaluation.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +47,7 @@ pub fn evaluate(
     let confusion = std::thread::scope(|scope| {
         let (decoded, images) = sync_channel::<Result<(&Sample, Image, LabelImage)>>(AHEAD);
         let (predicted, predictions) = sync_channel::<(&Sample, Image, LabelImage, LabelImage)>(AHEAD);
-        scope.spawn(move || {
+        let decode = move || {
             for sample in samples {
                 let read = sample.read().map(|(image, truth)| (sample, image, truth));
                 let failed = read.is_err();
@@ -55,8 +56,9 @@ pub fn evaluate(
                     break;
                 }
             }
-        });
-        let scoring = scope.spawn(move || -> Result<Confusion> {
+        };
+        Builder::new().spawn_scoped(scope, decode).map_err(Error::thread)?;
+        let scoring = move || -> Result<Confusion> {
             let mut confusion = Confusion::new(&dataset.classes);
             for (n, (sample, image, truth, prediction)) in predictions.into_iter().enumerate() {
                 score(&mut confusion, &dataset.classes, sample, &truth, &prediction)?;
@@ -76,7 +78,8 @@ pub fn evaluate(
                 progress.advance(1, "");
             }
             Ok(confusion)
-        });
+        };
+        let scoring = Builder::new().spawn_scoped(scope, scoring).map_err(Error::thread)?;
         let mut failure = None;
         for read in images {
             let step = read.and_then(|(sample, image, truth)| {

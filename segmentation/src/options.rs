@@ -6,7 +6,7 @@ use crate::predict::PredictOptions;
 use common::resnet::Arch;
 use common::schedule::Decay;
 use common::settings;
-use common::settings::{BatchNormMode, Numbers, Switch, set};
+use common::settings::{BatchNormMode, Numbers, Switch, check_counts, check_not_negative, check_range, set};
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -132,28 +132,19 @@ impl Options {
     }
 
     fn check(&self) -> Result<()> {
-        let out_of_range = |flag: &str, value: f64, range: &str| {
-            Err(Error::settings(format!("--{flag} {value} is out of range"), format!("give a number {range}")))
-        };
         for (flag, value) in [("flip", set(&self.flip)), ("max-class-share", set(&self.max_class_share))] {
-            if !(0.0..=1.0).contains(&value) {
-                return out_of_range(flag, value, "from 0 to 1");
-            }
+            check_range(flag, value, 0.0..=1.0, "from 0 to 1")?;
         }
-        if !(0.0..1.0).contains(&set(&self.dropout)) {
-            return out_of_range("dropout", set(&self.dropout), "from 0 to below 1");
+        for (flag, value) in [("dropout", set(&self.dropout)), ("momentum", set(&self.momentum))] {
+            check_range(flag, value, 0.0..1.0, "from 0 to below 1")?;
         }
-        for (flag, value) in [
-            ("lr", &self.lr),
-            ("backbone-lr-scale", &self.backbone_lr_scale),
-            ("momentum", &self.momentum),
-            ("weight-decay", &self.weight_decay),
-            ("auxiliary-weight", &self.auxiliary_weight),
-        ] {
-            if !(set(value).is_finite() && set(value) >= 0.0) {
-                return out_of_range(flag, set(value), "of at least 0");
-            }
-        }
+        check_not_negative(&[
+            ("lr", self.lr),
+            ("backbone-lr-scale", self.backbone_lr_scale),
+            ("weight-decay", self.weight_decay),
+            ("auxiliary-weight", self.auxiliary_weight),
+        ])?;
+        check_counts(&[("steps", self.steps), ("batch-size", self.batch_size), ("warmup-steps", self.warmup_steps)])?;
         if ![Decay::Poly, Decay::Constant, Decay::Cosine].contains(&set(&self.schedule)) {
             let problem = format!("--schedule {} falls by epochs, and here are steps", set(&self.schedule));
             return Err(Error::settings(problem, "choose poly, constant or cosine"));
@@ -324,6 +315,8 @@ mod tests {
             (Options { atrous_rates: Some(Numbers(vec![6.0, 12.5, 18.0])), ..Options::default() }, "--atrous-rates"),
             (Options { schedule: Some(Decay::Step), ..Options::default() }, "--schedule"),
             (Options { lr: Some(f64::NAN), ..Options::default() }, "--lr"),
+            (Options { momentum: Some(2.0), ..Options::default() }, "--momentum 2"),
+            (Options { steps: Some(1 << 63), ..Options::default() }, "--steps"),
         ] {
             let message = refused(options);
             assert!(message.contains(flag), "{message}");

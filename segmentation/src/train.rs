@@ -216,7 +216,7 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
     drop(optimizer);
 
     // A finished run looked at again keeps what it measured.
-    let evaluated = outcome.last_epoch == [None; 2] && run.file("metrics.json").exists();
+    let evaluated = outcome.was_done && run.file("metrics.json").exists();
     let scores = (!outcome.interrupted && !evaluated).then(|| {
         let predictor = Predictor {
             net: &task.net,

@@ -1,6 +1,7 @@
 //! Whatever is wrong is told in one line that names the file or the setting and what to do, and nothing half-written is left.
 
-use crate::world::{CONTRAST, Done, PLAIN, Place, TINY, content, list};
+use crate::world::{CONTRAST, Done, PLAIN, Place, TINY, content, list, poisoned};
+use common::tensor_file::{self, TensorFile};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::fs;
 use std::path::Path;
@@ -158,6 +159,20 @@ fn settings_that_do_not_fit_the_data() {
         ("camtrast-moco", "--queue-size 64 --temperature 0", ["--temperature", "not positive"]),
         ("camtrast-moco", "--queue-size 64 --key-momentum 2", ["--key-momentum", "0.999"]),
         ("scratch", "--epochs 2", ["--method scratch", "--epochs"]),
+        ("moco", "--queue-size 64 --epochs 0", ["--epochs 0 does not train --method moco", "--method scratch"]),
+        ("supervised", "--epochs 9223372036854775808", ["--epochs", "at most"]),
+        ("supervised", "--accumulate 9223372036854775808", ["--accumulate", "at most"]),
+        ("supervised", "--lr=-0.1", ["--lr -0.1", "at least 0"]),
+        ("supervised", "--lr NaN", ["--lr NaN", "at least 0"]),
+        ("supervised", "--weight-decay=-1", ["--weight-decay -1", "at least 0"]),
+        ("supervised", "--momentum 2", ["--momentum 2", "below 1"]),
+        ("supervised", "--gamma inf", ["--gamma inf", "at least 0"]),
+        ("supervised", "--milestones 3,1", ["--milestones 3,1", "60,80"]),
+        ("supervised", "--milestones=-1,1", ["--milestones -1,1", "60,80"]),
+        ("supervised", "--warmup-epochs=-1", ["--warmup-epochs -1", "at least 0"]),
+        ("supervised", "--jitter NaN,0,0,0", ["--jitter", "0.4,0.4,0.4,0.1"]),
+        ("moco", "--queue-size 64 --temperature inf", ["--temperature inf", "not positive"]),
+        ("moco", "--queue-size 64 --blur-sigma 0.1,inf", ["--blur-sigma", "0.1,2"]),
     ] {
         place.fails(&format!("pretrain --method {method} {TINY} {flags} --out run"), &saying);
         assert!(!place.path("run").exists(), "{flags} left a run folder");
@@ -217,6 +232,9 @@ fn command_lines_that_cannot_mean_anything() {
         (pretrain("--method scratch --lr 1"), ["--lr has no meaning for --method scratch", "leave it out"]),
         (pretrain("--method supervised --lr fast"), ["--lr", "fast"]),
         (pretrain("--method supervised --save-every 0"), ["--save-every", "0"]),
+        (pretrain("--method supervised --threads 0"), ["--threads", "from 1 to 1024"]),
+        (pretrain("--method supervised --threads=-1"), ["--threads", "from 1 to 1024"]),
+        (pretrain("--method supervised --threads 100000"), ["--threads", "from 1 to 1024"]),
         (pretrain("--method supervised --crop-padding=-1"), ["--crop-padding", "-1"]),
         (pretrain("--method moco --projection-dim 0"), ["--projection-dim", "0"]),
         (pretrain("--method moco --projector-hidden=-8"), ["--projector-hidden", "-8"]),
@@ -260,7 +278,10 @@ fn a_cuda_device_that_is_not_there() {
         return;
     }
     let place = Place::new();
-    place.ok(&format!("pretrain --method scratch {TINY} --epochs 0 --device auto --out scratch"));
+    let done = place.ok(&format!("pretrain --method scratch {TINY} --epochs 0 --device auto --out scratch"));
+    assert!(done.stderr.starts_with("computing on cpu (no NVIDIA GPU"), "{}", done.stderr);
+    let quiet = place.ok(&format!("pretrain --method scratch {TINY} --epochs 0 --device auto --quiet --out quiet"));
+    assert_eq!(quiet.stderr, "");
     assert!(place.text("scratch/config.toml").contains("device = \"cpu\""));
     let cuda = ["there is no CUDA device", "--device cpu"];
     place.fails(&format!("pretrain --method supervised {TINY} --device cuda --out run"), &cuda);
@@ -275,7 +296,7 @@ fn a_loss_that_is_not_finite() {
     let wild = format!(
         "pretrain --method supervised {TINY} --classes 10 --epochs 4 --schedule step --milestones 1 --gamma 1e30 --save-every 1"
     );
-    let saying = ["the loss became", "at step", "epoch 1", "run: lower --lr", "--overwrite"];
+    let saying = ["became", "at step", "epoch 1", "the good state of step", "run: lower --lr", "--overwrite"];
     place.fails(&format!("{wild} --out run"), &saying);
     assert!(!place.path("run/metrics.json").exists());
     let (metadata, _) = content(&place.bytes("run/state.safetensors"));
@@ -287,8 +308,30 @@ fn a_loss_that_is_not_finite() {
     assert!(again.stderr.contains(&format!("going on from step {step}")), "{}", again.stderr);
 
     let at_once = format!("pretrain --method camtrast-moco {TINY} {CONTRAST} --lr 1e30 --log-every 1 --out at-once");
-    place.fails(&at_once, &["the loss became", "at step", "epoch 0", "--lr"]);
+    place.fails(&at_once, &["the loss became", "at step", "epoch 0", "no state had been saved before it", "--lr"]);
     assert!(!place.path("at-once/backbone.safetensors").exists());
+}
+
+#[test]
+fn an_update_that_is_not_finite_is_not_saved() {
+    let place = Place::new();
+    // The loss of step 5 is good, what its update makes of the weights is not.
+    let command = format!(
+        "pretrain --method supervised {TINY} --classes 10 --schedule step --milestones 1 --gamma 1e60 --save-every 1 --out run"
+    );
+    let saying = ["became NaN or infinite at step 5 (epoch 1)", "the good state of step 5 is kept in run"];
+    place.fails(&command, &saying);
+    let (metadata, _) = content(&place.bytes("run/state.safetensors"));
+    assert_eq!(metadata["step"], "5");
+    place.ok("checkpoint info run/backbone.safetensors");
+    place.fails(&command, &saying);
+    // Without a state before it.
+    let at_once =
+        format!("pretrain --method supervised {TINY} --lr 1e60 --warmup-epochs 0 --save-every 1 --out at-once");
+    place.fails(&at_once, &["became NaN or infinite at step 0", "no state had been saved before it"]);
+    for name in ["state", "backbone", "classifier"] {
+        assert!(!place.path(&format!("at-once/{name}.safetensors")).exists(), "{name}");
+    }
 }
 
 /// Runs a command that may write no file longer than so many bytes.
@@ -352,4 +395,65 @@ fn folders_that_cannot_be_written_to() {
         "data prepare miniimagenet --from world --out closed/a.pack --size 32",
         &["closed/a.pack", "permission denied"],
     );
+}
+
+#[test]
+fn weights_that_are_not_finite_are_loaded_nowhere() {
+    let place = Place::new();
+    place.ok(&format!("pretrain --method supervised {TINY} --classes 10 --out run"));
+    place.write("nan.safetensors", poisoned(&place.bytes("run/backbone.safetensors")));
+    let saying = ["nan.safetensors: tensor", "holds NaN or infinite values"];
+    for line in [
+        "checkpoint info nan.safetensors".to_owned(),
+        "checkpoint export nan.safetensors --to torchvision --out out.pth".to_owned(),
+        format!("fewshot eval --checkpoint nan.safetensors --data test.pack {PLAIN}"),
+        format!("analyze representation --checkpoint nan.safetensors --data test.pack --out a {PLAIN}"),
+        format!(
+            "detection train --checkpoint nan.safetensors --voc world/VOCdevkit --train 2007:trainval --out d --classes clock,tree,mushroom,chair {PLAIN}"
+        ),
+    ] {
+        place.fails(&line, &saying);
+    }
+    // A foreign file is named as it is, not as what was to be written.
+    place.ok("checkpoint export run/backbone.safetensors --to torchvision --out tv.safetensors");
+    place.write("foreign.safetensors", poisoned(&place.bytes("tv.safetensors")));
+    let foreign = ["foreign.safetensors: tensor", "holds NaN or infinite values"];
+    place.fails("checkpoint import foreign.safetensors --out in.safetensors", &foreign);
+    assert!(!place.path("in.safetensors").exists());
+    // A state gives way to the one before it.
+    place.copy("run", "damaged");
+    place.write("damaged/state.previous.safetensors", place.bytes("run/state.safetensors"));
+    place.write("damaged/state.safetensors", poisoned(&place.bytes("run/state.safetensors")));
+    let done = place.ok(&format!("pretrain --method supervised {TINY} --classes 10 --out damaged"));
+    assert!(done.stderr.contains("NaN") && done.stderr.contains("went back to the state before it"), "{}", done.stderr);
+}
+
+/// Rewrites a file of ours with another metadata entry, and checksums that fit.
+fn with_metadata(place: &Place, file: &str, key: &str, value: &str) {
+    let path = place.path(file);
+    let content = TensorFile::open(&path).unwrap();
+    let mut metadata = content.metadata().clone();
+    metadata.insert(key.into(), value.into());
+    metadata.retain(|key, _| !key.ends_with("checksum"));
+    tensor_file::save(&path, &content.tensors().unwrap(), &metadata).unwrap();
+}
+
+#[test]
+fn files_of_later_versions_are_refused() {
+    let place = Place::new();
+    let command = format!("pretrain --method supervised {TINY} --classes 10 --out run");
+    place.ok(&command);
+    place.write("state.good", place.bytes("run/state.safetensors"));
+    let newer = ["is of version 2 of its format", "reads up to 1", "use a newer camtrast"];
+    with_metadata(&place, "run/state.safetensors", "version", "2");
+    place.fails(&command, &newer);
+    for step in ["", "-1", "1e3", "many"] {
+        place.write("run/state.safetensors", place.bytes("state.good"));
+        with_metadata(&place, "run/state.safetensors", "step", step);
+        place.fails(&command, &["run/state.safetensors", "\"step\"", &format!("{step:?}")]);
+    }
+    with_metadata(&place, "run/backbone.safetensors", "version", "2");
+    place.fails("checkpoint info run/backbone.safetensors", &newer);
+    with_metadata(&place, "run/backbone.safetensors", "version", "new");
+    place.fails("checkpoint info run/backbone.safetensors", &["run/backbone.safetensors", "\"version\" is \"new\""]);
 }

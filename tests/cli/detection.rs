@@ -1,6 +1,6 @@
 //! Detection: training, evaluation, scoring, and what happens when the data is not as it should be.
 
-use crate::world::{Done, PLAIN, Place, list, send};
+use crate::world::{Done, PLAIN, Place, assert_same_records, list, poisoned, send};
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -86,6 +86,7 @@ fn assert_same(place: &Place, run: &str, reference: &str) {
         let [ours, theirs] = [run, reference].map(|r| place.bytes(&format!("{r}/{name}")));
         assert!(ours == theirs, "{run}/{name} differs from {reference}'s");
     }
+    assert_same_records(place, run, reference);
 }
 
 #[test]
@@ -204,6 +205,9 @@ fn bad_settings_and_files_are_named() {
     let done: Done =
         place.fails(&format!("detection eval --checkpoint scratch/backbone.safetensors {TEST} {PLAIN}"), &["detector"]);
     assert!(done.stderr.contains("detection train"), "{}", done.stderr);
+    place.write("nan.safetensors", poisoned(&place.bytes("run/detector.safetensors")));
+    let nan = ["nan.safetensors: tensor", "holds NaN or infinite values"];
+    place.fails(&format!("detection eval --checkpoint nan.safetensors {TEST} {PLAIN}"), &nan);
     let other = TEST.replace("clock,tree", "tree,clock");
     place.fails(&format!("detection eval --run run {other} {PLAIN}"), &["clock,tree", "--classes"]);
 

@@ -10,5 +10,6 @@ mod gpu;
 mod interop;
 mod resume;
 mod segmentation;
+mod streams;
 mod suite;
 mod world;

@@ -1,6 +1,6 @@
 //! A run that is cut off anywhere and started again ends with the bytes of one that was not.
 
-use crate::world::{CONTRAST, Content, Place, TINY, content, list, send};
+use crate::world::{CONTRAST, Content, Place, TINY, assert_same_records, content, list, send};
 use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ fn state(bytes: &[u8]) -> Content {
     (metadata, tensors)
 }
 
-/// Two finished runs are the same: backbone to the byte, state but for the seconds, and the steps in the log, each once.
+/// Two finished runs are the same: backbone to the byte, state but for the seconds, log and metrics but for times and rates.
 fn assert_same(place: &Place, run: &str, reference: &str) {
     let both = |name: &str| [run, reference].map(|r| place.bytes(&format!("{r}/{name}")));
     let [ours, theirs] = both("backbone.safetensors");
@@ -21,15 +21,7 @@ fn assert_same(place: &Place, run: &str, reference: &str) {
     let [ours, theirs] = both("state.safetensors").map(|bytes| state(&bytes));
     assert_eq!(ours.0, theirs.0);
     assert!(ours.1 == theirs.1, "{run}/state.safetensors differs from {reference}'s");
-    for kind in ["step", "epoch"] {
-        let [ours, theirs] = [run, reference].map(|r| steps(place, r, kind));
-        assert_eq!(ours, theirs, "{kind} lines of {run}/log.jsonl");
-        assert!(ours.is_sorted_by(|a, b| a < b), "{kind} lines of {run}/log.jsonl: {ours:?}");
-    }
-}
-
-fn steps(place: &Place, run: &str, kind: &str) -> Vec<u64> {
-    place.log(run, kind).iter().map(|line| line["step"].as_u64().unwrap()).collect()
+    assert_same_records(place, run, reference);
 }
 
 /// Ends a run politely once it has a state and the one before, and checks what it says.
@@ -111,6 +103,18 @@ fn ctrl_c_saves_and_a_finished_run_stays_as_it_is() {
     let again = place.ok(&command("cut"));
     assert_eq!(again.stdout, "cut/backbone.safetensors\n");
     assert!(files("cut") == before, "a finished run changed when it was run again");
+}
+
+#[test]
+fn a_run_killed_before_its_metrics_has_them_after_all() {
+    let place = Place::new();
+    let command = |out: &str| format!("pretrain --method supervised {TINY} --classes 20 --out {out}");
+    place.ok(&command("whole"));
+    place.copy("whole", "cut");
+    fs::remove_file(place.path("cut/metrics.json")).unwrap();
+    place.ok(&command("cut"));
+    assert!(place.json("whole/metrics.json")["pretrain/accuracy"].is_number());
+    assert_same(&place, "cut", "whole");
 }
 
 #[test]
@@ -207,4 +211,81 @@ fn damaged_states_fall_back_or_are_named() {
     previous[last] ^= 4;
     place.write("both/state.previous.safetensors", &previous);
     place.fails(&command("both"), &["both/state", "safetensors", "; "]);
+}
+
+/// Kills a command that makes files ten times at random moments, each time checking that nothing half-made is to be seen, and
+/// compares what it makes in the end with what it makes undisturbed.
+fn output_survives_kills(command: impl Fn(&str) -> String, whole: impl Fn(&Place, &str) -> Vec<(String, Vec<u8>)>) {
+    let place = Place::new();
+    place.ok(&format!("pretrain --method scratch {TINY} --epochs 0 --out scratch"));
+    let begun = Instant::now();
+    place.ok(&command("left-alone"));
+    let length = begun.elapsed();
+    let expected = whole(&place, "left-alone");
+    assert!(!expected.is_empty());
+    let mut seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
+    println!("{}: seed of the kills {seed}", command("killed"));
+    for _ in 0..10 {
+        let mut child = place.spawn(&command("killed"));
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        sleep(length.mul_f64((seed >> 11) as f64 / (1u64 << 53) as f64));
+        send(&child, libc::SIGKILL);
+        child.wait().unwrap();
+        // What has its own name is whole.
+        for (name, bytes) in whole(&place, "killed") {
+            let own = expected.iter().find(|(other, _)| *other == name);
+            assert!(own.is_some_and(|(_, own)| *own == bytes), "{name} is half-made after a kill");
+        }
+    }
+    place.ok(&command("killed"));
+    assert!(whole(&place, "killed") == expected, "{} differs after kills", command("killed"));
+    let left: Vec<String> = list(&place.path("")).into_iter().filter(|n| n.ends_with(".part")).collect();
+    assert_eq!(left, [""; 0]);
+}
+
+/// A file of the place, if it is there.
+fn file(place: &Place, name: &str) -> Vec<(String, Vec<u8>)> {
+    fs::read(place.path(name)).map(|bytes| ("file".to_owned(), bytes)).into_iter().collect()
+}
+
+#[test]
+fn preparing_a_pack_survives_kills() {
+    output_survives_kills(
+        |out| format!("data prepare miniimagenet --from world --out {out} --size 32 --threads 1"),
+        file,
+    );
+}
+
+#[test]
+fn exporting_survives_kills() {
+    output_survives_kills(
+        |out| format!("checkpoint export scratch/backbone.safetensors --to torchvision --out {out}.pth --device cpu"),
+        |place, out| file(place, &format!("{out}.pth")),
+    );
+}
+
+#[test]
+fn drawing_a_world_survives_kills() {
+    let flags = "--size 32 --images-per-class 1 --evaluation-images-per-class 1 --scenes 2 --test-scenes 1 --scene-size 64 \
+                 --streets 1 --val-streets 1 --street-size 32 --threads 1";
+    output_survives_kills(|out| format!("data synth --out {out} {flags}"), files_below);
+}
+
+/// All files below a folder of the place with their names there, but for temporary ones.
+fn files_below(place: &Place, folder: &str) -> Vec<(String, Vec<u8>)> {
+    let (mut files, mut folders) = (Vec::new(), vec![String::new()]);
+    while let Some(below) = folders.pop() {
+        for name in list(&place.path(&format!("{folder}/{below}"))) {
+            let name = format!("{below}/{name}");
+            match place.path(&format!("{folder}/{name}")) {
+                path if path.is_dir() => folders.push(name),
+                path if !name.ends_with(".part") => files.push((name, fs::read(path).unwrap())),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    files
 }

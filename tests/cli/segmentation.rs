@@ -1,6 +1,6 @@
 //! `camtrast segmentation`: a tiny street in Cityscapes' layout, trained on, evaluated, scored, cut off, and spoilt.
 
-use crate::world::{PLAIN, Place, content, list, send};
+use crate::world::{PLAIN, Place, assert_same_records, content, list, poisoned, send};
 use png::{BitDepth, ColorType};
 use std::fs;
 use std::path::Path;
@@ -203,7 +203,6 @@ fn kills_and_ctrl_c_change_nothing() {
         send(&child, libc::SIGKILL);
         child.wait().unwrap();
     }
-    let steps = |run: &str| place.log(run, "step").iter().map(|l| l["step"].as_u64().unwrap()).collect::<Vec<_>>();
     for run in ["cut", "stopped"] {
         place.ok(&command(run));
         for file in ["segmenter.safetensors", &format!("predictions/{}_labelIds.png", name(2)), "confusion.csv"] {
@@ -212,12 +211,15 @@ fn kills_and_ctrl_c_change_nothing() {
                 "{run}/{file} differs"
             );
         }
-        assert_eq!(steps(run), steps("whole"));
+        assert_same_records(&place, run, "whole");
     }
     // A finished run stays as it is, and another recipe is refused.
     let before = place.bytes("cut/metrics.json");
     place.ok(&command("cut"));
     assert!(place.bytes("cut/metrics.json") == before);
+    place.write("nan.safetensors", poisoned(&place.bytes("whole/segmenter.safetensors")));
+    let nan = ["nan.safetensors: tensor", "holds NaN or infinite values"];
+    place.fails("segmentation eval --checkpoint nan.safetensors --cityscapes street --device cpu", &nan);
     place.fails(&format!("{} --lr 0.1", command("cut")), &["lr = 0.05", "lr = 0.1", "--overwrite"]);
 }
 

@@ -2,6 +2,7 @@
 
 use safetensors::SafeTensors;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -201,6 +202,33 @@ impl Place {
     }
 }
 
+/// What depends on how fast a run went.
+const TIMES: [&str; 6] = [
+    "seconds",
+    "images_per_second",
+    "data_wait_share",
+    "pretrain/images_per_second",
+    "detection/images_per_second",
+    "segmentation/images_per_second",
+];
+
+fn timeless(mut object: Value) -> Value {
+    object.as_object_mut().expect("an object").retain(|key, _| !TIMES.contains(&&key[..]));
+    object
+}
+
+/// log.jsonl and metrics.json of two finished runs are the same but for times and rates, and every step is logged once.
+pub fn assert_same_records(place: &Place, run: &str, reference: &str) {
+    for kind in ["step", "epoch"] {
+        let [ours, theirs] = [run, reference].map(|r| place.log(r, kind).into_iter().map(timeless).collect::<Vec<_>>());
+        assert_eq!(ours, theirs, "{kind} lines of {run}/log.jsonl");
+        let steps: Vec<u64> = ours.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+        assert!(steps.is_sorted_by(|a, b| a < b), "{kind} lines of {run}/log.jsonl: {steps:?}");
+    }
+    let [ours, theirs] = [run, reference].map(|r| timeless(place.json(&format!("{r}/metrics.json"))));
+    assert_eq!(ours, theirs, "{run}/metrics.json");
+}
+
 /// Names in a folder, sorted; none when it is no folder.
 pub fn list(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
@@ -212,6 +240,36 @@ pub fn list(folder: &Path) -> Vec<String> {
 pub fn send(child: &Child, signal: i32) {
     // SAFETY: a plain system call; the child is not yet waited for, so its number is its own.
     unsafe { libc::kill(child.id() as i32, signal) };
+}
+
+/// A file of ours with the first number of its first float tensor turned to NaN, and checksums that fit.
+pub fn poisoned(bytes: &[u8]) -> Vec<u8> {
+    let (length, rest) = bytes.split_at(8);
+    let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
+    let mut data = data.to_vec();
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(header).unwrap();
+    let Some(Value::Object(mut metadata)) = header.remove("__metadata__") else { panic!("no metadata") };
+    let tensors: BTreeMap<String, Value> = header.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect();
+    let place = |entry: &Value, i: usize| entry["data_offsets"][i].as_u64().unwrap() as usize;
+    let first = tensors.values().find(|entry| entry["dtype"] == "F32").expect("a float tensor");
+    data[place(first, 0)..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+
+    let hex = |hash: Sha256| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let mut hash = Sha256::new();
+    for (name, entry) in &tensors {
+        let shape: Vec<i64> = serde_json::from_value(entry["shape"].clone()).unwrap();
+        hash.update(format!("{name}\0{}\0{shape:?}\0", entry["dtype"].as_str().unwrap()));
+        hash.update(&data[place(entry, 0)..place(entry, 1)]);
+    }
+    metadata.remove("metadata_checksum");
+    metadata.insert("checksum".into(), hex(hash).into());
+    let mut hash = Sha256::new();
+    let sorted: BTreeMap<&String, &Value> = metadata.iter().collect();
+    sorted.iter().for_each(|(key, value)| hash.update(format!("{key}\0{}\0", value.as_str().unwrap())));
+    metadata.insert("metadata_checksum".into(), hex(hash).into());
+    header.insert("__metadata__".into(), metadata.into());
+    let header = serde_json::to_vec(&header).unwrap();
+    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
 /// A safetensors file: metadata, and of each tensor its type and shape with its bytes.

@@ -69,8 +69,9 @@ impl BoxCoder {
 
     /// Applies offsets [n, 4k] (k per box, as of k classes) to boxes [n, 4]: boxes [n, 4k].
     pub fn decode(&self, offsets: &Tensor, boxes: &Tensor) -> Tensor {
-        let n = boxes.size()[0];
-        let offsets = offsets.view([n, -1, 4]) / self.weights(offsets);
+        let (n, numbers) = (boxes.size()[0], offsets.size()[1]);
+        // Without -1, which no shape follows from when there are no boxes.
+        let offsets = offsets.view([n, numbers / 4, 4]) / self.weights(offsets);
         let boxes = boxes.unsqueeze(1); // [n, 1, 4]
         let (width, height) = sides(&boxes);
         let axis = |axis: i64, side: &Tensor| {
@@ -79,7 +80,7 @@ impl BoxCoder {
             (&centre - &half, centre + half) // [n, k, 1]
         };
         let ((x1, x2), (y1, y2)) = (axis(0, &width), axis(1, &height));
-        Tensor::cat(&[x1, y1, x2, y2], 2).view([n, -1])
+        Tensor::cat(&[x1, y1, x2, y2], 2).view([n, numbers])
     }
 }
 

@@ -189,7 +189,10 @@ impl FasterRcnn {
     }
 
     /// Crops of regions f32 [R, 5]: [R, channels, P, P].
-    pub fn crops(&self, maps: &[Tensor], regions: &Tensor) -> Tensor {
+    ///
+    /// # Errors
+    /// [`common::Error::Torch`] when the device fails.
+    pub fn crops(&self, maps: &[Tensor], regions: &Tensor) -> Result<Tensor> {
         let maps: Vec<Tensor> = maps.iter().map(|map| map.to_kind(Kind::Float)).collect();
         let stride = if self.config.backbone.stem == Stem::Small { 1 } else { 4 };
         match &self.neck {
@@ -216,7 +219,7 @@ impl FasterRcnn {
     /// The losses of a batch. Anchors and regions are sampled by the moment.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device lacks the precision.
+    /// [`common::Error::Torch`] when the device lacks the precision or fails.
     pub fn losses(
         &self,
         images: &Images,
@@ -234,15 +237,15 @@ impl FasterRcnn {
         let targets: Vec<_> = truth.iter().map(|truth| predictions.targets(&truth.boxes)).collect();
         let sampler = Sampler { size: config.anchors_per_image, positive_share: 0.5 };
         let mut draws = generator(at.seed, "sample/anchors", at.epoch, at.batch);
-        let sampled = predictions.sample(&targets, &sampler, &mut draws);
+        let sampled = predictions.sample(&targets, &sampler, &mut draws)?;
         let (objectness, proposal_boxes) = predictions.losses(&targets, &sampled, config.smooth_l1_beta);
 
         let sampler = Sampler { size: config.regions_per_image, positive_share: 0.25 };
         let mut draws = generator(at.seed, "sample/regions", at.epoch, at.batch);
-        let samples: Vec<_> = (predictions.proposals(&images.sizes, limits(config.train_proposals)).iter())
+        let samples: Vec<_> = (predictions.proposals(&images.sizes, limits(config.train_proposals))?.iter())
             .zip(truth)
             .map(|(proposals, truth)| heads::sample(proposals, truth, &sampler, &mut draws))
-            .collect();
+            .collect::<Result<_>>()?;
         let regions = heads::regions(&samples.iter().map(|s| &s.regions).collect::<Vec<_>>());
         let scores = self.second_stage(&maps, &regions, precision, modes)?;
         let all = |part: fn(&heads::Samples) -> &Tensor| Tensor::cat(&samples.iter().map(part).collect::<Vec<_>>(), 0);
@@ -253,7 +256,7 @@ impl FasterRcnn {
     /// What is found in each image, boxes in pixels of the images given.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device lacks the precision.
+    /// [`common::Error::Torch`] when the device lacks the precision or fails.
     pub fn detect(&self, images: &Images, precision: Precision) -> Result<Vec<Found>> {
         let (config, device) = (&self.config, images.pixels.device());
         let (maps, predictions) = precision.run(device, || {
@@ -261,7 +264,7 @@ impl FasterRcnn {
             let predictions = self.predictions(&maps, images.padded_size());
             Ok((maps, predictions))
         })?;
-        let proposals = predictions.proposals(&images.sizes, limits(config.test_proposals));
+        let proposals = predictions.proposals(&images.sizes, limits(config.test_proposals))?;
         let regions = heads::regions(&proposals.iter().collect::<Vec<_>>());
         let scores = self.second_stage(&maps, &regions, precision, Modes::EVAL)?;
         let kept = FoundLimits {
@@ -277,7 +280,7 @@ impl FasterRcnn {
             start += count;
             own.found(proposals, size, &kept)
         });
-        Ok(found.collect())
+        found.collect()
     }
 
     fn second_stage(
@@ -287,7 +290,7 @@ impl FasterRcnn {
         precision: Precision,
         modes: Modes,
     ) -> Result<heads::Scores> {
-        let crops = self.crops(maps, regions);
+        let crops = self.crops(maps, regions)?;
         precision.run(regions.device(), || Ok(self.predictor.forward(&self.head(&crops, modes))))
     }
 }

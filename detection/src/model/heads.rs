@@ -9,6 +9,8 @@
 use super::boxes::{self, BoxCoder, clip, iou, larger_than};
 use super::matcher::{Matcher, Sampler};
 use super::nms::grouped_nms;
+use common::Result;
+use common::device::to_host;
 use common::nn::Linear;
 use rand_chacha::ChaCha8Rng;
 use tch::nn::Path;
@@ -43,9 +45,12 @@ pub struct Samples {
 }
 
 /// Proposals and ground truth themselves, matched and sampled.
-pub fn sample(proposals: &Tensor, truth: &Truth, sampler: &Sampler, generator: &mut ChaCha8Rng) -> Samples {
+///
+/// # Errors
+/// [`common::Error::Torch`] when the device fails.
+pub fn sample(proposals: &Tensor, truth: &Truth, sampler: &Sampler, generator: &mut ChaCha8Rng) -> Result<Samples> {
     let (regions, matches, labels) = assign(proposals, truth);
-    let host = Vec::<i64>::try_from(labels.to_device(Device::Cpu)).expect("numbers");
+    let host: Vec<i64> = to_host(&labels)?;
     let (mut rows, negative) = sampler.sample(&host, generator);
     rows.extend(negative);
     rows.sort_unstable();
@@ -55,7 +60,7 @@ pub fn sample(proposals: &Tensor, truth: &Truth, sampler: &Sampler, generator: &
         0 => regions.zeros_like(),
         _ => CODER.encode(&truth.boxes.index_select(0, &matches.clamp_min(0)), &regions),
     };
-    Samples { regions, labels: labels.index_select(0, &rows), offsets }
+    Ok(Samples { regions, labels: labels.index_select(0, &rows), offsets })
 }
 
 /// Regions [n + G, 4] (proposals, then ground truth), the ground truth each is matched to (below 0: none) and their labels.
@@ -121,7 +126,10 @@ impl Scores {
     }
 
     /// What is found in the one image, of `size` (height, width) pixels, that the `regions` [R, 4] are of.
-    pub fn found(&self, regions: &Tensor, size: (i64, i64), limits: &FoundLimits) -> Found {
+    ///
+    /// # Errors
+    /// [`common::Error::Torch`] when the device fails.
+    pub fn found(&self, regions: &Tensor, size: (i64, i64), limits: &FoundLimits) -> Result<Found> {
         let columns = self.logits.size()[1];
         let boxes = clip(&CODER.decode(&self.offsets, regions), size).view([-1, columns, 4]);
         let boxes = boxes.narrow(1, 1, columns - 1).reshape([-1, 4]);
@@ -137,8 +145,8 @@ impl Scores {
         let found = select(Found { boxes, scores, labels }, sure);
         let large = larger_than(&found.boxes, LEAST_SIDE);
         let found = select(found, large);
-        let kept = grouped_nms(&found.boxes, &found.scores, &found.labels, limits.nms, limits.detections);
-        select(found, kept)
+        let kept = grouped_nms(&found.boxes, &found.scores, &found.labels, limits.nms, limits.detections)?;
+        Ok(select(found, kept))
     }
 }
 

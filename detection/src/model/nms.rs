@@ -4,37 +4,44 @@
 //! goes when its intersection over union with one that stays is above the threshold.
 
 use super::boxes::iou;
+use common::Result;
+use common::device::to_host;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// Rows i64 of the boxes [n, 4] that stay, by falling score, at most `limit` of them.
-pub fn nms(boxes: &Tensor, scores: &Tensor, threshold: f64, limit: usize) -> Tensor {
+///
+/// # Errors
+/// [`common::Error::Torch`] when the device fails.
+pub fn nms(boxes: &Tensor, scores: &Tensor, threshold: f64, limit: usize) -> Result<Tensor> {
     let order = descending(scores);
-    let kept = greedy(&boxes.index_select(0, &order), threshold, limit);
-    order.index_select(0, &Tensor::from_slice(&kept).to_device(order.device()))
+    let kept = greedy(&boxes.index_select(0, &order), threshold, limit)?;
+    Ok(order.index_select(0, &Tensor::from_slice(&kept).to_device(order.device())))
 }
 
 /// The same within each group i64 `[n]` (a class or a pyramid level): boxes of different groups do not see each other. Rows by
 /// falling score over all groups.
 ///
 /// torchvision shifts groups apart by adding to coordinates, and so loses digits, below 1,000 boxes.
-pub fn grouped_nms(boxes: &Tensor, scores: &Tensor, groups: &Tensor, threshold: f64, limit: usize) -> Tensor {
+///
+/// # Errors
+/// As [`nms`].
+pub fn grouped_nms(boxes: &Tensor, scores: &Tensor, groups: &Tensor, threshold: f64, limit: usize) -> Result<Tensor> {
     let order = descending(scores);
-    let group_of: Vec<i64> = Vec::try_from(groups.index_select(0, &order).to_device(Device::Cpu)).expect("numbers");
+    let group_of: Vec<i64> = to_host(&groups.index_select(0, &order))?;
     let mut members: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for (rank, &group) in group_of.iter().enumerate() {
         members.entry(group).or_default().push(rank as i64);
     }
     let boxes = boxes.index_select(0, &order);
-    let mut kept: Vec<i64> = (members.values())
-        .flat_map(|ranks| {
-            let boxes = boxes.index_select(0, &Tensor::from_slice(ranks).to_device(boxes.device()));
-            greedy(&boxes, threshold, limit).into_iter().map(|row| ranks[row as usize])
-        })
-        .collect();
+    let mut kept: Vec<i64> = Vec::new();
+    for ranks in members.values() {
+        let boxes = boxes.index_select(0, &Tensor::from_slice(ranks).to_device(boxes.device()));
+        kept.extend(greedy(&boxes, threshold, limit)?.into_iter().map(|row| ranks[row as usize]));
+    }
     kept.sort_unstable();
     kept.truncate(limit);
-    order.index_select(0, &Tensor::from_slice(&kept).to_device(order.device()))
+    Ok(order.index_select(0, &Tensor::from_slice(&kept).to_device(order.device())))
 }
 
 fn descending(scores: &Tensor) -> Tensor {
@@ -42,7 +49,7 @@ fn descending(scores: &Tensor) -> Tensor {
 }
 
 // Rows that stay of boxes in the order of falling scores.
-fn greedy(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
+fn greedy(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     if boxes.device() == Device::Cpu {
         greedy_on_host(boxes, threshold, limit)
     } else {
@@ -51,9 +58,9 @@ fn greedy(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
 }
 
 /// The overlaps on the host, a row for each box that stays, so that those of suppressed boxes are never computed.
-fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
-    let column = |i: i64| Vec::<f32>::try_from(boxes.select(1, i).to_kind(Kind::Float)).expect("numbers");
-    let [mut x1, mut y1, mut x2, mut y2] = [0, 1, 2, 3].map(column);
+fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
+    let column = |i: i64| to_host::<f32>(&boxes.select(1, i).to_kind(Kind::Float));
+    let (mut x1, mut y1, mut x2, mut y2) = (column(0)?, column(1)?, column(2)?, column(3)?);
     let mut rows: Vec<u32> = (0..x1.len() as u32).collect();
     let mut area: Vec<f32> = (0..x1.len()).map(|i| (x2[i] - x1[i]) * (y2[i] - y1[i])).collect();
     // A single-precision overlap is above the threshold when it is above the largest such number that is not.
@@ -89,7 +96,7 @@ fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
         }
         count = left;
     }
-    kept
+    Ok(kept)
 }
 
 // As SSE has them: no care for NaN, and so one instruction.
@@ -102,7 +109,7 @@ fn max(a: f32, b: f32) -> f32 {
 }
 
 /// The whole matrix of overlaps on the device, brought to the host as one bit a pair.
-fn greedy_on_device(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
+fn greedy_on_device(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     let count = boxes.size()[0];
     let words = (count + 7) / 8;
     let bits = Tensor::from_slice(&[1u8, 2, 4, 8, 16, 32, 64, 128]).to_device(boxes.device());
@@ -119,19 +126,19 @@ fn greedy_on_device(boxes: &Tensor, threshold: f64, limit: usize) -> Vec<i64> {
             Kind::Uint8,
         );
         masks.clear();
-        masks.extend(Vec::<u8>::try_from(packed.reshape([-1]).to_device(Device::Cpu)).expect("bytes"));
+        masks.extend(to_host::<u8>(&packed.reshape([-1]))?);
         for (i, mask) in (start..).zip(masks.chunks_exact(words as usize)) {
             if suppressed[i as usize / 8] >> (i % 8) & 1 == 1 {
                 continue;
             }
             kept.push(i);
             if kept.len() == limit {
-                return kept;
+                return Ok(kept);
             }
             suppressed.iter_mut().zip(mask).for_each(|(all, one)| *all |= one);
         }
     }
-    kept
+    Ok(kept)
 }
 
 /// Bytes of the part of the matrix that lies on the device at once.

@@ -8,8 +8,10 @@
 //!
 //! Symbols: R regions, P x P bins, N images, C channels, H x W places.
 
+use common::Result;
+use common::device::to_host;
 use rayon::prelude::*;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// How regions are pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +27,13 @@ pub struct RoiAlign {
 impl RoiAlign {
     /// From features f32 [N, C, H, W] and regions f32 [R, 5] (image, x1, y1, x2, y2 in pixels) to [R, C, P, P]. `scale` is the size
     /// of the feature map over that of the image.
-    pub fn forward(&self, features: &Tensor, regions: &Tensor, scale: f64) -> Tensor {
+    ///
+    /// # Errors
+    /// [`common::Error::Torch`] when the device fails.
+    pub fn forward(&self, features: &Tensor, regions: &Tensor, scale: f64) -> Result<Tensor> {
         let (n, channels, height, width) = features.size4().expect("features [N, C, H, W]");
         let table = features.permute([0, 2, 3, 1]).reshape([n * height * width, channels]);
-        let regions = regions.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]);
-        let regions = Vec::<f32>::try_from(regions).expect("numbers");
+        let regions: Vec<f32> = to_host(&regions.detach().to_kind(Kind::Float).reshape([-1]))?;
         let of_region = |region: &[f32]| {
             let [x1, y1, x2, y2] = [1, 2, 3, 4].map(|i| region[i] * scale as f32);
             let (rows, columns) = (self.taps(y1, y2, height), self.taps(x1, x2, width));
@@ -48,7 +52,7 @@ impl RoiAlign {
         };
         let bags = Bags::joined(regions.par_chunks_exact(5).map(of_region).collect());
         let bins = self.bins as i64;
-        bags.sum(&table).view([-1, bins, bins, channels]).permute([0, 3, 1, 2])
+        Ok(bags.sum(&table).view([-1, bins, bins, channels]).permute([0, 3, 1, 2]))
     }
 
     // What each of the P bins between two coordinates takes from which of the `places` along one axis. In single precision and in
@@ -136,7 +140,10 @@ impl Bags {
 /// RoIAlign of each region on the pyramid level that suits its size: `4 + log2(sqrt(area) / 224)`, rounded down (Lin et al. 2017,
 /// equation 1), level k having stride `2^k`. `levels` [N, C, H / stride, W / stride], the finest first, of strides that double;
 /// `regions` as in [`RoiAlign::forward`].
-pub fn multi_scale(align: &RoiAlign, levels: &[Tensor], finest_stride: i64, regions: &Tensor) -> Tensor {
+///
+/// # Errors
+/// As [`RoiAlign::forward`].
+pub fn multi_scale(align: &RoiAlign, levels: &[Tensor], finest_stride: i64, regions: &Tensor) -> Result<Tensor> {
     let finest = finest_stride.ilog2() as i64;
     let level = assign_levels(&regions.narrow(1, 1, 4), finest, finest + levels.len() as i64 - 1) - finest;
     let mut rows = Vec::new();
@@ -145,7 +152,7 @@ pub fn multi_scale(align: &RoiAlign, levels: &[Tensor], finest_stride: i64, regi
         let here = level.eq(i as i64).nonzero().squeeze_dim(1);
         if here.numel() > 0 {
             let scale = 1.0 / (finest_stride << i) as f64;
-            pooled.push(align.forward(features, &regions.index_select(0, &here), scale));
+            pooled.push(align.forward(features, &regions.index_select(0, &here), scale)?);
             rows.push(here);
         }
     }
@@ -153,7 +160,7 @@ pub fn multi_scale(align: &RoiAlign, levels: &[Tensor], finest_stride: i64, regi
         return align.forward(&levels[0], regions, 1.0);
     }
     // Back into the order of the regions.
-    Tensor::cat(&pooled, 0).index_select(0, &Tensor::cat(&rows, 0).argsort(0, false))
+    Ok(Tensor::cat(&pooled, 0).index_select(0, &Tensor::cat(&rows, 0).argsort(0, false)))
 }
 
 // Pyramid levels i64 [R] of boxes [R, 4]. The small addend is torchvision's, for areas that are just a power of two.

@@ -9,10 +9,12 @@ use super::anchors::Anchors;
 use super::boxes::{BoxCoder, clip, iou, larger_than};
 use super::matcher::{BACKGROUND, IGNORED, Matcher, Sampler};
 use super::nms::grouped_nms;
+use common::Result;
+use common::device::to_host;
 use common::nn::Conv2d;
 use rand_chacha::ChaCha8Rng;
 use tch::nn::{Init, Path};
-use tch::{Device, Kind, Reduction, Tensor, no_grad};
+use tch::{Kind, Reduction, Tensor, no_grad};
 
 /// Anchors from this overlap on are objects.
 const OBJECT: f64 = 0.7;
@@ -105,7 +107,10 @@ impl Rpn {
 
 impl Predictions {
     /// The proposals f32 [n, 4] of each image of `sizes` (height, width) pixels, the best first, without gradient.
-    pub fn proposals(&self, sizes: &[(i64, i64)], limits: Limits) -> Vec<Tensor> {
+    ///
+    /// # Errors
+    /// [`common::Error::Torch`] when the device fails.
+    pub fn proposals(&self, sizes: &[(i64, i64)], limits: Limits) -> Result<Vec<Tensor>> {
         no_grad(|| {
             (sizes.iter().enumerate())
                 .map(|(image, &size)| {
@@ -118,7 +123,8 @@ impl Predictions {
                     // Suppression goes by probabilities, in which far logits tie, as torchvision does.
                     let scores = objectness.index_select(0, &rows).index_select(0, &large).sigmoid();
                     let levels = levels.index_select(0, &large);
-                    boxes.index_select(0, &grouped_nms(&boxes, &scores, &levels, NMS, limits.after_nms))
+                    let kept = grouped_nms(&boxes, &scores, &levels, NMS, limits.after_nms)?;
+                    Ok(boxes.index_select(0, &kept))
                 })
                 .collect()
         })
@@ -151,17 +157,25 @@ impl Predictions {
 
     /// Rows of the anchors to train on, of all images one after the other (row a of image n is n * A + a): objects, then
     /// background.
-    pub fn sample(&self, targets: &[AnchorTargets], sampler: &Sampler, generator: &mut ChaCha8Rng) -> [Vec<i64>; 2] {
+    ///
+    /// # Errors
+    /// [`common::Error::Torch`] when the device fails.
+    pub fn sample(
+        &self,
+        targets: &[AnchorTargets],
+        sampler: &Sampler,
+        generator: &mut ChaCha8Rng,
+    ) -> Result<[Vec<i64>; 2]> {
         let anchors = self.anchors.size()[0];
         let mut sampled = [Vec::new(), Vec::new()];
         for (image, target) in targets.iter().enumerate() {
-            let labels = Vec::<i64>::try_from(target.labels.to_device(Device::Cpu)).expect("numbers");
+            let labels: Vec<i64> = to_host(&target.labels)?;
             let (positive, negative) = sampler.sample(&labels, generator);
             for (all, rows) in sampled.iter_mut().zip([positive, negative]) {
                 all.extend(rows.iter().map(|row| row + image as i64 * anchors));
             }
         }
-        sampled
+        Ok(sampled)
     }
 
     /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, both over the number sampled.

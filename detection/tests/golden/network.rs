@@ -58,7 +58,7 @@ fn region_proposals_are_torchvisions() {
     for (name, ours) in [("objectness", &predictions.objectness), ("offsets", &predictions.offsets)] {
         worst.add(name, relative_error(&probe(name, ours), &case.tensor(name)));
     }
-    let proposals = predictions.proposals(&[(96, 120), (80, 128)], Limits { before_nms: 200, after_nms: 60 });
+    let proposals = predictions.proposals(&[(96, 120), (80, 128)], Limits { before_nms: 200, after_nms: 60 }).unwrap();
     let counts: Vec<i64> = proposals.iter().map(|p| p.size()[0]).collect();
     assert_eq!(counts, integers(&case.tensor("counts")));
     worst.add("proposals", relative_error(&Tensor::cat(&proposals, 0), &case.tensor("proposals")));
@@ -115,7 +115,7 @@ fn the_second_stage_is_torchvisions() {
     for (row, (name, tensor)) in [("logits", &scores.logits), ("offsets", &scores.offsets)].into_iter().enumerate() {
         worst.add(name, relative_error(&probe(name, &tensor.grad()), &gradients.get(row as i64)));
     }
-    let found = scores.found(&regions, (90, 120), &FoundLimits { score: 0.2, nms: 0.3, detections: 20 });
+    let found = scores.found(&regions, (90, 120), &FoundLimits { score: 0.2, nms: 0.3, detections: 20 }).unwrap();
     worst.add("found boxes", relative_error(&found.boxes, &case.tensor("found_boxes")));
     worst.add("found scores", relative_error(&found.scores, &case.tensor("found_scores")));
     assert_eq!(integers(&found.labels), integers(&case.tensor("found_labels")));
