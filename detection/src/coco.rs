@@ -1,5 +1,6 @@
 //! The layout of COCO: one JSON file with `images`, `annotations` and `categories`, and a folder of images.
 
+use crate::evaluate::{COUNTED_AREAS, area};
 use crate::image_file;
 use crate::problems::Problems;
 use crate::{Annotated, Dataset, Object};
@@ -108,11 +109,17 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
         }
     }
 
+    // pycocotools keeps annotations by id: of two with one id it would count the second twice.
+    let mut ids = HashSet::new();
     for (index, annotation) in instances.annotations.iter().enumerate() {
+        let again = annotation.id.is_some_and(|id| !ids.insert(id));
         if left_out.contains(&annotation.image_id) && !place_of.contains_key(&annotation.image_id) {
             continue;
         }
         let object = || -> Result<(usize, Object), String> {
+            if again {
+                return Err("another annotation has this id".into());
+            }
             let place =
                 *place_of.get(&annotation.image_id).ok_or(format!("there is no image {}", annotation.image_id))?;
             let category = annotation.category_id;
@@ -132,7 +139,7 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
     }
     let classes = categories.iter().map(|category| category.name.clone()).collect();
     let category_ids = categories.iter().map(|category| category.id).collect();
-    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines() })
+    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines(), ..Dataset::default() })
 }
 
 fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) -> Result<Annotated> {
@@ -177,6 +184,11 @@ impl Annotation {
         if !(inside(x, width, image.width) && inside(y, height, image.height)) {
             return Err(format!("{told} leaves the image of {} x {} pixels", image.width, image.height));
         }
-        Ok(Object { class, bbox: [x, y, x + width, y + height], difficult: self.iscrowd != 0, area: self.area })
+        let object =
+            Object { class, bbox: [x, y, x + width, y + height], difficult: self.iscrowd != 0, area: self.area };
+        match area(&object) {
+            area if COUNTED_AREAS.contains(&area) => Ok(object),
+            area => Err(format!("the area is {area}, not 0 to 1e10 square pixels, which is all that COCO counts")),
+        }
     }
 }

@@ -43,6 +43,8 @@ pub struct Dataset {
     pub images: Vec<Annotated>,
     /// What was found wrong and left out, one line each.
     pub problems: Vec<String>,
+    /// What was changed or passed over although nothing is wrong with it, one line for each kind.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {

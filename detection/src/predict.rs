@@ -67,7 +67,7 @@ impl Predictor<'_> {
             Ok::<_, Error>(())
         })?;
         progress.finish();
-        Ok(Results { found, problems: Vec::new() })
+        Ok(Results { found, ..Results::default() })
     }
 
     // Class (0-based), score and box of everything in one image.
