@@ -151,7 +151,7 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
     }
     let said = (image.width, image.height);
     let (path, size) = match folder {
-        None => (image.file_name.clone(), said),
+        None => (image.file_name.clone(), image_file::Size { upright: said, stored: said }),
         Some(folder) => {
             let path = folder.join(&image.file_name);
             if !path.is_file() {
@@ -161,10 +161,11 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
             (path, size)
         }
     };
-    if said != (0, 0) && said != size {
-        let (said, actual) = (format!("{} x {}", said.0, said.1), format!("{} x {}", size.0, size.1));
+    let Some(size) = size.said(|size| said == (0, 0) || said == size) else {
+        let stored = size.stored;
+        let (said, actual) = (format!("{} x {}", said.0, said.1), format!("{} x {}", stored.0, stored.1));
         return Err(refuse(format!("says image {} has {said} pixels, but {} has {actual}", image.id, path.display())));
-    }
+    };
     if size.0 == 0 || size.1 == 0 {
         return Err(refuse(format!("does not say how large image {} is", image.id)));
     }

@@ -11,7 +11,7 @@ pub struct Annotated {
     pub id: String,
     /// The image file.
     pub image: PathBuf,
-    /// Width in pixels.
+    /// Width in pixels: of the image upright, unless it was annotated as its file has it; so below.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,

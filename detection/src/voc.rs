@@ -107,7 +107,7 @@ fn read_image(
     let annotation = Annotation::read(&path)?;
     let image = image_file::find(&folder.join("JPEGImages"), id, list)?;
     let size = image_file::size(&image, whole)?;
-    annotation.check_size(size, &image)?;
+    let size = annotation.check_size(size, &image)?;
     let (mut objects, mut bad, mut seen) = (Vec::new(), Vec::new(), Seen::default());
     for (number, object) in (1..).zip(annotation.objects(size, classes)) {
         match object {

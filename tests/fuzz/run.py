@@ -73,7 +73,7 @@ lr = 0.06
 [fewshot]
 episodes = 20
 [expect]
-"supervised 5-shot" = [60.0, 15.0]
+moco = { "5-shot" = [60.0, 40.0] }
 """
 
 TEXT = [mutate.text, mutate.raw]

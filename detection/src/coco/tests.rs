@@ -114,3 +114,18 @@ fn boxes_larger_than_any_that_coco_counts_are_refused() {
     let message = read(&options).unwrap_err().to_string();
     assert!(message.contains("annotation 3: the area is 1000000000000, not 0 to 1e10"), "{message}");
 }
+
+#[test]
+fn the_instances_say_whether_an_orientation_tag_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let mut json = instances();
+    json["annotations"] = json!([]);
+    for (said, expected) in [([40, 60], (40, 60)), ([0, 0], (40, 60)), ([60, 40], (60, 40))] {
+        json["images"][1]["width"] = json!(said[0]);
+        json["images"][1]["height"] = json!(said[1]);
+        let options = options(root.path(), &json);
+        put_turned_image(root.path().join("images/b.jpg"), 60, 40);
+        let image = &read(&options).unwrap().images[1];
+        assert_eq!((image.width, image.height), expected);
+    }
+}

@@ -1,7 +1,7 @@
 //! One annotation file. Its `path`, and a `filename` that leads elsewhere, are never followed: the image is known by its id.
 
 use crate::dataset::Object;
-use crate::image_file;
+use crate::image_file::{self, Size};
 use common::{Error, Result};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -24,14 +24,14 @@ enum Document {
 #[derive(Debug, Deserialize)]
 struct Content {
     filename: Option<String>,
-    size: Option<Size>,
+    size: Option<SaidSize>,
     // Elements of an object that are not named here, such as the boxes of its parts, are passed over.
     #[serde(default)]
     object: Vec<RawObject>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Size {
+struct SaidSize {
     width: Option<String>,
     height: Option<String>,
 }
@@ -74,17 +74,20 @@ impl Annotation {
         Error::file(&self.path, problem, REMEDY)
     }
 
-    /// Refuses a size (width, height) other than the image's. None, or zero, says nothing.
-    pub fn check_size(&self, (width, height): (usize, usize), image: &Path) -> Result<()> {
-        let Some(size) = &self.content.size else { return Ok(()) };
-        for (name, text, actual) in [("width", &size.width, width), ("height", &size.height, height)] {
-            let text = text.as_deref().unwrap_or_default().trim();
+    /// The image's size (width, height) that the boxes belong to, upright or as stored; any other is refused. None, or zero, says
+    /// nothing.
+    pub fn check_size(&self, size: Size, image: &Path) -> Result<(usize, usize)> {
+        let Some(said) = &self.content.size else { return Ok(size.upright) };
+        let [width, height] = [&said.width, &said.height].map(|text| text.as_deref().unwrap_or_default().trim());
+        let fits = |text: &str, actual: usize| {
             let said: f64 = if text.is_empty() { 0.0 } else { text.parse().unwrap_or(f64::NAN) };
-            if said != 0.0 && said != actual as f64 {
-                return Err(self.error(format!("says {name} {text:?}, but {} has {actual}", image.display())));
-            }
-        }
-        Ok(())
+            said == 0.0 || said == actual as f64
+        };
+        size.said(|(w, h)| fits(width, w) && fits(height, h)).ok_or_else(|| {
+            let (w, h) = size.stored;
+            let (name, text, actual) = if fits(width, w) { ("height", height, h) } else { ("width", width, w) };
+            self.error(format!("says {name} {text:?}, but {} has {actual}", image.display()))
+        })
     }
 
     /// Names of the classes of its objects, as they stand.

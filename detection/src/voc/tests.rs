@@ -204,3 +204,24 @@ fn objects_of_other_classes_are_not_used_and_named_once() {
     assert_eq!((objects, dataset.problems), (vec![1, 0, 0], vec![]));
     assert_eq!(dataset.notes, ["objects of classes that are not in --classes are not used: cat (1), cow (2)"]);
 }
+
+// A camera held upright: 60 x 40 pixels in the file, to be turned by a quarter to 40 x 60.
+#[test]
+fn the_annotation_says_whether_an_orientation_tag_counts() {
+    let root = tempfile::tempdir().unwrap();
+    voc(root.path());
+    let folder = root.path().join("VOC2007");
+    put_turned_image(folder.join("JPEGImages/a.jpg"), 60, 40);
+    let text = fs::read_to_string(folder.join("Annotations/a.xml")).unwrap();
+    let upright = text.replace("<width>60</width><height>40</height>", "<width>40</width><height>60</height>");
+    let nothing = text.replace("<width>60</width><height>40</height>", "");
+    for (text, size) in [(&upright, (40, 60)), (&nothing, (40, 60)), (&text, (60, 40))] {
+        put(folder.join("Annotations/a.xml"), text);
+        let image = read(&options(root.path(), &["2007:test"])).unwrap().images.remove(0);
+        assert_eq!((image.width, image.height), size);
+        let pixels = common::data::decode::read_upright(&image.image, size).unwrap();
+        assert_eq!((pixels.width, pixels.height), size);
+    }
+    put(folder.join("Annotations/a.xml"), text.replace("<width>60", "<width>40"));
+    assert!(failure(&options(root.path(), &["2007:test"])).contains("says width \"40\", but"));
+}
