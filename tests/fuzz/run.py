@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import mutate
 
 ROOT = Path(__file__).resolve().parents[2]
-OUT = ROOT / "target" / "fuzz"
 MEMORY = 2 << 30  # bytes
 PLAIN = "--device cpu --threads 1"
 CLASSES = "--classes clock,tree,mushroom,chair"
@@ -196,28 +195,27 @@ def clean(folder):
     (folder / "out.pack").unlink(missing_ok=True)
 
 
-def keep(number, folder, name, path, data, command):
-    """Leaves what repeats a failure: the damaged file, and a script that puts it in its place and runs the command."""
-    kept = OUT / "failures" / f"{number:03}-{name}"
-    shutil.rmtree(kept, ignore_errors=True)
+def keep(kept, folder, path, data, command):
+    """Leaves what repeats a failure: a copy of the folder with the damaged file in it, and the command."""
     shutil.copytree(folder, kept / "place", symlinks=True)
     (kept / "place" / path).write_bytes(data)
-    (kept / "command.txt").write_text(command + "\n")
-    return kept
+    (kept / "command.txt").write_text(f"{command}\n{path} is damaged\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description="Damaged and odd inputs for the real executable.")
     parser.add_argument("--seconds", type=float, default=900, help="how long to go on")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="what the damage is drawn from; printed")
-    parser.add_argument("--only", default="", help="part of the name of the targets: " + ", ".join(TARGETS))
+    parser.add_argument("--only", default="", help="parts of names of targets, by commas: " + ", ".join(TARGETS))
+    parser.add_argument("--out", type=Path, default=ROOT / "target" / "fuzz", help="folder to work in, emptied first; failures are kept in it")
     parser.add_argument("--limit", type=float, default=20, help="seconds that a command may take; more for a busy machine or a debug build")
     flags = parser.parse_args()
-    targets = {name: target for name, target in TARGETS.items() if flags.only in name}
+    targets = {name: target for name, target in TARGETS.items() if any(part in name for part in flags.only.split(","))}
     program, draw = executable(), random.Random(flags.seed)
     print(f"fuzz: {program}, {flags.seconds:.0f} s, seed {flags.seed}", flush=True)
-    folder = OUT / "place"
-    shutil.rmtree(OUT, ignore_errors=True)
+    out = flags.out.resolve()
+    folder = out / "place"
+    shutil.rmtree(out, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(RECIPE)
     for line in PREPARE:
@@ -258,9 +256,9 @@ def main():
         accepted[name] += done.code == 0
         if what:
             failures[name] += 1
-            kept = keep(sum(failures.values()), folder, name, path.relative_to(folder), data, command)
-            place = kept.relative_to(ROOT) / "place"
-            print(f"\nFAILED {name}, {mutation.__name__}: {what}\n  {done.stderr.strip()[-600:]}\n  cd {place} && {program} {command}", flush=True)
+            kept = out / "failures" / f"{sum(failures.values()):03}-{name}"
+            keep(kept, folder, path.relative_to(folder), data, command)
+            print(f"\nFAILED {name}, {mutation.__name__}: {what}\n  {done.stderr.strip()[-600:]}\n  cd {kept / 'place'} && {program} {command}", flush=True)
     for name in targets:
         print(f"{name:18} {runs[name]:6} inputs {accepted[name]:6} accepted {failures[name]:4} failed")
     print(f"fuzz: {sum(runs.values())} inputs, {sum(failures.values())} failed, seed {flags.seed}")

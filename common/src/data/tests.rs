@@ -163,6 +163,7 @@ fn files_that_are_no_images_are_named() {
         assert_eq!((report.images, report.classes, report.skipped), (2, 1, vec![message]));
         let note = "1 classes are left out, for none of their images can be decoded, such as b";
         assert_eq!(report.notes, [note]);
+        fs::remove_file(&report.path).unwrap();
         put(root.path().join("a/0.jpg"), "");
         put(root.path().join("a/1.jpg"), "");
         assert!(failure(&options).contains("has no image that can be decoded"));
