@@ -16,6 +16,7 @@ import re
 import resource
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -121,6 +122,8 @@ TARGETS = {
     "segmenter": ("segmenter/segmenter.safetensors", TENSORS, [
         f"segmentation eval --run segmenter --cityscapes world --pictures 0 --no-predictions --out out {PLAIN}",
     ]),
+    "features": ("features.safetensors", TENSORS, ["fewshot score --features features.safetensors --episodes episodes.json --out out/metrics.json"]),
+    "episodes": ("episodes.json", JSON, ["fewshot score --features features.safetensors --episodes episodes.json --out out/metrics.json"]),
     "state": ("moco/state.safetensors", TENSORS, [PRETRAIN]),
 }
 
@@ -190,6 +193,16 @@ def fault(done, mutation, folder):
     return None
 
 
+def features(folder):
+    """Features of 6 classes and episodes over them, as `fewshot score` takes them from any program."""
+    images = range(36)
+    values = struct.pack(f"<{36 * 4}f", *(float(image * side % 7) for image in images for side in range(1, 5)))
+    header = {"features": {"dtype": "F32", "shape": [36, 4], "data_offsets": [0, 576]}, "labels": {"dtype": "I64", "shape": [36], "data_offsets": [576, 864]}}
+    (folder / "features.safetensors").write_bytes(mutate.signed(header, bytearray(values + struct.pack("<36q", *(image // 6 for image in images)))))
+    episode = {"support": [[0], [7], [14]], "query": [[1, 2], [8, 9], [15, 16]]}
+    (folder / "episodes.json").write_text(json.dumps({"ways": 3, "shots": 1, "queries": 2, "episodes": [episode, episode]}))
+
+
 def clean(folder):
     shutil.rmtree(folder / "out", ignore_errors=True)
     (folder / "out.pack").unlink(missing_ok=True)
@@ -218,6 +231,7 @@ def main():
     shutil.rmtree(out, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "recipe.toml").write_text(RECIPE)
+    features(folder)
     for line in PREPARE:
         done = Done(program, line, folder, 600)
         if done.code != 0:
@@ -234,6 +248,7 @@ def main():
                 sys.exit(f"fuzz: {name}: camtrast {command}\nends with {done.code} without any damage: {done.stderr}")
 
     runs, accepted, failures, end = Counter(), Counter(), Counter(), time.monotonic() + flags.seconds
+    said = time.monotonic()
     while time.monotonic() < end:
         name = draw.choice(list(targets))
         pattern, mutations, commands = targets[name]
@@ -253,6 +268,9 @@ def main():
             for file, content in saved.items():
                 file.write_bytes(content)
         runs[name] += 1
+        if time.monotonic() > said + 60:
+            said = time.monotonic()
+            print(f"fuzz: {sum(runs.values())} inputs, {sum(failures.values())} failed", flush=True)
         accepted[name] += done.code == 0
         if what:
             failures[name] += 1

@@ -435,7 +435,7 @@ fn classes_without_an_image_are_left_out_with_a_word() {
         put_images(data.join(class), count);
     }
     put(data.join("categories.csv"), "label,category\na,pets\nb,plants\nc,plants\nd,vehicles\ne,plants\n");
-    std::fs::create_dir(data.join("b")).unwrap();
+    fs::create_dir(data.join("b")).unwrap();
     put(data.join("c/0.heic"), "x");
     // Of a kind that can be read, but none is an image.
     put(data.join("e/0.jpg"), "x");
@@ -457,7 +457,7 @@ fn classes_without_an_image_are_left_out_with_a_word() {
     assert_eq!(pack.categories(), Some(&[0, 0, 1, 1, 1][..]));
     assert_eq!(pack.category_names(), Some(&["pets".to_owned(), "vehicles".into()][..]));
 
-    let info = info::info(&data).unwrap();
+    let info = info(&data).unwrap();
     let said = info.problems.iter().filter(|line| line.contains("2 class folders hold no image")).count();
     assert_eq!((info.splits[0].classes.len(), said), (3, 1), "{:?}", info.problems);
 }
