@@ -139,8 +139,8 @@ struct Entry {
 /// reference programs do.
 ///
 /// # Errors
-/// [`Error::Settings`] when no object counts, when an area is not 0 to 1e10 square pixels, when a detection names an image or class that the data set does not have, or
-/// has a NaN or infinite score or box.
+/// [`Error::Settings`] when no object counts, when an area is not 0 to 1e10 square pixels, when a detection
+/// names an image or class that the data set does not have, or has a NaN or infinite score or box.
 pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
     let (objects, detections) = (objects(dataset)?, detections(dataset, results)?);
     let precision = Precision::new(&image_ids(dataset), &objects, &detections)?;

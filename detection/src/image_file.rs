@@ -30,7 +30,8 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// The one that an annotation speaks of, which is then that of [`read_upright`](decode::read_upright); `None` when it is neither.
+    /// The one that an annotation speaks of, which is then that of [`read_upright`](decode::read_upright);
+    /// `None` when it is neither.
     pub fn said(self, said: impl Fn((usize, usize)) -> bool) -> Option<(usize, usize)> {
         [self.upright, self.stored].into_iter().find(|&size| said(size))
     }

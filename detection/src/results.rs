@@ -73,7 +73,8 @@ impl Results {
         if path.is_dir() { read_voc(path, dataset, skip_bad) } else { read_coco(path, dataset, skip_bad) }
     }
 
-    /// What was kept, and the notes so far; refused when nothing was, for that would be scored as no detections at all.
+    /// What was kept, and the notes so far; refused when nothing was, for that would be scored as no
+    /// detections at all.
     fn new(
         path: &Path,
         dataset: &Dataset,

@@ -45,9 +45,9 @@ pub struct VocOptions {
 
 /// Reads lists and annotations, and of the images only the size (with `skip_bad`, whether they are whole too).
 ///
-/// Objects of other classes are not used, and boxes that pass their image's edge are clipped: [`Dataset::notes`] says how many.
-/// An id that two folders have in common becomes `<folder>_<id>` in the second. Images without objects stay: they are
-/// background.
+/// Objects of other classes are not used, and boxes that pass their image's edge are clipped:
+/// [`Dataset::notes`] says how many. An id that two folders have in common becomes `<folder>_<id>` in the
+/// second. Images without objects stay: they are background.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Io`] naming the folder, list, annotation or image at fault, the first in the lists' order.

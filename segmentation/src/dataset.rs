@@ -115,7 +115,8 @@ impl Dataset {
 }
 
 impl Sample {
-    /// Decodes the image (RGB; turned as the camera's orientation tag says, unless only the image as stored has the labels' size) and its labels, in file ids.
+    /// Decodes the image (RGB; turned as the camera's orientation tag says, unless only the image as stored
+    /// has the labels' size) and its labels, in file ids.
     ///
     /// # Errors
     /// [`Error::File`] when one of them is damaged, of another kind, or of another size than the other.

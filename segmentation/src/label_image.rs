@@ -83,7 +83,8 @@ fn open(path: &Path) -> Result<png::Reader<BufReader<File>>> {
     Err(Error::file(path, problem, remedy))
 }
 
-// Memory is asked for by what the header says, so that has to be true first: nothing is deflated to less than a 1032nd.
+// Memory is asked for by what the header says, so that has to be true first: nothing is deflated to less than
+// a 1032nd.
 fn held_by_file(path: &Path, reader: png::Reader<BufReader<File>>) -> Result<png::Reader<BufReader<File>>> {
     let length = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
     let (width, height) = reader.info().size();

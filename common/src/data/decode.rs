@@ -1,9 +1,10 @@
 //! One image file -> RGB pixels of the wanted size.
 //!
 //! The pixels are those that PIL and torchvision give: OpenCV's JPEG decoder agrees with PIL's to the bit, and
-//! [`resample`](super::resample) resizes as PIL does. Alpha is dropped and grey becomes RGB. Of 16 bits the upper 8 are kept, but
-//! grey values above 255 become 255, as in PIL. The orientation tag of cameras is ignored by [`read`], as PIL and torchvision's
-//! data sets do, and obeyed by [`read_upright`], as detectron2, mmdetection and mmsegmentation do.
+//! [`resample`](super::resample) resizes as PIL does. Alpha is dropped and grey becomes RGB. Of 16 bits the
+//! upper 8 are kept, but grey values above 255 become 255, as in PIL. The orientation tag of cameras is
+//! ignored by [`read`], as PIL and torchvision's data sets do, and obeyed by [`read_upright`], as detectron2,
+//! mmdetection and mmsegmentation do.
 
 use crate::data::orientation::orientation;
 use crate::data::resample::{Image, centre_crop, resize};
@@ -67,9 +68,9 @@ pub fn read(path: &Path) -> Result<Image> {
     decode(path, &bytes)
 }
 
-/// As [`read`], turned or mirrored as the camera's orientation tag says, as PIL's `exif_transpose` does it. `size`, width and
-/// height in pixels, is what the image was annotated at: an image that has it only as it is stored was annotated like that,
-/// and stays.
+/// As [`read`], turned or mirrored as the camera's orientation tag says, as PIL's `exif_transpose` does it.
+/// `size`, width and height in pixels, is what the image was annotated at: an image that has it only as it is
+/// stored was annotated like that, and stays.
 ///
 /// # Errors
 /// As [`read`].

@@ -8,8 +8,8 @@ use std::io::{BufRead, Seek};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orientation(u32);
 
-/// The orientation of an image file; upright as stored when it has no such tag, or one that cannot be read. Of TIFF files too: their decoders
-/// have turned them already.
+/// The orientation of an image file; upright as stored when it has no such tag, or one that cannot be read.
+/// Of TIFF files too: their decoders have turned them already.
 pub fn orientation(file: impl BufRead + Seek) -> Orientation {
     let tag = || {
         let mut file = file;

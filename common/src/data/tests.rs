@@ -139,7 +139,8 @@ fn every_image_kind_is_decoded() {
     assert_eq!((report.images, report.ignored, report.split.as_str()), (8, 2, "all"));
     let pack = Pack::open(&report.path).unwrap();
     let pixel = |row: usize| &pack.pixels()[row * 8 * 8 * 3..][..3];
-    // Files sort as alpha, bmp, grey, jpg, ...; red, green and blue keep their places, grey of 16 bits ends at 255.
+    // Files sort as alpha, bmp, grey, jpg, ...; red, green and blue keep their places, grey of 16 bits ends
+    // at 255.
     assert_eq!((pixel(0), pixel(2)), ([200, 100, 50].as_slice(), [255, 255, 255].as_slice()));
 }
 

@@ -100,7 +100,8 @@ fn files_that_are_no_instances_are_refused() {
     assert!(read(&options).unwrap_err().to_string().contains("two categories of one id"));
 }
 
-// Without the images nothing but the JSON says how large they are, and a product of huge sides is no area that COCO counts.
+// Without the images nothing but the JSON says how large they are, and a product of huge sides is no area
+// that COCO counts.
 #[test]
 fn boxes_larger_than_any_that_coco_counts_are_refused() {
     let root = tempfile::tempdir().unwrap();

@@ -33,8 +33,8 @@ enum ImageId {
 /// Reads a results JSON. Images are known by [`image_ids`] or, as text, by their id; categories by the data set's ids.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Io`] naming the file and the record at fault: an unknown image or category, a NaN or infinite score or box.
-/// The file when nothing in it can be used, with `skip_bad` too.
+/// [`Error::File`] or [`Error::Io`] naming the file and the record at fault: an unknown image or category, a
+/// NaN or infinite score or box. The file when nothing in it can be used, with `skip_bad` too.
 pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let records: Vec<Record> = serde_json::from_str(&without_nan(&text)).map_err(|reason| {

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 
 const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
 
-/// Reads the result files in a folder. A class without a file has no detections, which is noted, as files of other classes are;
-/// files of other names are passed over.
+/// Reads the result files in a folder. A class without a file has no detections, which is noted, as files of
+/// other classes are; files of other names are passed over.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Io`] naming the folder, or the file and line at fault: an unknown image, a malformed
-/// line, a NaN or infinite score or box, several files for one class, files of several splits. The folder when nothing in it can
-/// be used, with `skip_bad` too.
+/// [`Error::File`] or [`Error::Io`] naming the folder, or the file and line at fault: an unknown image, a
+/// malformed line, a NaN or infinite score or box, several files for one class, files of several splits. The
+/// folder when nothing in it can be used, with `skip_bad` too.
 pub fn read_voc(folder: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let mut problems = Problems::new(skip_bad);
     let places = places(dataset);
@@ -103,9 +103,12 @@ fn files(folder: &Path, dataset: &Dataset, problems: &mut Problems) -> Result<(B
                 folder.display()
             ));
         }
-        if !others.is_empty() {
-            let others = others.join(", ");
-            notes.push(format!("{}: {others} is of no class of the data set and passed over", folder.display()));
+        if let Some(first) = others.first() {
+            let count = others.len();
+            notes.push(format!(
+                "{}: {count} files of no class of the data set are passed over, such as {first}",
+                folder.display()
+            ));
         }
         return Ok((files, notes));
     }

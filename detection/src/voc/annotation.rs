@@ -74,8 +74,8 @@ impl Annotation {
         Error::file(&self.path, problem, REMEDY)
     }
 
-    /// The image's size (width, height) that the boxes belong to, upright or as stored; any other is refused. None, or zero, says
-    /// nothing.
+    /// The image's size (width, height) that the boxes belong to, upright or as stored; any other is refused.
+    /// None, or zero, says nothing.
     pub fn check_size(&self, size: Size, image: &Path) -> Result<(usize, usize)> {
         let Some(said) = &self.content.size else { return Ok(size.upright) };
         let [width, height] = [&said.width, &said.height].map(|text| text.as_deref().unwrap_or_default().trim());
@@ -95,7 +95,8 @@ impl Annotation {
         self.content.object.iter().filter_map(|raw| raw.name.as_deref()).map(|name| name.trim().to_owned()).collect()
     }
 
-    /// The objects of an image of that size (width, height), each converted to a half-open box inside it or refused.
+    /// The objects of an image of that size (width, height), each converted to a half-open box inside it or
+    /// refused.
     pub fn objects(&self, size: (usize, usize), classes: &HashMap<&str, usize>) -> impl Iterator<Item = Result<Read>> {
         self.content.object.iter().enumerate().map(move |(index, raw)| {
             raw.object(size, classes).map_err(|problem| self.error(format!("object {}: {problem}", index + 1)))
