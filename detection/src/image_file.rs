@@ -42,7 +42,7 @@ impl Size {
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is no image.
 pub(crate) fn size(path: &Path, whole: bool) -> Result<Size> {
-    let stored = match imagesize::size(path) {
+    let header = match imagesize::size(path) {
         Ok(size) if size.width > 0 && size.height > 0 => (size.width, size.height),
         Err(imagesize::ImageError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
             return Err(Error::io(path, "read")(error));
@@ -56,7 +56,8 @@ pub(crate) fn size(path: &Path, whole: bool) -> Result<Size> {
         decode::check(path)?;
     }
     let file = File::open(path).map_err(Error::io(path, "read"))?;
-    Ok(Size { upright: orientation(BufReader::new(file)).upright(stored), stored })
+    let orientation = orientation(BufReader::new(file));
+    Ok(Size { upright: orientation.upright(header), stored: orientation.decoded(header) })
 }
 
 /// Whether a relative path names something below the folder it is taken from.

@@ -64,6 +64,7 @@ for orientation in range(9):  # 0 is none of the eight that there are
 exif = Image.Exif()
 exif[0x0112] = 6
 files["orientation6.png"] = encoded(picture, "PNG", exif=exif)
+files["orientation6.tiff"] = encoded(picture, "TIFF", exif=exif)
 files["orientation6.webp"] = encoded(picture, "WEBP", lossless=True, exif=exif)
 files["broken_exif.jpg"] = encoded(smooth, "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
 files["no_exif.jpg"] = encoded(smooth, "JPEG", quality=95)
