@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up first; running it again costs a second.
-.PHONY: setup demo test quick check bench browser-test
+.PHONY: setup demo test quick check bench browser-test fuzz
 
 setup:
 	@scripts/setup.sh
@@ -23,6 +23,12 @@ check: setup
 browser-test:
 	@scripts/setup.sh chromium
 	python3 tests/browser/run.py
+
+# Damaged and odd inputs for the executable: `make fuzz SECONDS=3600 SEED=7`. Failures stay in target/fuzz/failures/.
+SECONDS ?= 900
+fuzz: setup
+	cargo build --release --quiet
+	python3 tests/fuzz/run.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: setup
 	cargo bench --workspace

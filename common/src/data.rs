@@ -7,6 +7,7 @@ pub mod decode;
 pub mod fetch;
 pub mod info;
 pub mod layout;
+pub mod orientation;
 pub mod pack;
 pub mod pack_writer;
 pub mod prepare;

@@ -48,7 +48,7 @@ fn synthetic() -> (Dataset, Results) {
     }
     let classes = (0..CLASSES).map(|class| format!("class{class}")).collect();
     let category_ids = (1..=CLASSES as u64).collect();
-    (Dataset { classes, category_ids, images, problems: Vec::new() }, Results { found, problems: Vec::new() })
+    (Dataset { classes, category_ids, images, ..Dataset::default() }, Results { found, ..Results::default() })
 }
 
 fn place(draw: &mut impl FnMut() -> f64) -> [f64; 4] {

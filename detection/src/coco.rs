@@ -1,5 +1,6 @@
 //! The layout of COCO: one JSON file with `images`, `annotations` and `categories`, and a folder of images.
 
+use crate::evaluate::{COUNTED_AREAS, area};
 use crate::image_file;
 use crate::problems::Problems;
 use crate::{Annotated, Dataset, Object};
@@ -108,11 +109,17 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
         }
     }
 
+    // pycocotools keeps annotations by id: of two with one id it would count the second twice.
+    let mut ids = HashSet::new();
     for (index, annotation) in instances.annotations.iter().enumerate() {
+        let again = annotation.id.is_some_and(|id| !ids.insert(id));
         if left_out.contains(&annotation.image_id) && !place_of.contains_key(&annotation.image_id) {
             continue;
         }
         let object = || -> Result<(usize, Object), String> {
+            if again {
+                return Err("another annotation has this id".into());
+            }
             let place =
                 *place_of.get(&annotation.image_id).ok_or(format!("there is no image {}", annotation.image_id))?;
             let category = annotation.category_id;
@@ -132,7 +139,7 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
     }
     let classes = categories.iter().map(|category| category.name.clone()).collect();
     let category_ids = categories.iter().map(|category| category.id).collect();
-    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines() })
+    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines(), ..Dataset::default() })
 }
 
 fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) -> Result<Annotated> {
@@ -144,7 +151,7 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
     }
     let said = (image.width, image.height);
     let (path, size) = match folder {
-        None => (image.file_name.clone(), said),
+        None => (image.file_name.clone(), image_file::Size { upright: said, stored: said }),
         Some(folder) => {
             let path = folder.join(&image.file_name);
             if !path.is_file() {
@@ -154,10 +161,11 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
             (path, size)
         }
     };
-    if said != (0, 0) && said != size {
-        let (said, actual) = (format!("{} x {}", said.0, said.1), format!("{} x {}", size.0, size.1));
+    let Some(size) = size.said(|size| said == (0, 0) || said == size) else {
+        let stored = size.stored;
+        let (said, actual) = (format!("{} x {}", said.0, said.1), format!("{} x {}", stored.0, stored.1));
         return Err(refuse(format!("says image {} has {said} pixels, but {} has {actual}", image.id, path.display())));
-    }
+    };
     if size.0 == 0 || size.1 == 0 {
         return Err(refuse(format!("does not say how large image {} is", image.id)));
     }
@@ -177,6 +185,11 @@ impl Annotation {
         if !(inside(x, width, image.width) && inside(y, height, image.height)) {
             return Err(format!("{told} leaves the image of {} x {} pixels", image.width, image.height));
         }
-        Ok(Object { class, bbox: [x, y, x + width, y + height], difficult: self.iscrowd != 0, area: self.area })
+        let object =
+            Object { class, bbox: [x, y, x + width, y + height], difficult: self.iscrowd != 0, area: self.area };
+        match area(&object) {
+            area if COUNTED_AREAS.contains(&area) => Ok(object),
+            area => Err(format!("the area is {area}, not 0 to 1e10 square pixels, which is all that COCO counts")),
+        }
     }
 }

@@ -11,7 +11,7 @@ pub struct Annotated {
     pub id: String,
     /// The image file.
     pub image: PathBuf,
-    /// Width in pixels.
+    /// Width in pixels: of the image upright, unless it was annotated as its file has it; so below.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
@@ -43,6 +43,8 @@ pub struct Dataset {
     pub images: Vec<Annotated>,
     /// What was found wrong and left out, one line each.
     pub problems: Vec<String>,
+    /// What was changed or passed over although nothing is wrong with it, one line for each kind.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {

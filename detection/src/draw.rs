@@ -50,7 +50,8 @@ pub fn write_samples(
             let mut found: Vec<Found> = results.found.iter().filter(shown).copied().collect();
             found.sort_by(|a, b| a.score.total_cmp(&b.score));
             let path = folder.join(format!("{}.png", file_name(&image.id)));
-            picture(decode::read(&image.image)?, image, &found, &dataset.classes)?.write(&path)?;
+            picture(decode::read_upright(&image.image, (image.width, image.height))?, image, &found, &dataset.classes)?
+                .write(&path)?;
             Ok(path)
         })
         .collect()

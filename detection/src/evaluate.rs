@@ -24,6 +24,7 @@ use coco::{Area, Precision, THRESHOLDS};
 use common::{Error, Result};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use voc::Matches;
 
 /// Positions of the IoU thresholds .50 and .75 in .50:.05:.95.
@@ -138,10 +139,10 @@ struct Entry {
 /// reference programs do.
 ///
 /// # Errors
-/// [`Error::Settings`] when no object counts, when a detection names an image or class that the data set does not have, or
-/// has a NaN score or a NaN or infinite box.
+/// [`Error::Settings`] when no object counts, when an area is not 0 to 1e10 square pixels, when a detection
+/// names an image or class that the data set does not have, or has a NaN or infinite score or box.
 pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
-    let (objects, detections) = (objects(dataset), detections(dataset, results)?);
+    let (objects, detections) = (objects(dataset)?, detections(dataset, results)?);
     let precision = Precision::new(&image_ids(dataset), &objects, &detections)?;
     let evaluated: Vec<Option<ClassEvaluation>> = (0..dataset.classes.len())
         .into_par_iter()
@@ -172,6 +173,9 @@ pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
     Ok(Evaluation { classes, left_out, images: dataset.images.len(), mean })
 }
 
+/// Areas of the objects that pycocotools counts, in square pixels: it leaves out others in silence.
+pub(crate) const COUNTED_AREAS: RangeInclusive<f64> = 0.0..=1e10;
+
 /// Square pixels, by which COCO sorts objects into small, medium and large.
 pub(crate) fn area(object: &Object) -> f64 {
     let [x1, y1, x2, y2] = object.bbox;
@@ -179,15 +183,20 @@ pub(crate) fn area(object: &Object) -> f64 {
 }
 
 /// The data set's objects by class.
-fn objects(dataset: &Dataset) -> Vec<Vec<Entry>> {
+fn objects(dataset: &Dataset) -> Result<Vec<Vec<Entry>>> {
     let mut by_class: Vec<Vec<Entry>> = dataset.classes.iter().map(|_| Vec::new()).collect();
     for (image, annotated) in dataset.images.iter().enumerate() {
         for object in &annotated.objects {
-            let entry = Entry { image, bbox: object.bbox, area: area(object), difficult: object.difficult, score: 0.0 };
+            let area = area(object);
+            if !COUNTED_AREAS.contains(&area) {
+                let problem = format!("an object of image {} has an area of {area} square pixels", annotated.id);
+                return Err(Error::settings(problem, "COCO counts areas from 0 to 1e10: correct the annotation"));
+            }
+            let entry = Entry { image, bbox: object.bbox, area, difficult: object.difficult, score: 0.0 };
             by_class[object.class].push(entry);
         }
     }
-    by_class
+    Ok(by_class)
 }
 
 /// The detections by class.

@@ -1,6 +1,7 @@
 //! Small data sets for the tests of this crate.
 
-use common::picture::Canvas;
+use common::data::resample::Image;
+use common::picture::{Canvas, jpeg};
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +14,14 @@ pub fn put(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
 /// Writes a white image; its name need not tell its format.
 pub fn put_image(path: impl AsRef<Path>, width: i32, height: i32) {
     Canvas::new(width as usize, height as usize).unwrap().write(path.as_ref()).unwrap();
+}
+
+/// Writes a white JPEG whose orientation tag turns it by a quarter.
+pub fn put_turned_image(path: impl AsRef<Path>, width: usize, height: usize) {
+    let jpeg = jpeg(&Image { width, height, pixels: vec![255; width * height * 3] }, 90).unwrap();
+    // EXIF: big-endian, one entry, tag 0x0112 (orientation), a short: 6.
+    let exif = b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    fs::write(path, [&jpeg[..2], exif, &jpeg[2..]].concat()).unwrap();
 }
 
 /// An annotation of an image of 60 x 40 pixels; `objects` is the text between its size and its end.

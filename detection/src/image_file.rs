@@ -1,7 +1,10 @@
 //! Image files of a data set: where they are and how large, without decoding them.
 
 use common::data::decode::{self, EXTENSIONS};
+use common::data::orientation::orientation;
 use common::{Error, Result};
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};
 
 /// The image of an id in a folder, whatever its extension. `list` is the file that names the id.
@@ -17,13 +20,29 @@ pub(crate) fn find(folder: &Path, id: &str, list: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Width and height in pixels, from the file's first bytes; with `whole`, the file's end is looked at too. An orientation tag changes nothing, as in
-/// [`decode`](common::data::decode).
+/// Width and height of an image in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Of the image turned as the camera's orientation tag says.
+    pub upright: (usize, usize),
+    /// Of the image as the file has it.
+    pub stored: (usize, usize),
+}
+
+impl Size {
+    /// The one that an annotation speaks of, which is then that of [`read_upright`](decode::read_upright);
+    /// `None` when it is neither.
+    pub fn said(self, said: impl Fn((usize, usize)) -> bool) -> Option<(usize, usize)> {
+        [self.upright, self.stored].into_iter().find(|&size| said(size))
+    }
+}
+
+/// The size of an image, from the file's first bytes; with `whole`, the file's end is looked at too.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is no image.
-pub(crate) fn size(path: &Path, whole: bool) -> Result<(usize, usize)> {
-    let size = match imagesize::size(path) {
+pub(crate) fn size(path: &Path, whole: bool) -> Result<Size> {
+    let header = match imagesize::size(path) {
         Ok(size) if size.width > 0 && size.height > 0 => (size.width, size.height),
         Err(imagesize::ImageError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
             return Err(Error::io(path, "read")(error));
@@ -36,7 +55,9 @@ pub(crate) fn size(path: &Path, whole: bool) -> Result<(usize, usize)> {
     if whole {
         decode::check(path)?;
     }
-    Ok(size)
+    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    let orientation = orientation(BufReader::new(file));
+    Ok(Size { upright: orientation.upright(header), stored: orientation.decoded(header) })
 }
 
 /// Whether a relative path names something below the folder it is taken from.

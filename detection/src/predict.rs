@@ -44,7 +44,11 @@ impl Predictor<'_> {
             let (sender, prepared) = sync_channel(2 * CHUNK);
             let read = move || {
                 let prepare = |annotated: &Annotated| {
-                    Ok::<_, Error>(rescale(decode::read(&annotated.image)?, Vec::new(), &scale))
+                    Ok::<_, Error>(rescale(
+                        decode::read_upright(&annotated.image, (annotated.width, annotated.height))?,
+                        Vec::new(),
+                        &scale,
+                    ))
                 };
                 for chunk in dataset.images.chunks(CHUNK) {
                     let chunk: Vec<Result<Prepared>> = chunk.par_iter().map(prepare).collect();
@@ -68,7 +72,7 @@ impl Predictor<'_> {
             Ok::<_, Error>(())
         })?;
         progress.finish();
-        Ok(Results { found, problems: Vec::new() })
+        Ok(Results { found, ..Results::default() })
     }
 
     // Class (0-based), score and box of everything in one image.

@@ -94,7 +94,8 @@ impl Augment {
         let scale = &self.scales[generator.random_range(0..self.scales.len())];
         let mirrored = generator.random::<f64>() < self.flip;
         let boxes = trained_on(annotated).map(|object| object.bbox).collect();
-        let prepared = rescale(decode::read(&annotated.image)?, boxes, scale);
+        let prepared =
+            rescale(decode::read_upright(&annotated.image, (annotated.width, annotated.height))?, boxes, scale);
         Ok(if mirrored { mirror(prepared) } else { prepared })
     }
 }

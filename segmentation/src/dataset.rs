@@ -92,6 +92,8 @@ impl Dataset {
             let labels = LabelImage::size(&sample.label)?;
             match png_header(&sample.image)? {
                 Some((_, _, 16)) => Err(sixteen_bits(&sample.image)),
+                // Perhaps turned by an orientation tag, which is seen when it is decoded.
+                Some((height, width, _)) if (width, height) == labels => Ok(()),
                 Some((height, width, _)) => same_size(sample, (height, width), labels),
                 None => Ok(()), // seen when it is decoded
             }
@@ -113,13 +115,14 @@ impl Dataset {
 }
 
 impl Sample {
-    /// Decodes the image (RGB) and its labels, in file ids.
+    /// Decodes the image (RGB; turned as the camera's orientation tag says, unless only the image as stored
+    /// has the labels' size) and its labels, in file ids.
     ///
     /// # Errors
     /// [`Error::File`] when one of them is damaged, of another kind, or of another size than the other.
     pub fn read(&self) -> Result<(Image, LabelImage)> {
         let labels = LabelImage::read(&self.label)?;
-        let image = decode::read(&self.image)?;
+        let image = decode::read_upright(&self.image, (labels.width, labels.height))?;
         same_size(self, (image.height, image.width), (labels.height, labels.width))?;
         Ok((image, labels))
     }

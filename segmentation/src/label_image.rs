@@ -78,9 +78,21 @@ fn open(path: &Path) -> Result<png::Reader<BufReader<File>>> {
         (ColorType::Rgb | ColorType::Rgba, _) => "is a colour image, not class ids",
         (ColorType::GrayscaleAlpha, _) => "has an alpha channel",
         (_, BitDepth::Sixteen) => "has 16 bits a pixel (instance ids?), not class ids",
-        _ => return Ok(reader),
+        _ => return held_by_file(path, reader),
     };
     Err(Error::file(path, problem, remedy))
+}
+
+// Memory is asked for by what the header says, so that has to be true first: nothing is deflated to less than
+// a 1032nd.
+fn held_by_file(path: &Path, reader: png::Reader<BufReader<File>>) -> Result<png::Reader<BufReader<File>>> {
+    let length = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
+    let (width, height) = reader.info().size();
+    if reader.output_buffer_size().is_none_or(|size| size as u64 / 1032 > length) {
+        let problem = format!("says it has {width} x {height} pixels, which so short a file cannot hold");
+        return Err(Error::file(path, problem, "copy or make it again"));
+    }
+    Ok(reader)
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
@@ -134,6 +146,23 @@ mod tests {
         for length in [0, 20, bytes.len() / 2, bytes.len() - 14] {
             std::fs::write(&path, &bytes[..length]).unwrap();
             assert!(LabelImage::read(&path).unwrap_err().to_string().contains("is no whole PNG"), "{length}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_the_file_cannot_hold_cost_no_memory() {
+        let (_folder, path) = encoded(ColorType::Grayscale, BitDepth::Eight, &[0; 10]);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[16..24].copy_from_slice(&[0, 4, 0, 0, 0, 16, 0, 0]); // 2^18 x 2^20 pixels
+        let crc = crc32fast::hash(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&crc.to_be_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        for refused in [LabelImage::read(&path).map(drop), LabelImage::size(&path).map(drop)] {
+            let error = refused.unwrap_err().to_string();
+            assert!(
+                error.contains("says it has 262144 x 1048576 pixels, which so short a file cannot hold"),
+                "{error}"
+            );
         }
     }
 

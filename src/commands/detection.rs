@@ -239,6 +239,7 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     let dataset = args.data.read(false, &screen)?;
     let results = Results::read(&args.detections, &dataset, args.data.skip_bad)?;
     tell_problems(&results.problems, "detections", &screen);
+    results.notes.iter().for_each(|note| screen.note(&format!("warning: {note}")));
     if results.found.is_empty() {
         screen.note(&format!("warning: {} holds no detection", args.detections.display()));
     }
@@ -263,12 +264,14 @@ fn read_voc(root: &Path, splits: &[VocSplit], classes: &[String], skip_bad: bool
     };
     let dataset = voc::read(&VocOptions { root: root.to_owned(), splits: splits.to_vec(), classes, skip_bad })?;
     tell_problems(&dataset.problems, "the data set", screen);
+    dataset.notes.iter().for_each(|note| screen.note(&format!("warning: {note}")));
     Ok(dataset)
 }
 
 fn read_coco(instances: &Path, images: Option<PathBuf>, skip_bad: bool, screen: &Screen) -> Result<Dataset> {
     let dataset = coco::read(&CocoOptions { instances: instances.to_owned(), images, skip_bad })?;
     tell_problems(&dataset.problems, "the data set", screen);
+    dataset.notes.iter().for_each(|note| screen.note(&format!("warning: {note}")));
     Ok(dataset)
 }
 

@@ -47,10 +47,83 @@ fn libraries_neither_print_nor_exit() {
     }
 }
 
+/// What a change of makes cargo look again whether the commit is `-dirty`: the build script's own answer.
+#[test]
+fn a_change_in_any_crate_is_seen_by_the_build_script() {
+    let said = fs::read_to_string(Path::new(env!("OUT_DIR")).with_file_name("output")).unwrap();
+    for folder in LIBRARIES.into_iter().chain(["src", "Cargo.toml", "Cargo.lock", "build.rs"]) {
+        assert!(said.lines().any(|line| line == format!("cargo:rerun-if-changed={folder}")), "{folder}: {said}");
+    }
+}
+
+/// Whether a path that may hold `*`, `<name>` or a shell's `$name` leads somewhere, as far as it is plain.
+fn leads_somewhere(path: &Path) -> bool {
+    let plain = |part: &std::path::Component| !part.as_os_str().to_string_lossy().contains(['*', '<', '{', '$']);
+    path.components().take_while(plain).collect::<PathBuf>().exists()
+}
+
+#[test]
+fn every_file_that_the_documents_name_is_there() {
+    let folder = |name: &str| fs::read_dir(root().join(name)).unwrap().flatten().map(|entry| entry.path());
+    let documents = folder("docs").chain(folder(".")).filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let top: Vec<String> = folder(".").map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let (mut named, mut linked, mut missing) = (0, 0, Vec::new());
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        let ends = |c: char| c.is_whitespace() || "`()[],;\"'|".contains(c);
+        for word in text.split(ends).map(|word| word.trim_end_matches(['.', ':'])) {
+            // Metrics such as detection/AP look like paths, but end otherwise.
+            let endings = [".rs", ".md", ".toml", ".py", ".sh", ".js", ".json", ".csv", ".txt", ".safetensors", "/"];
+            let begins = word.split_once('/').is_some_and(|(first, _)| top.iter().any(|name| name == first));
+            if begins && endings.iter().any(|ending| word.ends_with(ending)) {
+                named += 1;
+                if !leads_somewhere(&root().join(word)) {
+                    missing.push(format!("{}: {word}", document.display()));
+                }
+            }
+        }
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            if !link.is_empty() && !link.contains("://") {
+                linked += 1;
+                if !document.with_file_name(link).exists() {
+                    missing.push(format!("{}: the link to {link}", document.display()));
+                }
+            }
+        }
+    }
+    assert!(named > 30 && linked > 20, "the documents are read no more: {named} files, {linked} links");
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn every_file_of_the_map_is_there() {
+    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let map = text.split("```").nth(1).unwrap();
+    let (mut folder, mut named, mut missing) = (PathBuf::new(), 0, Vec::new());
+    for line in map.lines() {
+        if !line.starts_with(' ') {
+            folder = root().join(line.split_whitespace().next().unwrap_or_default());
+        }
+        let mut files = Vec::new();
+        sources(&folder, &mut files);
+        for word in line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')) {
+            if word.ends_with(".rs") && word.len() > 3 {
+                named += 1;
+                if !files.iter().any(|file| file.file_name().is_some_and(|name| name == word)) {
+                    missing.push(format!("{}: {word}", folder.display()));
+                }
+            }
+        }
+    }
+    assert!(named > 50, "the map is read no more: {named}");
+    assert_eq!(missing, [""; 0]);
+}
+
 #[test]
 fn the_map_names_every_folder_and_every_named_file_exists() {
     let map = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    for folder in LIBRARIES.into_iter().chain(["src", "recipes", "tests/cli", "tests/golden", "benches"]) {
+    for folder in LIBRARIES.into_iter().chain(["src", "recipes", "tests/cli", "tests/fuzz", "tests/golden", "benches"])
+    {
         assert!(map.contains(&format!("{folder}/")), "docs/architecture.md does not name {folder}/");
         assert!(root().join(folder).is_dir(), "docs/architecture.md names {folder}/, which is not there");
     }

@@ -144,9 +144,9 @@ fn bad_data_is_named_or_skipped() {
     };
     for (content, saying) in [
         (whole[..whole.len() / 2].to_owned(), "is malformed or cut off"),
-        (object(["1", "1", "9999", "9"], "tree"), "leaves the image"),
+        (object(["9990", "1", "9999", "9"], "tree"), "lies outside the image"),
         (object(["9", "1", "9", "9"], "tree"), "is empty or inverted"),
-        (object(["1", "1", "9", "9"], "dragon"), "\"dragon\" is not in --classes"),
+        (object(["1", "1", "9", "9"], ""), "object 1: has no name"),
         (object(["one", "1", "9", "9"], "tree"), "not a number"),
         ("<annotation><filename>../../etc/passwd</filename></annotation>".into(), "leads out of the data set"),
         ("<annotation><filename>/etc/passwd</filename></annotation>".into(), "leads out of the data set"),
@@ -160,6 +160,16 @@ fn bad_data_is_named_or_skipped() {
     for content in [object(["1.5", "2.25", "9", "9.75"], "tree"), "<annotation></annotation>".into()] {
         place.write(annotation, content);
         place.ok(&command);
+    }
+    // So are a box past the edge, clipped, and an object of another class, left alone; each is said once.
+    place.write(
+        annotation,
+        object(["0", "1", "9999", "9"], "tree").replace("</annotation>", "")
+            + &object(["1", "1", "9", "9"], "dragon")[12..],
+    );
+    let done = place.ok(&command);
+    for note in ["warning: 1 boxes pass the edge of their image and were clipped", "not used: dragon (1)"] {
+        assert_eq!(done.stderr.matches(note).count(), 1, "{}", done.stderr);
     }
     place.write(annotation, &whole);
 
@@ -224,7 +234,8 @@ fn bad_settings_and_files_are_named() {
         place.write("found.json", content);
         place.fails(&format!("detection score --detections found.json {TEST}"), &["found.json", saying]);
     }
-    place.write("found.json", record("4711", "0.5"));
+    let two = [record("4711", "0.5").trim_end_matches(']'), record(&id, "0.5").trim_start_matches('[')].join(",");
+    place.write("found.json", two);
     let done = place.ok(&format!("detection score --detections found.json {TEST} --skip-bad"));
     assert!(done.stderr.contains("1 bad parts of detections"), "{}", done.stderr);
     place.write("found.json", "[]");

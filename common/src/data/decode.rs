@@ -1,14 +1,18 @@
 //! One image file -> RGB pixels of the wanted size.
 //!
 //! The pixels are those that PIL and torchvision give: OpenCV's JPEG decoder agrees with PIL's to the bit, and
-//! [`resample`](super::resample) resizes as PIL does. The orientation tag of cameras is ignored, as PIL and torchvision do; alpha is dropped, grey becomes RGB, 16 bits become 8.
+//! [`resample`](super::resample) resizes as PIL does. Alpha is dropped and grey becomes RGB. Of 16 bits the
+//! upper 8 are kept, but grey values above 255 become 255, as in PIL. The orientation tag of cameras is
+//! ignored by [`read`], as PIL and torchvision's data sets do, and obeyed by [`read_upright`], as detectron2,
+//! mmdetection and mmsegmentation do.
 
+use crate::data::orientation::orientation;
 use crate::data::resample::{Image, centre_crop, resize};
 use crate::error::{Error, Result};
-use opencv::core::{Mat, MatTraitConst, MatTraitConstManual};
+use opencv::core::{CV_8U, CV_16U, Mat, MatTraitConst, MatTraitConstManual, Vec3w};
 use opencv::imgcodecs;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 /// File name extensions (lower case) that count as images.
@@ -61,17 +65,50 @@ pub fn load(path: &Path, fit: Fit) -> Result<Vec<u8>> {
 /// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or no image.
 pub fn read(path: &Path) -> Result<Image> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-    check_whole(path, &bytes)?;
-    let flags = imgcodecs::IMREAD_COLOR | imgcodecs::IMREAD_IGNORE_ORIENTATION;
-    let decoded = Mat::from_slice(&bytes).and_then(|bytes| imgcodecs::imdecode(&bytes, flags));
-    let decoded = decoded.ok().filter(|image| !image.empty());
-    let image = decoded.as_ref().and_then(|image| {
-        let mut pixels = image.data_bytes().ok()?.to_vec();
-        // OpenCV decodes to BGR.
-        pixels.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
-        Some(Image { height: image.rows() as usize, width: image.cols() as usize, pixels })
-    });
+    decode(path, &bytes)
+}
+
+/// As [`read`], turned or mirrored as the camera's orientation tag says, as PIL's `exif_transpose` does it.
+/// `size`, width and height in pixels, is what the image was annotated at: an image that has it only as it is
+/// stored was annotated like that, and stays.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_upright(path: &Path, size: (usize, usize)) -> Result<Image> {
+    let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
+    let image = decode(path, &bytes)?;
+    let orientation = orientation(Cursor::new(&bytes));
+    let stored = (image.width, image.height);
+    let stays = stored == size && orientation.upright(stored) != size;
+    Ok(if stays { image } else { orientation.apply(image) })
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<Image> {
+    check_whole(path, bytes)?;
+    let image = pixels(bytes).ok().flatten();
     image.ok_or_else(|| Error::file(path, "is not an image that can be decoded", REMEDY))
+}
+
+fn pixels(bytes: &[u8]) -> opencv::Result<Option<Image>> {
+    let bytes = Mat::from_slice(bytes)?;
+    let colour = imgcodecs::IMREAD_COLOR | imgcodecs::IMREAD_IGNORE_ORIENTATION;
+    let mut image = imgcodecs::imdecode(&bytes, colour | imgcodecs::IMREAD_ANYDEPTH)?;
+    let mut pixels = match image.depth() {
+        _ if image.empty() => return Ok(None),
+        CV_16U => {
+            let grey = imgcodecs::imdecode(&bytes, imgcodecs::IMREAD_UNCHANGED)?.channels() == 1;
+            let eight = |&value: &u16| if grey { value.min(255) as u8 } else { (value >> 8) as u8 };
+            image.data_typed::<Vec3w>()?.iter().flat_map(|pixel| pixel.0.each_ref().map(eight)).collect()
+        }
+        CV_8U => image.data_bytes()?.to_vec(),
+        _ => {
+            image = imgcodecs::imdecode(&bytes, colour)?;
+            image.data_bytes()?.to_vec()
+        }
+    };
+    // OpenCV decodes to BGR.
+    pixels.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
+    Ok(Some(Image { height: image.rows() as usize, width: image.cols() as usize, pixels }))
 }
 
 /// Reads an image file and looks, without decoding it, whether it is whole.

@@ -122,6 +122,7 @@ fn of_folder(path: &Path) -> Result<Info> {
         match layout.list(path, split) {
             Ok(listing) => {
                 problems.extend(listing.notes.iter().map(|note| format!("{}: {note}", listing.split)));
+                problems.extend(listing.note_of_empty().map(|note| format!("{}: {note}", listing.split)));
                 problems.extend(bad_files(&listing));
                 let (heights, widths) = sizes(&listing);
                 let titles = listing.class_titles.as_ref().unwrap_or(&listing.class_names);

@@ -123,6 +123,8 @@ pub struct Listing {
     pub raw: RawImages,
     /// Files that are no images and were passed over.
     pub ignored: usize,
+    /// Folders of classes that hold no image, and so are no classes here.
+    pub empty: Vec<PathBuf>,
     /// Lines worth telling the user, such as official classes that are not there.
     pub notes: Vec<String>,
 }
@@ -136,6 +138,32 @@ struct Facts {
 }
 
 impl Listing {
+    /// One line about the classes left out for want of an image, if there are any.
+    pub fn note_of_empty(&self) -> Option<String> {
+        let first = self.empty.first()?;
+        let count = self.empty.len();
+        Some(format!("{count} class folders hold no image of a kind that can be read, such as {}", first.display()))
+    }
+
+    /// The same without the classes that are not `kept`, [classes]; images keep their labels.
+    pub(super) fn only(&self, kept: &[bool]) -> Listing {
+        fn chosen<T: Clone>(all: &[T], kept: &[bool]) -> Vec<T> {
+            all.iter().zip(kept).filter(|(_, kept)| **kept).map(|(one, _)| one.clone()).collect()
+        }
+        let of_class = self.category_of_class.as_ref().map(|of_class| chosen(of_class, kept));
+        let categories = 0..self.category_names.as_ref().map_or(0, Vec::len);
+        let used: Vec<bool> = categories.map(|c| of_class.as_ref().is_some_and(|all| all.contains(&c))).collect();
+        let number = |category: usize| used[..category].iter().filter(|used| **used).count();
+        Listing {
+            class_names: chosen(&self.class_names, kept),
+            class_titles: self.class_titles.as_ref().map(|titles| chosen(titles, kept)),
+            category_of_class: of_class.map(|all| all.into_iter().map(number).collect()),
+            category_names: self.category_names.as_ref().map(|names| chosen(names, &used)),
+            category_titles: self.category_titles.as_ref().map(|titles| chosen(titles, &used)),
+            ..self.clone()
+        }
+    }
+
     /// Numbers classes and categories by sorted name. `facts` must have a category for every class, or none at all.
     fn assemble(split: &str, named: Vec<(Source, String)>, facts: &Facts, origin: &Path) -> Result<Self> {
         let classes: BTreeSet<&String> = named.iter().map(|(_, class)| class).collect();

@@ -53,6 +53,12 @@ impl PackWriter {
         Ok(PackWriter { path: path.to_owned(), whole, description, pixel_start, rows_at_most: rows, bytes: 0 })
     }
 
+    /// Says something else of the pack, which must not take more room than what was said before: fewer
+    /// classes, say.
+    pub fn describe(&mut self, description: PackDescription) {
+        self.description = description;
+    }
+
     /// Appends the pixels of any number of whole images, RGB, [n, H, W, 3].
     ///
     /// # Errors

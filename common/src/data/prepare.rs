@@ -114,7 +114,12 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
     if options.out.is_dir() {
         return Err(Error::file(&options.out, "is a folder", "let --out name a file, such as train.pack"));
     }
-    let listing = options.layout.list(&options.from, options.split.as_deref())?;
+    let mut listing = options.layout.list(&options.from, options.split.as_deref())?;
+    if let Some(folder) = listing.empty.first().filter(|_| !options.skip_bad) {
+        let remedy = "remove the folder, put its images directly into it, or leave such out with --skip-bad";
+        return Err(Error::file(folder, "is a class without images", remedy));
+    }
+    listing.notes.extend(listing.note_of_empty());
     let mut writer = PackWriter::create(&options.out, describe(options, fit, &listing), listing.images.len())?;
     let (mut labels, mut skipped) = (Vec::with_capacity(listing.images.len()), Vec::new());
     progress.start("packing images", listing.images.len() as u64, 0);
@@ -134,7 +139,8 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
         progress.advance(chunk.len() as u64, &format!("{rate:.0} images/s"));
     }
     progress.finish();
-    check_no_class_lost(&labels, &listing, &options.from)?;
+    let listing = without_lost_classes(&mut labels, listing, &options.from)?;
+    writer.describe(describe(options, fit, &listing));
     let categories: Option<Vec<i64>> = listing
         .category_of_class
         .as_ref()
@@ -167,16 +173,20 @@ fn decode_one(source: &Source, listing: &Listing, fit: Fit) -> Result<Vec<u8>> {
     }
 }
 
-fn check_no_class_lost(labels: &[i64], listing: &Listing, from: &Path) -> Result<()> {
+// Under `skip_bad` a class can lose all its images: the others move up, and labels with them.
+fn without_lost_classes(labels: &mut [i64], mut listing: Listing, from: &Path) -> Result<Listing> {
     let mut kept = vec![false; listing.class_names.len()];
     labels.iter().for_each(|&label| kept[label as usize] = true);
-    match kept.iter().position(|kept| !kept) {
-        Some(lost) => {
-            let problem = format!("class {} has no image that can be decoded", listing.class_names[lost]);
-            Err(Error::file(from, problem, "replace its images or remove the class"))
-        }
-        None => Ok(()),
+    let Some(first) = kept.iter().position(|kept| !kept) else { return Ok(listing) };
+    if labels.is_empty() {
+        return Err(Error::file(from, "has no image that can be decoded", "check that the data set is whole"));
     }
+    let (lost, name) = (kept.iter().filter(|kept| !**kept).count(), &listing.class_names[first]);
+    let note = format!("{lost} classes are left out, for none of their images can be decoded, such as {name}");
+    listing.notes.push(note);
+    let number = |label: i64| kept[..label as usize].iter().filter(|kept| **kept).count() as i64;
+    labels.iter_mut().for_each(|label| *label = number(*label));
+    Ok(listing.only(&kept))
 }
 
 fn describe(options: &PrepareOptions, fit: Fit, listing: &Listing) -> PackDescription {

@@ -139,8 +139,9 @@ fn every_image_kind_is_decoded() {
     assert_eq!((report.images, report.ignored, report.split.as_str()), (8, 2, "all"));
     let pack = Pack::open(&report.path).unwrap();
     let pixel = |row: usize| &pack.pixels()[row * 8 * 8 * 3..][..3];
-    // Files sort as alpha, bmp, grey, jpg, ...; red, green and blue keep their places, 16 bits become 8.
-    assert_eq!((pixel(0), pixel(2)), ([200, 100, 50].as_slice(), [128, 128, 128].as_slice()));
+    // Files sort as alpha, bmp, grey, jpg, ...; red, green and blue keep their places, grey of 16 bits ends
+    // at 255.
+    assert_eq!((pixel(0), pixel(2)), ([200, 100, 50].as_slice(), [255, 255, 255].as_slice()));
 }
 
 #[test]
@@ -159,7 +160,14 @@ fn files_that_are_no_images_are_named() {
         let message = failure(&options);
         assert!(message.contains(expected) && message.contains(name), "{message}");
         options.skip_bad = true;
-        assert!(failure(&options).contains("class b has no image"));
+        let report = prepare(&options, &Silent).unwrap();
+        assert_eq!((report.images, report.classes, report.skipped), (2, 1, vec![message]));
+        let note = "1 classes are left out, for none of their images can be decoded, such as b";
+        assert_eq!(report.notes, [note]);
+        fs::remove_file(&report.path).unwrap();
+        put(root.path().join("a/0.jpg"), "");
+        put(root.path().join("a/1.jpg"), "");
+        assert!(failure(&options).contains("has no image that can be decoded"));
     }
 }
 
@@ -418,4 +426,39 @@ fn info_counts_and_finds_problems() {
     assert_eq!((found.kind, found.checksum_ok, found.splits[0].images), ("pack", Some(true), 12));
     assert!(found.to_string().contains("c car (5)"), "{found}");
     assert!(info(&root.path().join("none")).unwrap_err().to_string().contains("does not exist"));
+}
+
+#[test]
+fn classes_without_an_image_are_left_out_with_a_word() {
+    let root = tempfile::tempdir().unwrap();
+    let data = root.path().join("data");
+    for (class, count) in [("a", 2), ("d", 3)] {
+        put_images(data.join(class), count);
+    }
+    put(data.join("categories.csv"), "label,category\na,pets\nb,plants\nc,plants\nd,vehicles\ne,plants\n");
+    fs::create_dir(data.join("b")).unwrap();
+    put(data.join("c/0.heic"), "x");
+    // Of a kind that can be read, but none is an image.
+    put(data.join("e/0.jpg"), "x");
+    let mut options = options("imagefolder", &data);
+    options.out = root.path().join("pack");
+    let message = failure(&options);
+    assert!(message.contains("data/b: is a class without images") && message.contains("--skip-bad"), "{message}");
+
+    options.skip_bad = true;
+    let report = prepare(&options, &Silent).unwrap();
+    assert_eq!((report.images, report.classes, report.categories, report.skipped.len()), (5, 2, Some(2), 1));
+    let [empty, lost] = &report.notes[..] else { panic!("{:?}", report.notes) };
+    assert!(empty.contains("2 class folders hold no image of a kind that can be read, such as"), "{empty}");
+    assert!(empty.ends_with("data/b"), "{empty}");
+    assert_eq!(lost, "1 classes are left out, for none of their images can be decoded, such as e");
+    let pack = Pack::open(&report.path).unwrap();
+    pack.verify().unwrap();
+    assert_eq!((pack.labels(), pack.class_names()), (&[0, 0, 1, 1, 1][..], &["a".to_owned(), "d".into()][..]));
+    assert_eq!(pack.categories(), Some(&[0, 0, 1, 1, 1][..]));
+    assert_eq!(pack.category_names(), Some(&["pets".to_owned(), "vehicles".into()][..]));
+
+    let info = info(&data).unwrap();
+    let said = info.problems.iter().filter(|line| line.contains("2 class folders hold no image")).count();
+    assert_eq!((info.splits[0].classes.len(), said), (3, 1), "{:?}", info.problems);
 }

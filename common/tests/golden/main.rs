@@ -1,5 +1,6 @@
 //! Our numbers beside those of torch and torchvision: `tests/golden/<case>/export.py` says what each case holds.
 
 mod augment;
+mod decode;
 mod resnet;
 mod training;

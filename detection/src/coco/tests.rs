@@ -47,7 +47,7 @@ fn images_classes_and_objects_are_read() {
 // The change to the JSON, the answer, and the images and objects that stay with --skip-bad.
 #[test]
 fn bad_files_are_refused_or_skipped() {
-    let cases: [(&str, Value, &str, (usize, usize)); 12] = [
+    let cases: [(&str, Value, &str, (usize, usize)); 17] = [
         ("/images/0/file_name", json!("../a.jpg"), "image 40 has the file name \"../a.jpg\", which leads out", (1, 2)),
         ("/images/1/file_name", json!("/etc/passwd"), "leads out of --coco-images", (1, 0)),
         ("/images/0/file_name", json!("none.jpg"), "names image 40, but", (1, 2)),
@@ -60,6 +60,11 @@ fn bad_files_are_refused_or_skipped() {
         ("/annotations/1/bbox/3", json!(50), "leaves the image of 60 x 40 pixels", (2, 1)),
         ("/annotations/1/bbox/0", json!(-5), "leaves the image of 60 x 40 pixels", (2, 1)),
         ("/annotations/0/bbox/1", json!(1e9), "leaves the image of 60 x 40 pixels", (2, 1)),
+        ("/annotations/0/area", json!(-5), "annotation 1: the area is -5, not 0 to 1e10 square pixels", (2, 1)),
+        ("/annotations/0/area", json!(2e10), "annotation 1: the area is 20000000000, not 0 to 1e10", (2, 1)),
+        ("/annotations/1/id", json!(1), "annotation 1: another annotation has this id", (2, 1)),
+        ("/images/0/width", json!(4294967296u64), "says image 40 has 4294967296 x 40 pixels, but", (1, 2)),
+        ("/annotations/0/image_id", json!(u64::MAX), "there is no image 18446744073709551615", (2, 1)),
     ];
     for (pointer, value, expected, stays) in cases {
         let root = tempfile::tempdir().unwrap();
@@ -93,4 +98,35 @@ fn files_that_are_no_instances_are_refused() {
     twins["categories"][0]["id"] = json!(3);
     put(&options.instances, twins.to_string());
     assert!(read(&options).unwrap_err().to_string().contains("two categories of one id"));
+}
+
+// Without the images nothing but the JSON says how large they are, and a product of huge sides is no area
+// that COCO counts.
+#[test]
+fn boxes_larger_than_any_that_coco_counts_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut json = instances();
+    for image in json["images"].as_array_mut().unwrap() {
+        image["width"] = json!(u64::MAX);
+        image["height"] = json!(u64::MAX);
+    }
+    json["annotations"] = json!([{"id": 3, "image_id": 9, "category_id": 7, "bbox": [0, 0, 1e6, 1e6]}]);
+    let options = CocoOptions { images: None, ..options(root.path(), &json) };
+    let message = read(&options).unwrap_err().to_string();
+    assert!(message.contains("annotation 3: the area is 1000000000000, not 0 to 1e10"), "{message}");
+}
+
+#[test]
+fn the_instances_say_whether_an_orientation_tag_counts() {
+    let root = tempfile::tempdir().unwrap();
+    let mut json = instances();
+    json["annotations"] = json!([]);
+    for (said, expected) in [([40, 60], (40, 60)), ([0, 0], (40, 60)), ([60, 40], (60, 40))] {
+        json["images"][1]["width"] = json!(said[0]);
+        json["images"][1]["height"] = json!(said[1]);
+        let options = options(root.path(), &json);
+        put_turned_image(root.path().join("images/b.jpg"), 60, 40);
+        let image = &read(&options).unwrap().images[1];
+        assert_eq!((image.width, image.height), expected);
+    }
 }

@@ -32,7 +32,7 @@ fn scene(case: &Case, name: &str) -> (Dataset, Results) {
         classes: (0..CLASSES).map(|class| class.to_string()).collect(),
         category_ids: (1..=CLASSES as u64).collect(),
         images: images.collect(),
-        problems: Vec::new(),
+        ..Dataset::default()
     };
     for row in rows(&case.tensor(&format!("{name}/objects"))) {
         let object =
@@ -45,7 +45,7 @@ fn scene(case: &Case, name: &str) -> (Dataset, Results) {
         score: row[2],
         bbox: half_open(&row[3..]),
     });
-    (dataset, Results { found: found.collect(), problems: Vec::new() })
+    (dataset, Results { found: found.collect(), ..Results::default() })
 }
 
 // -1 stands for a figure that does not exist.
@@ -68,7 +68,7 @@ fn coco_figures_are_those_of_pycocotools() {
         }
         // Stage by stage: each class, threshold and area, then the curves.
         let precision =
-            Precision::new(&image_ids(&dataset), &objects(&dataset), &detections(&dataset, &results).unwrap());
+            Precision::new(&image_ids(&dataset), &objects(&dataset).unwrap(), &detections(&dataset, &results).unwrap());
         let precision = precision.unwrap();
         let per_class = case.tensor(&format!("{name}/per_class"));
         for t in 0..THRESHOLDS {
@@ -109,7 +109,7 @@ fn voc_figures_are_those_of_the_devkit() {
         for (i, (ours, truth)) in ours.into_iter().zip(truth).enumerate() {
             compare(&mut worst, &format!("{name}/figures {i}"), Some(ours), truth);
         }
-        let (objects, detections) = (objects(&dataset), detections(&dataset, &results).unwrap());
+        let (objects, detections) = (objects(&dataset).unwrap(), detections(&dataset, &results).unwrap());
         let (ap11, area) = (case.tensor(&format!("{name}/ap11")), case.tensor(&format!("{name}/area")));
         for class in 0..CLASSES {
             let matches = Matches::new(&objects[class], &detections[class]);
@@ -152,7 +152,7 @@ fn metrics_have_the_agreed_names_and_classes_without_objects_are_listed() {
     assert!(!metrics.keys().any(|name| name.ends_with("/4") || name.ends_with("/5")));
     let counts: Vec<_> =
         evaluation.classes.iter().map(|class| (class.objects + class.difficult, class.detections)).collect();
-    assert_eq!(counts.iter().map(|(objects, _)| objects).sum::<usize>() + objects(&dataset)[5].len(), 82);
+    assert_eq!(counts.iter().map(|(objects, _)| objects).sum::<usize>() + objects(&dataset).unwrap()[5].len(), 82);
     assert_eq!(counts[3].1, 0);
     for class in &evaluation.classes {
         assert!((mean(&class.precision[AT_50]) - class.figures.ap50).abs() < 1e-12);
@@ -193,7 +193,7 @@ fn equal_scores_keep_the_order_of_the_file_for_voc_and_of_the_images_for_coco() 
     let (mut dataset, _) = scene(&Case::open("voc_eval"), "empty");
     dataset.images[0].objects.push(Object { class: 0, bbox: [0.0, 0.0, 9.0, 9.0], difficult: false, area: None });
     let found = |image| Found { image, class: 0, score: 0.5, bbox: [0.0, 0.0, 9.0, 9.0] };
-    let figures = |found| evaluate(&dataset, &Results { found, problems: Vec::new() }).unwrap().mean;
+    let figures = |found| evaluate(&dataset, &Results { found, ..Results::default() }).unwrap().mean;
     let (hit_first, miss_first) = (figures(vec![found(0), found(1)]), figures(vec![found(1), found(0)]));
     assert_eq!((hit_first.voc, miss_first.voc), (1.0, 0.5));
     // 101 precisions of just below 1, as in pycocotools, which adds a float's spacing to the number of detections.

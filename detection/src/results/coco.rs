@@ -1,6 +1,6 @@
 //! COCO's JSON files: results, `[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}, ..]`, and instances.
 
-use super::{Found, Results, image_ids, places};
+use super::{Found, Results, digits, image_ids, places};
 use crate::Dataset;
 use crate::evaluate::area;
 use crate::problems::Problems;
@@ -33,7 +33,8 @@ enum ImageId {
 /// Reads a results JSON. Images are known by [`image_ids`] or, as text, by their id; categories by the data set's ids.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Io`] naming the file and the record at fault: an unknown image or category, a NaN score or box.
+/// [`Error::File`] or [`Error::Io`] naming the file and the record at fault: an unknown image or category, a
+/// NaN or infinite score or box. The file when nothing in it can be used, with `skip_bad` too.
 pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let records: Vec<Record> = serde_json::from_str(&without_nan(&text)).map_err(|reason| {
@@ -62,7 +63,15 @@ pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Resul
         let error = |problem| Error::file(path, format!("detection {}: {problem}", index + 1), REMEDY);
         kept.extend(problems.keep(found(record).map_err(error))?);
     }
-    Ok(Results { found: kept, problems: problems.into_lines() })
+    let by_number = |record: &Record| matches!(record.image_id, ImageId::Number(_));
+    let mut notes = Vec::new();
+    if digits(dataset).is_none() && records.iter().any(by_number) {
+        notes.push(format!(
+            "{}: the images' ids are no numbers: its image numbers are taken as 1, 2, .. in the order of the list",
+            path.display()
+        ));
+    }
+    Results::new(path, dataset, kept, problems.into_lines(), notes)
 }
 
 /// Writes a results JSON with every digit of scores and boxes.

@@ -21,7 +21,7 @@ fn some() -> Results {
             found(0, 1, 0.5, [1.0, 1.0, 1.0, 9.0]),
             found(1, 2, -3.0, [-5.0, 0.0, 100.0, 50.0]),
         ],
-        problems: Vec::new(),
+        ..Results::default()
     }
 }
 
@@ -100,11 +100,13 @@ fn bad_devkit_files_are_refused_or_skipped() {
         ("comp4_det_test_dog.txt", "a 0.5 1 1 9\n", "line 1: is not: image score x1 y1 x2 y2"),
         ("comp4_det_test_dog.txt", "\na 0.5 1 1 9 x\n", "line 2: is not"),
         ("comp4_det_test_dog.txt", "z 0.5 1 1 9 9\n", "line 1: the image \"z\" is not in the data set"),
-        ("comp4_det_test_dog.txt", "a nan 1 1 9 9\n", "line 1: the score is NaN"),
+        ("comp4_det_test_dog.txt", "a nan 1 1 9 9\n", "line 1: the score is NaN or infinite"),
         ("comp4_det_test_dog.txt", "a 0.5 1 inf 9 9\n", "line 1: the box is NaN or infinite"),
         ("comp4_det_test_dog.txt", "a 0.5 11 1 9 9\n", "line 1: the box is inverted"),
-        ("comp4_det_test_cow.txt", "a 0.5 1 1 9 9\n", "is of a class that the data set does not have"),
-        ("comp3_det_val_cat.txt", "a 0.5 1 1 9 9\n", "is for the same class as"),
+        ("comp4_det_test_dog.txt", "a inf 1 1 9 9\n", "line 1: the score is NaN or infinite"),
+        ("comp4_det_test_dog.txt", "a 1e999 1 1 9 9\n", "line 1: the score is NaN or infinite"),
+        ("comp3_det_test_cat.txt", "a 0.5 1 1 9 9\n", "is for the same class as"),
+        ("comp4_det_val_dog.txt", "a 0.5 1 1 9 9\n", "is of the split \"val\", but"),
     ] {
         let folder = tempfile::tempdir_in(root.path()).unwrap();
         put(folder.path().join("comp4_det_test_cat.txt"), "b  0.5 1 1\t9 9\r\n\r\n");
@@ -129,8 +131,9 @@ fn bad_json_is_refused_or_skipped() {
     let path = root.path().join("results.json");
     let good = r#"{"image_id": 2, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5, "extra": [1]}"#;
     for (bad, expected) in [
-        (good.replace("0.5", "NaN"), "detection 2: the score is NaN"),
-        (good.replace("0.5", "null"), "detection 2: the score is NaN"),
+        (good.replace("0.5", "NaN"), "detection 2: the score is NaN or infinite"),
+        (good.replace("0.5", "null"), "detection 2: the score is NaN or infinite"),
+        (good.replace("0.5", "-Infinity"), "detection 2: the score is NaN or infinite"),
         (good.replace("9, 9", "9, -Infinity"), "detection 2: the box is NaN or infinite"),
         (good.replace("9, 9", "9, -1"), "detection 2: the box is inverted"),
         (good.replace(": 2,", ": 20,"), "detection 2: image 20 is not in the data set"),
@@ -151,4 +154,47 @@ fn bad_json_is_refused_or_skipped() {
     }
     put(&path, "[]");
     assert_eq!(read_coco(&path, &dataset, false).unwrap(), Results::default());
+}
+
+#[test]
+fn what_looks_like_a_mistake_is_said() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = dataset(root.path());
+    let folder = root.path().join("devkit");
+    put(folder.join("comp4_det_test_cat.txt"), "b 0.5 1 1 9 9\nb 0.4 90 1 99 9\n");
+    put(folder.join("comp4_det_test_cow.txt"), "a 0.5 1 1 9 9\n");
+    let results = read_voc(&folder, &dataset, false).unwrap();
+    assert_eq!((results.found.len(), results.problems), (2, vec![]));
+    let notes = results.notes;
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert!(
+        notes[0].contains("devkit: no file for dog, hot_dog: these classes count as without detections"),
+        "{notes:?}"
+    );
+    assert!(
+        notes[1].contains("1 files of no class of the data set are passed over, such as comp4_det_test_cow.txt"),
+        "{notes:?}"
+    );
+    assert!(notes[2].contains("1 of 2 boxes lie outside their image"), "{notes:?}");
+
+    let path = root.path().join("results.json");
+    put(&path, r#"[{"image_id": 2, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5}]"#);
+    let [note] = &read_coco(&path, &dataset, false).unwrap().notes[..] else { panic!() };
+    assert!(note.contains("1, 2, .. in the order of the list"), "{note}");
+}
+
+// Nothing of it belongs to the data set: with --skip-bad the score would be that of no detections at all.
+#[test]
+fn results_of_another_split_are_refused_with_skip_bad_too() {
+    let root = tempfile::tempdir().unwrap();
+    let dataset = dataset(root.path());
+    let (folder, json) = (root.path().join("devkit"), root.path().join("results.json"));
+    put(folder.join("comp4_det_test_cat.txt"), "z 0.5 1 1 9 9\ny 0.4 1 1 9 9\n");
+    put(&json, r#"[{"image_id": 20, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5}]"#);
+    for path in [folder, json] {
+        let message = Results::read(&path, &dataset, true).unwrap_err().to_string();
+        assert!(message.contains("none of its detections can be used, the first because"), "{message}");
+        assert!(message.contains("is not in the data set"), "{message}");
+        assert!(!message.contains('\n') && message.contains(path.to_str().unwrap()), "{message}");
+    }
 }

@@ -12,16 +12,19 @@ use std::path::{Path, PathBuf};
 
 const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
 
-/// Reads the result files in a folder. A class without a file has no detections; other files are passed over.
+/// Reads the result files in a folder. A class without a file has no detections, which is noted, as files of
+/// other classes are; files of other names are passed over.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Io`] naming the folder, or the file and line at fault: an unknown class or image, a malformed
-/// line, a NaN score or box, several files for one class.
+/// [`Error::File`] or [`Error::Io`] naming the folder, or the file and line at fault: an unknown image, a
+/// malformed line, a NaN or infinite score or box, several files for one class, files of several splits. The
+/// folder when nothing in it can be used, with `skip_bad` too.
 pub fn read_voc(folder: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let mut problems = Problems::new(skip_bad);
     let places = places(dataset);
     let mut found = Vec::new();
-    for (class, file) in files(folder, dataset, &mut problems)? {
+    let (files, notes) = files(folder, dataset, &mut problems)?;
+    for (class, file) in files {
         let text = std::fs::read_to_string(&file).map_err(Error::io(&file, "read"))?;
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let parsed = parse(line, class, &places)
@@ -29,7 +32,7 @@ pub fn read_voc(folder: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Resu
             found.extend(problems.keep(parsed)?);
         }
     }
-    Ok(Results { found, problems: problems.into_lines() })
+    Results::new(folder, dataset, found, problems.into_lines(), notes)
 }
 
 /// Writes `comp4_det_<split>_<class>.txt` for every class into `folder`, with every digit of scores and boxes. Files of
@@ -53,9 +56,10 @@ pub fn write_voc(folder: &Path, split: &str, dataset: &Dataset, results: &Result
     Ok(())
 }
 
-/// The files with the class of each, by class.
-fn files(folder: &Path, dataset: &Dataset, problems: &mut Problems) -> Result<BTreeMap<usize, PathBuf>> {
+/// The files with the class of each, by class, and what is worth saying about them.
+fn files(folder: &Path, dataset: &Dataset, problems: &mut Problems) -> Result<(BTreeMap<usize, PathBuf>, Vec<String>)> {
     let mut files: BTreeMap<usize, PathBuf> = BTreeMap::new();
+    let (mut split_of_all, mut others) = (None::<(String, PathBuf)>, Vec::new());
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder, "read"))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
     paths.iter_mut().for_each(|paths| paths.sort());
@@ -69,23 +73,44 @@ fn files(folder: &Path, dataset: &Dataset, problems: &mut Problems) -> Result<BT
             |class: &&usize| rest.strip_suffix(dataset.classes[**class].as_str()).is_some_and(|s| s.ends_with('_'));
         let all: Vec<usize> = (0..dataset.classes.len()).collect();
         let class = all.iter().filter(fits).max_by_key(|class| dataset.classes[**class].len());
-        let refuse = |problem: String, remedy| Err(Error::file(&path, problem, remedy));
-        let class = match class {
-            None => refuse("is of a class that the data set does not have".into(), "remove it, or add it to --classes"),
-            Some(class) => match files.get(class) {
-                Some(other) => {
-                    let problem = format!("is for the same class as {}", other.display());
-                    refuse(problem, "keep the results of one split in one folder")
-                }
-                None => Ok(*class),
-            },
+        let Some(&class) = class else {
+            others.push(name.into_owned());
+            continue;
         };
+        let split = rest[..rest.len() - dataset.classes[class].len()].trim_end_matches('_');
+        let (first_split, first) = split_of_all.get_or_insert_with(|| (split.to_owned(), path.clone()));
+        let problem = match files.get(&class) {
+            Some(other) => Some(format!("is for the same class as {}", other.display())),
+            None if split != first_split => {
+                Some(format!("is of the split {split:?}, but {} of {first_split:?}", first.display()))
+            }
+            None => None,
+        };
+        let remedy = "keep the results of one split in one folder";
+        let class = problem.map_or(Ok(class), |problem| Err(Error::file(&path, problem, remedy)));
         if let Some(class) = problems.keep(class)? {
             files.insert(class, path);
         }
     }
     if any {
-        return Ok(files);
+        let missing = dataset.classes.iter().enumerate().filter(|(class, _)| !files.contains_key(class));
+        let missing: Vec<&str> = missing.map(|(_, name)| name.as_str()).collect();
+        let mut notes = Vec::new();
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            notes.push(format!(
+                "{}: no file for {missing}: these classes count as without detections",
+                folder.display()
+            ));
+        }
+        if let Some(first) = others.first() {
+            let count = others.len();
+            notes.push(format!(
+                "{}: {count} files of no class of the data set are passed over, such as {first}",
+                folder.display()
+            ));
+        }
+        return Ok((files, notes));
     }
     let remedy = "name a folder of files such as comp4_det_test_car.txt, or a COCO results JSON";
     Err(Error::file(folder, "holds no VOC devkit result files (*_det_<split>_<class>.txt)", remedy))

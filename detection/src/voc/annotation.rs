@@ -1,7 +1,7 @@
 //! One annotation file. Its `path`, and a `filename` that leads elsewhere, are never followed: the image is known by its id.
 
 use crate::dataset::Object;
-use crate::image_file;
+use crate::image_file::{self, Size};
 use common::{Error, Result};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -24,14 +24,14 @@ enum Document {
 #[derive(Debug, Deserialize)]
 struct Content {
     filename: Option<String>,
-    size: Option<Size>,
+    size: Option<SaidSize>,
     // Elements of an object that are not named here, such as the boxes of its parts, are passed over.
     #[serde(default)]
     object: Vec<RawObject>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Size {
+struct SaidSize {
     width: Option<String>,
     height: Option<String>,
 }
@@ -74,17 +74,20 @@ impl Annotation {
         Error::file(&self.path, problem, REMEDY)
     }
 
-    /// Refuses a size (width, height) other than the image's. None, or zero, says nothing.
-    pub fn check_size(&self, (width, height): (usize, usize), image: &Path) -> Result<()> {
-        let Some(size) = &self.content.size else { return Ok(()) };
-        for (name, text, actual) in [("width", &size.width, width), ("height", &size.height, height)] {
-            let text = text.as_deref().unwrap_or_default().trim();
+    /// The image's size (width, height) that the boxes belong to, upright or as stored; any other is refused.
+    /// None, or zero, says nothing.
+    pub fn check_size(&self, size: Size, image: &Path) -> Result<(usize, usize)> {
+        let Some(said) = &self.content.size else { return Ok(size.upright) };
+        let [width, height] = [&said.width, &said.height].map(|text| text.as_deref().unwrap_or_default().trim());
+        let fits = |text: &str, actual: usize| {
             let said: f64 = if text.is_empty() { 0.0 } else { text.parse().unwrap_or(f64::NAN) };
-            if said != 0.0 && said != actual as f64 {
-                return Err(self.error(format!("says {name} {text:?}, but {} has {actual}", image.display())));
-            }
-        }
-        Ok(())
+            said == 0.0 || said == actual as f64
+        };
+        size.said(|(w, h)| fits(width, w) && fits(height, h)).ok_or_else(|| {
+            let (w, h) = size.stored;
+            let (name, text, actual) = if fits(width, w) { ("height", height, h) } else { ("width", width, w) };
+            self.error(format!("says {name} {text:?}, but {} has {actual}", image.display()))
+        })
     }
 
     /// Names of the classes of its objects, as they stand.
@@ -92,22 +95,34 @@ impl Annotation {
         self.content.object.iter().filter_map(|raw| raw.name.as_deref()).map(|name| name.trim().to_owned()).collect()
     }
 
-    /// The objects of an image of that size (width, height), each converted to a half-open box or refused.
-    pub fn objects(
-        &self,
-        size: (usize, usize),
-        classes: &HashMap<&str, usize>,
-    ) -> impl Iterator<Item = Result<Object>> {
+    /// The objects of an image of that size (width, height), each converted to a half-open box inside it or
+    /// refused.
+    pub fn objects(&self, size: (usize, usize), classes: &HashMap<&str, usize>) -> impl Iterator<Item = Result<Read>> {
         self.content.object.iter().enumerate().map(move |(index, raw)| {
             raw.object(size, classes).map_err(|problem| self.error(format!("object {}: {problem}", index + 1)))
         })
     }
 }
 
+/// What became of an object in the file.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// It is used as it stands.
+    Object(Object),
+    /// It is used, its box clipped to the image.
+    Clipped(Object),
+    /// It is of a class that is not asked for.
+    OtherClass(String),
+}
+
 impl RawObject {
-    fn object(&self, size: (usize, usize), classes: &HashMap<&str, usize>) -> Result<Object, String> {
+    fn object(&self, size: (usize, usize), classes: &HashMap<&str, usize>) -> Result<Read, String> {
         let name = self.name.as_deref().unwrap_or_default().trim();
-        let class = *classes.get(name).ok_or_else(|| format!("the class {name:?} is not in --classes"))?;
+        let class = match classes.get(name) {
+            Some(class) => *class,
+            None if name.is_empty() => return Err("has no name, so no class".into()),
+            None => return Ok(Read::OtherClass(name.to_owned())),
+        };
         let difficult = self.difficult.as_deref().map_or(Ok(0.0), |text| number("difficult", text))? != 0.0;
         let raw = self.bndbox.as_ref().ok_or("there is no bndbox")?;
         let side = |name, text: &Option<String>| number(name, text.as_deref().unwrap_or_default());
@@ -117,11 +132,16 @@ impl RawObject {
         if xmax <= xmin || ymax <= ymin {
             return Err(format!("{told} is empty or inverted"));
         }
-        let (width, height) = size;
-        if xmin < 1.0 || ymin < 1.0 || xmax > width as f64 || ymax > height as f64 {
-            return Err(format!("{told} leaves the image of {width} x {height} pixels, the first of which is 1 1"));
+        let (width, height) = (size.0 as f64, size.1 as f64);
+        let half_open = [xmin - 1.0, ymin - 1.0, xmax, ymax];
+        let bbox = [half_open[0].max(0.0), half_open[1].max(0.0), xmax.min(width), ymax.min(height)];
+        if bbox[2] <= bbox[0] || bbox[3] <= bbox[1] {
+            return Err(format!(
+                "{told} lies outside the image of {width} x {height} pixels, the first of which is 1 1"
+            ));
         }
-        Ok(Object { class, bbox: [xmin - 1.0, ymin - 1.0, xmax, ymax], difficult, area: None })
+        let object = Object { class, bbox, difficult, area: None };
+        Ok(if bbox == half_open { Read::Object(object) } else { Read::Clipped(object) })
     }
 }
 

@@ -67,7 +67,7 @@ fn look(root: &Path, split: VocSplit) -> Result<SplitOverview> {
         images: dataset.images.len(),
         background: dataset.images.iter().filter(|image| image.objects.is_empty()).count(),
         objects,
-        problems: dataset.problems,
+        problems: [dataset.problems, dataset.notes].concat(),
     })
 }
 

@@ -115,19 +115,17 @@ fn bad_annotations_and_images_are_refused_or_skipped() {
         (images, "no image".into(), "a.jpg: is empty, cut off or no image", bad_image),
         (annotations, with(["9", "9", "9", "20"]), "object 2: the box 9 9 9 20 is empty or inverted", bad_object),
         (annotations, with(["9", "9", "20", "8"]), "is empty or inverted", bad_object),
-        (annotations, with(["0", "9", "20", "20"]), "leaves the image of 60 x 40 pixels", bad_object),
-        (annotations, with(["9", "-9", "20", "20"]), "leaves the image", bad_object),
-        (annotations, with(["9", "9", "61", "20"]), "leaves the image", bad_object),
-        (annotations, with(["9", "9", "20", "41"]), "leaves the image", bad_object),
+        (annotations, with(["61", "9", "70", "20"]), "lies outside the image of 60 x 40 pixels", bad_object),
+        (annotations, with(["9", "-9", "20", "0"]), "lies outside the image", bad_object),
+        (annotations, with(["9", "9", "1e400", "20"]), "object 2: xmax is \"1e400\", not a number", bad_object),
         (annotations, with(["9", "x", "20", "20"]), "object 2: ymin is \"x\", not a number", bad_object),
         (annotations, with(["9", "NaN", "20", "20"]), "not a number", bad_object),
         (
             annotations,
-            with(["9", "9", "20", "20"]).replace("cat", "cow"),
-            "class \"cow\" is not in --classes",
+            with(["9", "9", "20", "20"]).replace("<name>cat</name>", ""),
+            "object 2: has no name",
             bad_object,
         ),
-        (annotations, with(["9", "9", "20", "20"]).replace("<name>cat</name>", ""), "class \"\" is not", bad_object),
         (annotations, with(["9", "9", "20", "20"]).replace("<xmax>20</xmax>", ""), "xmax is \"\", not", bad_object),
         (annotations, annotation("<object><name>cat</name></object>"), "object 1: there is no bndbox", (3, 1)),
     ] {
@@ -172,4 +170,58 @@ fn bad_lists_are_refused_or_skipped() {
     assert!(message.contains("test.txt: names \"b\", which has no image in"), "{message}");
     put(root.path().join("VOC2007/ImageSets/Main/test.txt"), "\n");
     assert!(failure(&options(root.path(), &["2007:test"])).contains("names no images"));
+}
+
+#[test]
+fn boxes_past_the_edge_are_clipped_and_counted() {
+    let root = tempfile::tempdir().unwrap();
+    voc(root.path());
+    let inside = object("dog", "0", ["1", "1", "60", "40"]);
+    let past = [["0", "-3.5", "20", "20"], ["9", "9", "61", "41"], ["-1e300", "1", "1e300", "40"]];
+    let objects: String = past.map(|bbox| object("cat", "0", bbox)).concat();
+    put(root.path().join("VOC2007/Annotations/a.xml"), annotation(&(inside + &objects)));
+    let dataset = read(&options(root.path(), &["2007:test"])).unwrap();
+    let boxes: Vec<_> = dataset.images[0].objects.iter().map(|object| object.bbox).collect();
+    let whole = [0.0, 0.0, 60.0, 40.0];
+    assert_eq!(boxes, [whole, [0.0, 0.0, 20.0, 20.0], [8.0, 8.0, 60.0, 40.0], whole]);
+    let [note] = &dataset.notes[..] else { panic!("{:?}", dataset.notes) };
+    assert!(note.contains("3 boxes pass the edge of their image and were clipped"), "{note}");
+    assert!(note.contains("a.xml: object 2"), "{note}");
+    assert!(dataset.problems.is_empty());
+}
+
+#[test]
+fn objects_of_other_classes_are_not_used_and_named_once() {
+    let root = tempfile::tempdir().unwrap();
+    voc(root.path());
+    // Whatever is wrong with what is not used is nobody's concern.
+    let cows = object("cow", "0", ["9", "x", "9", "9"]) + &object("cow", "0", ["1", "1", "9", "9"]);
+    put(root.path().join("VOC2007/Annotations/c.xml"), annotation(&cows));
+    let mut options = options(root.path(), &["2007:test"]);
+    options.classes = vec!["dog".into()];
+    let dataset = read(&options).unwrap();
+    let objects: Vec<usize> = dataset.images.iter().map(|image| image.objects.len()).collect();
+    assert_eq!((objects, dataset.problems), (vec![1, 0, 0], vec![]));
+    assert_eq!(dataset.notes, ["objects of classes that are not in --classes are not used: cat (1), cow (2)"]);
+}
+
+// A camera held upright: 60 x 40 pixels in the file, to be turned by a quarter to 40 x 60.
+#[test]
+fn the_annotation_says_whether_an_orientation_tag_counts() {
+    let root = tempfile::tempdir().unwrap();
+    voc(root.path());
+    let folder = root.path().join("VOC2007");
+    put_turned_image(folder.join("JPEGImages/a.jpg"), 60, 40);
+    let text = fs::read_to_string(folder.join("Annotations/a.xml")).unwrap();
+    let upright = text.replace("<width>60</width><height>40</height>", "<width>40</width><height>60</height>");
+    let nothing = text.replace("<width>60</width><height>40</height>", "");
+    for (text, size) in [(&upright, (40, 60)), (&nothing, (40, 60)), (&text, (60, 40))] {
+        put(folder.join("Annotations/a.xml"), text);
+        let image = read(&options(root.path(), &["2007:test"])).unwrap().images.remove(0);
+        assert_eq!((image.width, image.height), size);
+        let pixels = common::data::decode::read_upright(&image.image, size).unwrap();
+        assert_eq!((pixels.width, pixels.height), size);
+    }
+    put(folder.join("Annotations/a.xml"), text.replace("<width>60", "<width>40"));
+    assert!(failure(&options(root.path(), &["2007:test"])).contains("says width \"40\", but"));
 }

@@ -29,7 +29,7 @@ pub fn subfolders(path: &Path) -> Result<Vec<String>> {
 /// Image files of one class folder, sorted by name, and the number of other things in it.
 ///
 /// # Errors
-/// [`Error::Io`] when the folder cannot be read, [`Error::File`] when it holds no image.
+/// [`Error::Io`] when the folder cannot be read.
 pub fn images_of_class(folder: &Path) -> Result<(Vec<PathBuf>, usize)> {
     let (mut images, mut ignored) = (Vec::new(), 0);
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))? {
@@ -43,26 +43,33 @@ pub fn images_of_class(folder: &Path) -> Result<(Vec<PathBuf>, usize)> {
             ignored += 1;
         }
     }
-    if images.is_empty() {
-        return Err(Error::file(
-            folder,
-            "is a class without images",
-            "remove the folder or put its images directly into it",
-        ));
-    }
     images.sort();
     Ok((images, ignored))
 }
 
-/// Lists `(class, folder)` pairs; returns the images in that order and the number of files passed over.
-pub fn list_classes(classes: impl IntoIterator<Item = (String, PathBuf)>) -> Result<(Vec<(Source, String)>, usize)> {
-    let (mut named, mut ignored) = (Vec::new(), 0);
+/// What folders of classes hold.
+#[derive(Debug, Default)]
+pub struct Classes {
+    /// The images with their class.
+    pub named: Vec<(Source, String)>,
+    /// Files that are no images.
+    pub ignored: usize,
+    /// Folders without an image.
+    pub empty: Vec<PathBuf>,
+}
+
+/// Lists `(class, folder)` pairs, in that order.
+pub fn list_classes(classes: impl IntoIterator<Item = (String, PathBuf)>) -> Result<Classes> {
+    let mut all = Classes::default();
     for (class, folder) in classes {
         let (images, others) = images_of_class(&folder)?;
-        named.extend(images.into_iter().map(|image| (Source::File(image), class.clone())));
-        ignored += others;
+        all.ignored += others;
+        if images.is_empty() {
+            all.empty.push(folder);
+        }
+        all.named.extend(images.into_iter().map(|image| (Source::File(image), class.clone())));
     }
-    Ok((named, ignored))
+    Ok(all)
 }
 
 /// Reads `categories.csv` in `folder`: `label,category[,label_name,category_name]`. No file, no facts.

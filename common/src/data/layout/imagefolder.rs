@@ -4,7 +4,7 @@
 //! categories; a folder that is a category there, and no label, holds the folders of its classes.
 
 use super::Listing;
-use super::folders::{self, subfolders};
+use super::folders::{self, Classes, subfolders};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -37,8 +37,8 @@ pub(super) fn list(from: &Path, split: Option<&str>) -> Result<Listing> {
     if let Some(pair) = classes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         return Err(Error::file(&pair[1].1, "is a class in two categories", "rename one of the two folders"));
     }
-    let (named, ignored) = folders::list_classes(classes)?;
-    if named.is_empty() {
+    let Classes { named, ignored, empty } = folders::list_classes(classes)?;
+    if named.is_empty() && empty.is_empty() {
         return Err(Error::file(
             root,
             "holds no class folders",
@@ -46,7 +46,7 @@ pub(super) fn list(from: &Path, split: Option<&str>) -> Result<Listing> {
         ));
     }
     let listing = Listing::assemble(split.unwrap_or("all"), named, &facts, &list.join(folders::CATEGORIES))?;
-    Ok(Listing { ignored, ..listing })
+    Ok(Listing { ignored, empty, ..listing })
 }
 
 /// Folder names taken for splits rather than classes.

@@ -2,7 +2,7 @@
 //! each class (`train/<wnid>`, `images/<wnid>` or `<wnid>`) and the official split of Ravi and Larochelle.
 
 use super::csv::Csv;
-use super::folders::{self, official_folders};
+use super::folders::{self, Classes, official_folders};
 use super::{Listing, Source};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -60,8 +60,8 @@ fn from_folders(from: &Path, split: &str) -> Result<Listing> {
         return Err(Error::file(from, format!("holds neither {split}.csv nor folders of the {split} classes"), remedy));
     };
     let (classes, notes) = official_folders(root, &official, split);
-    let (named, ignored) = folders::list_classes(classes)?;
+    let Classes { named, ignored, empty } = folders::list_classes(classes)?;
     let facts = folders::categories(from)?;
     let listing = Listing::assemble(split, named, &facts, &from.join(folders::CATEGORIES))?;
-    Ok(Listing { ignored, notes, ..listing })
+    Ok(Listing { ignored, empty, notes, ..listing })
 }

@@ -1,6 +1,6 @@
 //! tieredImageNet: `train|val|test/<wnid>/` folders of images. The general categories (the 34 of Ren et al.) are built in.
 
-use super::folders::{self, official_folders};
+use super::folders::{self, Classes, official_folders};
 use super::{Facts, Listing};
 use crate::error::{Error, Result};
 use std::path::Path;
@@ -19,10 +19,10 @@ pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
         return Err(Error::file(root.join(foreign), problem, "remove it, or prepare the folder as imagefolder"));
     }
     let (classes, notes) = official_folders(&root, &known, split);
-    let (named, ignored) = folders::list_classes(classes)?;
+    let Classes { named, ignored, empty } = folders::list_classes(classes)?;
     let category = pairs.iter().map(|(class, category)| ((*class).to_owned(), (*category).to_owned())).collect();
     let listing = Listing::assemble(split, named, &Facts { category, ..Facts::default() }, &root)?;
-    Ok(Listing { ignored, notes, ..listing })
+    Ok(Listing { ignored, empty, notes, ..listing })
 }
 
 /// (class, general category) of a split, both WordNet ids.

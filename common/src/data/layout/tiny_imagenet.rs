@@ -1,6 +1,6 @@
 //! Tiny-ImageNet: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`, and `val/images/` with `val/val_annotations.txt`.
 
-use super::folders;
+use super::folders::{self, Classes};
 use super::{Facts, Listing, Source};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
     let path = from.join("wnids.txt");
     let classes: BTreeSet<String> = lines(&path)?.into_iter().map(|(_, line)| line.trim().to_owned()).collect();
-    let (named, ignored) = if split == "train" { train(from, &classes)? } else { (val(from, &classes)?, 0) };
+    let Classes { named, ignored, empty } = match split {
+        "train" => train(from, &classes)?,
+        _ => Classes { named: val(from, &classes)?, ..Classes::default() },
+    };
     let facts = Facts { class_titles: titles(from, &classes)?, ..Facts::default() };
     let listing = Listing::assemble(split, named, &facts, &path)?;
     let notes = if listing.class_names.len() < classes.len() {
@@ -18,10 +21,10 @@ pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
     } else {
         Vec::new()
     };
-    Ok(Listing { ignored, notes, ..listing })
+    Ok(Listing { ignored, empty, notes, ..listing })
 }
 
-fn train(from: &Path, classes: &BTreeSet<String>) -> Result<(Vec<(Source, String)>, usize)> {
+fn train(from: &Path, classes: &BTreeSet<String>) -> Result<Classes> {
     let root = from.join("train");
     let folder = |class: &String| {
         let folder = root.join(class).join("images");
