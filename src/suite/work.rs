@@ -188,7 +188,10 @@ fn one(i: usize, job: &Job) -> Result<End> {
     let mut seconds = 0.0;
     match old {
         Some(old) if old.key == key && old.state != State::Done || old.key.is_empty() => seconds = old.seconds,
-        Some(old) => put_aside(cell, &old, out, board)?,
+        Some(old) => {
+            let why = if old.key == key { "its files" } else { "settings, data or program" };
+            put_aside(cell, &old, why, out, board)?;
+        }
         // A record that cannot be read is as good as none.
         None => {}
     }
@@ -264,7 +267,7 @@ pub fn backbone_sha256(path: &Path) -> Result<String> {
 }
 
 /// Moves what followed from other settings, data or code out of the way. Nothing is thrown away.
-fn put_aside(cell: &Cell, old: &record::Cell, out: &Path, board: &Board) -> Result<()> {
+fn put_aside(cell: &Cell, old: &record::Cell, why: &str, out: &Path, board: &Board) -> Result<()> {
     let name =
         cell.folder.strip_prefix(out.join("runs")).unwrap_or(&cell.folder).display().to_string().replace('/', "-");
     let folder = out.join("outdated");
@@ -273,11 +276,7 @@ fn put_aside(cell: &Cell, old: &record::Cell, out: &Path, board: &Board) -> Resu
     let free = (1..).map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") });
     let place = free.map(|name| folder.join(name)).find(|place| !place.exists()).expect("numbers do not end");
     fs::rename(&cell.folder, &place).map_err(Error::io(&place, "write"))?;
-    board.note(&format!(
-        "{}: settings, data, program or files changed; what was there is now {}",
-        cell.name(),
-        place.display()
-    ));
+    board.note(&format!("{}: {why} changed; what was there is now {}", cell.name(), place.display()));
     Ok(())
 }
 

@@ -127,12 +127,12 @@ fn what_a_cell_reads_decides_by_its_content() {
 fn a_run_goes_on_however_its_files_are_named() {
     let place = Place::new();
     let whole = |name: &str| place.path(name).display().to_string();
-    place.ok(&format!("pretrain --method scratch {TINY} --out run"));
-    place.ok(&format!("pretrain --method scratch {TINY} --out run --data {}", whole("train.pack")));
+    place.ok(&format!("pretrain --method supervised {TINY} --out run"));
+    place.ok(&format!("pretrain --method supervised {TINY} --out run --data {}", whole("train.pack")));
     place.write("other.pack", place.bytes("train.pack"));
-    place.ok(&format!("pretrain --method scratch {TINY} --out run --data other.pack"));
+    place.ok(&format!("pretrain --method supervised {TINY} --out run --data other.pack"));
     place.fails(
-        &format!("pretrain --method scratch {TINY} --out run --data test.pack"),
+        &format!("pretrain --method supervised {TINY} --out run --data test.pack"),
         &["holds a run with data = \"train.pack\", this command says data = \"test.pack\""],
     );
     let tasks = [
