@@ -114,7 +114,8 @@ impl MachineArgs {
         }
     }
 
-    /// The machine as asked for, with so many commands at a time. Must come before anything else touches libtorch.
+    /// The machine as asked for, with so many commands at a time. Must come before anything else touches
+    /// libtorch.
     pub fn open(&self, jobs: u64) -> Result<Machine> {
         let device = self.device.open()?;
         self.threads.inspect(|threads| tch::set_num_threads(*threads as i32));

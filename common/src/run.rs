@@ -136,8 +136,8 @@ impl RunFolder {
     }
 
     /// Writes config.toml, or checks that the one there says the same before its `[build]` table, which tells where and by
-    /// which program the run was begun. How files are named ([`PLACES`] and the backbone) is not compared: their checksums
-    /// stand in the `[dataset]` table.
+    /// which program the run was begun. How files are named ([`PLACES`] and the backbone) is not compared:
+    /// their checksums stand in the `[dataset]` table.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
@@ -250,8 +250,8 @@ impl RunFolder {
     }
 }
 
-/// The first setting in which two configurations differ, as the one and as the other says it. Where only checksums of files
-/// differ, the place of a file is named, if that differs too.
+/// The first setting in which two configurations differ, as the one and as the other says it. Where only
+/// checksums of files differ, the place of a file is named, if that differs too.
 fn difference(old: &str, new: &str) -> Option<(String, String)> {
     let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
     let old: Vec<&str> = old.lines().take_while(|line| *line != "[build]").collect();

@@ -91,7 +91,8 @@ impl Recipe {
     /// Fills in every default for a pack, and refuses what cannot work before anything is written.
     ///
     /// # Errors
-    /// [`Error::Settings`] and [`Error::Usage`] for a recipe that does not fit the data or contradicts itself.
+    /// [`Error::Settings`] and [`Error::Usage`] for a recipe that does not fit the data or contradicts
+    /// itself.
     pub fn settle(mut self, pack: &Pack, device: Device) -> Result<Settled> {
         let selection = self.subset.select(pack, self.seed)?;
         let setting = Setting {

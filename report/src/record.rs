@@ -129,7 +129,8 @@ pub struct Cell {
     pub seconds: f64,
     /// Checksum of metrics.json as the command left it.
     pub metrics_sha256: String,
-    /// Checksums of the files that others read (metrics, episodes, backbone, classifier), by name, as the command left them.
+    /// Checksums of the files that others read (metrics, episodes, backbone, classifier), by name, as the
+    /// command left them.
     pub files: BTreeMap<String, String>,
 }
 

@@ -1,5 +1,5 @@
-//! Checksums of files by their content. Each file is read once; as long as the system reports the same size and times for it, its
-//! checksum is taken from a file in the suite's folder.
+//! Checksums of files by their content. Each file is read once; as long as the system reports the same size
+//! and times for it, its checksum is taken from a file in the suite's folder.
 
 use anyhow::Result;
 use common::Error;
@@ -18,7 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file in a suite's folder.
 const CACHE: &str = "checksums.json";
-/// A file changed so shortly before it was read could change again without other times: its checksum is not kept.
+/// A file changed so shortly before it was read could change again without other times: its checksum is not
+/// kept.
 const SETTLED_NS: i64 = 2_000_000_000;
 
 /// Checksums of files.
@@ -49,7 +50,8 @@ impl Contents {
         Contents { cache, known: known.unwrap_or_default(), changed: false }
     }
 
-    /// Keeps what is known for the next time, when the suite has a folder. A cache that cannot be written costs time only.
+    /// Keeps what is known for the next time, when the suite has a folder. A cache that cannot be written
+    /// costs time only.
     pub fn keep(&mut self) {
         if std::mem::take(&mut self.changed) && self.cache.parent().is_some_and(Path::is_dir) {
             let kept: BTreeMap<_, _> = self.known.iter().filter(|(_, known)| !known.unsettled).collect();

@@ -109,7 +109,8 @@ pub struct Run {
 }
 
 impl SuiteRecipe {
-    /// Reads a recipe file. Its paths start from its own folder; a file that is not there is looked for in the working directory.
+    /// Reads a recipe file. Its paths start from its own folder; a file that is not there is looked for in
+    /// the working directory.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
         let mut recipe = Self::parse(&text, path)?;

@@ -1,5 +1,5 @@
-//! What a cell comes to before any work: its settings with every default filled in, and the content of what it reads. What would be
-//! refused when its command begins is refused here.
+//! What a cell comes to before any work: its settings with every default filled in, and the content of what
+//! it reads. What would be refused when its command begins is refused here.
 
 use super::content::{Contents, sha256};
 use super::plan::{Cell, Plan, parse, subcommand};
@@ -22,7 +22,8 @@ use toml::{Table, Value};
 
 /// A cell before any work.
 pub struct Settled {
-    /// Checksum of the version of the program, settings and data; with that of a backbone it is the cell's key.
+    /// Checksum of the version of the program, settings and data; with that of a backbone it is the cell's
+    /// key.
     own_key: String,
     /// See [`report::record::Cell::protocol`].
     pub protocol: String,
@@ -85,7 +86,8 @@ impl<'a> Settler<'a> {
     /// The wanted cells of a plan, and the backbones from elsewhere that they start from.
     ///
     /// # Errors
-    /// [`Error::Usage`] naming the run, the task and the setting that cannot work; [`Error::File`] and [`Error::Io`] for data.
+    /// [`Error::Usage`] naming the run, the task and the setting that cannot work; [`Error::File`] and
+    /// [`Error::Io`] for data.
     pub fn all(&mut self, plan: &Plan, wanted: &[bool]) -> Result<Vec<Option<Settled>>> {
         let mut settled = Vec::new();
         for (cell, wanted) in plan.cells.iter().zip(wanted) {
@@ -104,7 +106,8 @@ impl<'a> Settler<'a> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let mut parts = vec![version, cell.command.to_owned(), data.sha256().to_owned()];
         parts.extend(lines(&settings));
-        // A run's own settings may be the only ones that make the command whole; then the recipe's words stand for the protocol.
+        // A run's own settings may be the only ones that make the command whole; then the recipe's words
+        // stand for the protocol.
         let shared = if cell.task == PRETRAIN { None } else { parse(self.root, cell.command, &cell.shared).ok() };
         let protocol_settings = match shared.map(|matches| self.settings(cell, &matches)) {
             Some(Ok((shared, _))) => {
@@ -230,7 +233,8 @@ impl Data {
 /// Flags that say where and how a command runs, and a backbone whose content is in the key by itself.
 const MACHINE: [&str; 6] = ["out", "overwrite", "quiet", "device", "config", "checkpoint"];
 
-/// Every flag of a command with its value or its default, without places of files and what decides only the course.
+/// Every flag of a command with its value or its default, without places of files and what decides only the
+/// course.
 fn plain(command: &Command, matches: &ArgMatches, name: &str) -> Settings {
     // The names of places elsewhere are settings here: `labels` of `pretrain`, `images` of `analyze cam`.
     let places = if name.ends_with(" train") { &PLACES[..] } else { &["data"] };

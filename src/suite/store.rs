@@ -1,4 +1,5 @@
-//! What is done already: in a cell's own folder, put aside in `outdated/`, or in another suite. It is known by its key.
+//! What is done already: in a cell's own folder, put aside in `outdated/`, or in another suite. It is known
+//! by its key.
 
 use super::content::Contents;
 use super::plan::Cell;
@@ -117,7 +118,8 @@ fn folders(place: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Copies the files of a cell, but not its tasks, which are cells of their own, and not what only its process needed.
+/// Copies the files of a cell, but not its tasks, which are cells of their own, and not what only its process
+/// needed.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::io(to, "create"))?;
     for entry in fs::read_dir(from).map_err(Error::io(from, "list"))? {

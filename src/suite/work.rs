@@ -155,7 +155,8 @@ fn one(i: usize, job: &Job) -> Result<End> {
     let Job { out, machine, board, .. } = job;
     let (cell, settled) = (&job.plan.cells[i], job.settled[i].as_ref().expect("only settled cells wait"));
     let path = cell.folder.join(CELL);
-    let (checkpoint, key, (step, old)) = {
+    let (checkpoint, key, seconds) = {
+        // Held until folders are where they belong: what one worker takes over, another may put aside.
         let mut state = job.shared.lock().expect("no worker panics");
         if let Some(parent) = cell.after {
             match &state.ends[parent] {
@@ -169,46 +170,40 @@ fn one(i: usize, job: &Job) -> Result<End> {
         }
         let checkpoint = cell.checkpoint.as_deref().map(backbone_sha256).transpose()?.unwrap_or_default();
         let key = settled.key(&checkpoint);
-        let step = job.store.step(cell, &key, &mut state.contents);
-        if let (Step::Go | Step::Take(_), Some(old)) = &step
-            && old.key == key
-            && let Some(file) =
-                store::damage(&cell.folder, old, &mut state.contents).filter(|_| old.state == State::Done)
-        {
-            board.note(&format!(
-                "warning: {}: {file} was changed since it was written; done again",
-                cell.folder.display()
-            ));
-        }
-        (checkpoint, key, step)
-    };
-    if step == Step::Keep {
-        return Ok(End::Kept);
-    }
-    let mut seconds = 0.0;
-    match old {
-        Some(old) if old.key == key && old.state != State::Done || old.key.is_empty() => seconds = old.seconds,
-        Some(old) => {
-            let why = if old.key == key { "its files" } else { "settings, data or program" };
-            put_aside(cell, &old, why, out, board)?;
-        }
-        // A record that cannot be read is as good as none.
-        None => {}
-    }
-    if let Step::Take(from) = &step {
-        let taken = job.store.take(cell, from)?;
-        let taken = record::Cell {
-            protocol: settled.protocol.clone(),
-            protocol_settings: settled.protocol_settings.clone(),
-            ..taken
-        };
-        record::write(&path, &taken)?;
-        board.note(&format!("{}: taken from {}", cell.name(), from.display()));
-        if taken.state == State::Done {
+        let (step, old) = job.store.step(cell, &key, &mut state.contents);
+        if step == Step::Keep {
             return Ok(End::Kept);
         }
-        seconds = taken.seconds;
-    }
+        let mut seconds = 0.0;
+        match old {
+            Some(old) if old.key == key && old.state != State::Done || old.key.is_empty() => seconds = old.seconds,
+            Some(old) => {
+                let damage = store::damage(&cell.folder, &old, &mut state.contents).filter(|_| old.key == key);
+                if let Some(file) = &damage {
+                    let folder = cell.folder.display();
+                    board.note(&format!("warning: {folder}: {file} was changed since it was written; done again"));
+                }
+                let why = if damage.is_some() { "its files" } else { "settings, data or program" };
+                put_aside(cell, &old, why, out, board)?;
+            }
+            // A record that cannot be read is as good as none.
+            None => {}
+        }
+        if let Step::Take(from) = &step {
+            let taken = record::Cell {
+                protocol: settled.protocol.clone(),
+                protocol_settings: settled.protocol_settings.clone(),
+                ..job.store.take(cell, from)?
+            };
+            record::write(&path, &taken)?;
+            board.note(&format!("{}: taken from {}", cell.name(), from.display()));
+            if taken.state == State::Done {
+                return Ok(End::Kept);
+            }
+            seconds = taken.seconds;
+        }
+        (checkpoint, key, seconds)
+    };
     let mut record = record::Cell {
         schema: SCHEMA,
         run: cell.run.clone(),

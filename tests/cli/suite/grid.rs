@@ -1,4 +1,5 @@
-//! What a suite does and reports: everything, a part, one backbone to all tasks, the recipes of the repository.
+//! What a suite does and reports: everything, a part, one backbone to all tasks, the recipes of the
+//! repository.
 
 use super::{RECIPE, TASKS, results, run, states};
 use crate::world::{PLAIN, Place, list};
