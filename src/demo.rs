@@ -52,12 +52,14 @@ pub fn run(args: DemoArgs) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let machine = Machine {
         jobs: args.jobs.map_or(if device.is_cuda() { 1 } else { cores }, |jobs| jobs as usize),
-        device: args.common.device.to_string(),
+        device,
         threads: args.common.threads,
+        default_threads: tch::get_num_threads().max(1) as usize,
         quiet: args.common.quiet,
+        reuse: Vec::new(),
     };
     let wanted = vec![true; plan.cells.len()];
-    run_plan(plan, &recipe, &wanted, &args.out, &machine, &format!("camtrast demo --out {}", args.out.display()))
+    run_plan(plan, recipe, &wanted, &args.out, &machine)
 }
 
 /// The world in its three layouts, and its packs.

@@ -3,29 +3,38 @@
 mod board;
 mod content;
 mod estimate;
+mod leakage;
 mod only;
 mod plan;
 mod recipe;
+mod settle;
 mod status;
+mod store;
 mod work;
 
 use crate::commands::Common;
 use crate::commands::report::show;
 use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
+pub use board::say;
+use board::tell;
 use clap::{Args, Subcommand};
 use common::Error;
 use common::checkpoint::{IMPORTED, Origin};
-use common::device::{DeviceChoice, Precision};
+use common::device::{DeviceChoice, Precision, device_name};
 use common::files::write_atomically;
 use common::run::lock;
+use content::Contents;
 pub use only::Only;
 pub use plan::Plan;
+use plan::typed;
 pub use recipe::{Run, SuiteRecipe};
 use report::record::{self, SUITE};
+use settle::{Settled, Settler};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use store::Store;
 use work::{End, kept_recipe, work};
 pub use work::{Machine, with_parents};
 
@@ -53,6 +62,9 @@ pub struct SuiteArgs {
     /// Do this part only, such as method=moco,task=detection (or run=, seed=, or the name of a run); what it needs comes along
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
+    /// Suites whose results of the same settings, data and backbone are taken over, such as table3
+    #[arg(long, value_name = "DIR", value_delimiter = ',')]
+    reuse: Vec<PathBuf>,
     /// Show what there is to do and how long it may take, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -87,21 +99,14 @@ pub struct MachineArgs {
     #[arg(long, help_heading = "Common")]
     precision: Option<Precision>,
     /// Threads of each command on the CPU, in place of the recipe's
-    #[arg(long, help_heading = "Common")]
-    threads: Option<usize>,
+    #[arg(long, help_heading = "Common", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
     /// Print results and errors only
     #[arg(long, help_heading = "Common")]
     quiet: bool,
 }
 
 impl MachineArgs {
-    /// The device asked for, and the threads.
-    pub fn open(&self) -> Result<tch::Device> {
-        let device = self.device.open()?;
-        self.threads.inspect(|threads| tch::set_num_threads((*threads).max(1) as i32));
-        Ok(device)
-    }
-
     /// Puts what is asked for here in the place of what a recipe says.
     pub fn replace(&self, recipe: &mut SuiteRecipe) {
         if let Some(precision) = self.precision {
@@ -109,9 +114,19 @@ impl MachineArgs {
         }
     }
 
-    /// The machine as asked for, with so many commands at a time.
-    pub fn machine(&self, jobs: u64) -> Machine {
-        Machine { jobs: jobs as usize, device: self.device.to_string(), threads: self.threads, quiet: self.quiet }
+    /// The machine as asked for, with so many commands at a time. Must come before anything else touches
+    /// libtorch.
+    pub fn open(&self, jobs: u64) -> Result<Machine> {
+        let device = self.device.open()?;
+        self.threads.inspect(|threads| tch::set_num_threads(*threads as i32));
+        Ok(Machine {
+            jobs: jobs as usize,
+            device,
+            threads: self.threads.map(|threads| threads as usize),
+            default_threads: tch::get_num_threads().max(1) as usize,
+            quiet: self.quiet,
+            reuse: Vec::new(),
+        })
     }
 }
 
@@ -123,49 +138,94 @@ pub fn run(command: SuiteCommand) -> Result<()> {
 }
 
 fn run_suite(mut args: SuiteArgs) -> Result<()> {
+    let machine = Machine { reuse: args.reuse.clone(), ..args.machine.open(args.jobs)? };
+    for suite in &args.reuse {
+        if !suite.join(SUITE).is_file() {
+            return Err(Error::file(suite, "is no suite's folder", "give --reuse the --out of a suite").into());
+        }
+    }
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
     recipe.replace_packs(args.train.take(), args.test.take(), &args.recipe)?;
     recipe.seeds = args.seed.map_or(recipe.seeds, |seed| vec![seed]);
     args.machine.replace(&mut recipe);
-    let plan = Plan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
+    tell_elsewhere(&recipe, &args.recipe, args.machine.quiet);
+    let root = crate::command_line();
+    let plan = Plan::new(&recipe, &args.recipe, &args.out, &root)?;
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     if args.dry_run {
-        let mut rates = estimate::Rates::new(args.machine.open()?);
-        println!("{}", status::plan(&plan, &wanted, &mut rates));
+        let mut settler = Settler::new(&root, machine.device, Contents::open(&args.out));
+        let settled = settler.all(&plan, &wanted)?;
+        refuse_leaks(&plan, &settled, &recipe)?;
+        let mut rates = estimate::Rates::new(machine.device, machine.threads);
+        let store = Store::new(&args.out, &machine.reuse);
+        say(&status::plan(&plan, &settled, &store, &mut settler.contents, &mut rates));
+        settler.contents.keep();
         return Ok(());
     }
-    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    run_plan(plan, &recipe, &wanted, &args.out, &args.machine.machine(args.jobs), &format!("camtrast {command}"))
+    run_plan(plan, recipe, &wanted, &args.out, &machine)
+}
+
+/// Says which files are not beside the recipe.
+pub fn tell_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
+    let files: Vec<String> = recipe.elsewhere.iter().map(|file| file.display().to_string()).collect();
+    if !files.is_empty() && !quiet {
+        let (files, recipe) = (files.join(", "), path.display());
+        tell(&format!("note: not beside {recipe}, so taken from the working directory: {files}"));
+    }
+}
+
+/// What the recipe does not allow is an error, what it allows a warning for each run or task.
+fn refuse_leaks(plan: &Plan, settled: &[Option<Settled>], recipe: &SuiteRecipe) -> Result<Vec<String>> {
+    let leaks = leakage::leaks(plan, settled);
+    match leaks.first() {
+        Some(first) if !recipe.allow_leakage => {
+            let more =
+                if leaks.len() > 1 { format!(" (and {} more such cases)", leaks.len() - 1) } else { String::new() };
+            Err(Error::Usage {
+                problem: format!("{}: {first}{more}", plan.recipe.display()),
+                remedy: "name other data, or set allow-leakage = true in the recipe when it is meant".into(),
+            }
+            .into())
+        }
+        _ => {
+            leaks.iter().for_each(|leak| tell(&format!("warning: {leak}")));
+            Ok(leaks)
+        }
+    }
 }
 
 /// Does a plan and writes its report.
-pub fn run_plan(
-    mut plan: Plan,
-    recipe: &SuiteRecipe,
-    wanted: &[bool],
-    out: &Path,
-    machine: &Machine,
-    command: &str,
-) -> Result<()> {
+pub fn run_plan(mut plan: Plan, mut recipe: SuiteRecipe, wanted: &[bool], out: &Path, machine: &Machine) -> Result<()> {
     catch_interrupts()?;
+    let root = crate::command_line();
+    let mut settler = Settler::new(&root, machine.device, Contents::open(out));
+    let settled = settler.all(&plan, wanted)?;
+    let leaks = refuse_leaks(&plan, &settled, &recipe)?;
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let Some(_lock) = lock(out)? else {
         return Err(
             Error::file(out, "another suite is at work here", "wait until it ends, or give another --out").into()
         );
     };
+    settler.contents.keep();
     let begun = Instant::now();
-    plan.suite.command = command.to_owned();
-    // Whoever made a backbone that is brought along, its file says; one that cannot be read shows where it is wanted.
+    plan.suite.command = typed_here(&plan, machine);
+    if !leaks.is_empty() {
+        let separator = if plan.suite.about.is_empty() { "" } else { "\n\n" };
+        plan.suite.about +=
+            &format!("{separator}Tested on what was trained on, as the recipe allows: {}.", leaks.join("; "));
+    }
+    // The file of a backbone from elsewhere says who made it.
     for run in &mut plan.suite.runs {
         let origin = run.imported.as_deref().and_then(|path| Origin::read(path).ok());
         run.method = run.method.take().or(origin.map(|o| o.method).filter(|method| method != IMPORTED));
     }
     // A part of the seeds or another pack does not make the suite forget what it was.
     record::write(&out.join(SUITE), &plan.suite)?;
+    recipe.absolute();
     write_atomically(&kept_recipe(out), |file| file.write_all(recipe.to_toml().as_bytes()))?;
-    let ends = work(&plan, wanted, out, machine)?;
+    let ends = work(&plan, &settled, settler.contents, out, machine)?;
 
     if STOP.load(Ordering::Relaxed) {
         bail!("interrupted; what was running is saved, the same command goes on from there");
@@ -177,12 +237,27 @@ pub fn run_plan(
     }
     show(&[out.to_owned()], out, false)?;
     if !machine.quiet {
-        eprintln!("{} commands in {}", finished + failed, clock(begun.elapsed().as_secs_f64()));
+        tell(&format!("{} commands in {}", finished + failed, clock(begun.elapsed().as_secs_f64())));
     }
     if failed > 0 {
         bail!("{failed} of {} commands failed, `camtrast suite status {}` says why", finished + failed, out.display());
     }
-    check_expectations(&plan, recipe, wanted)
+    check_expectations(&plan, &recipe, wanted)
+}
+
+/// The command of this process, with the device and the threads that it took by itself.
+fn typed_here(plan: &Plan, machine: &Machine) -> String {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let given = words.iter().any(|word| word == "--device" || word.starts_with("--device="));
+    let auto = !given || words.iter().any(|word| word == "auto" || word == "--device=auto");
+    // Given for all commands, threads would win over those of the recipe.
+    let threads = machine.threads.is_none() && plan.cells.iter().all(|cell| cell.threads.is_none());
+    let missing = [
+        auto.then(|| format!("--device={}", device_name(machine.device))),
+        threads.then(|| format!("--threads={}", machine.default_threads)),
+    ];
+    words.extend(missing.into_iter().flatten());
+    typed(words.into_iter())
 }
 
 /// Holds the results against what the recipe says must come out; what was left out by `--only` is not looked at.
@@ -205,7 +280,7 @@ fn check_expectations(plan: &Plan, recipe: &SuiteRecipe, wanted: &[bool]) -> Res
             }
             let mean = sum / cells.len() as f64;
             let told = format!("{run}: {title} {mean:.2}, expected {expected} ± {tolerance}");
-            println!("{told}");
+            say(&told);
             if mean.is_nan() || (mean - expected).abs() > *tolerance {
                 wrong.push(told);
             }
@@ -223,6 +298,6 @@ fn show_status(out: &Path) -> Result<()> {
         return Err(Error::file(out, "is no suite's folder", "give the --out of a `camtrast suite run`").into());
     }
     let plan = Plan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, &crate::command_line())?;
-    println!("{}", status::grid(&plan));
+    say(&status::grid(&plan, Contents::open(out)));
     Ok(())
 }

@@ -20,6 +20,22 @@ pub const SCHEMA: u64 = 1;
 /// File of the rows of the pack that a run trains on: `classes`, `rows` and `labels` as JSON.
 pub const SUBSET: &str = "subset.json";
 
+/// Settings that say where files are.
+pub const PLACES: [&str; 12] = [
+    "data",
+    "voc",
+    "coco",
+    "coco-images",
+    "coco-test",
+    "coco-test-images",
+    "cityscapes",
+    "images",
+    "labels",
+    "val-images",
+    "val-labels",
+    "class-names",
+];
+
 /// The program that a run was begun by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
@@ -120,7 +136,8 @@ impl RunFolder {
     }
 
     /// Writes config.toml, or checks that the one there says the same before its `[build]` table, which tells where and by
-    /// which program the run was begun.
+    /// which program the run was begun. How files are named ([`PLACES`] and the backbone) is not compared:
+    /// their checksums stand in the `[dataset]` table.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
@@ -135,18 +152,8 @@ impl RunFolder {
             }
             old => old.map_err(Error::io(&path, "read"))?,
         };
-        let old: Vec<&str> = old.lines().take_while(|line| *line != "[build]").collect();
-        let new: Vec<&str> = config.lines().collect();
-        let Some(line) = new.iter().find(|l| !old.contains(l)).or(old.iter().find(|l| !new.contains(l))) else {
-            return Ok(());
-        };
-        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
-        let said = |lines: &[&str]| {
-            let same = lines.iter().find(|l| key(l) == key(line)).map(|l| l.trim().to_owned());
-            same.unwrap_or_else(|| format!("no {}", key(line)))
-        };
-        let problem =
-            format!("{} holds a run with {}, this command says {}", self.path.display(), said(&old), said(&new));
+        let Some((held, wanted)) = difference(&old, config) else { return Ok(()) };
+        let problem = format!("{} holds a run with {held}, this command says {wanted}", self.path.display());
         Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
     }
 
@@ -244,6 +251,37 @@ impl RunFolder {
     }
 }
 
+/// The first setting in which two configurations differ, as the one and as the other says it. Where only
+/// checksums of files differ, the place of a file is named, if that differs too.
+fn difference(old: &str, new: &str) -> Option<(String, String)> {
+    let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let old: Vec<&str> = old.lines().take_while(|line| *line != "[build]").collect();
+    let new: Vec<&str> = new.lines().collect();
+    // A folder of label files comes with one of images; by itself, `labels` is the setting of `pretrain`.
+    let has_images = new.iter().any(|line| key(line) == "images");
+    let is_place = |line: &str| match &key(line)[..] {
+        "labels" => has_images,
+        key => PLACES.contains(&key) || key == "checkpoint",
+    };
+    let differs = |of_place: bool| {
+        let only = |these: &[&str], others: &[&str]| {
+            these.iter().find(|line| is_place(line) == of_place && !others.contains(line)).map(|line| key(line))
+        };
+        only(&new, &old).or_else(|| only(&old, &new))
+    };
+    let mut differing = differs(false)?;
+    let of_data =
+        |lines: &[&str]| lines.iter().skip_while(|line| **line != "[dataset]").any(|line| key(line) == differing);
+    if of_data(&old) || of_data(&new) {
+        differing = differs(true).unwrap_or(differing);
+    }
+    let said = |lines: &[&str]| {
+        let line = lines.iter().find(|line| key(line) == differing);
+        line.map_or(format!("no {differing}"), |line| line.trim().to_owned())
+    };
+    Some((said(&old), said(&new)))
+}
+
 /// Numbers by flat names.
 pub type Metrics = BTreeMap<String, f64>;
 /// What is said beside numbers of the backbone they come from: [`crate::checkpoint::Origin::texts`].
@@ -297,4 +335,30 @@ fn read_state(path: &Path) -> Result<SavedState> {
     file.verify()?;
     let position = Position { step: file.number("step")?, seconds: file.number("seconds")? };
     Ok(SavedState { position, tensors: file.tensors()?, warning: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+
+    const CONFIG: &str =
+        "lr = 0.1\ndata = \"a.pack\"\nlabels = \"classes\"\n\n[dataset]\nsha256 = \"1\"\n[build]\nx = 1\n";
+
+    fn differs(from: &str, to: &str) -> Option<(String, String)> {
+        assert!(CONFIG.contains(from));
+        difference(CONFIG, CONFIG.replace(from, to).split("[build]").next().unwrap())
+    }
+
+    #[test]
+    fn settings_and_content_are_compared_and_spellings_are_not() {
+        let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
+        assert_eq!(differs("a.pack", "/elsewhere/a.pack"), None);
+        assert_eq!(differs("0.1", "0.2"), pair("lr = 0.1", "lr = 0.2"));
+        assert_eq!(differs("lr = 0.1\n", ""), pair("lr = 0.1", "no lr"));
+        // `labels` of pretraining is no folder.
+        assert_eq!(differs("classes", "categories"), pair("labels = \"classes\"", "labels = \"categories\""));
+        assert_eq!(differs("sha256 = \"1\"", "sha256 = \"2\""), pair("sha256 = \"1\"", "sha256 = \"2\""));
+        let other = CONFIG.replace("a.pack", "b.pack").replace("sha256 = \"1\"", "sha256 = \"2\"");
+        assert_eq!(difference(CONFIG, &other), pair("data = \"a.pack\"", "data = \"b.pack\""));
+    }
 }

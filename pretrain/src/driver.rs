@@ -75,26 +75,72 @@ pub struct PretrainReport {
     pub outcome: Outcome,
 }
 
+/// A recipe on its data, before any work.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// Settings with every default filled in.
+    pub recipe: Recipe,
+    /// What the method is built for.
+    pub setting: Setting,
+    /// The images trained on.
+    pub selection: Selection,
+    /// Batches of an epoch, a multiple of [`Recipe::accumulate`].
+    pub batches_per_epoch: u64,
+}
+
+impl Recipe {
+    /// Fills in every default for a pack, and refuses what cannot work before anything is written.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] and [`Error::Usage`] for a recipe that does not fit the data or contradicts
+    /// itself.
+    pub fn settle(mut self, pack: &Pack, device: Device) -> Result<Settled> {
+        let selection = self.subset.select(pack, self.seed)?;
+        let setting = Setting {
+            arch: self.arch,
+            classes: selection.classes as i64,
+            images: selection.indices.len() as u64,
+            image_size: pack.height() as i64,
+            device,
+            precision: self.precision,
+            seed: self.seed,
+        };
+        let defaults = self.method.defaults(&setting, &self.options);
+        self.options = self.options.resolve(defaults, &self.method.to_string())?;
+        let (epochs, batch_size) = (set(&self.options.epochs), set(&self.options.batch_size));
+        let accumulate = self.accumulate;
+        if epochs == 0 && self.method != Method::Scratch {
+            let remedy = "give --epochs 1 or more, or --method scratch for a backbone without training";
+            return Err(Error::settings(format!("--epochs 0 does not train --method {}", self.method), remedy));
+        }
+        check_counts(&[("accumulate", Some(accumulate))])?;
+        if batch_size == 0 || accumulate == 0 {
+            return Err(Error::settings("--batch-size and --accumulate must be at least 1", "give positive numbers"));
+        }
+        if let Some(norm) = self.clip_norm.filter(|norm| norm.is_nan() || *norm <= 0.0) {
+            return Err(Error::settings(
+                format!("--clip-norm {norm} is not positive"),
+                "leave it out, or give a norm such as 1",
+            ));
+        }
+        let batches_per_epoch = setting.images / batch_size / accumulate * accumulate;
+        if batches_per_epoch == 0 && epochs > 0 {
+            let problem = format!("{} images do not fill a step of {accumulate} x {batch_size}", setting.images);
+            return Err(Error::settings(problem, "lower --batch-size or --accumulate, or take more images"));
+        }
+        Ok(Settled { recipe: self, setting, selection, batches_per_epoch })
+    }
+}
+
 /// Pretrains a backbone, or goes on where an earlier run of the same recipe in the same folder was cut off.
 ///
 /// # Errors
 /// [`Error::Settings`] for a recipe that does not fit the data or differs from the folder's; otherwise as [`engine::train`].
 pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicBool) -> Result<PretrainReport> {
-    let (device, mut recipe) = (config.run.device, config.recipe.clone());
-    let pack = Arc::new(Pack::open(&recipe.data)?);
-    let selection = recipe.subset.select(&pack, recipe.seed)?;
-    let setting = Setting {
-        arch: recipe.arch,
-        classes: selection.classes as i64,
-        images: selection.indices.len() as u64,
-        image_size: pack.height() as i64,
-        device,
-        precision: recipe.precision,
-        seed: recipe.seed,
-    };
-    let defaults = recipe.method.defaults(&setting, &recipe.options);
-    recipe.options = recipe.options.resolve(defaults, &recipe.method.to_string())?;
-    let plan = plan(config, &recipe, &setting)?;
+    let device = config.run.device;
+    let pack = Arc::new(Pack::open(&config.recipe.data)?);
+    let Settled { recipe, setting, selection, batches_per_epoch } = config.recipe.clone().settle(&pack, device)?;
+    let plan = plan(config, &recipe, batches_per_epoch);
     let method = recipe.method.build(&setting, &recipe.options)?;
 
     let run = config.run.begin(&[])?;
@@ -139,39 +185,18 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
     Ok(PretrainReport { recipe, backbone: run.file("backbone.safetensors"), outcome })
 }
 
-fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<Plan> {
-    let (epochs, batch_size) = (set(&recipe.options.epochs), set(&recipe.options.batch_size));
-    let accumulate = recipe.accumulate;
-    if epochs == 0 && recipe.method != Method::Scratch {
-        let remedy = "give --epochs 1 or more, or --method scratch for a backbone without training";
-        return Err(Error::settings(format!("--epochs 0 does not train --method {}", recipe.method), remedy));
-    }
-    check_counts(&[("accumulate", Some(accumulate))])?;
-    if batch_size == 0 || accumulate == 0 {
-        return Err(Error::settings("--batch-size and --accumulate must be at least 1", "give positive numbers"));
-    }
-    if let Some(norm) = recipe.clip_norm.filter(|norm| norm.is_nan() || *norm <= 0.0) {
-        return Err(Error::settings(
-            format!("--clip-norm {norm} is not positive"),
-            "leave it out, or give a norm such as 1",
-        ));
-    }
-    let batches = setting.images / batch_size / accumulate * accumulate;
-    if batches == 0 && epochs > 0 {
-        let problem = format!("{} images do not fill a step of {accumulate} x {batch_size}", setting.images);
-        return Err(Error::settings(problem, "lower --batch-size or --accumulate, or take more images"));
-    }
-    Ok(Plan {
+fn plan(config: &PretrainConfig, recipe: &Recipe, batches_per_epoch: u64) -> Plan {
+    Plan {
         seed: recipe.seed,
         device: config.run.device,
-        epochs,
-        batches_per_epoch: batches,
-        accumulate,
-        batch_size,
+        epochs: set(&recipe.options.epochs),
+        batches_per_epoch,
+        accumulate: recipe.accumulate,
+        batch_size: set(&recipe.options.batch_size),
         clip_norm: recipe.clip_norm,
         log_every: config.run.log_every.max(1),
         save_every: config.run.save_every,
-    })
+    }
 }
 
 // Names the run by what decides its weights, data included.

@@ -16,6 +16,6 @@ mod scratch;
 pub mod simsiam;
 mod supervised;
 
-pub use driver::{PretrainConfig, PretrainReport, Recipe, pretrain};
+pub use driver::{PretrainConfig, PretrainReport, Recipe, Settled, pretrain};
 pub use method::{Method, Network, Pretraining, Setting};
 pub use options::{Options, Subset};

@@ -10,6 +10,7 @@
 
 use common::error::{Error, Result};
 use common::files::write_atomically;
+pub use common::run::PLACES;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,21 +27,6 @@ pub const PRETRAIN: &str = "pretrain";
 /// order of episodes, which is the same for all backbones with one seed.
 pub const EPISODES: &str = "episodes.json";
 
-/// Settings that say where files are.
-pub const PLACES: [&str; 12] = [
-    "data",
-    "voc",
-    "coco",
-    "coco-images",
-    "coco-test",
-    "coco-test-images",
-    "cityscapes",
-    "images",
-    "labels",
-    "val-images",
-    "val-labels",
-    "class-names",
-];
 /// Settings that decide nothing but the course of a command.
 pub const COURSE: [&str; 4] = ["threads", "log-every", "save-every", "pictures"];
 
@@ -131,7 +117,7 @@ pub struct Cell {
     pub protocol: String,
     /// The same in words: `key = value` lines.
     pub protocol_settings: Vec<String>,
-    /// The command that does it again.
+    /// The command that does it again to the same bytes, its device and threads included.
     pub command: String,
     /// Checksum of the backbone: made by pretraining, used by a task.
     pub checkpoint_sha256: String,
@@ -143,6 +129,9 @@ pub struct Cell {
     pub seconds: f64,
     /// Checksum of metrics.json as the command left it.
     pub metrics_sha256: String,
+    /// Checksums of the files that others read (metrics, episodes, backbone, classifier), by name, as the
+    /// command left them.
+    pub files: BTreeMap<String, String>,
 }
 
 /// How a cell ended.

@@ -21,8 +21,10 @@ use common::run::{RunFolder, RunOptions};
 use common::sampler::period;
 use common::schedule::Schedule;
 use common::settings::{BatchNormMode, Numbers, Switch, set};
+use common::tensor_file::hex;
 use common::{Error, Result};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -269,9 +271,11 @@ fn claim(
     backbone: &Backbone,
 ) -> Result<()> {
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
+    let classes = serde_json::to_vec(&training.classes).expect("classes serialise");
     let dataset = format!(
-        "\n[dataset]\nbackbone_sha256 = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\n",
+        "\n[dataset]\nbackbone_sha256 = \"{}\"\nclasses = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\n",
         backbone.sha256,
+        &hex(&Sha256::digest(classes))[..16],
         training.samples.len(),
         training.fingerprint()?,
         validation.samples.len(),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::Error;
 use common::device::device_name;
-use common::progress::Progress;
+use common::progress::{Progress, Silent};
 use common::run::{RunFolder, Texts, write_metrics};
 use detection::coco::CocoOptions;
 use detection::model::DetectorArch;
@@ -168,6 +168,23 @@ pub fn run(command: DetectionCommand) -> Result<()> {
     }
 }
 
+impl TrainArgs {
+    /// What is trained on and evaluated on, by its flags.
+    pub fn data(&self) -> &impl std::fmt::Debug {
+        &self.data
+    }
+
+    /// The same, read.
+    pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>)> {
+        self.data.read(&Silent)
+    }
+
+    /// The settings with every default filled in, checked.
+    pub fn resolved(&self) -> Result<Options> {
+        Ok(self.options.clone().resolve(self.preset, self.arch)?)
+    }
+}
+
 fn run_train(args: TrainArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     catch_interrupts()?;
@@ -257,7 +274,13 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-fn read_voc(root: &Path, splits: &[VocSplit], classes: &[String], skip_bad: bool, screen: &Screen) -> Result<Dataset> {
+fn read_voc(
+    root: &Path,
+    splits: &[VocSplit],
+    classes: &[String],
+    skip_bad: bool,
+    screen: &dyn Progress,
+) -> Result<Dataset> {
     let classes = match classes {
         [] => voc::CLASSES.map(String::from).to_vec(),
         given => given.to_vec(),
@@ -268,7 +291,7 @@ fn read_voc(root: &Path, splits: &[VocSplit], classes: &[String], skip_bad: bool
     Ok(dataset)
 }
 
-fn read_coco(instances: &Path, images: Option<PathBuf>, skip_bad: bool, screen: &Screen) -> Result<Dataset> {
+fn read_coco(instances: &Path, images: Option<PathBuf>, skip_bad: bool, screen: &dyn Progress) -> Result<Dataset> {
     let dataset = coco::read(&CocoOptions { instances: instances.to_owned(), images, skip_bad })?;
     tell_problems(&dataset.problems, "the data set", screen);
     dataset.notes.iter().for_each(|note| screen.note(&format!("warning: {note}")));
@@ -296,7 +319,7 @@ impl TestData {
 }
 
 impl TrainData {
-    fn read(&self, screen: &Screen) -> Result<(Dataset, Option<Dataset>)> {
+    fn read(&self, screen: &dyn Progress) -> Result<(Dataset, Option<Dataset>)> {
         if let Some(coco) = &self.coco {
             let folder = self.coco_images.clone().unwrap_or_else(|| own_folder(coco));
             let training = read_coco(coco, Some(folder.clone()), self.skip_bad, screen)?;
@@ -322,7 +345,7 @@ impl TrainData {
 }
 
 // One line each, as long as somebody may read them.
-fn tell_problems(problems: &[String], of: &str, screen: &Screen) {
+fn tell_problems(problems: &[String], of: &str, screen: &dyn Progress) {
     const TOLD: usize = 20;
     if problems.is_empty() {
         return;

@@ -9,7 +9,7 @@ use common::device::device_name;
 use common::files::write_atomically;
 use common::progress::Progress;
 use common::run::write_metrics;
-use fewshot::{EvalOptions, EvalResult, Options, eval, score_files};
+use fewshot::{EpisodeSet, EvalOptions, EvalResult, Options, Protocol, eval, score_files};
 use report::record::EPISODES;
 use report::table::{Table, percent};
 use std::collections::BTreeMap;
@@ -131,6 +131,18 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     }
     tell_origin(&origin, &screen);
     Ok(())
+}
+
+impl EvalArgs {
+    /// Refuses a pack that the episodes cannot be drawn from.
+    pub fn check(&self, pack: &Pack) -> Result<()> {
+        let ProtocolArgs { ways, queries, episodes_count, .. } = self.protocol;
+        let episodes = episodes_count.min(1);
+        for &shots in &self.protocol.shots.0 {
+            EpisodeSet::sample(pack.labels(), &Protocol { ways, shots, queries, episodes }, self.common.seed)?;
+        }
+        Ok(())
+    }
 }
 
 impl ProtocolArgs {

@@ -1,6 +1,7 @@
 //! `camtrast report`.
 
 use super::Common;
+use crate::suite::say;
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -26,8 +27,8 @@ pub fn run(args: ReportArgs) -> Result<()> {
 pub fn show(folders: &[PathBuf], out: &Path, quiet: bool) -> Result<()> {
     let written = report::write(folders, out)?;
     if !quiet {
-        println!("{}\n", written.table);
+        say(&format!("{}\n", written.table));
     }
-    written.files.iter().for_each(|path| println!("{}", path.display()));
+    written.files.iter().for_each(|path| say(&path.display().to_string()));
     Ok(())
 }

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use common::device::device_name;
 use common::progress::Progress;
 use common::run::{Texts, write_metrics};
-use common::settings::Numbers;
+use common::settings::{Numbers, set};
 use report::table::Table;
 use segmentation::options::EvaluationOptions;
 use segmentation::train::{Recipe, SEGMENTER, ignored_ids};
@@ -106,6 +106,21 @@ pub fn run(command: SegmentationCommand) -> Result<()> {
         SegmentationCommand::Train(args) => run_train(*args),
         SegmentationCommand::Eval(args) => run_eval(args),
         SegmentationCommand::Score(args) => run_score(args),
+    }
+}
+
+impl TrainArgs {
+    /// What is trained on and evaluated on.
+    pub fn data(&self) -> &TrainData {
+        &self.data
+    }
+
+    /// The settings with every default filled in, checked.
+    pub fn resolved(&self) -> Result<Options> {
+        let options = self.options.clone().resolve(self.preset)?;
+        let crop = set(&options.crop);
+        self.evaluation.predict_options([crop.height as i64, crop.width as i64])?;
+        Ok(options)
     }
 }
 

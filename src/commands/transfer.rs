@@ -1,7 +1,7 @@
 //! `camtrast transfer`: one backbone to every task of a recipe.
 
 use super::checkpoint_name;
-use crate::suite::{MachineArgs, Only, Plan, Run, SuiteRecipe, run_plan, with_parents};
+use crate::suite::{MachineArgs, Only, Plan, Run, SuiteRecipe, run_plan, tell_elsewhere, with_parents};
 use anyhow::Result;
 use clap::Args;
 use common::checkpoint::Origin;
@@ -52,7 +52,7 @@ fn published(text: &str) -> Result<(String, f64), String> {
 }
 
 pub fn run(args: TransferArgs) -> Result<()> {
-    args.machine.open()?;
+    let machine = args.machine.open(args.jobs)?;
     // Before the recipe, whose faults are smaller.
     Origin::read(&args.checkpoint)?;
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
@@ -75,9 +75,8 @@ pub fn run(args: TransferArgs) -> Result<()> {
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();
-    let typed = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    let machine = args.machine.machine(args.jobs);
-    run_plan(plan, &recipe, &wanted, &args.out, &machine, &format!("camtrast {typed}"))?;
+    tell_elsewhere(&recipe, &args.recipe, machine.quiet);
+    run_plan(plan, recipe, &wanted, &args.out, &machine)?;
 
     // All figures by their names in one file, as every run has one.
     let mut all = serde_json::Map::new();

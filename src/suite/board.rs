@@ -2,7 +2,7 @@
 
 use crate::screen::clock;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Lines that move on a terminal, plain ones elsewhere, none with `--quiet`.
@@ -51,7 +51,7 @@ impl Board {
         match &self.bars {
             _ if self.quiet && !text.starts_with("warning") => {}
             Some((all, _)) => drop(all.println(text)),
-            None => eprintln!("{text}"),
+            None => tell(text),
         }
     }
 
@@ -61,6 +61,16 @@ impl Board {
             drop(all.clear());
         }
     }
+}
+
+/// A line on standard error. That nobody can read it is no reason to stop.
+pub fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A line on standard output; a reader that has gone is not missed.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 impl Line<'_> {

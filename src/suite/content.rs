@@ -1,87 +1,141 @@
-//! Checksums of what a cell's result follows from, so that what is done is known by its content and not by a list.
+//! Checksums of files by their content. Each file is read once; as long as the system reports the same size
+//! and times for it, its checksum is taken from a file in the suite's folder.
 
-use super::plan::Cell;
 use anyhow::Result;
 use common::Error;
-use common::checkpoint::Origin;
 use common::data::Pack;
 use common::data::fetch::file_sha256;
-use common::tensor_file::hex;
+use common::files::write_atomically;
+use common::tensor_file::{TensorFile, hex};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Checksums of files and folders, each looked at once.
-#[derive(Default)]
+/// The file in a suite's folder.
+const CACHE: &str = "checksums.json";
+/// A file changed so shortly before it was read could change again without other times: its checksum is not
+/// kept.
+const SETTLED_NS: i64 = 2_000_000_000;
+
+/// Checksums of files.
 pub struct Contents {
-    known: BTreeMap<PathBuf, String>,
+    cache: PathBuf,
+    /// By kind of checksum and absolute path.
+    known: BTreeMap<String, Known>,
+    changed: bool,
 }
 
+/// A checksum, and what the system said of the file when it was made.
+#[derive(Serialize, Deserialize, Clone)]
+struct Known {
+    stamp: Stamp,
+    sha256: String,
+    #[serde(skip)]
+    unsettled: bool,
+}
+
+/// Size, and the times of the last change of content and of state, in nanoseconds.
+type Stamp = [i64; 3];
+
 impl Contents {
-    /// Of a pack its own checksum; of any other file its bytes; of a folder the names and sizes of the files below, hidden ones left out.
-    pub fn of(&mut self, path: &Path) -> Result<String> {
-        if let Some(known) = self.known.get(path) {
-            return Ok(known.clone());
+    /// With what is known from earlier in a suite's folder.
+    pub fn open(suite: &Path) -> Self {
+        let cache = suite.join(CACHE);
+        let known = fs::read(&cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Contents { cache, known: known.unwrap_or_default(), changed: false }
+    }
+
+    /// Keeps what is known for the next time, when the suite has a folder. A cache that cannot be written
+    /// costs time only.
+    pub fn keep(&mut self) {
+        if std::mem::take(&mut self.changed) && self.cache.parent().is_some_and(Path::is_dir) {
+            let kept: BTreeMap<_, _> = self.known.iter().filter(|(_, known)| !known.unsettled).collect();
+            let _ = write_atomically(&self.cache, |out| writeln!(out, "{}", serde_json::json!(kept)));
         }
-        let sum = if path.is_dir() {
-            let mut names = Vec::new();
-            list(path, path, &mut names)?;
-            names.sort_unstable();
-            sha256(names.join("\n").as_bytes())
-        } else if path.extension().is_some_and(|e| e == "json" || e == "txt") {
-            file_sha256(path)?
-        } else {
-            Pack::open(path)?.sha256().to_owned()
-        };
-        self.known.insert(path.to_owned(), sum.clone());
+    }
+
+    /// Checksums of the bytes of files.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the first that cannot be read.
+    pub fn files(&mut self, paths: &[PathBuf]) -> Result<Vec<String>> {
+        let found: Vec<(String, Known, bool)> = paths
+            .par_iter()
+            .map(|path| {
+                let (key, stamp) = (key("file", path), stamp(path)?);
+                match self.known.get(&key).filter(|known| known.stamp == stamp) {
+                    Some(known) => Ok((key, known.clone(), false)),
+                    None => Ok((key, Known::new(stamp, file_sha256(path)?), true)),
+                }
+            })
+            .collect::<Result<_>>()?;
+        let mut sums = Vec::new();
+        for (key, known, fresh) in found {
+            sums.push(known.sha256.clone());
+            if fresh {
+                self.changed = true;
+                self.known.insert(key, known);
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Checksum of the bytes of a file.
+    pub fn file(&mut self, path: &Path) -> Result<String> {
+        Ok(self.files(&[path.to_owned()])?.remove(0))
+    }
+
+    /// The checksum that a file of tensors carries, once it is known to be true.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is damaged or no such file, [`Error::Io`].
+    pub fn tensors(&mut self, path: &Path) -> Result<String> {
+        let (key, stamp) = (key("tensors", path), stamp(path)?);
+        if let Some(known) = self.known.get(&key).filter(|known| known.stamp == stamp) {
+            return Ok(known.sha256.clone());
+        }
+        let file = TensorFile::open(path)?;
+        file.verify()?;
+        let sum = file.checksum()?.to_owned();
+        self.known.insert(key, Known::new(stamp, sum.clone()));
+        self.changed = true;
         Ok(sum)
     }
 
-    /// Checksum of all that a cell's result follows from: version of the program, settings, data, backbone.
-    pub fn key(&mut self, cell: &Cell, checkpoint_sha256: &str) -> Result<String> {
-        let mut parts =
-            vec![env!("CARGO_PKG_VERSION").to_owned(), cell.command.to_owned(), checkpoint_sha256.to_owned()];
-        parts.extend(cell.deciding());
-        for path in &cell.data {
-            parts.push(self.of(path)?);
-        }
-        Ok(sha256(parts.join("\n").as_bytes()))
-    }
-
-    /// Checksum of how a task measures: what all runs share.
-    pub fn protocol(&mut self, cell: &Cell) -> Result<String> {
-        let mut parts = vec![cell.command.to_owned()];
-        parts.extend(cell.protocol.iter().cloned());
-        for path in &cell.data {
-            parts.push(self.of(path)?);
-        }
-        Ok(sha256(parts.join("\n").as_bytes()))
+    /// A pack that is whole.
+    ///
+    /// # Errors
+    /// As [`Pack::open`] and [`Contents::tensors`].
+    pub fn pack(&mut self, path: &Path) -> Result<Pack> {
+        let pack = Pack::open(path)?;
+        self.tensors(path)?;
+        Ok(pack)
     }
 }
 
-fn list(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(Error::io(folder, "list"))? {
-        let entry = entry.map_err(Error::io(folder, "list"))?;
-        let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with('.') {
-            continue;
-        }
-        let about = fs::metadata(&path).map_err(Error::io(&path, "read"))?;
-        if about.is_dir() {
-            list(root, &path, names)?;
-        } else {
-            names.push(format!("{} {}", path.strip_prefix(root).unwrap_or(&path).display(), about.len()));
-        }
+impl Known {
+    fn new(stamp: Stamp, sha256: String) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
+        Known { stamp, sha256, unsettled: now - stamp[1].max(stamp[2]) < SETTLED_NS }
     }
-    Ok(())
 }
 
-/// The checksum that a backbone's file carries.
-pub fn backbone_sha256(path: &Path) -> Result<String> {
-    Ok(Origin::read(path)?.backbone_sha256)
+fn key(kind: &str, path: &Path) -> String {
+    format!("{kind} {}", std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display())
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+fn stamp(path: &Path) -> Result<Stamp> {
+    let about = fs::metadata(path).map_err(Error::io(path, "read"))?;
+    let time = |seconds: i64, nanoseconds: i64| seconds * 1_000_000_000 + nanoseconds;
+    Ok([about.len() as i64, time(about.mtime(), about.mtime_nsec()), time(about.ctime(), about.ctime_nsec())])
+}
+
+/// Checksum of lines.
+pub fn sha256(lines: &[String]) -> String {
+    hex(&Sha256::digest(lines.join("\n")))
 }

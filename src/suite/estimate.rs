@@ -7,7 +7,7 @@ use common::data::Pack;
 use common::device::{Precision, channels_last};
 use common::nn::{Mode, weights_channels_last};
 use common::resnet::{Arch, ResNet};
-use pretrain::{Method, Setting};
+use pretrain::{Method, Settled};
 use report::record::PRETRAIN;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,6 +18,8 @@ use tch::{Device, Kind, Tensor};
 /// Rates measured so far, in images a second, by network, side and precision.
 pub struct Rates {
     device: Device,
+    /// Threads in place of the recipe's.
+    threads: Option<usize>,
     known: BTreeMap<String, f64>,
 }
 
@@ -25,9 +27,9 @@ pub struct Rates {
 const OVERHEAD: f64 = 1.2;
 
 impl Rates {
-    /// For a device.
-    pub fn new(device: Device) -> Self {
-        Rates { device, known: BTreeMap::new() }
+    /// For a device and a number of threads in place of the recipe's.
+    pub fn new(device: Device, threads: Option<usize>) -> Self {
+        Rates { device, threads, known: BTreeMap::new() }
     }
 
     /// Seconds of a pretraining, within a factor of two or so; `None` for other tasks and while its data is not there.
@@ -39,22 +41,12 @@ impl Rates {
         let matches = PretrainArgs::augment_args(Command::new("pretrain")).try_get_matches_from(line).ok()?;
         let recipe = PretrainArgs::from_arg_matches(&matches).ok()?.recipe().ok()?;
         let pack = Pack::open(&recipe.data).ok()?;
-        let selection = recipe.subset.select(&pack, recipe.seed).ok()?;
-        let setting = Setting {
-            arch: recipe.arch,
-            classes: selection.classes as i64,
-            images: selection.indices.len() as u64,
-            image_size: pack.height() as i64,
-            device: self.device,
-            precision: recipe.precision,
-            seed: recipe.seed,
-        };
-        let epochs = recipe.method.defaults(&setting, &recipe.options).epochs;
-        let images = recipe.options.epochs.or(epochs)? * setting.images;
-        if let Some(threads) = cell.threads.as_ref().and_then(|n| n.parse().ok()) {
-            tch::set_num_threads(threads);
+        let Settled { recipe, setting, .. } = recipe.settle(&pack, self.device).ok()?;
+        let images = recipe.options.epochs? as f64 * setting.images as f64;
+        if let Some(threads) = self.threads.or(cell.threads) {
+            tch::set_num_threads(threads as i32);
         }
-        let passes = passes(recipe.method) * images as f64;
+        let passes = passes(recipe.method) * images;
         if passes == 0.0 {
             return Some(0.0);
         }

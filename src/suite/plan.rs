@@ -1,9 +1,11 @@
 //! What a recipe comes to: cells, each one command with one folder.
 
 use super::recipe::{Run, SuiteRecipe, slug, usage};
+use super::work::Machine;
 use crate::config_file::flags;
-use clap::Command;
+use clap::{ArgMatches, Command};
 use common::Error;
+use common::device::device_name;
 use report::record::{self, COURSE, Column, PLACES, PRETRAIN, cell_folder};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,30 +25,36 @@ pub struct Cell {
     pub folder: PathBuf,
     /// Such as `detection train`.
     pub command: &'static str,
-    /// Flags that decide the result.
+    /// Flags, without those of the machine.
     pub flags: Vec<OsString>,
-    /// Those shared by all runs, as `key = value`, without places of files.
+    /// Those shared by all runs.
+    pub shared: Vec<OsString>,
+    /// The same as `key = value`, without places of files.
     pub protocol: Vec<String>,
-    /// Files and folders that are read.
-    pub data: Vec<PathBuf>,
     /// The backbone that a task starts from.
     pub checkpoint: Option<PathBuf>,
     /// Threads that the recipe asks for.
-    pub threads: Option<String>,
+    pub threads: Option<usize>,
     /// The cell that makes [`Cell::checkpoint`].
     pub after: Option<usize>,
 }
 
 /// A recipe's cells and what the report calls them.
 pub struct Plan {
+    /// The recipe's file, for messages.
+    pub recipe: PathBuf,
     pub cells: Vec<Cell>,
     pub suite: record::Suite,
+    /// The names of the test packs, by task.
+    pub packs: BTreeMap<String, String>,
 }
 
 /// A task of every run.
 struct Task {
     /// Name, and that of its folder.
     name: String,
+    /// Name of its test pack.
+    pack: Option<String>,
     command: &'static str,
     shared: Table,
     /// What a run says of it by itself.
@@ -102,7 +110,8 @@ impl Plan {
             columns,
             x_axis: recipe.x_axis.clone(),
         };
-        Ok(Plan { cells, suite })
+        let packs = tasks.iter().filter_map(|task| Some((task.name.clone(), task.pack.clone()?))).collect();
+        Ok(Plan { recipe: path.to_owned(), cells, suite, packs })
     }
 }
 
@@ -151,7 +160,7 @@ fn add_run(
         let mut own = (task.own)(run).cloned().unwrap_or_default();
         if task.name == REPRESENTATION {
             // The images that the backbone was trained on.
-            let part = ["classes", "categories", "images-per-class", "total-images"];
+            let part = ["data", "classes", "categories", "images-per-class", "total-images"];
             let given = recipe.pretrain.iter().chain(&run.flags).filter(|(key, _)| part.contains(&&key[..]));
             own.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
@@ -205,6 +214,7 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         tasks.push(Task {
             columns: shots.iter().map(column).collect(),
             name: folder.clone(),
+            pack: Some(name.clone()),
             command: "fewshot eval",
             shared: with(&recipe.fewshot, &[("data", pack.display().to_string())]),
             own: |run| Some(&run.fewshot),
@@ -217,6 +227,7 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
             named.map(|(title, metric, headline)| column(title, "detection", &format!("detection/{metric}"), headline));
         tasks.push(Task {
             name: "detection".into(),
+            pack: None,
             command: "detection train",
             shared: with(&recipe.detection, &[]),
             own: |run| Some(&run.detection),
@@ -230,6 +241,7 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         });
         tasks.push(Task {
             name: "segmentation".into(),
+            pack: None,
             command: "segmentation train",
             shared: with(&recipe.segmentation, &[]),
             own: |run| Some(&run.segmentation),
@@ -244,6 +256,7 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         });
         tasks.push(Task {
             name: REPRESENTATION.into(),
+            pack: None,
             command: "analyze representation",
             shared: with(&Table::new(), &[("data", train.display().to_string())]),
             own: |_| None,
@@ -253,6 +266,7 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
     if let (true, Some(pack)) = (recipe.cam, packs.values().next()) {
         tasks.push(Task {
             name: "cam".into(),
+            pack: None,
             command: "analyze cam",
             shared: with(&Table::new(), &[("data", pack.display().to_string())]),
             own: |_| None,
@@ -277,22 +291,17 @@ fn cell(command: &'static str, shared: &Table, own: &Table, seed: u64, root: &Co
             return Err(format!("{key:?} is the suite's to say"));
         }
     }
-    let threads = table.remove("threads").map(|value| value.to_string());
-    let data = PLACES.iter().filter_map(|key| Some(PathBuf::from(table.get(*key)?.as_str()?))).collect();
+    let threads = table.remove("threads").map(threads).transpose()?;
     let told = |(problem, remedy): (String, String)| format!("{problem}; {remedy}");
-    let mut given = flags(table, &clap).map_err(told)?;
-    given.push(format!("--seed={seed}").into());
-
+    let with_seed = |table: Table| {
+        let mut given = flags(table, &clap).map_err(told)?;
+        given.push(format!("--seed={seed}").into());
+        Ok::<_, String>(given)
+    };
+    let given = with_seed(table)?;
     // A typing error shows before hours of training.
-    let line: Vec<OsString> = ["camtrast"].into_iter().chain(command.split(' ')).map(OsString::from).collect();
-    let own_place = if command == "pretrain" { vec!["--out=x"] } else { vec!["--out=x", "--checkpoint=x"] };
-    let line = line.into_iter().chain(given.clone()).chain(own_place.into_iter().map(OsString::from));
-    root.clone().try_get_matches_from(line).map_err(|e| {
-        let text = e.to_string();
-        // clap lists what is missing on the lines below.
-        let text: Vec<&str> = text.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
-        text.join(" ").trim_start_matches("error: ").to_owned()
-    })?;
+    parse(root, command, &given)?;
+    let without_threads = shared.clone().into_iter().filter(|(key, _)| key != "threads").collect();
     let protocol = shared.iter().filter(|(key, _)| !PLACES.contains(&&key[..]) && !COURSE.contains(&&key[..]));
     Ok(Cell {
         run: String::new(),
@@ -302,15 +311,39 @@ fn cell(command: &'static str, shared: &Table, own: &Table, seed: u64, root: &Co
         folder: PathBuf::new(),
         command,
         flags: given,
+        shared: with_seed(without_threads)?,
         protocol: protocol.map(|(key, value)| format!("{key} = {value}")).collect(),
-        data,
         checkpoint: None,
         threads,
         after: None,
     })
 }
 
-fn subcommand(root: &Command, path: &str) -> Command {
+/// A number of threads that libtorch can be given.
+fn threads(value: toml::Value) -> Result<usize, String> {
+    let count = value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=1024).contains(n));
+    count.ok_or_else(|| format!("threads = {value} is no number of threads; give a whole number from 1 to 1024"))
+}
+
+/// The flags of a command as clap reads them, with every default; otherwise what is wrong with them.
+pub fn parse(root: &Command, command: &str, flags: &[OsString]) -> Result<ArgMatches, String> {
+    let line: Vec<OsString> = ["camtrast"].into_iter().chain(command.split(' ')).map(OsString::from).collect();
+    let own_place = if command == "pretrain" { vec!["--out=x"] } else { vec!["--out=x", "--checkpoint=x"] };
+    let line = line.into_iter().chain(flags.iter().cloned()).chain(own_place.into_iter().map(OsString::from));
+    let mut matches = root.clone().try_get_matches_from(line).map_err(|e| {
+        let text = e.to_string();
+        // clap lists what is missing on the lines below.
+        let text: Vec<&str> = text.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
+        text.join(" ").trim_start_matches("error: ").to_owned()
+    })?;
+    for _ in command.split(' ') {
+        matches = matches.remove_subcommand().expect("a command of ours").1;
+    }
+    Ok(matches)
+}
+
+/// A command of ours by its whole name, such as `detection train`.
+pub fn subcommand(root: &Command, path: &str) -> Command {
     let found = path.split(' ').fold(root, |command, name| command.find_subcommand(name).expect("a command of ours"));
     found.clone()
 }
@@ -336,18 +369,14 @@ fn recorded(run: &Run, tasks: &[Task]) -> record::Run {
 }
 
 impl Cell {
-    /// The whole command line, as one would type it.
-    pub fn typed(&self) -> String {
-        let words = self.arguments().into_iter().map(|word| {
-            let word = word.to_string_lossy().into_owned();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-            if word.chars().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-        });
-        ["camtrast".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    /// The whole command line that makes the same bytes again, as one would type it.
+    pub fn typed(&self, machine: &Machine) -> String {
+        let words = self.arguments(machine).into_iter().map(|word| word.to_string_lossy().into_owned());
+        typed(words)
     }
 
-    /// Its arguments, without those of the machine.
-    pub fn arguments(&self) -> Vec<OsString> {
+    /// Its arguments.
+    pub fn arguments(&self, machine: &Machine) -> Vec<OsString> {
         let mut words: Vec<OsString> = self.command.split(' ').map(OsString::from).collect();
         words.extend(self.flags.iter().cloned());
         let place = |flag: &str, path: &Path| {
@@ -357,6 +386,8 @@ impl Cell {
         };
         words.extend(self.checkpoint.as_ref().map(|path| place("--checkpoint=", path)));
         words.push(place("--out=", &self.folder));
+        words.push(format!("--device={}", device_name(machine.device)).into());
+        words.push(format!("--threads={}", machine.threads(self)).into());
         words
     }
 
@@ -364,16 +395,14 @@ impl Cell {
     pub fn name(&self) -> String {
         format!("{} s{} {}", self.run, self.seed, self.task)
     }
+}
 
-    /// Flags that decide the result, without places of files and without what decides only its course.
-    pub fn deciding(&self) -> Vec<String> {
-        let flags = self.flags.iter().map(|flag| flag.to_string_lossy().into_owned());
-        let decides = |flag: &String| {
-            let key = flag.trim_start_matches("--").split('=').next().unwrap_or_default();
-            !PLACES.contains(&key) && !COURSE.contains(&key)
-        };
-        let mut flags: Vec<String> = flags.filter(decides).collect();
-        flags.sort_unstable();
-        flags
-    }
+/// `camtrast` and words, as one would type them.
+pub fn typed(words: impl Iterator<Item = String>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let quoted = |word: String| match !word.is_empty() && word.chars().all(plain) {
+        true => word,
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    ["camtrast".to_owned()].into_iter().chain(words.map(quoted)).collect::<Vec<_>>().join(" ")
 }

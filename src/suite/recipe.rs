@@ -1,6 +1,7 @@
 //! A suite's recipe: what is pretrained, on what, and which tasks it is transferred to.
 
 use common::Error;
+use common::run::PLACES;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,9 +18,12 @@ pub struct SuiteRecipe {
     /// What it follows and where it differs.
     #[serde(default)]
     pub about: String,
-    /// How the published numbers were come by, and what is different here.
+    /// How the published numbers were measured, and what is different here.
     #[serde(default)]
     pub published_protocol: String,
+    /// Whether a backbone may be tested on what it was trained on. Otherwise such a recipe is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_leakage: bool,
     /// Every run is done with each.
     #[serde(default = "first_seed")]
     pub seeds: Vec<u64>,
@@ -53,13 +57,16 @@ pub struct SuiteRecipe {
     /// What has to come out, by run and column: the mean over seeds and how far from it is still right, as shown in the table.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expect: BTreeMap<String, BTreeMap<String, [f64; 2]>>,
+    /// Files that are not beside the recipe but below the working directory, as the recipe names them.
+    #[serde(skip)]
+    pub elsewhere: Vec<PathBuf>,
 }
 
 fn first_seed() -> Vec<u64> {
     vec![0]
 }
 
-/// Packs by role; paths start where the command is run.
+/// Packs by role.
 #[derive(Deserialize, Serialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Data {
@@ -102,10 +109,51 @@ pub struct Run {
 }
 
 impl SuiteRecipe {
-    /// Reads a recipe file.
+    /// Reads a recipe file. Its paths start from its own folder; a file that is not there is looked for in
+    /// the working directory.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        Self::parse(&text, path)
+        let mut recipe = Self::parse(&text, path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut elsewhere = Vec::new();
+        recipe.each_path(|named| {
+            let beside = folder.join(&*named);
+            if beside.exists() || !named.exists() {
+                *named = beside;
+            } else if !elsewhere.contains(named) {
+                elsewhere.push(named.clone());
+            }
+        });
+        recipe.elsewhere = elsewhere;
+        Ok(recipe)
+    }
+
+    /// Every file and folder that the recipe names.
+    fn each_path(&mut self, mut change: impl FnMut(&mut PathBuf)) {
+        let mut in_table = |table: &mut Table, keys: &[&str]| {
+            for key in keys {
+                if let Some(toml::Value::String(text)) = table.get_mut(*key) {
+                    let mut path = PathBuf::from(&*text);
+                    change(&mut path);
+                    *text = path.display().to_string();
+                }
+            }
+        };
+        in_table(&mut self.pretrain, &["data"]);
+        in_table(&mut self.detection, &PLACES);
+        in_table(&mut self.segmentation, &PLACES);
+        for run in &mut self.runs {
+            in_table(&mut run.flags, &["data"]);
+            in_table(&mut run.detection, &PLACES);
+            in_table(&mut run.segmentation, &PLACES);
+        }
+        self.data.train.iter_mut().chain(self.data.test.values_mut()).for_each(&mut change);
+        self.runs.iter_mut().filter_map(|run| run.checkpoint.as_mut()).for_each(change);
+    }
+
+    /// Makes every path absolute, so that the recipe means the same wherever it is read.
+    pub fn absolute(&mut self) {
+        self.each_path(|path| *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone()));
     }
 
     /// Reads a recipe; `path` is for messages.
@@ -119,6 +167,30 @@ impl SuiteRecipe {
             if let Some(count) = table.remove("episodes") {
                 table.insert("episodes-count".into(), count);
             }
+        }
+        if let Some((_, seed)) = recipe.seeds.iter().enumerate().find(|(i, seed)| recipe.seeds[..*i].contains(seed)) {
+            return Err(usage(path, format!("names seed {seed} twice, which would count its results twice")));
+        }
+        let packs: Vec<&String> = recipe.data.test.keys().collect();
+        if let Some((i, name)) = packs.iter().enumerate().find(|(i, name)| {
+            packs[..*i].iter().any(|other| slug(other) == slug(name)) || packs.len() > 1 && slug(name).is_empty()
+        }) {
+            let problem = format!("names test pack {name:?}, whose folder is that of {:?}", packs[..i].last());
+            return Err(usage(path, problem));
+        }
+        for (of, table) in
+            [("", &recipe.fewshot)].into_iter().chain(recipe.runs.iter().map(|r| (&r.name[..], &r.fewshot)))
+        {
+            if table.contains_key("data") {
+                let place = if of.is_empty() { "[fewshot]".into() } else { format!("run {of:?}: fewshot") };
+                return Err(usage(
+                    path,
+                    format!("{place} names data, but the packs to probe are those of [data] test"),
+                ));
+            }
+        }
+        if recipe.data.train.is_some() && recipe.pretrain.contains_key("data") {
+            return Err(usage(path, "names the pack to train on twice, as [data] train and as [pretrain] data".into()));
         }
         for (i, run) in recipe.runs.iter().enumerate() {
             if recipe.runs[..i].iter().any(|other| slug(&other.name) == slug(&run.name)) {
@@ -167,6 +239,6 @@ pub fn slug(name: &str) -> String {
 pub fn usage(path: &Path, problem: String) -> Error {
     Error::Usage {
         problem: format!("{}: {problem}", path.display()),
-        remedy: "mend the recipe, or the flags given with it".into(),
+        remedy: "correct the recipe, or the flags given with it".into(),
     }
 }

@@ -1,20 +1,25 @@
 //! Where a suite stands: one row a run and seed, one column a task.
 
-use super::content::{Contents, backbone_sha256};
+use super::content::Contents;
 use super::estimate::Rates;
 use super::plan::{Cell, Plan};
-use super::work::recorded;
+use super::settle::Settled;
+use super::store::{Step, Store, damage, recorded as record_of};
+use super::work::backbone_sha256;
 use crate::screen::clock;
 use common::run::is_locked;
-use report::record::State;
+use report::record::{self, PRETRAIN, State};
 use report::table::Table;
 use std::fs;
 
 /// Where a cell stands.
-pub fn state(cell: &Cell) -> String {
+fn state(cell: &Cell, contents: &mut Contents) -> String {
     let running = if is_locked(&cell.folder) { ", running" } else { "" };
     match recorded(cell) {
-        Some(record) if record.state == State::Done => "done".into(),
+        Some(record) if record.state == State::Done => match damage(&cell.folder, &record, contents) {
+            None => "done".into(),
+            Some(_) => "damaged".into(),
+        },
         Some(record) if record.state == State::Failed => "failed".into(),
         Some(_) => match progress(cell) {
             Some(share) => format!("{:.0} %{running}", 100.0 * share),
@@ -22,6 +27,10 @@ pub fn state(cell: &Cell) -> String {
         },
         None => "to do".into(),
     }
+}
+
+fn recorded(cell: &Cell) -> Option<record::Cell> {
+    record_of(&cell.folder)
 }
 
 /// Share of its training that a cell has logged.
@@ -33,7 +42,9 @@ fn progress(cell: &Cell) -> Option<f64> {
 }
 
 /// The whole grid, and what failed, why.
-pub fn grid(plan: &Plan) -> String {
+pub fn grid(plan: &Plan, mut contents: Contents) -> String {
+    let states: Vec<String> = plan.cells.iter().map(|cell| state(cell, &mut contents)).collect();
+    contents.keep();
     let mut tasks: Vec<&str> = Vec::new();
     plan.cells.iter().for_each(|cell| {
         if !tasks.contains(&&cell.task[..]) {
@@ -46,12 +57,13 @@ pub fn grid(plan: &Plan) -> String {
         for &seed in &plan.suite.seeds {
             let of_task = |task: &&str| {
                 let mut cells = plan.cells.iter();
-                cells.find(|c| c.run == run.name && c.seed == seed && c.task == **task).map_or("–".into(), state)
+                let cell = cells.position(|c| c.run == run.name && c.seed == seed && c.task == **task);
+                cell.map_or("–".into(), |i| states[i].clone())
             };
             table.row([run.name.clone(), seed.to_string()].into_iter().chain(tasks.iter().map(of_task)));
         }
     }
-    let done = plan.cells.iter().filter(|cell| state(cell) == "done").count();
+    let done = states.iter().filter(|state| *state == "done").count();
     let failures = plan.cells.iter().filter_map(|cell| {
         let error = recorded(cell).filter(|record| record.state == State::Failed)?.error?;
         Some(format!("\nfailed: {}: {error}", cell.name()))
@@ -59,25 +71,58 @@ pub fn grid(plan: &Plan) -> String {
     format!("{}\n\n{done} of {} done{}", table.to_text(), plan.cells.len(), failures.collect::<String>())
 }
 
-/// What there is to do, with how long it may take.
-pub fn plan(plan: &Plan, wanted: &[bool], rates: &mut Rates) -> String {
-    let mut contents = Contents::default();
+/// What a run of the suite would do, with how long it may take.
+pub fn plan(
+    plan: &Plan,
+    settled: &[Option<Settled>],
+    store: &Store,
+    contents: &mut Contents,
+    rates: &mut Rates,
+) -> String {
     let (mut lines, mut rest, mut unknown) = (Vec::new(), 0.0, 0);
-    for (cell, _) in plan.cells.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
-        let mut state = state(cell);
-        if state == "done" && is_outdated(cell, &mut contents) {
-            state = "outdated".into();
+    // The backbones there will be; `None` for those that are not there yet.
+    let mut backbones: Vec<Option<String>> = Vec::new();
+    for (cell, settled) in plan.cells.iter().zip(settled) {
+        backbones.push(None);
+        let Some(settled) = settled else { continue };
+        let checkpoint = match cell.after {
+            Some(parent) => backbones[parent].clone(),
+            None => Some(cell.checkpoint.as_deref().and_then(|path| backbone_sha256(path).ok()).unwrap_or_default()),
+        };
+        let (step, old) = match checkpoint {
+            Some(checkpoint) => {
+                let (step, old) = store.step(cell, &settled.key(&checkpoint), contents);
+                let old = old.map(|old| (old.key == settled.key(&checkpoint), old));
+                (step, old)
+            }
+            None => (Step::Go, recorded(cell).map(|old| (false, old))),
+        };
+        let taken = if let Step::Take(from) = &step { record_of(from) } else { None };
+        let (name, seconds) = match (&step, &old) {
+            (Step::Keep, Some((_, old))) => ("done".into(), Some(old.seconds)),
+            (Step::Take(_), _) if taken.as_ref().is_some_and(|record| record.state == State::Done) => {
+                ("reuse".into(), taken.as_ref().map(|record| record.seconds))
+            }
+            (_, Some((true, old))) if old.state != State::Done => (state(cell, contents), None),
+            (_, Some((true, _))) => ("damaged".into(), None),
+            (_, Some((false, old))) if !old.key.is_empty() => ("outdated".into(), None),
+            _ => (state(cell, contents), None),
+        };
+        if cell.task == PRETRAIN && seconds.is_some() {
+            let record = taken.or(old.map(|(_, old)| old));
+            backbones.pop();
+            backbones.push(record.map(|record| record.checkpoint_sha256));
         }
-        let estimate = match &state[..] {
-            "done" => recorded(cell).map(|record| format!("took {}", clock(record.seconds))),
-            _ => estimate(plan, cell).or_else(|| rates.seconds(cell)).map(|seconds| {
-                let left = seconds * (1.0 - if state.ends_with('%') { progress(cell).unwrap_or(0.0) } else { 0.0 });
+        let estimate = match seconds {
+            Some(seconds) => Some(format!("took {}", clock(seconds))),
+            None => estimate(plan, cell).or_else(|| rates.seconds(cell)).map(|seconds| {
+                let left = seconds * (1.0 - if name.ends_with('%') { progress(cell).unwrap_or(0.0) } else { 0.0 });
                 rest += left;
                 format!("about {}", clock(left))
             }),
         };
         unknown += usize::from(estimate.is_none());
-        lines.push(format!("{state:9} {:40} {}", cell.name(), estimate.unwrap_or_default()).trim_end().to_owned());
+        lines.push(format!("{name:9} {:40} {}", cell.name(), estimate.unwrap_or_default()).trim_end().to_owned());
     }
     let rest = match (rest > 0.0, unknown) {
         (true, 0) => format!("about {} left, one after the other", clock(rest)),
@@ -89,12 +134,6 @@ pub fn plan(plan: &Plan, wanted: &[bool], rates: &mut Rates) -> String {
         (false, n) => format!("{n} commands left, of kinds that none is done of yet"),
     };
     format!("{}\n\n{rest}", lines.join("\n"))
-}
-
-fn is_outdated(cell: &Cell, contents: &mut Contents) -> bool {
-    let checkpoint = cell.checkpoint.as_deref().map(backbone_sha256).transpose();
-    let key = checkpoint.and_then(|sha| contents.key(cell, &sha.unwrap_or_default()));
-    key.ok() != recorded(cell).map(|record| record.key)
 }
 
 /// Seconds that the same took with another seed, otherwise the same task of another run.

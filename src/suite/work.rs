@@ -1,14 +1,17 @@
 //! Doing what is left to do: every cell in a process of its own, so that one that fails takes nothing with it.
 
 use super::board::{Board, Line};
-use super::content::{Contents, backbone_sha256};
+use super::content::Contents;
 use super::plan::{Cell, Plan};
+use super::settle::Settled;
+use super::store::{self, Step, Store};
 use crate::screen::{CHILD, STOP, clock};
 use anyhow::{Context, Result, bail};
 use common::Error;
-use common::data::fetch::file_sha256;
+use common::checkpoint::Origin;
 use common::run::{SCHEMA, is_locked};
 use report::record::{self, CELL, PRETRAIN, State};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -22,10 +25,35 @@ use std::time::{Duration, Instant};
 pub struct Machine {
     /// Commands at a time.
     pub jobs: usize,
-    pub device: String,
+    /// What each command computes on.
+    pub device: tch::Device,
     /// Threads of each command, in place of the recipe's.
     pub threads: Option<usize>,
+    /// Threads of a command where neither says any: what libtorch takes here by itself.
+    pub default_threads: usize,
     pub quiet: bool,
+    /// Suites whose results of the same key are taken over.
+    pub reuse: Vec<PathBuf>,
+}
+
+impl Machine {
+    /// Threads of a command.
+    pub fn threads(&self, cell: &Cell) -> usize {
+        self.threads.or(cell.threads).unwrap_or(self.default_threads)
+    }
+
+    /// Warns of more threads than there are cores.
+    pub fn check_cores(&self, cells: &[Cell], board: &Board) {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = cells.iter().map(|cell| self.threads(cell)).max().unwrap_or(1);
+        if self.jobs > 1 && self.jobs * threads > cores {
+            let jobs = self.jobs;
+            board.note(&format!(
+                "warning: {jobs} commands at a time with {threads} threads each on {cores} cores slow each other down; \
+                 lower --jobs or --threads (another number of threads changes the last digits of results)"
+            ));
+        }
+    }
 }
 
 /// What came of a cell.
@@ -47,6 +75,17 @@ enum Turn {
     Ended,
 }
 
+/// What all workers look at.
+struct Job<'a> {
+    plan: &'a Plan,
+    settled: &'a [Option<Settled>],
+    out: &'a Path,
+    machine: &'a Machine,
+    store: Store,
+    board: Board,
+    shared: Mutex<Shared>,
+}
+
 struct Shared {
     contents: Contents,
     turns: Vec<Turn>,
@@ -55,37 +94,44 @@ struct Shared {
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// Does the wanted cells of a plan. A cell that fails takes only those with it that need its backbone.
-pub fn work(plan: &Plan, wanted: &[bool], out: &Path, machine: &Machine) -> Result<Vec<Option<End>>> {
+/// Does the settled cells of a plan. A cell that fails takes only those with it that need its backbone.
+pub fn work(
+    plan: &Plan,
+    settled: &[Option<Settled>],
+    contents: Contents,
+    out: &Path,
+    machine: &Machine,
+) -> Result<Vec<Option<End>>> {
     let cells = &plan.cells;
-    let mut contents = Contents::default();
-    // Missing data shows before hours of training.
-    for (cell, _) in cells.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
-        for path in &cell.data {
-            contents.of(path)?;
-        }
-        if let (Some(path), None) = (&cell.checkpoint, cell.after) {
-            backbone_sha256(path)?;
-        }
-    }
-    let turns = wanted.iter().map(|wanted| if *wanted { Turn::Waiting } else { Turn::Ended }).collect();
-    let shared = Mutex::new(Shared { contents, turns, ends: vec![None; cells.len()] });
-    let (changed, board) = (Condvar::new(), Board::new(machine.quiet, wanted.iter().filter(|w| **w).count()));
+    let turn = |settled: &Option<Settled>| if settled.is_some() { Turn::Waiting } else { Turn::Ended };
+    let turns = settled.iter().map(turn).collect();
+    let job = Job {
+        plan,
+        settled,
+        out,
+        machine,
+        store: Store::new(out, &machine.reuse),
+        board: Board::new(machine.quiet, settled.iter().flatten().count()),
+        shared: Mutex::new(Shared { contents, turns, ends: vec![None; cells.len()] }),
+    };
+    machine.check_cores(cells, &job.board);
+    let changed = Condvar::new();
     std::thread::scope(|scope| {
         for _ in 0..machine.jobs {
             scope.spawn(|| {
-                while let Some(i) = next(cells, &shared, &changed) {
-                    let end = one(&cells[i], &shared, out, machine, &board);
-                    let mut state = shared.lock().expect("no worker panics");
+                while let Some(i) = next(cells, &job.shared, &changed) {
+                    let end = one(i, &job);
+                    let mut state = job.shared.lock().expect("no worker panics");
                     state.turns[i] = Turn::Ended;
                     state.ends[i] = Some(end.unwrap_or_else(|error| End::Failed(format!("{error:#}"))));
+                    state.contents.keep();
                     changed.notify_all();
                 }
             });
         }
     });
-    board.close();
-    Ok(shared.into_inner().expect("no worker panics").ends)
+    job.board.close();
+    Ok(job.shared.into_inner().expect("no worker panics").ends)
 }
 
 /// The first cell whose backbone is there, when there is one; waits while others may make one.
@@ -105,13 +151,17 @@ fn next(cells: &[Cell], shared: &Mutex<Shared>, changed: &Condvar) -> Option<usi
     }
 }
 
-fn one(cell: &Cell, shared: &Mutex<Shared>, out: &Path, machine: &Machine, board: &Board) -> Result<End> {
-    let (key, protocol, checkpoint) = {
-        let mut state = shared.lock().expect("no worker panics");
+fn one(i: usize, job: &Job) -> Result<End> {
+    let Job { out, machine, board, .. } = job;
+    let (cell, settled) = (&job.plan.cells[i], job.settled[i].as_ref().expect("only settled cells wait"));
+    let path = cell.folder.join(CELL);
+    let (checkpoint, key, seconds) = {
+        // Held until folders are where they belong: what one worker takes over, another may put aside.
+        let mut state = job.shared.lock().expect("no worker panics");
         if let Some(parent) = cell.after {
             match &state.ends[parent] {
                 Some(End::Failed(_)) => {
-                    record_failure(cell, "its pretraining failed")?;
+                    record_failure(cell, machine, "its pretraining failed")?;
                     return Ok(End::Failed("its pretraining failed".into()));
                 }
                 Some(End::Interrupted) => return Ok(End::Interrupted),
@@ -119,26 +169,41 @@ fn one(cell: &Cell, shared: &Mutex<Shared>, out: &Path, machine: &Machine, board
             }
         }
         let checkpoint = cell.checkpoint.as_deref().map(backbone_sha256).transpose()?.unwrap_or_default();
-        let key = state.contents.key(cell, &checkpoint)?;
-        (key, state.contents.protocol(cell)?, checkpoint)
-    };
-    let path = cell.folder.join(CELL);
-    let mut seconds = 0.0;
-    // A record that cannot be read is as good as none.
-    match record::read::<record::Cell>(&path).ok().flatten() {
-        Some(old) if !old.key.is_empty() && (old.key != key || is_edited(cell, &old)) => {
-            if old.key == key {
-                board.note(&format!(
-                    "warning: {}: metrics.json was changed since it was written; done again",
-                    cell.folder.display()
-                ));
-            }
-            put_aside(cell, &old, out, board)?;
+        let key = settled.key(&checkpoint);
+        let (step, old) = job.store.step(cell, &key, &mut state.contents);
+        if step == Step::Keep {
+            return Ok(End::Kept);
         }
-        Some(old) if old.state == State::Done => return Ok(End::Kept),
-        Some(old) => seconds = old.seconds,
-        None => {}
-    }
+        let mut seconds = 0.0;
+        match old {
+            Some(old) if old.key == key && old.state != State::Done || old.key.is_empty() => seconds = old.seconds,
+            Some(old) => {
+                let damage = store::damage(&cell.folder, &old, &mut state.contents).filter(|_| old.key == key);
+                if let Some(file) = &damage {
+                    let folder = cell.folder.display();
+                    board.note(&format!("warning: {folder}: {file} was changed since it was written; done again"));
+                }
+                let why = if damage.is_some() { "its files" } else { "settings, data or program" };
+                put_aside(cell, &old, why, out, board)?;
+            }
+            // A record that cannot be read is as good as none.
+            None => {}
+        }
+        if let Step::Take(from) = &step {
+            let taken = record::Cell {
+                protocol: settled.protocol.clone(),
+                protocol_settings: settled.protocol_settings.clone(),
+                ..job.store.take(cell, from)?
+            };
+            record::write(&path, &taken)?;
+            board.note(&format!("{}: taken from {}", cell.name(), from.display()));
+            if taken.state == State::Done {
+                return Ok(End::Kept);
+            }
+            seconds = taken.seconds;
+        }
+        (checkpoint, key, seconds)
+    };
     let mut record = record::Cell {
         schema: SCHEMA,
         run: cell.run.clone(),
@@ -147,14 +212,15 @@ fn one(cell: &Cell, shared: &Mutex<Shared>, out: &Path, machine: &Machine, board
         state: State::Begun,
         error: None,
         key,
-        protocol,
-        protocol_settings: cell.protocol.clone(),
-        command: cell.typed(),
+        protocol: settled.protocol.clone(),
+        protocol_settings: settled.protocol_settings.clone(),
+        command: cell.typed(machine),
         checkpoint_sha256: checkpoint,
         version: env!("CARGO_PKG_VERSION").into(),
         commit: env!("CAMTRAST_COMMIT").into(),
         seconds,
         metrics_sha256: String::new(),
+        files: BTreeMap::new(),
     };
     let line = board.begin(cell.name());
     wait_for_lock(cell, &line);
@@ -165,7 +231,8 @@ fn one(cell: &Cell, shared: &Mutex<Shared>, out: &Path, machine: &Machine, board
     record.seconds += begun.elapsed().as_secs_f64();
     let end = match outcome {
         Ok(()) => {
-            record.metrics_sha256 = file_sha256(&cell.folder.join("metrics.json"))?;
+            record.files = store::files(&cell.folder)?;
+            record.metrics_sha256 = record.files.get("metrics.json").cloned().context("it left no metrics.json")?;
             if cell.task == PRETRAIN {
                 record.checkpoint_sha256 = backbone_sha256(&cell.folder.join("backbone.safetensors"))?;
             }
@@ -189,16 +256,13 @@ fn one(cell: &Cell, shared: &Mutex<Shared>, out: &Path, machine: &Machine, board
     Ok(end)
 }
 
-/// Whether somebody changed the numbers, or took them or the backbone away.
-fn is_edited(cell: &Cell, old: &record::Cell) -> bool {
-    let backbone = cell.folder.join("backbone.safetensors");
-    old.state == State::Done
-        && (file_sha256(&cell.folder.join("metrics.json")).ok().as_ref() != Some(&old.metrics_sha256)
-            || cell.task == PRETRAIN && backbone_sha256(&backbone).ok().as_ref() != Some(&old.checkpoint_sha256))
+/// The checksum that a backbone's file carries.
+pub fn backbone_sha256(path: &Path) -> Result<String> {
+    Ok(Origin::read(path)?.backbone_sha256)
 }
 
 /// Moves what followed from other settings, data or code out of the way. Nothing is thrown away.
-fn put_aside(cell: &Cell, old: &record::Cell, out: &Path, board: &Board) -> Result<()> {
+fn put_aside(cell: &Cell, old: &record::Cell, why: &str, out: &Path, board: &Board) -> Result<()> {
     let name =
         cell.folder.strip_prefix(out.join("runs")).unwrap_or(&cell.folder).display().to_string().replace('/', "-");
     let folder = out.join("outdated");
@@ -207,15 +271,11 @@ fn put_aside(cell: &Cell, old: &record::Cell, out: &Path, board: &Board) -> Resu
     let free = (1..).map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") });
     let place = free.map(|name| folder.join(name)).find(|place| !place.exists()).expect("numbers do not end");
     fs::rename(&cell.folder, &place).map_err(Error::io(&place, "write"))?;
-    board.note(&format!(
-        "{}: settings, data or program changed; what was there is now {}",
-        cell.name(),
-        place.display()
-    ));
+    board.note(&format!("{}: {why} changed; what was there is now {}", cell.name(), place.display()));
     Ok(())
 }
 
-fn record_failure(cell: &Cell, error: &str) -> Result<()> {
+fn record_failure(cell: &Cell, machine: &Machine, error: &str) -> Result<()> {
     let (run, task) = (cell.run.clone(), cell.task.clone());
     let record = record::Cell {
         schema: SCHEMA,
@@ -224,7 +284,7 @@ fn record_failure(cell: &Cell, error: &str) -> Result<()> {
         seed: cell.seed,
         state: State::Failed,
         error: Some(error.into()),
-        command: cell.typed(),
+        command: cell.typed(machine),
         ..record::Cell::default()
     };
     Ok(record::write(&cell.folder.join(CELL), &record)?)
@@ -247,10 +307,7 @@ fn wait_for_lock(cell: &Cell, line: &Line) {
 fn run(cell: &Cell, machine: &Machine, line: &Line) -> Result<Result<(), String>> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
-    command.args(cell.arguments()).arg(format!("--device={}", machine.device));
-    if let Some(threads) = machine.threads.map(|n| n.to_string()).or(cell.threads.clone()) {
-        command.arg(format!("--threads={threads}"));
-    }
+    command.args(cell.arguments(machine));
     // A Ctrl-C is for the suite, which tells the others.
     command.process_group(0).env(CHILD, "1").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start a process")?;
@@ -305,11 +362,6 @@ pub fn with_parents(plan: &Plan, chosen: impl Fn(&Cell) -> bool) -> Vec<bool> {
         }
     }
     wanted
-}
-
-/// The record of a cell, if it has a readable one.
-pub fn recorded(cell: &Cell) -> Option<record::Cell> {
-    record::read(&cell.folder.join(CELL)).ok().flatten()
 }
 
 /// Path of the recipe kept in a suite's folder.

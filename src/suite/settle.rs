@@ -1,0 +1,281 @@
+//! What a cell comes to before any work: its settings with every default filled in, and the content of what
+//! it reads. What would be refused when its command begins is refused here.
+
+use super::content::{Contents, sha256};
+use super::plan::{Cell, Plan, parse, subcommand};
+use super::recipe::usage;
+use crate::commands::detection::TrainArgs as DetectionArgs;
+use crate::commands::fewshot::EvalArgs;
+use crate::commands::pretrain::PretrainArgs;
+use crate::commands::segmentation::TrainArgs as SegmentationArgs;
+use anyhow::Result;
+use clap::{ArgMatches, Command, FromArgMatches};
+use common::Error;
+use common::data::Pack;
+use report::record::{COURSE, PLACES, PRETRAIN};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tch::Device;
+use toml::{Table, Value};
+
+/// A cell before any work.
+pub struct Settled {
+    /// Checksum of the version of the program, settings and data; with that of a backbone it is the cell's
+    /// key.
+    own_key: String,
+    /// See [`report::record::Cell::protocol`].
+    pub protocol: String,
+    /// The same in words.
+    pub protocol_settings: Vec<String>,
+    /// What is read.
+    pub data: Data,
+}
+
+/// What a cell reads.
+#[derive(Clone)]
+pub enum Data {
+    /// A pack: its checksum, and the names of the classes that are used.
+    Pack { path: PathBuf, sha256: String, classes: Vec<String> },
+    /// Files to train on and to test on.
+    Splits(Arc<Splits>),
+}
+
+/// Images of the two splits, with their checksums, and a checksum of all that is read.
+pub struct Splits {
+    pub training: Vec<(PathBuf, String)>,
+    pub test: Vec<(PathBuf, String)>,
+    sha256: String,
+}
+
+/// Settings by flag.
+type Settings = BTreeMap<String, String>;
+
+/// Settles cells; packs and splits that several share are read once.
+pub struct Settler<'a> {
+    pub contents: Contents,
+    root: &'a Command,
+    device: Device,
+    packs: BTreeMap<PathBuf, Arc<Pack>>,
+    splits: BTreeMap<String, Arc<Splits>>,
+}
+
+impl Settled {
+    /// Checksum of all that the result follows from.
+    pub fn key(&self, backbone_sha256: &str) -> String {
+        sha256(&[self.own_key.clone(), backbone_sha256.to_owned()])
+    }
+}
+
+impl Data {
+    fn sha256(&self) -> &str {
+        match self {
+            Data::Pack { sha256, .. } => sha256,
+            Data::Splits(splits) => &splits.sha256,
+        }
+    }
+}
+
+impl<'a> Settler<'a> {
+    /// For a command line, a device, and what is known of files.
+    pub fn new(root: &'a Command, device: Device, contents: Contents) -> Self {
+        Settler { contents, root, device, packs: BTreeMap::new(), splits: BTreeMap::new() }
+    }
+
+    /// The wanted cells of a plan, and the backbones from elsewhere that they start from.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the run, the task and the setting that cannot work; [`Error::File`] and
+    /// [`Error::Io`] for data.
+    pub fn all(&mut self, plan: &Plan, wanted: &[bool]) -> Result<Vec<Option<Settled>>> {
+        let mut settled = Vec::new();
+        for (cell, wanted) in plan.cells.iter().zip(wanted) {
+            if let (true, Some(path), None) = (*wanted, &cell.checkpoint, cell.after) {
+                self.contents.tensors(path)?;
+            }
+            settled.push(wanted.then(|| self.one(cell).map_err(|error| blame(error, cell, &plan.recipe))).transpose()?);
+        }
+        self.contents.keep();
+        Ok(settled)
+    }
+
+    fn one(&mut self, cell: &Cell) -> Result<Settled> {
+        let matches = self.parse(cell, &cell.flags)?;
+        let (mut settings, data) = self.settings(cell, &matches)?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let mut parts = vec![version, cell.command.to_owned(), data.sha256().to_owned()];
+        parts.extend(lines(&settings));
+        // A run's own settings may be the only ones that make the command whole; then the recipe's words
+        // stand for the protocol.
+        let shared = if cell.task == PRETRAIN { None } else { parse(self.root, cell.command, &cell.shared).ok() };
+        let protocol_settings = match shared.map(|matches| self.settings(cell, &matches)) {
+            Some(Ok((shared, _))) => {
+                settings = shared;
+                settings.remove("seed");
+                lines(&settings)
+            }
+            _ => cell.protocol.clone(),
+        };
+        let mut protocol = vec![cell.command.to_owned(), data.sha256().to_owned()];
+        protocol.extend(protocol_settings.iter().cloned());
+        Ok(Settled { own_key: sha256(&parts), protocol: sha256(&protocol), protocol_settings, data })
+    }
+
+    fn parse(&self, cell: &Cell, flags: &[std::ffi::OsString]) -> Result<ArgMatches> {
+        parse(self.root, cell.command, flags).map_err(anyhow::Error::msg)
+    }
+
+    /// Every setting that decides the result, with its default where it is not given, and the data.
+    fn settings(&mut self, cell: &Cell, matches: &ArgMatches) -> Result<(Settings, Data)> {
+        let mut settings = plain(&subcommand(self.root, cell.command), matches, cell.command);
+        let data = match cell.command {
+            "pretrain" => {
+                let recipe = PretrainArgs::from_arg_matches(matches)?.recipe()?;
+                let pack = self.pack(&recipe.data)?;
+                let settled = recipe.settle(&pack, self.device)?;
+                settings.retain(|key, _| !["width", "stem"].contains(&&key[..])); // they are part of the architecture
+                fill(&mut settings, &settled.recipe, &["data"]);
+                Data::of(&pack, settled.selection.class_names)
+            }
+            "detection train" => {
+                let args = DetectionArgs::from_arg_matches(matches)?;
+                fill(&mut settings, &args.resolved()?, &PLACES);
+                Data::Splits(self.detection(&args)?)
+            }
+            "segmentation train" => {
+                let args = SegmentationArgs::from_arg_matches(matches)?;
+                fill(&mut settings, &args.resolved()?, &PLACES);
+                Data::Splits(self.segmentation(&args)?)
+            }
+            command => {
+                let path = matches.get_one::<PathBuf>("data").cloned().unwrap_or_default();
+                let pack = self.pack(&path)?;
+                if command == "fewshot eval" {
+                    EvalArgs::from_arg_matches(matches)?.check(&pack)?;
+                }
+                Data::of(&pack, pack.class_names().to_vec())
+            }
+        };
+        Ok((settings, data))
+    }
+
+    fn pack(&mut self, path: &Path) -> Result<Arc<Pack>> {
+        if !self.packs.contains_key(path) {
+            self.packs.insert(path.to_owned(), Arc::new(self.contents.pack(path)?));
+        }
+        Ok(self.packs[path].clone())
+    }
+
+    fn detection(&mut self, args: &DetectionArgs) -> Result<Arc<Splits>> {
+        let name = format!("detection {:?}", args.data());
+        if let Some(known) = self.splits.get(&name) {
+            return Ok(known.clone());
+        }
+        let (training, test) = args.datasets()?;
+        let mut parts = vec![training.fingerprint()];
+        parts.extend(test.as_ref().map(detection::Dataset::fingerprint));
+        let images = |dataset: &detection::Dataset| dataset.images.iter().map(|image| image.image.clone()).collect();
+        let training = self.summed(images(&training))?;
+        let test = self.summed(test.as_ref().map(images).unwrap_or_default())?;
+        self.keep_splits(name, training, test, parts)
+    }
+
+    fn segmentation(&mut self, args: &SegmentationArgs) -> Result<Arc<Splits>> {
+        let name = format!("segmentation {:?}", args.data());
+        if let Some(known) = self.splits.get(&name) {
+            return Ok(known.clone());
+        }
+        let (training, validation) = (args.data().training()?, args.data().validation()?);
+        let mut parts = vec![serde_json::to_string(&training.classes)?];
+        let mut splits = Vec::new();
+        for dataset in [training, validation] {
+            let (images, labels) = dataset.samples.into_iter().map(|sample| (sample.image, sample.label)).unzip();
+            parts.extend(self.contents.files(&Vec::<PathBuf>::clone(&labels))?);
+            splits.push(self.summed(images)?);
+        }
+        let [training, validation] = <[_; 2]>::try_from(splits).unwrap_or_else(|_| unreachable!("two were pushed"));
+        self.keep_splits(name, training, validation, parts)
+    }
+
+    fn summed(&mut self, paths: Vec<PathBuf>) -> Result<Vec<(PathBuf, String)>> {
+        let sums = self.contents.files(&paths)?;
+        Ok(paths.into_iter().zip(sums).collect())
+    }
+
+    fn keep_splits(
+        &mut self,
+        name: String,
+        training: Vec<(PathBuf, String)>,
+        test: Vec<(PathBuf, String)>,
+        mut parts: Vec<String>,
+    ) -> Result<Arc<Splits>> {
+        for (role, images) in [("train", &training), ("test", &test)] {
+            parts.push(role.to_owned());
+            parts.extend(
+                images
+                    .iter()
+                    .map(|(path, sum)| format!("{} {sum}", path.file_name().unwrap_or_default().to_string_lossy())),
+            );
+        }
+        let splits = Arc::new(Splits { training, test, sha256: sha256(&parts) });
+        self.splits.insert(name, splits.clone());
+        Ok(splits)
+    }
+}
+
+impl Data {
+    fn of(pack: &Pack, classes: Vec<String>) -> Self {
+        Data::Pack { path: pack.path().to_owned(), sha256: pack.sha256().to_owned(), classes }
+    }
+}
+
+/// Flags that say where and how a command runs, and a backbone whose content is in the key by itself.
+const MACHINE: [&str; 6] = ["out", "overwrite", "quiet", "device", "config", "checkpoint"];
+
+/// Every flag of a command with its value or its default, without places of files and what decides only the
+/// course.
+fn plain(command: &Command, matches: &ArgMatches, name: &str) -> Settings {
+    // The names of places elsewhere are settings here: `labels` of `pretrain`, `images` of `analyze cam`.
+    let places = if name.ends_with(" train") { &PLACES[..] } else { &["data"] };
+    let decides = |key: &str| ![places, &COURSE, &MACHINE].iter().any(|keys| keys.contains(&key));
+    let values = command.get_arguments().filter_map(|argument| {
+        let key = argument.get_long().filter(|key| decides(key))?;
+        let values = matches.try_get_raw(argument.get_id().as_str()).ok()??;
+        let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
+        Some((key.to_owned(), values.join(",")))
+    });
+    values.collect()
+}
+
+/// Puts settings that are resolved over those that are given.
+fn fill(settings: &mut Settings, resolved: &impl Serialize, places: &[&str]) {
+    let resolved = Table::try_from(resolved).expect("settings serialise");
+    for (key, value) in resolved.into_iter().filter(|(key, _)| !places.contains(&&key[..])) {
+        settings.insert(key, text(value));
+    }
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Array(items) => items.into_iter().map(text).collect::<Vec<_>>().join(","),
+        // As a user writes it: 1, not 1.0.
+        Value::Float(number) => number.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn lines(settings: &Settings) -> Vec<String> {
+    settings.iter().map(|(key, value)| format!("{key} = {value}")).collect()
+}
+
+/// Settings that cannot work are the recipe's fault, data is its own.
+fn blame(error: anyhow::Error, cell: &Cell, recipe: &Path) -> anyhow::Error {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Settings { .. } | Error::Usage { .. }) | None => {
+            usage(recipe, format!("run {:?}: {}: {error:#}", cell.run, cell.task)).into()
+        }
+        Some(_) => error,
+    }
+}

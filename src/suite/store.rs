@@ -1,0 +1,139 @@
+//! What is done already: in a cell's own folder, put aside in `outdated/`, or in another suite. It is known
+//! by its key.
+
+use super::content::Contents;
+use super::plan::Cell;
+use anyhow::Result;
+use common::Error;
+use common::data::fetch::file_sha256;
+use common::run::is_locked;
+use report::record::{self, CELL, EPISODES, State};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files that others read: the report, tasks, other suites.
+const FILES: [&str; 4] = ["metrics.json", EPISODES, "backbone.safetensors", "classifier.safetensors"];
+
+/// What a cell needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Nothing: it is done, and its files are as they were left.
+    Keep,
+    /// The result of the same key that lies in another folder.
+    Take(PathBuf),
+    /// Its command; after an interrupt or a failure, where it was.
+    Go,
+}
+
+/// Folders of suites to look in.
+pub struct Store {
+    own: PathBuf,
+    others: Vec<PathBuf>,
+}
+
+impl Store {
+    /// Of a suite, with others beside it.
+    pub fn new(own: &Path, others: &[PathBuf]) -> Self {
+        Store { own: own.to_owned(), others: others.to_vec() }
+    }
+
+    /// What a cell needs, and its record if it has a readable one.
+    pub fn step(&self, cell: &Cell, key: &str, contents: &mut Contents) -> (Step, Option<record::Cell>) {
+        let old = recorded(&cell.folder);
+        let step = match &old {
+            Some(old)
+                if old.key == key && old.state == State::Done && damage(&cell.folder, old, contents).is_none() =>
+            {
+                Step::Keep
+            }
+            Some(old) if old.key == key && old.state != State::Done => Step::Go,
+            _ => self.find(cell, key, contents).map_or(Step::Go, Step::Take),
+        };
+        (step, old)
+    }
+
+    fn find(&self, cell: &Cell, key: &str, contents: &mut Contents) -> Option<PathBuf> {
+        let aside = self.own.join("outdated");
+        let places = [aside.clone(), self.own.join("runs")].into_iter();
+        let others = self.others.iter().flat_map(|suite| [suite.join("runs"), suite.join("outdated")]);
+        let tops = places.chain(others).flat_map(|place| folders(&place));
+        let mut candidates = tops.flat_map(|top| [vec![top.clone()], folders(&top)].concat());
+        candidates.find(|folder| {
+            let Some(old) = recorded(folder).filter(|old| old.key == key && *folder != cell.folder) else {
+                return false;
+            };
+            match old.state {
+                State::Done => damage(folder, &old, contents).is_none(),
+                // What was cut off here goes on from its state; elsewhere somebody may be at it.
+                State::Begun => folder.starts_with(&aside) && !is_locked(folder),
+                State::Failed => false,
+            }
+        })
+    }
+
+    /// Brings what [`Step::Take`] names into a cell's folder: moves what was put aside here, copies the rest.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn take(&self, cell: &Cell, from: &Path) -> Result<record::Cell> {
+        if from.starts_with(self.own.join("outdated")) && !cell.folder.exists() {
+            if let Some(parent) = cell.folder.parent() {
+                fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+            }
+            fs::rename(from, &cell.folder).map_err(Error::io(&cell.folder, "write"))?;
+        } else {
+            copy(from, &cell.folder)?;
+        }
+        let record = recorded(from).or_else(|| recorded(&cell.folder)).unwrap_or_default();
+        Ok(record::Cell { run: cell.run.clone(), task: cell.task.clone(), ..record })
+    }
+}
+
+/// The record of a cell, if it has a readable one.
+pub fn recorded(folder: &Path) -> Option<record::Cell> {
+    record::read(&folder.join(CELL)).ok().flatten()
+}
+
+/// The first file that is not as a cell's command left it.
+pub fn damage(folder: &Path, record: &record::Cell, contents: &mut Contents) -> Option<String> {
+    let mut files = record.files.iter();
+    let changed = files.find(|(name, sum)| contents.file(&folder.join(name)).ok().as_ref() != Some(*sum));
+    changed.map(|(name, _)| name.clone()).or(record.files.is_empty().then(|| "cell.json".into()))
+}
+
+/// Checksums of what a command left for others.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let there = FILES.into_iter().map(|name| (name, folder.join(name))).filter(|(_, path)| path.exists());
+    Ok(there.map(|(name, path)| Ok((name.to_owned(), file_sha256(&path)?))).collect::<common::Result<_>>()?)
+}
+
+fn folders(place: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+/// Copies the files of a cell, but not its tasks, which are cells of their own, and not what only its process
+/// needed.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(Error::io(to, "create"))?;
+    for entry in fs::read_dir(from).map_err(Error::io(from, "list"))? {
+        let entry = entry.map_err(Error::io(from, "list"))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let text = name.to_string_lossy();
+        if path.is_dir() {
+            if !path.join(CELL).exists() {
+                copy(&path, &to.join(&name))?;
+            }
+        } else if text != CELL && text != ".lock" && !text.starts_with("state.") && !text.ends_with(".part") {
+            let place = to.join(&name);
+            fs::copy(&path, &place).map_err(Error::io(&place, "write"))?;
+        }
+    }
+    Ok(())
+}
