@@ -5,6 +5,7 @@
 mod commands;
 mod config_file;
 mod demo;
+mod protocol;
 mod screen;
 mod suite;
 

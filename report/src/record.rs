@@ -23,8 +23,10 @@ pub const CELL: &str = "cell.json";
 /// Task of the cell that makes a backbone.
 pub const PRETRAIN: &str = "pretrain";
 /// File of per-episode accuracies in the folder of a few-shot cell: metric prefix (`fewshot/5way1shot`) to accuracies in 0..1, in the
-/// order of episodes, which is the same for all backbones with one seed.
+/// order of episodes; which those are, [`EPISODES_SHA256`] tells.
 pub const EPISODES: &str = "episodes.json";
+/// Name in metrics.json, behind a metric prefix, of the checksum of the episodes that it was measured on.
+pub const EPISODES_SHA256: &str = "episodes_sha256";
 
 /// Settings that say where files are.
 pub const PLACES: [&str; 12] = [
@@ -127,7 +129,7 @@ pub struct Cell {
     /// Checksum of all that the result follows from: settings, data, backbone, version of the program.
     pub key: String,
     /// Checksum of how it was measured: the task's settings without those of [`Run::own_settings`], and its data. Numbers of different
-    /// protocols do not belong in one table.
+    /// protocols do not belong in one table. Empty where nobody recorded it: what cannot be told apart is not compared.
     pub protocol: String,
     /// The same in words: `key = value` lines.
     pub protocol_settings: Vec<String>,
