@@ -113,7 +113,7 @@ fn other_tasks_say_their_protocol_too() {
             &["cityscapes", "split", "eval-scales", "precision"],
             &["validation_files", "backbone_sha256"],
         ),
-        ("masks", "segmentation score", &["ground-truth"], &["validation_files"]),
+        ("masks", "segmentation score", &["ground-truth"], &["validation_labels"]),
         ("representation", "analyze representation", &["data", "seed", "precision"], &["sha256", "backbone_sha256"]),
     ] {
         let config = config(&format!("runs/{run}"));
@@ -206,13 +206,13 @@ fn detectors_and_segmenters_say_when_they_are_scored_on_what_they_were_trained_o
     says(&eval("2007:trainval", "seen").stderr, &["all 12 test images are among the training images"]);
     assert!(leak("seen").contains("12") && eval("2007:test", "unseen").stderr.is_empty() && leak("unseen").is_empty());
 
-    let plain = "--images world/leftImg8bit/train/drawn --labels labels --class-names names.txt";
+    let plain = "--images world/leftImg8bit/train/camtrast --labels labels --class-names names.txt";
     fs::create_dir(place.path("labels")).unwrap();
     for file in
-        crate::world::list(&place.path("world/gtFine/train/drawn")).iter().filter(|f| f.ends_with("_labelIds.png"))
+        crate::world::list(&place.path("world/gtFine/train/camtrast")).iter().filter(|f| f.ends_with("_labelIds.png"))
     {
         let to = place.path("labels").join(file.replace("gtFine_labelIds", "leftImg8bit"));
-        fs::copy(place.path("world/gtFine/train/drawn").join(file), to).unwrap();
+        fs::copy(place.path("world/gtFine/train/camtrast").join(file), to).unwrap();
     }
     place.write("names.txt", (0..34).map(|i| format!("class {i}\n")).collect::<String>());
     let done = place.ok(&format!("segmentation train {from} {plain} {SEGMENTER} --out streets"));
