@@ -116,6 +116,7 @@ impl Common {
     /// Adds what decides numbers to the record of an evaluation.
     pub fn record(&self, protocol: &mut Protocol) {
         protocol.set("seed", self.seed as i64);
+        protocol.set_if("threads", self.threads.map(|threads| threads as i64));
         protocol.set("precision", toml::Value::try_from(self.precision).expect("a name serialises"));
     }
 

@@ -1,4 +1,5 @@
-//! What an evaluation's numbers follow from, kept beside them: all settings, the data, the network. The report sorts by it.
+//! What an evaluation's numbers follow from, kept beside them: all settings, the data, the network. The
+//! report sorts by it.
 
 use crate::commands::metrics_path;
 use anyhow::Result;
@@ -44,14 +45,15 @@ impl Protocol {
         self.config.extend(table);
     }
 
-    /// Adds to a table of the record: `dataset` holds checksums of what was measured on, `network` how a fine-tuned network was
-    /// trained, `episodes` checksums of episodes.
+    /// Adds to a table of the record: `dataset` holds checksums of what was measured on, `network` how a
+    /// fine-tuned network was trained, `episodes` checksums of episodes.
     pub fn note(&mut self, table: &str, key: &str, value: impl Into<Value>) {
         let entry = self.config.entry(table).or_insert_with(|| Table::new().into());
         entry.as_table_mut().expect("no flag is called as a table").insert(key.into(), value.into());
     }
 
-    /// Adds how a fine-tuned network was trained, of the JSON that it carries, and on which images, as far as it knows.
+    /// Adds how a fine-tuned network was trained, of the JSON that it carries, and on which images, as far as
+    /// it knows.
     pub fn trained(&mut self, config: &str, images: &Prints) {
         let settings: serde_json::Map<String, serde_json::Value> = serde_json::from_str(config).unwrap_or_default();
         for (key, value) in settings {
@@ -81,7 +83,8 @@ impl Protocol {
     }
 }
 
-/// Says on the terminal what a network has seen of the data that it is tested on, also with `--quiet`; and puts it beside the numbers.
+/// Says on the terminal what a network has seen of the data that it is tested on, also with `--quiet`; and
+/// puts it beside the numbers.
 pub fn tell_leakage(leakage: Option<String>, texts: &mut Texts, screen: &dyn Progress) {
     if let Some(leakage) = leakage {
         screen.note(&format!("warning: {leakage}; these numbers are marked with it"));

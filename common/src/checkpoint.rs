@@ -34,7 +34,8 @@ pub struct BackboneInfo {
     pub dataset: String,
     /// That pack's checksum.
     pub dataset_sha256: String,
-    /// Names of the classes whose images it was trained on, as the pack calls them; empty where they are not known.
+    /// Names of the classes whose images it was trained on, as the pack calls them; empty where they are not
+    /// known.
     pub class_names: Vec<String>,
     /// Side of the training images, in pixels.
     pub image_size: i64,

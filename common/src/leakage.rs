@@ -1,6 +1,8 @@
-//! Whether a network is scored on what it was trained on: such a number says nothing of new images or new classes.
+//! Whether a network is scored on what it was trained on: such a number says nothing of new images or new
+//! classes.
 //!
-//! What is found is a text, which stands beside the number: in metrics.json under [`LEAKAGE`], on the terminal, in the report.
+//! What is found is a text, which stands beside the number: in metrics.json under [`LEAKAGE`], on the
+//! terminal, in the report.
 
 use crate::checkpoint::BackboneInfo;
 use crate::data::Pack;
@@ -17,13 +19,16 @@ use std::path::Path;
 /// Key of metrics.json for what was found.
 pub const LEAKAGE: &str = "leakage";
 
-/// Bytes of an image that its print is of, beside its length: compressed images of one length differ before that.
+/// Bytes of an image that its print is of, beside its length: compressed images of one length differ before
+/// that.
 const START: u64 = 16 << 10;
-/// Hexadecimal digits of a print. With 48 bits, 100,000 images against 10,000 are taken for each other once in 300,000 times.
+/// Hexadecimal digits of a print. With 48 bits, 100,000 images against 10,000 are taken for each other once
+/// in 300,000 times.
 const DIGITS: usize = 12;
 
-/// What a backbone's training has in common with a pack that it is to be tested on, as `the backbone was trained on 8 of the 20
-/// classes`; `None` when it has nothing in common, when nothing was trained (`step` 0), or when nobody knows on what.
+/// What a backbone's training has in common with a pack that it is to be tested on, as `the backbone was
+/// trained on 8 of the 20 classes`; `None` when it has nothing in common, when nothing was trained (`step`
+/// 0), or when nobody knows on what.
 pub fn of_backbone(info: &BackboneInfo, test: &Pack) -> Option<String> {
     if info.step == 0 {
         return None;
@@ -32,8 +37,9 @@ pub fn of_backbone(info: &BackboneInfo, test: &Pack) -> Option<String> {
     Some(format!("the backbone was trained on {found}"))
 }
 
-/// What training data, known by the checksum of its pack and the names of its classes (empty where not known), has in common with
-/// a test pack: `this pack`, or `8 of the 20 classes of test.pack, such as n01532829`; `None` for nothing.
+/// What training data, known by the checksum of its pack and the names of its classes (empty where not
+/// known), has in common with a test pack: `this pack`, or `8 of the 20 classes of test.pack, such as
+/// n01532829`; `None` for nothing.
 pub fn overlap(dataset_sha256: &str, class_names: &[String], test: &Pack) -> Option<String> {
     let trained: BTreeSet<&String> = class_names.iter().collect();
     let shared: Vec<&String> = test.class_names().iter().filter(|name| trained.contains(name)).collect();
@@ -51,7 +57,8 @@ pub fn overlap(dataset_sha256: &str, class_names: &[String], test: &Pack) -> Opt
     Some(format!("{} of the {all} classes of {pack}, such as {first}", shared.len()))
 }
 
-/// What tells image files apart without reading them whole, by length and beginning: the names and folders of copies do not matter.
+/// What tells image files apart without reading them whole, by length and beginning: the names and folders of
+/// copies do not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prints(Vec<String>);
 

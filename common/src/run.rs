@@ -150,7 +150,8 @@ impl RunFolder {
         Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
     }
 
-    /// Refuses a folder that a training has written: an evaluation there would take away what the training goes on from.
+    /// Refuses a folder that a training has written: an evaluation there would take away what the training
+    /// goes on from.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -164,9 +165,9 @@ impl RunFolder {
         }
     }
 
-    /// Writes config.toml of an evaluation: `config`, and in its `[build]` table the program, the `device` and the `command`, by which
-    /// it is told from a training. The metrics of an earlier evaluation go first, so that numbers never stand beside a protocol that
-    /// is not theirs.
+    /// Writes config.toml of an evaluation: `config`, and in its `[build]` table the program, the `device`
+    /// and the `command`, by which it is told from a training. The metrics of an earlier evaluation go first,
+    /// so that numbers never stand beside a protocol that is not theirs.
     ///
     /// # Errors
     /// As [`RunFolder::refuse_training`], [`Error::Io`].
@@ -277,7 +278,8 @@ impl RunFolder {
 
 /// Numbers by flat names.
 pub type Metrics = BTreeMap<String, f64>;
-/// What is said beside numbers: the backbone they come from ([`crate::checkpoint::Origin::texts`]), episodes, leakage.
+/// What is said beside numbers: the backbone they come from ([`crate::checkpoint::Origin::texts`]), episodes,
+/// leakage.
 pub type Texts = BTreeMap<String, String>;
 
 /// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`, and the texts given.

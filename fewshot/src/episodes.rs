@@ -96,8 +96,8 @@ impl EpisodeSet {
         Ok(set)
     }
 
-    /// Checksum of the images of all tasks, where the data that their indices are of has the checksum `data_sha256`: what a paired test
-    /// over episodes asks to be the same.
+    /// Checksum of the images of all tasks, where the data that their indices are of has the checksum
+    /// `data_sha256`: what a paired test over episodes asks to be the same.
     pub fn sha256(&self, data_sha256: &str) -> String {
         let mut hash = Sha256::new();
         hash.update(data_sha256);

@@ -80,7 +80,8 @@ pub struct Entry {
     pub elsewhere: Vec<usize>,
 }
 
-/// Protocols of a task, each by a cell that was measured so: the most frequent first, and last what is not recorded.
+/// Protocols of a task, each by a cell that was measured so: the most frequent first, and last what is not
+/// recorded.
 type Protocols<'a> = Vec<&'a Found>;
 
 /// Sorts all numbers into tables.
@@ -229,8 +230,9 @@ fn subtract(all: &Gathered, lines: &mut [Line]) {
     }
 }
 
-/// Over the seeds that both have; where that is a single one, over its episodes. Without a test where the episodes of a seed are not
-/// the same, and none at all where it is not recorded how the numbers were measured.
+/// Over the seeds that both have; where that is a single one, over its episodes. Without a test where the
+/// episodes of a seed are not the same, and none at all where it is not recorded how the numbers were
+/// measured.
 fn difference_of(column: &Column, ours: (&Row, &Entry), theirs: (&Row, &Entry)) -> Option<Difference> {
     if !(ours.1.recorded && theirs.1.recorded) {
         return None;
@@ -270,11 +272,12 @@ fn cell<'a>(row: &'a Row, task: &'a str, seed: u64) -> Option<&'a Found> {
 /// Settings that a difference names; the rest is counted.
 const NAMED: usize = 8;
 
-/// In what a protocol differs from another, in words. A setting that one of them leaves to its default is looked up in the record of
-/// its command.
+/// In what a protocol differs from another, in words. A setting that one of them leaves to its default is
+/// looked up in the record of its command.
 fn difference(here: &Found, there: &Found) -> String {
     let [here, there] = [here, there].map(Settings::of);
-    let keys: BTreeSet<&String> = here.protocol.keys().chain(there.protocol.keys()).collect();
+    let data_keys = here.resolved.keys().chain(there.resolved.keys()).filter(|key| is_data(key));
+    let keys: BTreeSet<&String> = here.protocol.keys().chain(there.protocol.keys()).chain(data_keys).collect();
     let (mut data, mut settings) = (Vec::new(), Vec::new());
     for key in keys {
         let words = match (here.get(key), there.get(key)) {
@@ -283,8 +286,7 @@ fn difference(here: &Found, there: &Found) -> String {
             (Some(a), None) => format!("{key} is {a}, there not recorded"),
             (None, b) => format!("{key} is not recorded, there {}", b.unwrap_or_default()),
         };
-        let is_data = DATA.iter().any(|ending| key.ends_with(ending)) && !key.starts_with("network.");
-        (if is_data { &mut data } else { &mut settings }).push(words);
+        (if is_data(key) { &mut data } else { &mut settings }).push(words);
     }
     if settings.len() > NAMED {
         let more = settings.len() - NAMED;
@@ -294,11 +296,18 @@ fn difference(here: &Found, there: &Found) -> String {
     if !data.is_empty() {
         settings.push(format!("other data ({})", data.join("; ")));
     }
-    if settings.is_empty() { "the same settings on other data".into() } else { settings.join("; ") }
+    if settings.is_empty() {
+        return "no setting that is recorded differs: other data, or the same written in another way".into();
+    }
+    settings.join("; ")
 }
 
 /// How the keys end that tell data apart.
 const DATA: [&str; 5] = ["sha256", "_annotations", "_images", "_files", "_labels"];
+
+fn is_data(key: &str) -> bool {
+    DATA.iter().any(|ending| key.ends_with(ending)) && !key.starts_with("network.")
+}
 
 /// The settings of a cell in two layers: those of its protocol, and all that its command resolved them to.
 struct Settings {

@@ -186,15 +186,16 @@ fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
     tasks.into_iter().find(is_it).map_or(PRETRAIN, |(task, _)| task)
 }
 
-/// `key = value` lines of what a number follows from, beside the backbone; `None` when nothing says which data it was measured on.
+/// `key = value` lines of what a number follows from, beside the backbone; `None` when nothing says which
+/// data it was measured on.
 fn protocol(config: &Table) -> Option<Vec<String>> {
     let dataset = config.get("dataset").and_then(toml::Value::as_table);
     dataset?.keys().find(|key| !NO_PROTOCOL.contains(&&key[..]))?;
     Some(settings(config).into_iter().map(|(key, value)| format!("{key} = {value}")).collect())
 }
 
-/// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a fine-tuned network was
-/// trained (`network.steps`).
+/// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a
+/// fine-tuned network was trained (`network.steps`).
 pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
     let of = |table: &str| config.get(table).and_then(toml::Value::as_table).into_iter().flatten();
     let own = config.iter().filter(|(_, value)| !value.is_table()).chain(of("dataset"));

@@ -128,8 +128,9 @@ pub struct Cell {
     pub error: Option<String>,
     /// Checksum of all that the result follows from: settings, data, backbone, version of the program.
     pub key: String,
-    /// Checksum of how it was measured: the task's settings without those of [`Run::own_settings`], and its data. Numbers of different
-    /// protocols do not belong in one table. Empty where nobody recorded it: what cannot be told apart is not compared.
+    /// Checksum of how it was measured: the task's settings without those of [`Run::own_settings`], and its
+    /// data. Numbers of different protocols do not belong in one table. Empty where nobody recorded it: what
+    /// cannot be told apart is not compared.
     pub protocol: String,
     /// The same in words: `key = value` lines.
     pub protocol_settings: Vec<String>,

@@ -58,7 +58,8 @@ pub fn part(entry: &Entry) -> Option<String> {
     (present > 0 && !entry.gaps.is_empty()).then(|| format!("{present} of {} seeds", present + entry.gaps.len()))
 }
 
-/// Stands behind every number of a backbone that was not whole (†) or of a network that has seen the test data (‡).
+/// Stands behind every number of a backbone that was not whole (†) or of a network that has seen the test
+/// data (‡).
 pub fn mark(entry: &Entry) -> &'static str {
     mark_if(entry.partial.is_some(), entry.leakage.is_some())
 }

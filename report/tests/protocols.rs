@@ -162,7 +162,17 @@ fn a_setting_left_to_its_default_is_not_called_unset() {
     let difference = |root: &Path| tables(root).1[1].protocols[0].difference.clone().unwrap();
     assert_eq!(difference(folder.path()), "steps is 900, not 100");
     fs::write(made.folder("c", 0, "detection").join("config.toml"), "steps = 100\n").unwrap();
-    assert_eq!(difference(folder.path()), "the same settings on other data");
+    assert_eq!(
+        difference(folder.path()),
+        "no setting that is recorded differs: other data, or the same written in another way"
+    );
+    for (run, sum) in [("a", "one"), ("c", "two")] {
+        let path = made.folder(run, 0, "detection").join("config.toml");
+        let config = format!("steps = 100\n[dataset]\ntest_files = \"{sum}\"\nbackbone_sha256 = \"{run}\"\n");
+        fs::write(path, config).unwrap();
+    }
+    assert_eq!(difference(folder.path()), "other data (test_files is two, not one)");
+    fs::remove_file(made.folder("a", 0, "detection").join("config.toml")).unwrap();
     fs::remove_file(made.folder("c", 0, "detection").join("config.toml")).unwrap();
     assert_eq!(difference(folder.path()), "steps is not recorded, there 100");
 }

@@ -120,7 +120,8 @@ impl Dataset {
         Prints::of(&self.samples.iter().map(|sample| &sample.image).collect::<Vec<_>>())
     }
 
-    /// Checksum of the content of all label files with the names of their samples: what a score is held against.
+    /// Checksum of the content of all label files with the names of their samples: what a score is held
+    /// against.
     ///
     /// # Errors
     /// [`Error::Io`].

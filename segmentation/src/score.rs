@@ -69,7 +69,8 @@ pub fn score(truth: &Path, predictions: &Path, naming: &Naming, progress: &dyn P
     confusion
 }
 
-/// Number of label files of a truth folder, and the checksum of their content, as [`crate::Dataset::labels_sum`].
+/// Number of label files of a truth folder, and the checksum of their content, as
+/// [`crate::Dataset::labels_sum`].
 ///
 /// # Errors
 /// [`Error::File`], [`Error::Io`].

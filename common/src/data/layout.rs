@@ -178,8 +178,9 @@ impl Listing {
     }
 }
 
-/// Lines on what a split has in common with another split of the same data set, where it should have nothing: images, and classes in
-/// the layouts whose splits are divided by class (but CIFAR-FS, whose division is built in). Empty where all is well.
+/// Lines on what a split has in common with another split of the same data set, where it should have nothing:
+/// images, and classes in the layouts whose splits are divided by class (but CIFAR-FS, whose division is
+/// built in). Empty where all is well.
 pub(crate) fn in_common(layout: Layout, one: &Listing, other: &Listing) -> Vec<String> {
     fn files(listing: &Listing) -> BTreeSet<&Path> {
         let files = listing.images.iter().filter_map(|(source, _)| match source {
