@@ -2,7 +2,7 @@
 //!
 //! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining that hold metrics are its tasks.
 
-use crate::gather::{Found, Gap, Measured, Row, Seed, metrics};
+use crate::gather::{Found, Gap, Measured, Row, Seed, episodes_sha256, metrics};
 use crate::log::Course;
 use crate::record::{self, COURSE, Cell, Column, EPISODES, PLACES, PRETRAIN, Run, State, Suite};
 use common::checkpoint::IMPORTED;
@@ -119,7 +119,7 @@ fn found(folder: &Path) -> Result<Found> {
         })?,
         None => Table::new(),
     };
-    let Measured { numbers: metrics, origin, episodes_sha256, leakage } = metrics(&folder.join("metrics.json"))?;
+    let Measured { numbers: metrics, origin, leakage } = metrics(&folder.join("metrics.json"))?;
     let task = task(&metrics, &table);
     let sub = |name: &str, key: &str| {
         table.get(name).and_then(|t| t.get(key)).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
@@ -164,9 +164,9 @@ fn found(folder: &Path) -> Result<Found> {
         cell,
         metrics: if metrics.is_empty() { Err(Gap::interrupted(&course)) } else { Ok(metrics) },
         origin,
+        episodes_sha256: episodes_sha256(text.as_deref().unwrap_or_default()),
         config: text,
         course,
-        episodes_sha256,
         leakage,
         episodes: record::read(&folder.join(EPISODES))?.unwrap_or_default(),
         folder: folder.to_owned(),

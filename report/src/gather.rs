@@ -2,9 +2,7 @@
 
 use crate::folder;
 use crate::log::Course;
-use crate::record::{
-    self, Cell, Column, EPISODES, EPISODES_SHA256, PRETRAIN, Run, SUITE, State, Suite, cell_folder, run_folder,
-};
+use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder, run_folder};
 use common::checkpoint::Origin;
 use common::error::{Error, Result};
 use common::leakage::LEAKAGE;
@@ -204,10 +202,10 @@ fn found(task: &str, folder: PathBuf, pretraining: Option<&Found>) -> Result<Fou
         cell,
         metrics: gap.map_or(Ok(measured.numbers), Err),
         origin: measured.origin,
-        config,
         course,
         episodes,
-        episodes_sha256: measured.episodes_sha256,
+        episodes_sha256: episodes_sha256(config.as_deref().unwrap_or_default()),
+        config,
         leakage: measured.leakage,
         folder,
     })
@@ -261,22 +259,22 @@ pub(crate) struct Measured {
     pub numbers: BTreeMap<String, f64>,
     /// The backbone that they come from.
     pub origin: Origin,
-    /// See [`Found::episodes_sha256`].
-    pub episodes_sha256: BTreeMap<String, String>,
     /// See [`Found::leakage`].
     pub leakage: Option<String>,
+}
+
+/// Checksums of the episodes by metric prefix, which config.toml of a few-shot evaluation has.
+pub(crate) fn episodes_sha256(config: &str) -> BTreeMap<String, String> {
+    let config: toml::Table = config.parse().unwrap_or_default();
+    let sums = config.get("episodes").and_then(toml::Value::as_table).into_iter().flatten();
+    sums.filter_map(|(task, sum)| Some((format!("fewshot/{task}"), sum.as_str()?.to_owned()))).collect()
 }
 
 pub(crate) fn metrics(path: &Path) -> Result<Measured> {
     let object: Map<String, Value> = record::read(path)?.unwrap_or_default();
     let origin = Origin::deserialize(&Value::Object(object.clone())).unwrap_or_default();
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let sum = |(name, value): (&String, &Value)| {
-        Some((name.strip_suffix(EPISODES_SHA256)?.trim_end_matches('/').to_owned(), text(value)?))
-    };
     Ok(Measured {
-        episodes_sha256: object.iter().filter_map(sum).collect(),
-        leakage: object.get(LEAKAGE).and_then(text),
+        leakage: object.get(LEAKAGE).and_then(Value::as_str).map(str::to_owned),
         origin,
         numbers: object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect(),
     })

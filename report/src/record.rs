@@ -23,11 +23,8 @@ pub const CELL: &str = "cell.json";
 /// Task of the cell that makes a backbone.
 pub const PRETRAIN: &str = "pretrain";
 /// File of per-episode accuracies in the folder of a few-shot cell: metric prefix (`fewshot/5way1shot`) to accuracies in 0..1, in the
-/// order of episodes; which those are, [`EPISODES_SHA256`] tells.
+/// order of episodes; which those are, `[episodes]` of config.toml tells.
 pub const EPISODES: &str = "episodes.json";
-/// Name in metrics.json, behind a metric prefix, of the checksum of the episodes that it was measured on.
-pub const EPISODES_SHA256: &str = "episodes_sha256";
-
 /// Settings that say where files are.
 pub const PLACES: [&str; 12] = [
     "data",

@@ -37,8 +37,9 @@ fn config(queries: u32, pack: &str) -> String {
     )
 }
 
-fn same_episodes(sum: &str) -> Value {
-    json!({"fewshot/5way1shot/episodes_sha256": sum})
+/// The same with episodes of a checksum.
+fn with_episodes(queries: u32, pack: &str, sum: &str) -> String {
+    config(queries, pack) + &format!("\n[episodes]\n5way1shot = \"{sum}\"\n")
 }
 
 fn tables(root: &Path) -> (Gathered, Vec<Comparison>) {
@@ -63,7 +64,7 @@ fn what_is_not_recorded_is_neither_compared_nor_tested() {
         evaluation(folder.path(), name, method, mean, None, json!({}));
     }
     for (name, method, mean) in [("new-a", "supervised", 0.4), ("new-b", "moco", 0.5)] {
-        evaluation(folder.path(), name, method, mean, Some(&config(15, "p")), same_episodes("e"));
+        evaluation(folder.path(), name, method, mean, Some(&with_episodes(15, "p", "e")), json!({}));
     }
     let (all, tables) = tables(folder.path());
     let found: Vec<_> = tables.iter().map(|table| names(&all, table)).collect();
@@ -88,7 +89,7 @@ fn other_data_and_other_settings_stand_apart_and_say_so() {
     let folder = TempDir::new().unwrap();
     let differing = [("a", 15, "p"), ("b", 15, "p"), ("other-pack", 15, "q"), ("other-queries", 5, "p")];
     for (name, queries, pack) in differing {
-        evaluation(folder.path(), name, "moco", 0.4, Some(&config(queries, pack)), same_episodes(name));
+        evaluation(folder.path(), name, "moco", 0.4, Some(&with_episodes(queries, pack, name)), json!({}));
     }
     let (all, tables) = tables(folder.path());
     let found: Vec<_> = tables.iter().map(|table| names(&all, table)).collect();
@@ -104,10 +105,10 @@ fn other_data_and_other_settings_stand_apart_and_say_so() {
 
 #[test]
 fn episodes_are_paired_by_their_checksum() {
-    let p = |first: Value, second: Value| {
+    let p = |first: String, second: String| {
         let folder = TempDir::new().unwrap();
-        evaluation(folder.path(), "a", "supervised", 0.4, Some(&config(15, "p")), first);
-        evaluation(folder.path(), "b", "moco", 0.5, Some(&config(15, "p")), second);
+        evaluation(folder.path(), "a", "supervised", 0.4, Some(&first), json!({}));
+        evaluation(folder.path(), "b", "moco", 0.5, Some(&second), json!({}));
         let (_, tables) = tables(folder.path());
         assert_eq!(tables.len(), 1);
         let entry = &tables[0].lines[1].entries[0];
@@ -116,10 +117,11 @@ fn episodes_are_paired_by_their_checksum() {
         assert_eq!(entry.best, delta.p.is_some(), "what is not tested is not bold");
         delta.p
     };
-    assert!(p(same_episodes("e"), same_episodes("e")).unwrap() < 1e-6);
-    assert_eq!(p(same_episodes("e"), same_episodes("f")), None, "other episodes");
-    assert_eq!(p(json!({}), json!({})), None, "nobody knows which");
-    assert_eq!(p(same_episodes("e"), json!({})), None);
+    let of = |sum: &str| with_episodes(15, "p", sum);
+    assert!(p(of("e"), of("e")).unwrap() < 1e-6);
+    assert_eq!(p(of("e"), of("f")), None, "other episodes");
+    assert_eq!(p(config(15, "p"), config(15, "p")), None, "nobody knows which");
+    assert_eq!(p(of("e"), config(15, "p")), None);
 }
 
 #[test]
@@ -225,8 +227,8 @@ fn every_number_of_a_network_that_saw_the_test_data_is_marked() {
 #[test]
 fn a_difference_of_nothing_has_no_sign() {
     let folder = TempDir::new().unwrap();
-    evaluation(folder.path(), "a", "supervised", 0.4, Some(&config(15, "p")), same_episodes("e"));
-    evaluation(folder.path(), "b", "moco", 0.39999999, Some(&config(15, "p")), same_episodes("e"));
+    evaluation(folder.path(), "a", "supervised", 0.4, Some(&with_episodes(15, "p", "e")), json!({}));
+    evaluation(folder.path(), "b", "moco", 0.39999999, Some(&with_episodes(15, "p", "e")), json!({}));
     let page = written(folder.path(), "report.md");
     assert!(page.contains("| 0.00 ± ") && !page.contains("−0.00") && !page.contains("-0.00"), "{page}");
 }

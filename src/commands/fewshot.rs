@@ -11,7 +11,7 @@ use common::files::write_atomically;
 use common::leakage;
 use common::progress::Progress;
 use fewshot::{EpisodeSet, EvalOptions, EvalResult, Options, eval, score_files};
-use report::record::{EPISODES, EPISODES_SHA256};
+use report::record::EPISODES;
 use report::table::{Table, percent};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -120,6 +120,8 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     if let Some(out) = args.out {
         let path = metrics_path(&out)?;
         if path != out {
+            // Numbers of an earlier evaluation never stand beside episodes that are not theirs.
+            let _ = std::fs::remove_file(&path);
             let episodes: BTreeMap<String, &[f64]> =
                 results.iter().map(|r| (r.name(), &r.score.per_episode[..])).collect();
             write_atomically(&out.join(EPISODES), |file| writeln!(file, "{}", serde_json::json!(episodes)))?;
@@ -134,7 +136,6 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         for result in &results {
             let sum = &result.episodes_sha256;
             protocol.note("episodes", &format!("{}way{}shot", result.ways, result.shots), &sum[..]);
-            texts.insert(format!("{}/{EPISODES_SHA256}", result.name()), sum.clone());
         }
         let named = |r: &EvalResult| {
             [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v))
@@ -175,7 +176,7 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     println!("accuracy {} % over {} episodes", percent(score.mean, score.ci95), score.per_episode.len());
     if let Some(out) = args.out {
         let mut answer = serde_json::json!(score);
-        answer[EPISODES_SHA256] = EpisodeSet::load(&args.episodes)?.sha256("").into();
+        answer["episodes_sha256"] = EpisodeSet::load(&args.episodes)?.sha256("").into();
         write_atomically(&out, |file| writeln!(file, "{answer}"))?;
     }
     Ok(())
