@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// A line per run, seed and column, without anything that another course of the same suite would change. Values are as in metrics.json;
 /// empty where there is none.
 pub fn csv(all: &Gathered) -> String {
-    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol,partial,leakage\n".to_owned();
+    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol,leakage,partial\n".to_owned();
     for row in &all.rows {
         for column in &all.columns {
             for (seed, found) in row.cells(&column.task) {
@@ -24,8 +24,8 @@ pub fn csv(all: &Gathered) -> String {
                     value.map(f64::to_string).unwrap_or_default(),
                     known(&found.cell.checkpoint_sha256),
                     known(&found.cell.protocol),
-                    known(found.origin.partial.as_deref().unwrap_or_default()),
                     known(found.leakage.as_deref().unwrap_or_default()),
+                    known(found.origin.partial.as_deref().unwrap_or_default()),
                 ];
                 text += &(fields.join(",") + "\n");
             }

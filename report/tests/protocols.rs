@@ -211,8 +211,8 @@ fn every_number_of_a_network_that_saw_the_test_data_is_marked() {
         assert!(page.contains(mark) && page.contains(leak), "{mark} {page}");
     }
     let csv = written(folder.path(), "report.csv");
-    assert!(csv.lines().next().unwrap().ends_with(",partial,leakage"), "{csv}");
-    let marked = |line: &str| line.ends_with(&format!(",{leak}"));
+    assert!(csv.lines().next().unwrap().ends_with(",leakage,partial"), "{csv}");
+    let marked = |line: &str| line.ends_with(&format!(",{leak},"));
     assert!(csv.lines().skip(1).all(|line| marked(line) == line.starts_with("leaky")), "{csv}");
     let json: Value = serde_json::from_str(&written(folder.path(), "report.json")).unwrap();
     let rows = &json["tables"][0]["rows"];
