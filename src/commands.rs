@@ -10,6 +10,7 @@ pub mod report;
 pub mod segmentation;
 pub mod transfer;
 
+use crate::protocol::Protocol;
 use crate::screen::{Screen, clock};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -119,6 +120,13 @@ impl Common {
             false => format!("computing on {device} ({})", found.why),
         });
         Ok((found.device, screen))
+    }
+
+    /// Adds what decides numbers to the record of an evaluation.
+    pub fn record(&self, protocol: &mut Protocol) {
+        protocol.set("seed", self.seed as i64);
+        protocol.set_if("threads", self.threads.map(|threads| threads as i64));
+        protocol.set("precision", toml::Value::try_from(self.precision).expect("a name serialises"));
     }
 
     /// The screen, for commands that work on images and not with libtorch.

@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Value;
 
 /// Tables of a run's own config.toml that describe it and set nothing.
-const DESCRIPTIONS: [&str; 2] = ["dataset", "build"];
+const DESCRIPTIONS: [&str; 4] = ["dataset", "build", "network", "episodes"];
 
 /// Puts the keys of the file named by `--config`, if any, right after the (sub)command's name.
 ///

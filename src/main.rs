@@ -8,6 +8,7 @@ mod output;
 mod commands;
 mod config_file;
 mod demo;
+mod protocol;
 mod screen;
 mod suite;
 

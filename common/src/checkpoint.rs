@@ -21,6 +21,7 @@ pub const VERSION: u64 = 1;
 pub const IMPORTED: &str = "imported";
 /// Key of a backbone's `config` that says what of an imported one is missing.
 pub const PARTIAL: &str = "partial";
+const CLASS_NAMES: &str = "class_names";
 
 /// What a backbone file says of itself, one metadata key a field.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct BackboneInfo {
     pub dataset: String,
     /// That pack's checksum.
     pub dataset_sha256: String,
+    /// Names of the classes whose images it was trained on, as the pack calls them; empty where they are not
+    /// known.
+    pub class_names: Vec<String>,
     /// Side of the training images, in pixels.
     pub image_size: i64,
     /// Mean of the normalisation, RGB in 0..1.
@@ -84,6 +88,14 @@ impl Origin {
 }
 
 impl BackboneInfo {
+    /// Reads what a backbone's file says of itself, without its tensors.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is no backbone of ours, [`Error::Io`].
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_metadata(path, open(path)?.metadata())
+    }
+
     /// What of an imported backbone was missing and has been initialised instead, as `3 of 102 tensors missing`; `None` for a
     /// whole one. Every number that comes from a partial backbone is to be marked with it.
     pub fn partial(&self) -> Option<String> {
@@ -93,7 +105,9 @@ impl BackboneInfo {
 
     fn to_metadata(&self) -> Metadata {
         let json = |v: &[f64; 3]| serde_json::json!(v).to_string();
-        [
+        let class_names = serde_json::json!(self.class_names).to_string();
+        let known = (!self.class_names.is_empty()).then_some((CLASS_NAMES, class_names));
+        let always = [
             ("format", BACKBONE_FORMAT.into()),
             ("version", VERSION.to_string()),
             ("arch", self.arch.to_string()),
@@ -107,9 +121,8 @@ impl BackboneInfo {
             ("step", self.step.to_string()),
             ("config", self.config.clone()),
             ("commit", self.commit.clone()),
-        ]
-        .map(|(k, v)| (k.to_owned(), v))
-        .into()
+        ];
+        always.into_iter().chain(known).map(|(k, v)| (k.to_owned(), v)).collect()
     }
 
     fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Self> {
@@ -125,6 +138,10 @@ impl BackboneInfo {
             method: text("method")?,
             dataset: text("dataset")?,
             dataset_sha256: text("dataset_sha256")?,
+            class_names: match metadata.get(CLASS_NAMES) {
+                Some(names) => parsed(path, CLASS_NAMES, serde_json::from_str(names))?,
+                None => Vec::new(),
+            },
             image_size: parsed(path, "image_size", text("image_size")?.parse::<i64>())?,
             mean: parsed(path, "mean", serde_json::from_str(&text("mean")?))?,
             std: parsed(path, "std", serde_json::from_str(&text("std")?))?,

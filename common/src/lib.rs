@@ -13,6 +13,7 @@ pub mod engine;
 pub mod error;
 pub mod features;
 pub mod files;
+pub mod leakage;
 pub mod log;
 pub mod native;
 pub mod network_file;

@@ -65,7 +65,8 @@ pub fn spectrum(features: &Tensor) -> Result<Spectrum> {
 // Of weights that need not sum to one; 0 for none.
 fn entropy(weights: &[f64]) -> f64 {
     let sum: f64 = weights.iter().sum();
-    -weights.iter().map(|w| w / sum).filter(|&p| p > 0.0).map(|p| p * p.ln()).sum::<f64>().min(0.0)
+    // Subtracted, for a single weight has an entropy of 0 and not of -0.
+    0.0 - weights.iter().map(|w| w / sum).filter(|&p| p > 0.0).map(|p| p * p.ln()).sum::<f64>().min(0.0)
 }
 
 /// Uniformity of X [N, D] as it is; give unit vectors for Wang & Isola's. Above [`EXACT_PAIRS`] features, of that many drawn

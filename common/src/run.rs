@@ -157,6 +157,39 @@ impl RunFolder {
         Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
     }
 
+    /// Refuses a folder that a training has written: an evaluation there would take away what the training
+    /// goes on from.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn refuse_training(path: &Path) -> Result<()> {
+        let config = path.join("config.toml");
+        match fs::read_to_string(&config) {
+            Ok(text) if !text.lines().any(|line| line.starts_with(COMMAND)) => {
+                Err(Error::file(path, "holds a training run", "give an evaluation a folder of its own with --out"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes config.toml of an evaluation: `config`, and in its `[build]` table the program, the `device`
+    /// and the `command`, by which it is told from a training. The metrics of an earlier evaluation go first,
+    /// so that numbers never stand beside a protocol that is not theirs.
+    ///
+    /// # Errors
+    /// As [`RunFolder::refuse_training`], [`Error::Io`].
+    pub fn record(&self, command: &str, config: &str, build: &Build, device: &str) -> Result<()> {
+        Self::refuse_training(&self.path)?;
+        let metrics = self.file("metrics.json");
+        match fs::remove_file(&metrics) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(&metrics, "remove")(e)),
+            _ => {}
+        }
+        let [version, commit, device, command] = [&build.version[..], &build.commit, device, command].map(|s| json!(s));
+        let rows = format!("{COMMAND}{command}\nversion = {version}\ncommit = {commit}\ndevice = {device}");
+        write_atomically(&self.file("config.toml"), |out| writeln!(out, "{config}\n[build]\n{rows}"))
+    }
+
     /// Removes everything a run writes, the files and folders of its own that `also` names included, and nothing else.
     ///
     /// # Errors
@@ -284,7 +317,8 @@ fn difference(old: &str, new: &str) -> Option<(String, String)> {
 
 /// Numbers by flat names.
 pub type Metrics = BTreeMap<String, f64>;
-/// What is said beside numbers of the backbone they come from: [`crate::checkpoint::Origin::texts`].
+/// What is said beside numbers: the backbone they come from ([`crate::checkpoint::Origin::texts`]), episodes,
+/// leakage.
 pub type Texts = BTreeMap<String, String>;
 
 /// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`, and the texts given.
@@ -322,6 +356,8 @@ pub fn is_locked(folder: &Path) -> bool {
     folder.join(LOCK).exists() && lock(folder).is_ok_and(|held| held.is_none())
 }
 
+/// How the line of an evaluation's config.toml begins that names its command.
+const COMMAND: &str = "command = ";
 const LOCK: &str = ".lock";
 const STATE: &str = "state.safetensors";
 const PREVIOUS: &str = "state.previous.safetensors";

@@ -27,6 +27,7 @@ fn info(arch: &str) -> BackboneInfo {
         method: "moco".into(),
         dataset: "a \"set\" of ünïcode.pack".into(),
         dataset_sha256: "0123abcd".into(),
+        class_names: vec!["cat".into(), "dog".into()],
         image_size: 84,
         mean: [0.1 + 0.2, 0.456, 1.0 / 3.0],
         std: [0.229, 0.224, 0.225],

@@ -1,5 +1,7 @@
 //! Annotated images: what readers, training and evaluation exchange.
 
+use common::Result;
+use common::leakage::Prints;
 use common::tensor_file::hex;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -56,5 +58,13 @@ impl Dataset {
             hash.update(format!("{id} {width} {height} {objects:?}"));
         }
         hex(&hash.finalize()[..8])
+    }
+
+    /// What tells its image files from others.
+    ///
+    /// # Errors
+    /// [`common::Error::Io`] naming the first that cannot be read.
+    pub fn prints(&self) -> Result<Prints> {
+        Prints::of(&self.images.iter().map(|image| &image.image).collect::<Vec<_>>())
     }
 }

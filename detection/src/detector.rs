@@ -5,6 +5,7 @@ use crate::torchvision;
 use crate::transform::{Aspect, Scale};
 use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
 use common::checkpoint::{IMPORTED, Origin};
+use common::leakage::Prints;
 use common::network_file::{self, NetworkFile};
 use common::nn::weights_channels_last;
 use common::optim::copy_into;
@@ -37,6 +38,9 @@ pub struct DetectorInfo {
     /// The backbone that training began from.
     #[serde(flatten)]
     pub origin: Origin,
+    /// The images that it was trained on; empty where they are not known.
+    #[serde(default, skip_serializing_if = "Prints::is_empty")]
+    pub training_images: Prints,
     /// The resolved settings, as JSON.
     pub config: String,
     /// Commit of the program.
@@ -51,6 +55,8 @@ pub struct Detector {
     pub vs: VarStore,
     /// What it is.
     pub info: DetectorInfo,
+    /// Checksum of the file, where it carries one.
+    pub sha256: Option<String>,
 }
 
 /// Saves a detector's variables.
@@ -69,25 +75,26 @@ pub fn load(path: &Path, device: Device) -> Result<Detector> {
     let file = TensorFile::open(path)?;
     let foreign =
         !file.metadata().contains_key("format") && torchvision::is_detector(file.names().iter().map(|n| &n[..]));
-    let (info, tensors) = if foreign {
+    let (info, tensors, sha256) = if foreign {
         let tensors = file.tensors()?.into_iter().map(|(name, tensor)| (name, whole_precision(tensor)));
         let (model, tensors) = torchvision::convert(tensors.collect()).map_err(|e| within(path, &e))?;
-        (of_torchvision(model), tensors)
+        (of_torchvision(model), tensors, None)
     } else {
         let remedy = "give the detector.safetensors that `camtrast detection train` leaves";
-        let NetworkFile { info, tensors, .. } = network_file::load(path, DETECTOR_FORMAT, remedy)?;
-        (info, tensors)
+        let NetworkFile { info, tensors, sha256 } = network_file::load(path, DETECTOR_FORMAT, remedy)?;
+        (info, tensors, Some(sha256))
     };
-    build(info, &tensors, device).map_err(|e| within(path, &e))
+    let (net, vs) = build(&info, &tensors, device).map_err(|e| within(path, &e))?;
+    Ok(Detector { net, vs, info, sha256 })
 }
 
-fn build(info: DetectorInfo, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<Detector> {
+fn build(info: &DetectorInfo, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<(FasterRcnn, VarStore)> {
     let mut vs = VarStore::new(Device::Cpu);
     let net = FasterRcnn::new(&vs.root(), &info.model);
     copy_into(&vs.variables().into_iter().collect(), tensors, "the file")?;
     vs.set_device(device);
     weights_channels_last(&vs);
-    Ok(Detector { net, vs, info })
+    Ok((net, vs))
 }
 
 fn within(path: &Path, error: &Error) -> Error {
@@ -111,6 +118,7 @@ fn of_torchvision(model: ModelConfig) -> DetectorInfo {
         scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep },
         step: 0,
         origin: Origin { method: IMPORTED.into(), backbone_sha256: "unknown".into(), partial: None },
+        training_images: Prints::default(),
         config: "{}".into(),
         commit: "unknown".into(),
     }

@@ -11,6 +11,7 @@ use crate::source::{Batch, DetectionSource};
 use common::checkpoint::{Backbone, Origin, load_backbone};
 use common::device::{Precision, device_name};
 use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
+use common::leakage::{LEAKAGE, Prints};
 use common::nn::{Modes, weights_channels_last};
 use common::optim::{Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Progress;
@@ -103,12 +104,18 @@ pub fn train<D: Serialize + Clone>(
         return Err(Error::settings(problem, "name a split with objects of --classes that are not difficult"));
     }
     let backbone = load_backbone(&recipe.checkpoint, Device::Cpu)?;
+    let trained = config.training.prints()?;
+    let tested = config.test.as_ref().map(Dataset::prints).transpose()?;
+    let leakage = tested.as_ref().and_then(|tested| trained.seen(tested));
+    if let Some(leakage) = &leakage {
+        progress.note(&format!("warning: {leakage}; these numbers are marked with it"));
+    }
     let plan = plan(&config, &recipe.options, images);
     let schedule = recipe.options.schedule(images);
 
     let run = config.run.begin(&[&[DETECTOR][..], &LEFT].concat())?;
-    claim(&run, &config, &recipe, &backbone)?;
-    let mut task = DetectionTask::new(&recipe, &config, &backbone)?;
+    claim(&run, &config, &recipe, &backbone, tested.as_ref())?;
+    let mut task = DetectionTask::new(&recipe, &config, &backbone, trained)?;
     drop(backbone);
     let TrainConfig { training, test, pictures, run: RunOptions { device, .. }, .. } = config;
     let source = DetectionSource::new(
@@ -138,7 +145,9 @@ pub fn train<D: Serialize + Clone>(
             metrics.extend(figures.metrics());
             evaluation = Some(figures);
         }
-        run.write_metrics(&metrics, task.info.origin.texts(), outcome.seconds, &device_name(device))?;
+        let mut texts = task.info.origin.texts();
+        texts.extend(leakage.map(|leakage| (LEAKAGE.to_owned(), leakage)));
+        run.write_metrics(&metrics, texts, outcome.seconds, &device_name(device))?;
     }
     Ok(TrainReport { detector: run.file(DETECTOR), origin: task.info.origin, outcome, evaluation })
 }
@@ -166,6 +175,7 @@ fn claim<D: Serialize>(
     config: &TrainConfig<D>,
     recipe: &Recipe<D>,
     backbone: &Backbone,
+    tested: Option<&Prints>,
 ) -> Result<()> {
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let mut dataset = format!(
@@ -175,7 +185,11 @@ fn claim<D: Serialize>(
         config.training.fingerprint(),
     );
     if let Some(test) = &config.test {
-        dataset += &format!("test_images = {}\ntest_annotations = \"{}\"\n", test.images.len(), test.fingerprint());
+        let (images, annotations) = (test.images.len(), test.fingerprint());
+        dataset += &format!("test_images = {images}\ntest_annotations = \"{annotations}\"\n");
+    }
+    if let Some(tested) = tested {
+        dataset += &format!("test_files = \"{}\"\n", tested.sum());
     }
     run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
@@ -217,7 +231,12 @@ struct DetectionTask {
 }
 
 impl DetectionTask {
-    fn new<D: Serialize>(recipe: &Recipe<D>, config: &TrainConfig<D>, backbone: &Backbone) -> Result<Self> {
+    fn new<D: Serialize>(
+        recipe: &Recipe<D>,
+        config: &TrainConfig<D>,
+        backbone: &Backbone,
+        training_images: Prints,
+    ) -> Result<Self> {
         let classes = &config.training.classes;
         let model = recipe.options.model(recipe.arch, backbone.info.arch, classes.len() as i64)?;
         tch::manual_seed(torch_seed(recipe.seed, "initialise", 0, 0));
@@ -240,6 +259,7 @@ impl DetectionTask {
                 scale: recipe.options.test_scale(),
                 step: 0,
                 origin: backbone.origin(),
+                training_images,
                 config: serde_json::to_string(recipe).expect("a recipe serialises"),
                 commit: config.run.build.commit.clone(),
             },

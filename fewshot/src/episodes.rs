@@ -2,8 +2,10 @@
 
 use common::files::write_atomically;
 use common::random::{generator, permutation};
+use common::tensor_file::hex;
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -92,6 +94,15 @@ impl EpisodeSet {
         let set = EpisodeSet { ways, shots, queries, episodes: (0..episodes).map(draw).collect() };
         set.check_shape()?;
         Ok(set)
+    }
+
+    /// Checksum of the images of all tasks, where the data that their indices are of has the checksum
+    /// `data_sha256`: what a paired test over episodes asks to be the same.
+    pub fn sha256(&self, data_sha256: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update(data_sha256);
+        hash.update(serde_json::to_vec(self).expect("numbers serialise"));
+        hex(&hash.finalize())
     }
 
     /// Reads an episodes file and checks its counts.

@@ -37,6 +37,8 @@ pub struct EvalResult {
     pub shots: usize,
     /// Accuracies.
     pub score: Score,
+    /// [`EpisodeSet::sha256`] of the episodes.
+    pub episodes_sha256: String,
 }
 
 impl EvalResult {
@@ -65,7 +67,7 @@ pub fn eval(
     let features = common::features::extract(backbone, pack, device, options.precision, progress)?;
     let result = |set: &EpisodeSet| {
         let score = score(&features, pack.labels(), set, &options.probe, progress)?;
-        Ok(EvalResult { ways, shots: set.shots, score })
+        Ok(EvalResult { ways, shots: set.shots, score, episodes_sha256: set.sha256(pack.sha256()) })
     };
     sets.iter().map(result).collect()
 }

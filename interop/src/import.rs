@@ -342,6 +342,7 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         method: IMPORTED.into(),
         dataset: "unknown".into(),
         dataset_sha256: "unknown".into(),
+        class_names: Vec::new(),
         image_size: options.image_size,
         mean: options.mean,
         std: options.std,

@@ -22,6 +22,7 @@ fn info(arch: Arch) -> BackboneInfo {
         method: "moco".into(),
         dataset: "train.pack".into(),
         dataset_sha256: "0".into(),
+        class_names: Vec::new(),
         image_size: 224,
         mean: [0.485, 0.456, 0.406],
         std: [0.229, 0.224, 0.225],

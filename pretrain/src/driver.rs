@@ -20,7 +20,7 @@ use common::schedule::Schedule;
 use common::settings::check_counts;
 use common::{Error, Result};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -149,6 +149,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
     let resident = resident_pixels(&pack, device)?;
     let look = |every| Probe::new(every, &pack, &selection, recipe.precision, device, recipe.seed);
+    let class_names = trained_classes(&pack, &selection);
     let probe = config.probe_every.filter(|_| plan.epochs > 0).map(look).transpose()?;
     let source = PackSource {
         pack: pack.clone(),
@@ -169,6 +170,7 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
             method: recipe.method.to_string(),
             dataset: pack.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
             dataset_sha256: pack.sha256().to_owned(),
+            class_names,
             image_size: setting.image_size,
             mean: IMAGENET_MEAN,
             std: IMAGENET_STD,
@@ -205,6 +207,12 @@ fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &Recipe, pack: &Pack)
     let text = |s: &str| toml::Value::from(s).to_string();
     let dataset = format!("\n[dataset]\nsha256 = {}\n", text(pack.sha256()));
     run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
+}
+
+// The pack's classes that have an image in the selection, whose own labels may be general categories.
+fn trained_classes(pack: &Pack, selection: &Selection) -> Vec<String> {
+    let classes: BTreeSet<i64> = selection.indices.iter().map(|&row| pack.labels()[row as usize]).collect();
+    classes.into_iter().map(|class| pack.class_names()[class as usize].clone()).collect()
 }
 
 // Which classes and rows of the pack the seed drew.

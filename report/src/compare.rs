@@ -1,11 +1,12 @@
 //! Which numbers stand beside each other: those of one protocol, a table each.
 
+use crate::folder;
 use crate::gather::{Found, Gap, Gathered, Row};
 use crate::record::Column;
 use crate::stats::{Difference, Over, Summary, paired, summary};
 use crate::words;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The method that others are compared with.
 pub const BASELINE: &str = "supervised";
@@ -28,8 +29,10 @@ pub struct Protocol {
     pub task: String,
     /// `key = value` lines.
     pub settings: Vec<String>,
-    /// Against the first table, in words; empty in the first table itself.
+    /// Against the first table, in words; none in the first table itself.
     pub difference: Option<String>,
+    /// Whether anything says how it was measured. What is not recorded is not compared.
+    pub recorded: bool,
 }
 
 /// A row of a table.
@@ -45,6 +48,11 @@ impl Line {
     pub fn partial(&self) -> Option<&str> {
         self.entries.iter().find_map(|entry| entry.partial.as_deref())
     }
+
+    /// What its networks have seen of the test data, if anything.
+    pub fn leakage(&self) -> Option<&str> {
+        self.entries.iter().find_map(|entry| entry.leakage.as_deref())
+    }
 }
 
 /// What a row has in a column. Numbers are in the column's unit as shown.
@@ -54,7 +62,7 @@ pub struct Entry {
     pub values: Vec<(u64, f64)>,
     /// Over the seeds.
     pub summary: Option<Summary>,
-    /// Whether it is the largest of a headline column.
+    /// Whether it is the largest of a headline column, and significantly ahead of the runner-up.
     pub best: bool,
     /// The published number.
     pub published: Option<f64>,
@@ -64,12 +72,17 @@ pub struct Entry {
     pub gaps: Vec<(u64, Gap)>,
     /// What of the backbones behind the values was not there and has been initialised, if so.
     pub partial: Option<String>,
+    /// What the networks behind the values have seen of the test data, if anything.
+    pub leakage: Option<String>,
+    /// Whether anything says how it was measured.
+    pub recorded: bool,
     /// Numbers of the tables that hold this row's other values, of another protocol.
     pub elsewhere: Vec<usize>,
 }
 
-/// Protocols of a task by checksum with their settings, the most frequent first.
-type Protocols<'a> = Vec<(&'a str, &'a [String])>;
+/// Protocols of a task, each by a cell that was measured so: the most frequent first, and last what is not
+/// recorded.
+type Protocols<'a> = Vec<&'a Found>;
 
 /// Sorts all numbers into tables.
 pub fn compare(all: &Gathered) -> Vec<Comparison> {
@@ -80,15 +93,19 @@ pub fn compare(all: &Gathered) -> Vec<Comparison> {
 }
 
 fn protocols<'a>(all: &'a Gathered, task: &'a str) -> Protocols<'a> {
-    let mut known: Vec<(usize, (&str, &[String]))> = Vec::new();
+    let mut known: Vec<(usize, &Found)> = Vec::new();
     for (_, found) in all.rows.iter().flat_map(|row| row.cells(task)).filter(|(_, found)| found.metrics.is_ok()) {
-        match known.iter_mut().find(|(_, (sum, _))| *sum == found.cell.protocol) {
+        match known.iter_mut().find(|(_, like)| like.cell.protocol == found.cell.protocol) {
             Some((count, _)) => *count += 1,
-            None => known.push((1, (&found.cell.protocol, &found.cell.protocol_settings))),
+            None => known.push((1, found)),
         }
     }
-    known.sort_by_key(|(count, _)| Reverse(*count));
-    known.into_iter().map(|(_, protocol)| protocol).collect()
+    known.sort_by_key(|(count, found)| (!is_recorded(found), Reverse(*count)));
+    known.into_iter().map(|(_, found)| found).collect()
+}
+
+fn is_recorded(found: &Found) -> bool {
+    !found.cell.protocol.is_empty()
 }
 
 fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: usize, count: usize) -> Comparison {
@@ -118,18 +135,22 @@ fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: 
     // The first table has a place for everything, so that nothing missing is overlooked.
     let columns: Vec<usize> = (0..all.columns.len()).filter(|&column| layer == 0 || has(column)).collect();
     let told = protocols.iter().filter_map(|(task, known)| {
-        let (_, settings) = known.get(layer)?;
+        let found = known.get(layer)?;
         let used = columns.iter().any(|&column| all.columns[column].task == *task);
-        let difference = (layer > 0).then(|| difference(settings, known[0].1));
-        used.then(|| Protocol { task: (*task).to_owned(), settings: settings.to_vec(), difference })
+        used.then(|| Protocol {
+            task: (*task).to_owned(),
+            settings: found.cell.protocol_settings.clone(),
+            difference: (layer > 0 && is_recorded(found)).then(|| difference(found, known[0])),
+            recorded: is_recorded(found),
+        })
     });
     Comparison { number: layer + 1, protocols: told.collect(), columns, lines }
 }
 
 /// A row's values of a column under the protocol of a layer, by seed, in the unit as shown.
 fn values(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Vec<(u64, f64)> {
-    let Some((protocol, _)) = known.get(layer) else { return Vec::new() };
-    let cells = row.cells(&column.task).filter(|(_, found)| found.cell.protocol == *protocol);
+    let Some(like) = known.get(layer) else { return Vec::new() };
+    let cells = row.cells(&column.task).filter(|(_, found)| found.cell.protocol == like.cell.protocol);
     let value = |metrics: &BTreeMap<String, f64>| Some(metrics.get(&column.metric)? * scale(column));
     cells.filter_map(|(seed, found)| Some((seed, found.metrics.as_ref().ok().and_then(value)?))).collect()
 }
@@ -154,10 +175,12 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
         };
         Some((seed, gap))
     };
-    let partial =
-        |(seed, cell): (u64, &Found)| found.iter().any(|v| v.0 == seed).then(|| cell.origin.partial.clone()).flatten();
+    let behind =
+        || row.cells(&column.task).filter(|(seed, _)| found.iter().any(|v| v.0 == *seed)).map(|(_, cell)| cell);
     Entry {
-        partial: row.cells(&column.task).find_map(partial),
+        partial: behind().find_map(|cell| cell.origin.partial.clone()),
+        leakage: behind().find_map(|cell| cell.leakage.clone()),
+        recorded: known.get(layer).is_some_and(|found| is_recorded(found)),
         summary: summary(&numbers, over_episodes()),
         published: row.run.published.get(&column.title).copied(),
         gaps: row.cells(&column.task).filter_map(gap).collect(),
@@ -170,14 +193,16 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
     }
 }
 
+/// The largest of a column is bold where it is ahead of the next by more than chance.
 fn mark_best(all: &Gathered, lines: &mut [Line]) {
-    for (i, _) in all.columns.iter().enumerate().filter(|(_, column)| column.headline) {
-        let mean = |line: &Line| line.entries[i].summary.map(|s| s.mean);
-        let means: Vec<f64> = lines.iter().filter_map(mean).collect();
-        let best = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        for line in lines.iter_mut().filter(|line| means.len() > 1 && mean(line) == Some(best)) {
-            line.entries[i].best = true;
-        }
+    for (i, column) in all.columns.iter().enumerate().filter(|(_, column)| column.headline) {
+        let mut ranked: Vec<(f64, usize)> =
+            lines.iter().enumerate().filter_map(|(n, line)| Some((line.entries[i].summary?.mean, n))).collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let [(_, best), (_, next), ..] = ranked[..] else { continue };
+        let of = |line: usize| (&all.rows[lines[line].row], &lines[line].entries[i]);
+        lines[best].entries[i].best = difference_of(column, of(best), of(next))
+            .is_some_and(|ahead| ahead.mean > 0.0 && words::significant(&ahead));
     }
 }
 
@@ -205,50 +230,111 @@ fn subtract(all: &Gathered, lines: &mut [Line]) {
     }
 }
 
-/// Over the seeds that both have; where that is a single one, over its episodes.
+/// Over the seeds that both have; where that is a single one, over its episodes. Without a test where the
+/// episodes of a seed are not the same, and none at all where it is not recorded how the numbers were
+/// measured.
 fn difference_of(column: &Column, ours: (&Row, &Entry), theirs: (&Row, &Entry)) -> Option<Difference> {
+    if !(ours.1.recorded && theirs.1.recorded) {
+        return None;
+    }
     let common: Vec<(u64, (f64, f64))> = ours
         .1
         .values
         .iter()
         .filter_map(|(seed, value)| Some((*seed, (*value, theirs.1.values.iter().find(|v| v.0 == *seed)?.1))))
         .collect();
-    if let [(seed, _)] = common[..] {
-        let prefix = column.metric.trim_end_matches("/mean");
-        let episodes = |row: &Row| row.cells(&column.task).find(|c| c.0 == seed)?.1.episodes.get(prefix).cloned();
-        if let (Some(a), Some(b)) = (episodes(ours.0), episodes(theirs.0))
-            && a.len() == b.len()
-            && a.len() > 1
-        {
-            let pairs: Vec<(f64, f64)> =
-                a.iter().zip(&b).map(|(a, b)| (a * scale(column), b * scale(column))).collect();
-            return paired(&pairs, Over::Episodes);
-        }
+    let prefix = column.metric.trim_end_matches("/mean");
+    let both = |seed: u64| Some((cell(ours.0, &column.task, seed)?, cell(theirs.0, &column.task, seed)?));
+    // `None` where neither says which: there only the protocol, whose data are the same, speaks for them.
+    let same = |seed: u64| {
+        let (ours, theirs) = both(seed)?;
+        let sums = [ours, theirs].map(|found| found.episodes_sha256.get(prefix));
+        sums.iter().any(Option::is_some).then(|| sums[0] == sums[1])
+    };
+    if let [(seed, _)] = common[..]
+        && same(seed) == Some(true)
+        && let Some((a, b)) = both(seed).and_then(|(a, b)| Some((a.episodes.get(prefix)?, b.episodes.get(prefix)?)))
+        && a.len() == b.len()
+        && a.len() > 1
+    {
+        let pairs: Vec<(f64, f64)> = a.iter().zip(b).map(|(a, b)| (a * scale(column), b * scale(column))).collect();
+        return paired(&pairs, Over::Episodes);
     }
-    paired(&common.iter().map(|c| c.1).collect::<Vec<_>>(), Over::Seeds)
+    let difference = paired(&common.iter().map(|c| c.1).collect::<Vec<_>>(), Over::Seeds)?;
+    let untested = common.iter().any(|(seed, _)| same(*seed) == Some(false));
+    Some(if untested { Difference { half: None, p: None, ..difference } } else { difference })
 }
 
-/// In what a protocol differs from another, in words.
-fn difference(here: &[String], there: &[String]) -> String {
-    let split = |line: &String| {
-        let (key, value) = line.split_once('=').unwrap_or((line, ""));
-        (key.trim().to_owned(), value.trim().to_owned())
-    };
-    let [here, there]: [Vec<(String, String)>; 2] = [here, there].map(|lines| lines.iter().map(split).collect());
-    let value = |of: &[(String, String)], key: &str| {
-        of.iter().find(|(k, _)| k == key).map_or("unset".to_owned(), |kv| kv.1.clone())
-    };
-    let mut keys: Vec<&String> =
-        here.iter().chain(&there).filter(|kv| !(here.contains(kv) && there.contains(kv))).map(|kv| &kv.0).collect();
-    keys.sort();
-    keys.dedup();
-    match keys.len() {
-        0 => "the same settings on other data".into(),
-        _ => keys
-            .iter()
-            .map(|key| format!("{key} is {}, not {}", value(&here, key), value(&there, key)))
-            .collect::<Vec<_>>()
-            .join("; "),
+fn cell<'a>(row: &'a Row, task: &'a str, seed: u64) -> Option<&'a Found> {
+    row.cells(task).find(|(own, _)| *own == seed).map(|(_, found)| found)
+}
+
+/// Settings that a difference names; the rest is counted.
+const NAMED: usize = 8;
+
+/// In what a protocol differs from another, in words. A setting that one of them leaves to its default is
+/// looked up in the record of its command.
+fn difference(here: &Found, there: &Found) -> String {
+    let [here, there] = [here, there].map(Settings::of);
+    let data_keys = here.resolved.keys().chain(there.resolved.keys()).filter(|key| is_data(key));
+    let keys: BTreeSet<&String> = here.protocol.keys().chain(there.protocol.keys()).chain(data_keys).collect();
+    let (mut data, mut settings) = (Vec::new(), Vec::new());
+    for key in keys {
+        let words = match (here.get(key), there.get(key)) {
+            (a, b) if a == b => continue,
+            (Some(a), Some(b)) => format!("{key} is {a}, not {b}"),
+            (Some(a), None) => format!("{key} is {a}, there not recorded"),
+            (None, b) => format!("{key} is not recorded, there {}", b.unwrap_or_default()),
+        };
+        (if is_data(key) { &mut data } else { &mut settings }).push(words);
+    }
+    if settings.len() > NAMED {
+        let more = settings.len() - NAMED;
+        settings.truncate(NAMED);
+        settings.push(format!("and {more} more settings"));
+    }
+    if !data.is_empty() {
+        settings.push(format!("other data ({})", data.join("; ")));
+    }
+    if settings.is_empty() {
+        return "no setting that is recorded differs: other data, or the same written in another way".into();
+    }
+    settings.join("; ")
+}
+
+/// How the keys end that tell data apart.
+const DATA: [&str; 5] = ["sha256", "_annotations", "_images", "_files", "_labels"];
+
+fn is_data(key: &str) -> bool {
+    DATA.iter().any(|ending| key.ends_with(ending)) && !key.starts_with("network.")
+}
+
+/// The settings of a cell in two layers: those of its protocol, and all that its command resolved them to.
+struct Settings {
+    protocol: BTreeMap<String, String>,
+    resolved: BTreeMap<String, String>,
+}
+
+impl Settings {
+    fn of(found: &Found) -> Self {
+        let plain = |value: &str| {
+            let text: String = value.chars().filter(|c| !matches!(c, '"' | '[' | ']' | ' ')).collect();
+            // Of a checksum, the beginning tells as much.
+            if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) { text[..12].to_owned() } else { text }
+        };
+        let line = |line: &String| {
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            (key.trim().to_owned(), plain(value))
+        };
+        let config: toml::Table = found.config.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default();
+        Settings {
+            protocol: found.cell.protocol_settings.iter().map(line).collect(),
+            resolved: folder::settings(&config).into_iter().map(|(key, value)| (key, plain(&value))).collect(),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.protocol.get(key).or_else(|| self.resolved.get(key)).map(String::as_str)
     }
 }
 
@@ -269,7 +355,8 @@ pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     .into_iter()
     .filter(|(occurs, _)| *occurs)
     .map(|(_, words)| words.to_owned())
+    .chain(words::bold(all, tables))
     .chain(words::brought(all))
-    .chain(words::partial(all, tables))
+    .chain(words::marks(all, tables))
     .collect()
 }

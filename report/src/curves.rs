@@ -38,7 +38,10 @@ pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
         let line = |name: &&str| {
             let lines = tables.iter().flat_map(|table| &table.lines);
             let own = lines.filter(|line| all.rows[line.row].run.series.as_deref() == Some(name));
-            let mark = words::mark_if(own.clone().any(|line| line.partial().is_some()));
+            let mark = words::mark_if(
+                own.clone().any(|line| line.partial().is_some()),
+                own.clone().any(|line| line.leakage().is_some()),
+            );
             (format!("{name}{mark}"), own.filter_map(point).collect())
         };
         let series = names.iter().map(line).collect();

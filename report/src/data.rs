@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// A line per run, seed and column, without anything that another course of the same suite would change. Values are as in metrics.json;
 /// empty where there is none.
 pub fn csv(all: &Gathered) -> String {
-    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol,partial\n".to_owned();
+    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol,leakage,partial\n".to_owned();
     for row in &all.rows {
         for column in &all.columns {
             for (seed, found) in row.cells(&column.task) {
@@ -24,6 +24,7 @@ pub fn csv(all: &Gathered) -> String {
                     value.map(f64::to_string).unwrap_or_default(),
                     known(&found.cell.checkpoint_sha256),
                     known(&found.cell.protocol),
+                    known(found.leakage.as_deref().unwrap_or_default()),
                     known(found.origin.partial.as_deref().unwrap_or_default()),
                 ];
                 text += &(fields.join(",") + "\n");
@@ -56,9 +57,11 @@ fn json_table(all: &Gathered, table: &Comparison) -> Value {
             table.columns.iter().map(|&column| (all.columns[column].title.clone(), json_entry(&line.entries[column])));
         json!({"run": all.rows[line.row].run.name, "numbers": entries.collect::<Map<_, _>>()})
     });
-    let protocols =
-        table.protocols.iter().map(|p| (p.task.clone(), json!({"settings": p.settings, "difference": p.difference})));
-    json!({"table": table.number, "protocols": protocols.collect::<Map<_, _>>(), "rows": rows.collect::<Vec<_>>()})
+    let protocols = table
+        .protocols
+        .iter()
+        .map(|p| (p.task.clone(), json!({"settings": p.settings, "difference": p.difference, "recorded": p.recorded})));
+    json!({"table": table.number, "measured": words::apart(table), "protocols": protocols.collect::<Map<_, _>>(), "rows": rows.collect::<Vec<_>>()})
 }
 
 fn json_entry(entry: &Entry) -> Value {
@@ -69,6 +72,7 @@ fn json_entry(entry: &Entry) -> Value {
         "summary": entry.summary,
         "best": entry.best,
         "partial": entry.partial,
+        "leakage": entry.leakage,
         "published": entry.published,
         "difference": entry.delta,
         "missing": gaps.collect::<Map<_, _>>(),

@@ -2,7 +2,7 @@
 //!
 //! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining that hold metrics are its tasks.
 
-use crate::gather::{Found, Gap, Row, Seed, metrics};
+use crate::gather::{Found, Gap, Measured, Row, Seed, episodes_sha256, metrics};
 use crate::log::Course;
 use crate::record::{self, COURSE, Cell, Column, EPISODES, PLACES, PRETRAIN, Run, State, Suite};
 use common::checkpoint::IMPORTED;
@@ -29,7 +29,18 @@ const KNOWN: [(&str, &str, bool, bool); 10] = [
 ];
 
 /// Keys of config.toml that say nothing of how a number was measured, beside [`PLACES`] and [`COURSE`].
-const NO_PROTOCOL: [&str; 4] = ["checkpoint", "seed", "out", "backbone_sha256"];
+const NO_PROTOCOL: [&str; 10] = [
+    "checkpoint",
+    "seed",
+    "out",
+    "run",
+    "detections",
+    "predictions",
+    "ground-truth",
+    "backbone_sha256",
+    "network_sha256",
+    "commit",
+];
 
 /// The rows of a folder, and the columns that their metrics come to.
 ///
@@ -81,7 +92,7 @@ fn row(folder: &Path) -> Result<Row> {
     let made = Some(origin.method.clone()).filter(|method| !method.is_empty());
     let imported = origin.method == IMPORTED;
     let method = text("method").or(made).filter(|_| !imported);
-    // `fewshot eval` leaves no config.toml to name it.
+    // Older evaluations left no config.toml to name it.
     let imported = imported.then(|| text("checkpoint").unwrap_or_default().into());
     let seed = cells[0].cell.seed;
     for found in &mut cells {
@@ -108,19 +119,18 @@ fn found(folder: &Path) -> Result<Found> {
         })?,
         None => Table::new(),
     };
-    let (metrics, origin) = metrics(&folder.join("metrics.json"))?;
+    let Measured { numbers: metrics, origin, leakage } = metrics(&folder.join("metrics.json"))?;
     let task = task(&metrics, &table);
     let sub = |name: &str, key: &str| {
         table.get(name).and_then(|t| t.get(key)).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
     };
     // What differs between pretrainings is what is compared.
-    let protocol_settings = if task == PRETRAIN { Vec::new() } else { protocol(&table) };
-    let command = match task {
-        PRETRAIN => "pretrain",
-        "fewshot" => "fewshot eval",
-        "detection" => "detection train",
-        "segmentation" => "segmentation train",
-        _ => "",
+    let protocol_settings = if task == PRETRAIN { Some(Vec::new()) } else { protocol(&table) };
+    // An evaluation names its command; the others are trainings.
+    let command = match (&sub("build", "command")[..], task) {
+        ("", PRETRAIN) => "pretrain".to_owned(),
+        ("", "detection" | "segmentation") => format!("{task} train"),
+        (command, _) => command.to_owned(),
     };
     let command = match &text {
         Some(_) if !command.is_empty() => format!("camtrast {command} --config {} --out AGAIN", path.display()),
@@ -130,13 +140,16 @@ fn found(folder: &Path) -> Result<Found> {
         true => TensorFile::open(&folder.join("backbone.safetensors"))
             .ok()
             .and_then(|f| f.checksum().map(str::to_owned).ok()),
-        false => Some(sub("dataset", "backbone_sha256")),
+        // Older evaluations say it in metrics.json alone.
+        false => Some(sub("dataset", "backbone_sha256"))
+            .filter(|sum| !sum.is_empty())
+            .or(Some(origin.backbone_sha256.clone())),
     };
     let cell = Cell {
         seed: table.get("seed").and_then(toml::Value::as_integer).unwrap_or_default() as u64,
         task: task.to_owned(),
-        protocol: hex(&Sha256::digest(protocol_settings.join("\n"))),
-        protocol_settings,
+        protocol: protocol_settings.as_ref().map(|lines| hex(&Sha256::digest(lines.join("\n")))).unwrap_or_default(),
+        protocol_settings: protocol_settings.unwrap_or_default(),
         command,
         checkpoint_sha256: checkpoint_sha256.unwrap_or_default(),
         version: sub("build", "version"),
@@ -151,8 +164,10 @@ fn found(folder: &Path) -> Result<Found> {
         cell,
         metrics: if metrics.is_empty() { Err(Gap::interrupted(&course)) } else { Ok(metrics) },
         origin,
+        episodes_sha256: episodes_sha256(text.as_deref().unwrap_or_default()),
         config: text,
         course,
+        leakage,
         episodes: record::read(&folder.join(EPISODES))?.unwrap_or_default(),
         folder: folder.to_owned(),
     })
@@ -171,14 +186,24 @@ fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
     tasks.into_iter().find(is_it).map_or(PRETRAIN, |(task, _)| task)
 }
 
-/// `key = value` lines of what a number follows from, beside the backbone.
-fn protocol(config: &Table) -> Vec<String> {
-    let empty = Table::new();
-    let dataset = config.get("dataset").and_then(toml::Value::as_table).unwrap_or(&empty);
-    let settings = config.iter().filter(|(_, value)| !value.is_table()).chain(dataset);
-    let is_protocol = |key: &str| ![&PLACES[..], &COURSE, &NO_PROTOCOL].iter().any(|keys| keys.contains(&key));
-    let settings = settings.filter(|(key, _)| is_protocol(key));
-    settings.map(|(key, value)| format!("{key} = {value}")).collect()
+/// `key = value` lines of what a number follows from, beside the backbone; `None` when nothing says which
+/// data it was measured on.
+fn protocol(config: &Table) -> Option<Vec<String>> {
+    let dataset = config.get("dataset").and_then(toml::Value::as_table);
+    dataset?.keys().find(|key| !NO_PROTOCOL.contains(&&key[..]))?;
+    Some(settings(config).into_iter().map(|(key, value)| format!("{key} = {value}")).collect())
+}
+
+/// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a
+/// fine-tuned network was trained (`network.steps`).
+pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
+    let of = |table: &str| config.get(table).and_then(toml::Value::as_table).into_iter().flatten();
+    let own = config.iter().filter(|(_, value)| !value.is_table()).chain(of("dataset"));
+    let own = own.map(|(key, value)| (String::new(), key, value));
+    let network = of("network").map(|(key, value)| ("network.".to_owned(), key, value));
+    let decides = |key: &str| ![&PLACES[..], &COURSE, &NO_PROTOCOL].iter().any(|keys| keys.contains(&key));
+    let deciding = own.chain(network).filter(|(_, key, _)| decides(key));
+    deciding.map(|(table, key, value)| (table + key, value.to_string())).collect()
 }
 
 fn column(metric: &str, task: &str) -> Option<Column> {
@@ -214,7 +239,12 @@ mod tests {
         let config: Table = "checkpoint = \"a\"\nseed = 3\nsteps = 240\nvoc = \"x\"\n[dataset]\nbackbone_sha256 = \"b\"\ntest_images = 4\n[build]\ncommit = \"c\"\n"
             .parse()
             .unwrap();
-        assert_eq!(protocol(&config), ["steps = 240", "test_images = 4"]);
+        assert_eq!(protocol(&config).unwrap(), ["steps = 240", "test_images = 4"]);
+        let unknown: Table = "steps = 240\n[dataset]\nbackbone_sha256 = \"b\"\n".parse().unwrap();
+        assert_eq!(protocol(&unknown), None, "nobody knows on what");
+        let network: Table =
+            "[dataset]\nsha256 = \"x\"\n[network]\nsteps = 9\nseed = 1\nvoc = \"y\"\n".parse().unwrap();
+        assert_eq!(protocol(&network).unwrap(), ["sha256 = \"x\"", "network.steps = 9"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::log::Course;
 use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder, run_folder};
 use common::checkpoint::Origin;
 use common::error::{Error, Result};
+use common::leakage::LEAKAGE;
 use common::tensor_file::hex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -59,8 +60,12 @@ pub struct Found {
     pub config: Option<String>,
     /// log.jsonl.
     pub course: Course,
-    /// Accuracies of single episodes.
+    /// Accuracies of single episodes, by metric prefix.
     pub episodes: BTreeMap<String, Vec<f64>>,
+    /// Checksums of the episodes, by metric prefix.
+    pub episodes_sha256: BTreeMap<String, String>,
+    /// What the network has seen of the data that it was tested on, if anything.
+    pub leakage: Option<String>,
 }
 
 /// Why there is no number.
@@ -185,14 +190,25 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
 fn found(task: &str, folder: PathBuf, pretraining: Option<&Found>) -> Result<Found> {
     let cell: Option<Cell> = record::read(&folder.join(record::CELL))?;
     let course = Course::read(&folder)?;
-    let (metrics, origin) = match outcome(&folder, cell.as_ref(), &course, pretraining)? {
-        Ok((metrics, origin)) => (Ok(metrics), origin),
-        Err(gap) => (Err(gap), Origin::default()),
+    let (measured, gap) = match outcome(&folder, cell.as_ref(), &course, pretraining)? {
+        Ok(measured) => (measured, None),
+        Err(gap) => (Measured::default(), Some(gap)),
     };
     let episodes = record::read(&folder.join(EPISODES))?.unwrap_or_default();
     let config = fs::read_to_string(folder.join("config.toml")).ok();
     let cell = cell.unwrap_or_default();
-    Ok(Found { task: task.to_owned(), cell, metrics, origin, config, course, episodes, folder })
+    Ok(Found {
+        task: task.to_owned(),
+        cell,
+        metrics: gap.map_or(Ok(measured.numbers), Err),
+        origin: measured.origin,
+        course,
+        episodes,
+        episodes_sha256: episodes_sha256(config.as_deref().unwrap_or_default()),
+        config,
+        leakage: measured.leakage,
+        folder,
+    })
 }
 
 /// The metrics of a cell, or why they cannot stand in a table.
@@ -236,14 +252,32 @@ fn outcome(
     metrics(&path).map(Ok)
 }
 
-/// Numbers, and the backbone that they come from.
-type Measured = (BTreeMap<String, f64>, Origin);
-
 /// What a metrics.json holds.
+#[derive(Default)]
+pub(crate) struct Measured {
+    /// Numbers by name.
+    pub numbers: BTreeMap<String, f64>,
+    /// The backbone that they come from.
+    pub origin: Origin,
+    /// See [`Found::leakage`].
+    pub leakage: Option<String>,
+}
+
+/// Checksums of the episodes by metric prefix, which config.toml of a few-shot evaluation has.
+pub(crate) fn episodes_sha256(config: &str) -> BTreeMap<String, String> {
+    let config: toml::Table = config.parse().unwrap_or_default();
+    let sums = config.get("episodes").and_then(toml::Value::as_table).into_iter().flatten();
+    sums.filter_map(|(task, sum)| Some((format!("fewshot/{task}"), sum.as_str()?.to_owned()))).collect()
+}
+
 pub(crate) fn metrics(path: &Path) -> Result<Measured> {
     let object: Map<String, Value> = record::read(path)?.unwrap_or_default();
     let origin = Origin::deserialize(&Value::Object(object.clone())).unwrap_or_default();
-    Ok((object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect(), origin))
+    Ok(Measured {
+        leakage: object.get(LEAKAGE).and_then(Value::as_str).map(str::to_owned),
+        origin,
+        numbers: object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect(),
+    })
 }
 
 /// Seeds that were pretrained in different ways are not one run: the first way keeps the name.

@@ -259,7 +259,7 @@ fn number_cell(made: String, entry: &Entry) -> GridCell {
     let published = entry.published.map(|p| format!("{p:.2}"));
     let Some(summary) = &entry.summary else { return GridCell { published, ..absent(made, entry) } };
     GridCell {
-        text: Some(format!("{:.2}", summary.mean)),
+        text: Some(words::fixed(summary.mean)),
         mark: words::mark(entry),
         half: summary.half.map(|half| format!("{half:.2}")),
         sort: Some(summary.mean),
@@ -280,7 +280,7 @@ fn difference_cell(made: String, entry: &Entry) -> GridCell {
         };
     };
     GridCell {
-        text: Some(format!("{:+.2}", delta.mean).replace('-', "−")),
+        text: Some(words::signed(delta.mean)),
         mark: words::mark(entry),
         half: delta.half.map(|half| format!("{half:.2}")),
         sort: Some(delta.mean),

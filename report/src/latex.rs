@@ -14,7 +14,7 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
             continue;
         }
         for words in words::apart(table) {
-            let _ = writeln!(page, "% Measured otherwise than table 1. {}", words.replace('\n', " "));
+            let _ = writeln!(page, "% {}", words.replace('\n', " "));
         }
         let titles: String =
             columns.iter().map(|&column| format!(" & {}", escape(&words::title(&all.columns[column])))).collect();
@@ -27,20 +27,22 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
             let cells = columns.iter().map(|&column| {
                 let entry = &line.entries[column];
                 let Some(summary) = &entry.summary else { return format!(" & {}", escape(&words::absence(entry))) };
-                let mean = if entry.best {
-                    format!("\\mathbf{{{:.2}}}", summary.mean)
-                } else {
-                    format!("{:.2}", summary.mean)
-                };
+                let mean = words::fixed(summary.mean);
+                let mean = if entry.best { format!("\\mathbf{{{mean}}}") } else { mean };
                 let half = summary.half.map(|half| format!(" \\pm {half:.2}")).unwrap_or_default();
-                let mark = if entry.partial.is_some() { "^\\dagger" } else { "" };
+                let mark = match (entry.partial.is_some(), entry.leakage.is_some()) {
+                    (false, false) => "",
+                    (true, false) => "^\\dagger",
+                    (false, true) => "^\\ddagger",
+                    (true, true) => "^{\\dagger\\ddagger}",
+                };
                 format!(" & ${mean}{half}{mark}$")
             });
             let _ = writeln!(page, "{}{} \\\\", escape(&all.rows[line.row].run.name), cells.collect::<String>());
         }
         let _ = writeln!(page, "\\bottomrule\n\\end{{tabular}}");
     }
-    if let Some(words) = words::partial(all, tables) {
+    for words in words::bold(all, tables).into_iter().chain(words::marks(all, tables)) {
         let _ = writeln!(page, "% {}", words.replace('\n', " "));
     }
     page

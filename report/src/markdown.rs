@@ -15,7 +15,7 @@ pub fn text(all: &Gathered, tables: &[Comparison]) -> String {
         let headline = words::columns(all, table, true).next().is_some();
         heading + &grid(all, table, headline, |_, text| text).to_text() + &apart.collect::<String>()
     };
-    tables.iter().map(one).chain(words::partial(all, tables)).collect::<Vec<_>>().join("\n\n")
+    tables.iter().map(one).chain(words::marks(all, tables)).collect::<Vec<_>>().join("\n\n")
 }
 
 /// The page.
@@ -29,7 +29,7 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
             let _ = writeln!(page, "## Table {}\n", table.number);
         }
         for words in words::apart(table) {
-            let _ = writeln!(page, "Measured otherwise than table 1. {}\n", escape(&words));
+            let _ = writeln!(page, "{}\n", escape(&words));
         }
         if words::columns(all, table, true).next().is_some() {
             let _ = writeln!(page, "{}\n", grid(all, table, true, marked).to_markdown());

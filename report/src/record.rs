@@ -24,9 +24,8 @@ pub const CELL: &str = "cell.json";
 /// Task of the cell that makes a backbone.
 pub const PRETRAIN: &str = "pretrain";
 /// File of per-episode accuracies in the folder of a few-shot cell: metric prefix (`fewshot/5way1shot`) to accuracies in 0..1, in the
-/// order of episodes, which is the same for all backbones with one seed.
+/// order of episodes; which those are, `[episodes]` of config.toml tells.
 pub const EPISODES: &str = "episodes.json";
-
 /// Settings that decide nothing but the course of a command.
 pub const COURSE: [&str; 4] = ["threads", "log-every", "save-every", "pictures"];
 
@@ -112,8 +111,9 @@ pub struct Cell {
     pub error: Option<String>,
     /// Checksum of all that the result follows from: settings, data, backbone, version of the program.
     pub key: String,
-    /// Checksum of how it was measured: the task's settings without those of [`Run::own_settings`], and its data. Numbers of different
-    /// protocols do not belong in one table.
+    /// Checksum of how it was measured: the task's settings without those of [`Run::own_settings`], and its
+    /// data. Numbers of different protocols do not belong in one table. Empty where nobody recorded it: what
+    /// cannot be told apart is not compared.
     pub protocol: String,
     /// The same in words: `key = value` lines.
     pub protocol_settings: Vec<String>,

@@ -1,6 +1,6 @@
 //! Numbers and gaps as text, the same in every format.
 
-use crate::compare::{Comparison, Entry};
+use crate::compare::{Comparison, Entry, Line};
 use crate::gather::Gathered;
 use crate::record::Column;
 use crate::stats::{Difference, Summary};
@@ -8,14 +8,26 @@ use crate::stats::{Difference, Summary};
 /// `55.31`, or `55.31 ± 0.78`.
 pub fn number(summary: &Summary) -> String {
     match summary.half {
-        Some(half) => format!("{:.2} ± {half:.2}", summary.mean),
-        None => format!("{:.2}", summary.mean),
+        Some(half) => format!("{} ± {half:.2}", fixed(summary.mean)),
+        None => fixed(summary.mean),
     }
+}
+
+/// Two places after the point; nothing has no sign.
+pub fn fixed(value: f64) -> String {
+    let text = format!("{value:.2}");
+    if text == "-0.00" { "0.00".into() } else { text }
+}
+
+/// The same with a sign before it, of nothing none.
+pub fn signed(value: f64) -> String {
+    let text = fixed(value);
+    if text == "0.00" { text } else { format!("{value:+.2}").replace('-', "−") }
 }
 
 /// `+1.20 ± 0.40`.
 pub fn difference(difference: &Difference) -> String {
-    let mean = format!("{:+.2}", difference.mean).replace('-', "−");
+    let mean = signed(difference.mean);
     difference.half.map_or(mean.clone(), |half| format!("{mean} ± {half:.2}"))
 }
 
@@ -46,26 +58,50 @@ pub fn part(entry: &Entry) -> Option<String> {
     (present > 0 && !entry.gaps.is_empty()).then(|| format!("{present} of {} seeds", present + entry.gaps.len()))
 }
 
-/// Stands behind every number of a backbone that was not whole, and behind the name of its run in figures.
+/// Stands behind every number of a backbone that was not whole (†) or of a network that has seen the test
+/// data (‡).
 pub fn mark(entry: &Entry) -> &'static str {
-    mark_if(entry.partial.is_some())
+    mark_if(entry.partial.is_some(), entry.leakage.is_some())
 }
 
-/// The mark, or nothing.
-pub fn mark_if(partial: bool) -> &'static str {
-    if partial { " †" } else { "" }
-}
-
-/// What the mark means, where it occurs.
-pub fn partial(all: &Gathered, tables: &[Comparison]) -> Option<String> {
-    let mut told: Vec<String> = Vec::new();
-    for line in tables.iter().flat_map(|table| &table.lines) {
-        told.extend(line.partial().map(|partial| format!("{} ({partial})", all.rows[line.row].run.name)));
+/// The marks that apply.
+pub fn mark_if(partial: bool, leakage: bool) -> &'static str {
+    match (partial, leakage) {
+        (false, false) => "",
+        (true, false) => " †",
+        (false, true) => " ‡",
+        (true, true) => " † ‡",
     }
-    told.dedup();
-    let backbones = told.join(", ");
-    (!told.is_empty()).then(|| {
-        format!("†: the backbone was not whole when it was imported, and the rest was drawn at random: {backbones}.")
+}
+
+/// What the marks mean, where they occur.
+pub fn marks(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
+    let named = |of: fn(&Line) -> Option<&str>| {
+        let lines = tables.iter().flat_map(|table| &table.lines);
+        let mut told: Vec<String> = Vec::new();
+        told.extend(lines.filter_map(|line| Some(format!("{} ({})", all.rows[line.row].run.name, of(line)?))));
+        told.dedup();
+        told.join(", ")
+    };
+    [
+        ("†: the backbone was not whole when it was imported, and the rest was drawn at random", named(Line::partial)),
+        ("‡: not a measure of new images or classes, for the network has seen some of them", named(Line::leakage)),
+    ]
+    .into_iter()
+    .filter(|(_, runs)| !runs.is_empty())
+    .map(|(words, runs)| format!("{words}: {runs}."))
+    .collect()
+}
+
+/// What is bold in tables of results, where there is anything to choose from.
+pub fn bold(all: &Gathered, tables: &[Comparison]) -> Option<String> {
+    let numbers =
+        |table: &Comparison, column: usize| table.lines.iter().filter(|l| l.entries[column].summary.is_some()).count();
+    let ranked = tables.iter().any(|table| columns(all, table, true).any(|column| numbers(table, column) > 1));
+    ranked.then(|| {
+        "Bold: significantly ahead of the runner-up (paired t-test over seeds, or over the same episodes of a single seed; p < 0.05). \
+         Where nothing is bold, no run is."
+            .into()
     })
 }
 
@@ -97,9 +133,16 @@ pub fn gaps(all: &Gathered) -> Vec<[String; 4]> {
     found
 }
 
-/// What a table of another protocol than the first's is of.
+/// What a table of another protocol than the first's is of, and what is not known of it.
 pub fn apart(table: &Comparison) -> Vec<String> {
-    let told = table.protocols.iter().filter_map(|p| Some(format!("{}: {}", p.task, p.difference.as_ref()?)));
+    let told = table.protocols.iter().filter_map(|protocol| match (&protocol.difference, protocol.recorded) {
+        (Some(difference), _) => Some(format!("Measured otherwise than table 1. {}: {difference}", protocol.task)),
+        (None, false) => Some(format!(
+            "{}: how it was measured is not recorded (older versions left no record), so these numbers are not compared.",
+            protocol.task
+        )),
+        (None, true) => None,
+    });
     told.collect()
 }
 

@@ -64,8 +64,8 @@ fn several_seeds_are_averaged_and_held_against_supervised() {
 #[test]
 fn one_seed_has_its_episodes() {
     let (folder, made) = made(&[0], &["supervised", "moco"]);
-    made.episodes("supervised", 0, 0.3);
-    made.episodes("moco", 0, 0.4);
+    made.episodes("supervised", 0, 0.3, "the same");
+    made.episodes("moco", 0, 0.4, "the same");
     let (_, tables) = tables(folder.path());
     let entries = &tables[0].lines[1].entries;
     assert_eq!(entries[0].summary.unwrap().half, Some(1.0));
@@ -181,7 +181,7 @@ fn csv_is_the_same_after_an_interruption() {
     assert_eq!(csv.lines().count(), 1 + 2 * 2 * 3);
     assert_eq!(
         csv.lines().nth(1),
-        Some("supervised,supervised,0,fewshot,fewshot/5way1shot/mean,0.3,supervised 0,fewshot 600,")
+        Some("supervised,supervised,0,fewshot,fewshot/5way1shot/mean,0.3,supervised 0,fewshot 600,,")
     );
 }
 
@@ -250,7 +250,7 @@ fn plain_run_folders_are_rows() {
         let run = folder.path().join(name);
         fs::create_dir(&run).unwrap();
         let config = format!(
-            "checkpoint = \"{name}.safetensors\"\nseed = 4\nvoc = \"/{name}\"\nsteps = {steps}\n\n[dataset]\nbackbone_sha256 = \"{name}\"\n"
+            "checkpoint = \"{name}.safetensors\"\nseed = 4\nvoc = \"/{name}\"\nsteps = {steps}\n\n[dataset]\nbackbone_sha256 = \"{name}\"\ntest_annotations = \"the same\"\n"
         );
         fs::write(run.join("config.toml"), config).unwrap();
         fs::write(run.join("metrics.json"), "{\"detection/AP50\": 0.5, \"device\": \"cpu\", \"seconds\": 2.0}")

@@ -4,6 +4,7 @@ use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
 use common::data::decode;
 use common::data::resample::Image;
+use common::leakage::{self, Prints};
 use common::tensor_file::hex;
 use common::{Error, Result};
 use rayon::prelude::*;
@@ -112,6 +113,23 @@ impl Dataset {
         }
         Ok(hex(&hash.finalize()))
     }
+
+    /// What tells its images from others.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the first that cannot be read.
+    pub fn prints(&self) -> Result<Prints> {
+        Prints::of(&self.samples.iter().map(|sample| &sample.image).collect::<Vec<_>>())
+    }
+
+    /// Checksum of the content of all label files with the names of their samples: what a score is held
+    /// against.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn labels_sum(&self) -> Result<String> {
+        labels_sum(self.samples.iter().map(|sample| (&sample.name[..], sample.label.as_path())))
+    }
 }
 
 impl Sample {
@@ -143,6 +161,15 @@ impl Sample {
         }
         Ok((image, labels))
     }
+}
+
+/// See [`Dataset::labels_sum`].
+pub(crate) fn labels_sum<'a>(labels: impl Iterator<Item = (&'a str, &'a Path)>) -> Result<String> {
+    let files: Vec<(&str, &Path)> = labels.collect();
+    let lines = files.par_iter().map(|(name, path)| Ok(format!("{name} {}", leakage::content(path)?)));
+    let mut lines: Vec<String> = lines.collect::<Result<_>>()?;
+    lines.sort_unstable();
+    Ok(hex(&Sha256::digest(lines.join("\n"))[..8]))
 }
 
 /// Files by the name that pairs them.

@@ -25,6 +25,6 @@ pub use dataset::Dataset;
 pub use evaluate::{Leave, evaluate, metrics};
 pub use options::{Options, Preset};
 pub use predict::{PredictOptions, Predictor};
-pub use score::{Naming, score};
+pub use score::{Naming, score, truth_sum};
 pub use segmenter::{Segmenter, SegmenterInfo};
 pub use train::{TrainConfig, TrainData, TrainReport, train};

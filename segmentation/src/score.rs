@@ -2,7 +2,7 @@
 
 use crate::classes::ClassSet;
 use crate::confusion::{Confusion, Unknown};
-use crate::dataset::{Files, cityscapes_labels, cityscapes_predictions, plain_labels, some, unknown_id};
+use crate::dataset::{Files, cityscapes_labels, cityscapes_predictions, labels_sum, plain_labels, some, unknown_id};
 use crate::label_image::LabelImage;
 use common::progress::Progress;
 use common::{Error, Result};
@@ -67,6 +67,20 @@ pub fn score(truth: &Path, predictions: &Path, naming: &Naming, progress: &dyn P
         ));
     }
     confusion
+}
+
+/// Number of label files of a truth folder, and the checksum of their content, as
+/// [`crate::Dataset::labels_sum`].
+///
+/// # Errors
+/// [`Error::File`], [`Error::Io`].
+pub fn truth_sum(truth: &Path, naming: &Naming) -> Result<(usize, String)> {
+    let files = match naming {
+        Naming::Cityscapes => cityscapes_labels(truth)?,
+        Naming::Same(_) => plain_labels(truth)?,
+    };
+    let sum = labels_sum(files.iter().map(|(name, path)| (&name[..], path.as_path())))?;
+    Ok((files.len(), sum))
 }
 
 fn pairs(

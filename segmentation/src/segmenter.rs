@@ -3,6 +3,7 @@
 use crate::classes::ClassSet;
 use crate::deeplab::{DeepLab, DeepLabConfig};
 use common::checkpoint::Origin;
+use common::leakage::Prints;
 use common::network_file::{self, NetworkFile};
 use common::nn::weights_channels_last;
 use common::optim::copy_into;
@@ -34,6 +35,9 @@ pub struct SegmenterInfo {
     /// The backbone that training began from.
     #[serde(flatten)]
     pub origin: Origin,
+    /// The images that it was trained on; empty where they are not known.
+    #[serde(default, skip_serializing_if = "Prints::is_empty")]
+    pub training_images: Prints,
     /// The resolved settings, as JSON.
     pub config: String,
     /// Commit of the program.
@@ -48,6 +52,8 @@ pub struct Segmenter {
     pub vs: VarStore,
     /// What it is.
     pub info: SegmenterInfo,
+    /// Checksum of the file.
+    pub sha256: String,
 }
 
 /// Saves a network's variables. The auxiliary classifier is left out: it only serves training.
@@ -67,12 +73,12 @@ pub fn save(path: &Path, vs: &VarStore, info: &SegmenterInfo) -> Result<()> {
 /// [`Error::File`] when the file is damaged, of another kind or not whole.
 pub fn load(path: &Path, device: Device) -> Result<Segmenter> {
     let remedy = "give the segmenter.safetensors that `camtrast segmentation train` leaves";
-    let NetworkFile::<SegmenterInfo> { info, tensors, .. } = network_file::load(path, SEGMENTER_FORMAT, remedy)?;
+    let NetworkFile::<SegmenterInfo> { info, tensors, sha256 } = network_file::load(path, SEGMENTER_FORMAT, remedy)?;
     let mut vs = VarStore::new(Device::Cpu);
     let net = DeepLab::new(&vs.root(), &info.model);
     copy_into(&vs.variables().into_iter().collect(), &tensors, "the file")
         .map_err(|e| Error::file(path, e.to_string(), "copy or make it again"))?;
     vs.set_device(device);
     weights_channels_last(&vs);
-    Ok(Segmenter { net, vs, info })
+    Ok(Segmenter { net, vs, info, sha256 })
 }

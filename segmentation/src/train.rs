@@ -13,6 +13,7 @@ use crate::source::{Batch, CropSource};
 use common::checkpoint::{Backbone, Origin, load_backbone};
 use common::device::{Precision, device_name};
 use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
+use common::leakage::{LEAKAGE, Prints};
 use common::nn::{Modes, weights_channels_last};
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Progress;
@@ -204,12 +205,18 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
     let backbone = load_backbone(&recipe.checkpoint, Device::Cpu)?;
     let training = Arc::new(recipe.data.training()?);
     let validation = recipe.data.validation()?;
+    let (trained, tested) = (training.prints()?, validation.prints()?);
+    let leakage = trained.seen(&tested);
+    if let Some(leakage) = &leakage {
+        progress.note(&format!("warning: {leakage}; these numbers are marked with it"));
+    }
     let plan = plan(config, &recipe, &training);
 
     let run = config.run.begin(&[&[SEGMENTER][..], &LEFT].concat())?;
-    claim(&run, config, &recipe, &training, &validation, &backbone)?;
+    claim(&run, config, &recipe, &training, (&validation, &tested), &backbone)?;
 
     let mut task = task(&recipe, &training.classes, &backbone, config)?;
+    task.info.training_images = trained;
     drop(backbone);
     let augment = options.augment(task.info.mean)?;
     let source = CropSource::new(training, augment, plan.batch_size, plan.batches_per_epoch, recipe.seed);
@@ -237,7 +244,9 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
             let rate = (outcome.step * plan.batch_size) as f64 / outcome.seconds;
             named.insert("segmentation/images_per_second".into(), rate);
         }
-        run.write_metrics(&named, task.info.origin.texts(), outcome.seconds, &device_name(device))?;
+        let mut texts = task.info.origin.texts();
+        texts.extend(leakage.map(|leakage| (LEAKAGE.to_owned(), leakage)));
+        run.write_metrics(&named, texts, outcome.seconds, &device_name(device))?;
         Ok::<Scores, Error>(scores)
     });
     let scores = scores.transpose()?;
@@ -267,19 +276,20 @@ fn claim(
     config: &TrainConfig,
     recipe: &Recipe,
     training: &Dataset,
-    validation: &Dataset,
+    (validation, tested): (&Dataset, &Prints),
     backbone: &Backbone,
 ) -> Result<()> {
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let classes = serde_json::to_vec(&training.classes).expect("classes serialise");
     let dataset = format!(
-        "\n[dataset]\nbackbone_sha256 = \"{}\"\nclasses = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\n",
+        "\n[dataset]\nbackbone_sha256 = \"{}\"\nclasses = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\nvalidation_labels = \"{}\"\n",
         backbone.sha256,
         &hex(&Sha256::digest(classes))[..16],
         training.samples.len(),
         training.fingerprint()?,
         validation.samples.len(),
-        validation.fingerprint()?,
+        tested.sum(),
+        validation.labels_sum()?,
     );
     run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
@@ -310,6 +320,7 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
             crop: [crop.height as i64, crop.width as i64],
             step: 0,
             origin: backbone.origin(),
+            training_images: Prints::default(),
             config: serde_json::to_string(recipe).expect("a recipe serialises"),
             commit: config.run.build.commit.clone(),
         },

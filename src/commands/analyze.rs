@@ -1,6 +1,7 @@
 //! `camtrast analyze representation` and `cam`.
 
-use super::{Common, checkpoint_name, metrics_path, tell_origin};
+use super::{Common, checkpoint_name, tell_origin};
+use crate::protocol::Protocol;
 use analysis::Compute;
 use analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
 use analysis::representation::{Representation, describe};
@@ -9,11 +10,10 @@ use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;
 use common::data::{Pack, SubsetOptions, select_subset};
 use common::device::device_name;
-use common::run::{Texts, write_metrics};
+use common::run::Texts;
 use report::table::Table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
 
 #[derive(Subcommand)]
 pub enum AnalyzeCommand {
@@ -80,7 +80,7 @@ pub fn run(command: AnalyzeCommand) -> Result<()> {
 
 fn run_representation(args: RepresentationArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
-    let begun = Instant::now();
+    let mut protocol = Protocol::begin("analyze representation", args.out.as_deref())?;
     let pack = Pack::open(&args.data)?;
     let subset = SubsetOptions {
         classes: args.classes,
@@ -93,7 +93,7 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
     let rows = select_subset(&pack, &subset)?.indices;
     let mut table = Table::new(["backbone", "D", "H_R (nats)", "rank", "U", "U unit", "alignment"]);
     let compute = Compute { device, precision: args.common.precision, progress: &screen };
-    let (mut metrics, mut texts, mut last) = (BTreeMap::new(), Texts::new(), None);
+    let (mut metrics, mut texts, mut sums, mut last) = (BTreeMap::new(), Texts::new(), Vec::new(), None);
     for (path, label) in args.checkpoint.iter().zip(labels(&args.checkpoint)) {
         let backbone = load_backbone(path, device)?;
         let found = describe(&backbone, &pack, &rows, args.common.seed, compute)?;
@@ -113,6 +113,7 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         let origin = backbone.origin();
         texts.extend(origin.texts().into_iter().map(|(name, text)| (named(name), text)));
         tell_origin(&origin, &screen);
+        sums.push(origin.backbone_sha256);
         last = Some(found);
     }
     println!("{}\n\n{}", table.to_text(), Representation::DEFINITIONS);
@@ -124,14 +125,28 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         println!("Here: U over {pairs}; alignment over {} images.", found.aligned_images);
     }
     if let Some(out) = args.out {
-        write_metrics(&metrics_path(&out)?, &metrics, texts, begun.elapsed().as_secs_f64(), &device_name(device))?;
+        protocol.set("checkpoint", paths(&args.checkpoint));
+        protocol.set("data", args.data.display().to_string());
+        for (flag, number) in [
+            ("classes", args.classes),
+            ("categories", args.categories),
+            ("images-per-class", args.images_per_class),
+            ("total-images", args.total_images),
+        ] {
+            protocol.set_if(flag, number.map(|number| number as i64));
+        }
+        args.common.record(&mut protocol);
+        protocol.note("dataset", "backbone_sha256", sums.join(","));
+        protocol.note("dataset", "sha256", pack.sha256());
+        protocol.note("dataset", "split", pack.split());
+        protocol.write(&out, &metrics, texts, &device_name(device))?;
     }
     Ok(())
 }
 
 fn run_cam(args: CamArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
-    let begun = Instant::now();
+    let mut protocol = Protocol::begin("analyze cam", Some(&args.out))?;
     let compute = Compute { device, precision: args.common.precision, progress: &screen };
     let pack = Pack::open(&args.data)?;
     let shown = examples(&pack, args.images)?;
@@ -142,7 +157,7 @@ fn run_cam(args: CamArgs) -> Result<()> {
     let backbones = args.checkpoint.iter().zip(labels(&args.checkpoint)).map(load).collect::<Result<Vec<_>>>()?;
     let rows: Vec<i64> = (0..pack.len() as i64).collect();
     let mut table = Table::new(["backbone", "area above half (%)", "linear head"]);
-    let (mut metrics, mut texts) = (BTreeMap::new(), Texts::new());
+    let (mut metrics, mut texts, mut sums) = (BTreeMap::new(), Texts::new(), Vec::new());
     for headed in &backbones {
         let area = headed.area(&pack, &rows, compute)?;
         let origin = match headed.origin {
@@ -156,12 +171,19 @@ fn run_cam(args: CamArgs) -> Result<()> {
         let (name, origin) = (&headed.name, headed.backbone.origin());
         texts.extend(origin.texts().into_iter().map(|(key, text)| (format!("cam/{name}/{key}"), text)));
         tell_origin(&origin, &screen);
+        sums.push(origin.backbone_sha256);
     }
     std::fs::create_dir_all(&args.out).map_err(common::Error::io(&args.out, "create"))?;
     let picture = args.out.join("cam.png");
     grid(&picture, &backbones, &pack, &shown, compute)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    write_metrics(&args.out.join("metrics.json"), &metrics, texts, seconds, &device_name(device))?;
+    protocol.set("checkpoint", paths(&args.checkpoint));
+    protocol.set("data", args.data.display().to_string());
+    protocol.set("images", args.images as i64);
+    protocol.set("refit-heads", args.refit_heads);
+    args.common.record(&mut protocol);
+    protocol.note("dataset", "backbone_sha256", sums.join(","));
+    protocol.note("dataset", "sha256", pack.sha256());
+    protocol.write(&args.out, &metrics, texts, &device_name(device))?;
     println!("{}\n", table.to_text());
     println!(
         "Area: share of the image where the map of the predicted class, scaled to 0..1 per image, exceeds 1/2; mean of {} images.",
@@ -169,6 +191,10 @@ fn run_cam(args: CamArgs) -> Result<()> {
     );
     println!("{}", picture.display());
     Ok(())
+}
+
+fn paths(checkpoints: &[PathBuf]) -> Vec<String> {
+    checkpoints.iter().map(|path| path.display().to_string()).collect()
 }
 
 // A second of the same name gets a number.

@@ -133,6 +133,7 @@ fn info(args: InfoArgs) -> Result<()> {
         ("partial", info.partial().unwrap_or_else(|| "no".into())),
         ("data set", info.dataset.clone()),
         ("data set sha256", info.dataset_sha256.clone()),
+        ("trained classes", names(&info.class_names)),
         ("image size", info.image_size.to_string()),
         ("mean", triple(info.mean)),
         ("std", triple(info.std)),
@@ -145,6 +146,10 @@ fn info(args: InfoArgs) -> Result<()> {
         println!("{key:<16}{value}");
     }
     Ok(())
+}
+
+fn names(class_names: &[String]) -> String {
+    if class_names.is_empty() { "unknown".into() } else { format!("{}: {}", class_names.len(), class_names.join(", ")) }
 }
 
 // Files of other tools are told about where they can be read; the rest gets the errors of our own files.

@@ -9,6 +9,7 @@ use common::data::info::info;
 use common::data::synth::scene::scene_classes;
 use common::data::synth::{SynthOptions, synth};
 use common::data::{Layout, PrepareOptions, prepare};
+use common::progress::Progress;
 use detection::voc::SplitOverview;
 use report::table::Table;
 use std::collections::BTreeSet;
@@ -200,7 +201,9 @@ fn run_prepare(args: PrepareArgs) -> Result<()> {
         crop: args.crop,
         skip_bad: args.skip_bad,
     };
-    let report = prepare(&options, &args.common.screen()?)?;
+    let screen = args.common.screen()?;
+    let report = prepare(&options, &screen)?;
+    report.in_common.iter().for_each(|line| screen.note(&format!("warning: {line}")));
     for line in report.notes.iter().chain(&report.skipped) {
         eprintln!("{line}");
     }

@@ -1,13 +1,14 @@
 //! `camtrast detection train`, `eval` and `score`.
 
 use super::{Common, RunArgs, metrics_path, tell_origin, tell_outcome};
+use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::{STOP, Screen, catch_interrupts};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::Error;
 use common::device::device_name;
 use common::progress::{Progress, Silent};
-use common::run::{RunFolder, Texts, write_metrics};
+use common::run::{RunFolder, Texts};
 use detection::coco::CocoOptions;
 use detection::model::DetectorArch;
 use detection::train::DETECTOR;
@@ -19,7 +20,6 @@ use detection::{
 use report::table::Table;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 #[derive(Subcommand)]
 pub enum DetectionCommand {
@@ -93,22 +93,28 @@ pub struct ScoreArgs {
 }
 
 /// What is evaluated on.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct TestData {
     /// VOCdevkit folder, which holds VOC2007 and its like
     #[arg(long, help_heading = "Data", required_unless_present = "coco", conflicts_with = "coco", requires = "test")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     voc: Option<PathBuf>,
     /// Splits to evaluate on, such as 2007:test or BCCD:test
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     test: Vec<VocSplit>,
     /// Names of the classes, by commas; VOC's twenty when left out
     #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     classes: Vec<String>,
     /// COCO instances JSON, instead of --voc
     #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     coco: Option<PathBuf>,
     /// Folder of the images that --coco names; the JSON's own folder when left out
     #[arg(long, help_heading = "Data", requires = "coco")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     coco_images: Option<PathBuf>,
     /// Leave out what cannot be used and list it, instead of stopping
     #[arg(long, help_heading = "Data")]
@@ -216,7 +222,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
 
 fn run_eval(args: EvalArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
-    let begun = Instant::now();
+    let mut protocol = Protocol::begin("detection eval", args.out.as_deref())?;
     let path = args.checkpoint.unwrap_or_else(|| args.run.unwrap_or_default().join(DETECTOR));
     let detector = detector::load(&path, device)?;
     let dataset = args.data.read(true, &screen)?;
@@ -237,6 +243,8 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         scale.side = side as usize;
     }
     let (mean, std, precision) = (info.mean, info.std, args.common.precision);
+    let (tested, mut texts) = (dataset.prints()?, info.origin.texts());
+    tell_leakage(info.training_images.seen(&tested), &mut texts, &screen);
     let results = Predictor { net: &detector.net, mean, std, scale, device, precision }.predict(&dataset, &screen)?;
     let evaluation = evaluate(&dataset, &results)?;
     show(&evaluation, &screen);
@@ -244,15 +252,23 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     if let Some(out) = args.out {
         let folder = RunFolder::create(&out)?;
         write_report(folder.path(), &dataset, &results, &evaluation, args.pictures)?;
-        let seconds = begun.elapsed().as_secs_f64();
-        folder.write_metrics(&evaluation.metrics(), detector.info.origin.texts(), seconds, &device_name(device))?;
+        protocol.set("checkpoint", path.display().to_string());
+        protocol.set("test-side", scale.side as i64);
+        protocol.set_all(&args.data);
+        args.common.record(&mut protocol);
+        protocol.note("dataset", "backbone_sha256", &info.origin.backbone_sha256[..]);
+        detector.sha256.iter().for_each(|sum| protocol.note("dataset", "network_sha256", &sum[..]));
+        note_data(&mut protocol, &dataset);
+        protocol.note("dataset", "test_files", tested.sum());
+        protocol.trained(&info.config, &info.training_images);
+        protocol.write(&out, &evaluation.metrics(), texts, &device_name(device))?;
     }
     Ok(())
 }
 
 fn run_score(args: ScoreArgs) -> Result<()> {
     let screen = args.common.screen()?;
-    let begun = Instant::now();
+    let mut protocol = Protocol::begin("detection score", args.out.as_deref())?;
     let dataset = args.data.read(false, &screen)?;
     let results = Results::read(&args.detections, &dataset, args.data.skip_bad)?;
     tell_problems(&results.problems, "detections", &screen);
@@ -264,7 +280,10 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     show(&evaluation, &screen);
     if let Some(out) = args.out {
         let path = metrics_path(&out)?;
-        write_metrics(&path, &evaluation.metrics(), Texts::new(), begun.elapsed().as_secs_f64(), "cpu")?;
+        protocol.set("detections", args.detections.display().to_string());
+        protocol.set_all(&args.data);
+        note_data(&mut protocol, &dataset);
+        protocol.write(&out, &evaluation.metrics(), Texts::new(), "cpu")?;
         if path != out {
             let curves = out.join("curves");
             std::fs::create_dir_all(&curves).map_err(Error::io(&curves, "create"))?;
@@ -272,6 +291,11 @@ fn run_score(args: ScoreArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn note_data(protocol: &mut Protocol, dataset: &Dataset) {
+    protocol.note("dataset", "test_images", dataset.images.len() as i64);
+    protocol.note("dataset", "test_annotations", dataset.fingerprint());
 }
 
 fn read_voc(

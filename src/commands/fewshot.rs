@@ -1,20 +1,20 @@
 //! `camtrast fewshot eval` and `score`.
 
 use super::{Common, metrics_path, tell_origin};
+use crate::protocol::{Protocol, tell_leakage};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::checkpoint::load_backbone;
 use common::data::Pack;
 use common::device::device_name;
 use common::files::write_atomically;
+use common::leakage;
 use common::progress::Progress;
-use common::run::write_metrics;
-use fewshot::{EpisodeSet, EvalOptions, EvalResult, Options, Protocol, eval, score_files};
+use fewshot::{EpisodeSet, EvalOptions, EvalResult, Options, Protocol as EpisodeProtocol, eval, score_files};
 use report::record::EPISODES;
 use report::table::{Table, percent};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
 
 #[derive(Subcommand)]
 pub enum FewshotCommand {
@@ -99,7 +99,7 @@ pub fn run(command: FewshotCommand) -> Result<()> {
 
 fn run_eval(args: EvalArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
-    let begun = Instant::now();
+    let mut protocol = Protocol::begin("fewshot eval", args.out.as_deref())?;
     let options = args.protocol.options(&args.common);
     let pack = Pack::open(&args.data)?;
     let backbone = load_backbone(&args.checkpoint, device)?;
@@ -108,6 +108,8 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         screen.note(&format!("note: the backbone was trained at {trained} pixels, this pack has {given}"));
     }
     let origin = backbone.origin();
+    let mut texts = origin.texts();
+    tell_leakage(leakage::of_backbone(&backbone.info, &pack), &mut texts, &screen);
     let results = eval(&backbone, &pack, device, &options, &screen)?;
     let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
     for result in &results {
@@ -118,16 +120,28 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     if let Some(out) = args.out {
         let path = metrics_path(&out)?;
         if path != out {
+            // Numbers of an earlier evaluation never stand beside episodes that are not theirs.
+            let _ = std::fs::remove_file(&path);
             let episodes: BTreeMap<String, &[f64]> =
                 results.iter().map(|r| (r.name(), &r.score.per_episode[..])).collect();
             write_atomically(&out.join(EPISODES), |file| writeln!(file, "{}", serde_json::json!(episodes)))?;
+        }
+        protocol.set("checkpoint", args.checkpoint.display().to_string());
+        protocol.set("data", args.data.display().to_string());
+        args.protocol.record(&mut protocol);
+        args.common.record(&mut protocol);
+        protocol.note("dataset", "backbone_sha256", &origin.backbone_sha256[..]);
+        protocol.note("dataset", "sha256", pack.sha256());
+        protocol.note("dataset", "split", pack.split());
+        for result in &results {
+            let sum = &result.episodes_sha256;
+            protocol.note("episodes", &format!("{}way{}shot", result.ways, result.shots), &sum[..]);
         }
         let named = |r: &EvalResult| {
             [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v))
         };
         let metrics = results.iter().flat_map(named).collect();
-        let seconds = begun.elapsed().as_secs_f64();
-        write_metrics(&path, &metrics, origin.texts(), seconds, &device_name(device))?;
+        protocol.write(&out, &metrics, texts, &device_name(device))?;
     }
     tell_origin(&origin, &screen);
     Ok(())
@@ -139,13 +153,20 @@ impl EvalArgs {
         let ProtocolArgs { ways, queries, episodes_count, .. } = self.protocol;
         let episodes = episodes_count.min(1);
         for &shots in &self.protocol.shots.0 {
-            EpisodeSet::sample(pack.labels(), &Protocol { ways, shots, queries, episodes }, self.common.seed)?;
+            EpisodeSet::sample(pack.labels(), &EpisodeProtocol { ways, shots, queries, episodes }, self.common.seed)?;
         }
         Ok(())
     }
 }
 
 impl ProtocolArgs {
+    fn record(&self, protocol: &mut Protocol) {
+        protocol.set("ways", self.ways as i64);
+        protocol.set("shots", self.shots.0.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        protocol.set("queries", self.queries as i64);
+        protocol.set("episodes-count", self.episodes_count as i64);
+    }
+
     /// The paper's protocol: 5-way 1- and 5-shot, 15 queries, 600 episodes.
     pub fn options(&self, common: &Common) -> EvalOptions {
         EvalOptions {
@@ -166,7 +187,9 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     let score = score_files(&args.features, &args.episodes, &options, device, &screen)?;
     println!("accuracy {} % over {} episodes", percent(score.mean, score.ci95), score.per_episode.len());
     if let Some(out) = args.out {
-        write_atomically(&out, |file| writeln!(file, "{}", serde_json::json!(score)))?;
+        let mut answer = serde_json::json!(score);
+        answer["episodes_sha256"] = EpisodeSet::load(&args.episodes)?.sha256("").into();
+        write_atomically(&out, |file| writeln!(file, "{answer}"))?;
     }
     Ok(())
 }

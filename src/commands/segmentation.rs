@@ -1,22 +1,22 @@
 //! `camtrast segmentation train`, `eval` and `score`.
 
-use super::{Common, RunArgs, metrics_path, tell_origin, tell_outcome};
+use super::{Common, RunArgs, tell_origin, tell_outcome};
+use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::{STOP, Screen, catch_interrupts};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use common::device::device_name;
 use common::progress::Progress;
-use common::run::{Texts, write_metrics};
+use common::run::Texts;
 use common::settings::{Numbers, set};
 use report::table::Table;
 use segmentation::options::EvaluationOptions;
 use segmentation::train::{Recipe, SEGMENTER, ignored_ids};
 use segmentation::{
     ClassSet, Dataset, Leave, Naming, Options, Predictor, Preset, Scores, TrainConfig, TrainData, evaluate, metrics,
-    score, segmenter, train,
+    score, segmenter, train, truth_sum,
 };
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum SegmentationCommand {
@@ -151,7 +151,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
 
 fn run_eval(args: EvalArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
-    let begun = Instant::now();
+    let mut protocol = Protocol::begin("segmentation eval", args.out.as_deref())?;
     let path = args.checkpoint.unwrap_or_else(|| args.run.unwrap_or_default().join(SEGMENTER));
     let segmenter = segmenter::load(&path, device)?;
     let predictor = Predictor {
@@ -162,6 +162,9 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         precision: args.common.precision,
         options: args.evaluation.predict_options(segmenter.info.crop)?,
     };
+    for (flag, place) in [("cityscapes", &args.cityscapes), ("images", &args.images), ("labels", &args.labels)] {
+        protocol.set_if(flag, place.as_ref().map(|place| place.display().to_string()));
+    }
     let dataset = match (args.cityscapes, args.images, args.labels) {
         (None, Some(images), Some(labels)) => Dataset::folders(&images, &labels, segmenter.info.classes.clone())?,
         (cityscapes, ..) => Dataset::cityscapes(&cityscapes.unwrap_or_default(), &args.split)?,
@@ -170,20 +173,32 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         let problem = format!("it was trained on {} classes that are not Cityscapes'", segmenter.info.classes.len());
         return Err(common::Error::file(path, problem, "evaluate it with --images and --labels").into());
     }
+    let (tested, mut texts) = (dataset.prints()?, segmenter.info.origin.texts());
+    tell_leakage(segmenter.info.training_images.seen(&tested), &mut texts, &screen);
     let leave = Leave { predictions: !args.no_predictions, pictures: args.evaluation.pictures };
     let out = args.out.as_deref().map(|folder| (folder, leave));
     let scores = evaluate(&predictor, &dataset, out, &screen)?.scores(&dataset.classes);
     show(&scores, &screen);
     tell_origin(&segmenter.info.origin, &screen);
     if let Some(out) = args.out {
-        write(&out, &scores, segmenter.info.origin.texts(), begun, &device_name(device))?;
+        protocol.set("checkpoint", path.display().to_string());
+        protocol.set("split", args.split);
+        protocol.set_all(&args.evaluation);
+        args.common.record(&mut protocol);
+        protocol.note("dataset", "backbone_sha256", &segmenter.info.origin.backbone_sha256[..]);
+        protocol.note("dataset", "network_sha256", &segmenter.sha256[..]);
+        protocol.note("dataset", "validation_images", dataset.samples.len() as i64);
+        protocol.note("dataset", "validation_files", tested.sum());
+        protocol.note("dataset", "validation_labels", dataset.labels_sum()?);
+        protocol.trained(&segmenter.info.config, &segmenter.info.training_images);
+        protocol.write(&out, &metrics(&scores), texts, &device_name(device))?;
     }
     Ok(())
 }
 
 fn run_score(args: ScoreArgs) -> Result<()> {
     let screen = args.common.screen()?;
-    let begun = Instant::now();
+    let mut protocol = Protocol::begin("segmentation score", args.out.as_deref())?;
     let naming = match &args.class_names {
         Some(names) => Naming::Same(ClassSet::read(names, &ignored_ids(&args.ignore)?)?),
         None => Naming::Cityscapes,
@@ -192,13 +207,21 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     let scores = confusion.scores(&naming.classes());
     show(&scores, &screen);
     if let Some(out) = args.out {
-        write(&out, &scores, Texts::new(), begun, "cpu")?;
+        protocol.set("ground-truth", args.ground_truth.display().to_string());
+        protocol.set("predictions", args.predictions.display().to_string());
+        // Ids that do not count are of --class-names alone.
+        if let Some(names) = &args.class_names {
+            protocol.set("class-names", names.display().to_string());
+            protocol.set("ignore", args.ignore.to_string());
+            let names: Vec<String> = naming.classes().classes().iter().map(|class| class.name.clone()).collect();
+            protocol.note("dataset", "classes", names);
+        }
+        let (images, labels) = truth_sum(&args.ground_truth, &naming)?;
+        protocol.note("dataset", "validation_images", images as i64);
+        protocol.note("dataset", "validation_labels", labels);
+        protocol.write(&out, &metrics(&scores), Texts::new(), "cpu")?;
     }
     Ok(())
-}
-
-fn write(out: &Path, scores: &Scores, texts: Texts, begun: Instant, device: &str) -> Result<()> {
-    Ok(write_metrics(&metrics_path(out)?, &metrics(scores), texts, begun.elapsed().as_secs_f64(), device)?)
 }
 
 /// The table of classes and categories, and what was left out of the means.

@@ -7,6 +7,7 @@ mod commands;
 mod detection;
 mod fetch;
 mod gpu;
+mod honest;
 mod interop;
 mod resume;
 mod segmentation;

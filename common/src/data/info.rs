@@ -2,7 +2,7 @@
 
 use crate::data::Pack;
 use crate::data::decode;
-use crate::data::layout::{Layout, Listing, Source};
+use crate::data::layout::{Layout, Listing, RawImages, Source, in_common};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -118,6 +118,7 @@ fn of_pack(path: &Path) -> Result<Info> {
 fn of_folder(path: &Path) -> Result<Info> {
     let layout = Layout::detect(path)?;
     let (mut splits, mut problems, mut first_error) = (Vec::new(), Vec::new(), None);
+    let mut listed: Vec<Listing> = Vec::new();
     for split in layout.splits(path) {
         match layout.list(path, split) {
             Ok(listing) => {
@@ -135,7 +136,10 @@ fn of_folder(path: &Path) -> Result<Info> {
                     listing.ignored,
                 );
                 problems.extend(small_classes(&split));
+                problems.extend(listed.iter().flat_map(|before| in_common(layout, before, &listing)));
                 splits.push(split);
+                // Pixels are large, and not compared.
+                listed.push(Listing { raw: RawImages::default(), ..listing });
             }
             Err(error) => {
                 problems.push(error.to_string());

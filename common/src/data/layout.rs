@@ -206,6 +206,31 @@ impl Listing {
     }
 }
 
+/// Lines on what a split has in common with another split of the same data set, where it should have nothing:
+/// images, and classes in the layouts whose splits are divided by class (but CIFAR-FS, whose division is
+/// built in). Empty where all is well.
+pub(crate) fn in_common(layout: Layout, one: &Listing, other: &Listing) -> Vec<String> {
+    fn files(listing: &Listing) -> BTreeSet<&Path> {
+        let files = listing.images.iter().filter_map(|(source, _)| match source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Row(_) => None,
+        });
+        files.collect()
+    }
+    let line = |count: usize, what: &str, first: String| {
+        format!("{} and {} have {count} {what} in common, such as {first}", one.split, other.split)
+    };
+    let (ours, theirs) = (files(one), files(other));
+    let images: Vec<&&Path> = ours.intersection(&theirs).collect();
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend(images.first().map(|first| line(images.len(), "images", first.display().to_string())));
+    if matches!(layout, Layout::MiniImagenet | Layout::TieredImagenet) {
+        let classes: Vec<&String> = one.class_names.iter().filter(|name| other.class_names.contains(name)).collect();
+        lines.extend(classes.first().map(|first| line(classes.len(), "classes", (*first).clone())));
+    }
+    lines
+}
+
 fn one_of<'a>(split: Option<&'a str>, known: &[&'a str]) -> Result<&'a str> {
     match split {
         None => Ok(known[0]),

@@ -1,7 +1,7 @@
 //! Public layout -> [`Pack`](crate::data::Pack).
 
 use crate::data::decode::{self, Fit};
-use crate::data::layout::{Layout, Listing, RawImages, Source};
+use crate::data::layout::{Layout, Listing, RawImages, Source, in_common};
 use crate::data::pack_writer::{PackDescription, PackWriter};
 use crate::data::resample::Image;
 use crate::error::{Error, Result};
@@ -98,6 +98,8 @@ pub struct PrepareReport {
     pub skipped: Vec<String>,
     /// Lines worth telling the user.
     pub notes: Vec<String>,
+    /// What this split has in common with the others of the data set, and should not: a line each.
+    pub in_common: Vec<String>,
     /// The checksum of the pack: `dataset_sha256` of checkpoints.
     pub sha256: String,
     /// Wall-clock time in seconds.
@@ -120,6 +122,7 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
         return Err(Error::file(folder, "is a class without images", remedy));
     }
     listing.notes.extend(listing.note_of_empty());
+    let in_common = with_other_splits(options, &listing);
     let mut writer = PackWriter::create(&options.out, describe(options, fit, &listing), listing.images.len())?;
     let (mut labels, mut skipped) = (Vec::with_capacity(listing.images.len()), Vec::new());
     progress.start("packing images", listing.images.len() as u64, 0);
@@ -156,9 +159,28 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
         ignored: listing.ignored,
         skipped,
         notes: listing.notes,
+        in_common,
         sha256,
         seconds: begun.elapsed().as_secs_f64(),
     })
+}
+
+// A split that is not there, or cannot be read, has nothing in common with this one.
+fn with_other_splits(options: &PrepareOptions, listing: &Listing) -> Vec<String> {
+    let PrepareOptions { layout, from, .. } = options;
+    // Every split of CIFAR-FS would be read whole, and its division is built in.
+    if *layout == Layout::CifarFs {
+        return Vec::new();
+    }
+    let others = layout.splits(from).into_iter().flatten().filter(|split| **split != listing.split);
+    let compared = others.filter_map(|split| layout.list(from, Some(split)).ok()).flat_map(|other| {
+        // In the order of `data info`: training first.
+        let order =
+            |listing: &Listing| ["train", "val", "valid", "test"].iter().position(|name| *name == listing.split);
+        let (first, second) = if order(&other) < order(listing) { (&other, listing) } else { (listing, &other) };
+        in_common(*layout, first, second)
+    });
+    compared.collect()
 }
 
 fn decode_one(source: &Source, listing: &Listing, fit: Fit) -> Result<Vec<u8>> {

@@ -32,7 +32,8 @@ impl Curve {
     pub fn area(&self) -> f64 {
         let before = std::iter::once(0.0).chain(self.recall.iter().copied());
         let steps = before.zip(&self.recall).map(|(before, now)| now - before);
-        steps.zip(self.envelope()).map(|(step, precision)| step * precision).sum()
+        // Not `sum`, by which the area of nothing is -0.
+        steps.zip(self.envelope()).map(|(step, precision)| step * precision).fold(0.0, |area, part| area + part)
     }
 
     // The best precision at each recall or beyond.

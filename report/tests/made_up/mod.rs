@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 /// Name of a run that no format may take for its own markup.
 pub const ODD_NAME: &str = "a<b & \"c\" | $d_e";
 
+/// Checksum of a file's bytes.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// A suite of few-shot accuracies, an AP and an entropy.
 pub struct MadeUp {
     pub root: PathBuf,
@@ -73,7 +78,7 @@ impl MadeUp {
             cell.protocol = format!("{task} {steps}");
             cell.protocol_settings = vec![format!("steps = {steps}"), "shared = yes".into()];
             cell.checkpoint_sha256 = format!("{run} {seed}");
-            cell.metrics_sha256 = hex(&Sha256::digest(&bytes));
+            cell.metrics_sha256 = sha256(&bytes);
             cell.seconds = 61.0;
         });
     }
@@ -95,11 +100,15 @@ impl MadeUp {
     }
 
     #[allow(dead_code)]
-    /// Accuracies of episodes around a mean, alike for all runs.
-    pub fn episodes(&self, run: &str, seed: u64, mean: f64) {
+    /// Accuracies of episodes around a mean, alike for all runs; `sum` tells which episodes they are of.
+    pub fn episodes(&self, run: &str, seed: u64, mean: f64, sum: &str) {
         let wave = |i: u32| mean + 0.1 * f64::from(i % 7) - 0.3 + mean * 0.001 * f64::from(i % 3);
         let episodes = json!({"fewshot/5way1shot": (0..50).map(wave).collect::<Vec<_>>()});
-        fs::write(self.folder(run, seed, "fewshot").join(EPISODES), episodes.to_string()).unwrap();
+        let folder = self.folder(run, seed, "fewshot");
+        fs::write(folder.join(EPISODES), episodes.to_string()).unwrap();
+        let config = folder.join("config.toml");
+        let text = fs::read_to_string(&config).unwrap() + &format!("\n[episodes]\n5way1shot = \"{sum}\"\n");
+        fs::write(config, text).unwrap();
     }
 
     /// A training log.

@@ -1,0 +1,139 @@
+//! Whether a network is scored on what it was trained on: such a number says nothing of new images or new
+//! classes.
+//!
+//! What is found is a text, which stands beside the number: in metrics.json under [`LEAKAGE`], on the
+//! terminal, in the report.
+
+use crate::checkpoint::BackboneInfo;
+use crate::data::Pack;
+use crate::error::{Error, Result};
+use crate::tensor_file::hex;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Key of metrics.json for what was found.
+pub const LEAKAGE: &str = "leakage";
+
+/// Bytes of an image that its print is of, beside its length: compressed images of one length differ before
+/// that.
+const START: u64 = 16 << 10;
+/// Hexadecimal digits of a print. With 48 bits, 100,000 images against 10,000 are taken for each other once
+/// in 300,000 times.
+const DIGITS: usize = 12;
+
+/// What a backbone's training has in common with a pack that it is to be tested on, as `the backbone was
+/// trained on 8 of the 20 classes`; `None` when it has nothing in common, when nothing was trained (`step`
+/// 0), or when nobody knows on what.
+pub fn of_backbone(info: &BackboneInfo, test: &Pack) -> Option<String> {
+    if info.step == 0 {
+        return None;
+    }
+    let found = overlap(&info.dataset_sha256, &info.class_names, test)?;
+    Some(format!("the backbone was trained on {found}"))
+}
+
+/// What training data, known by the checksum of its pack and the names of its classes (empty where not
+/// known), has in common with a test pack: `this pack`, or `8 of the 20 classes of test.pack, such as
+/// n01532829`; `None` for nothing.
+pub fn overlap(dataset_sha256: &str, class_names: &[String], test: &Pack) -> Option<String> {
+    let trained: BTreeSet<&String> = class_names.iter().collect();
+    let shared: Vec<&String> = test.class_names().iter().filter(|name| trained.contains(name)).collect();
+    let all = test.class_names().len();
+    if dataset_sha256 == test.sha256() && !dataset_sha256.is_empty() {
+        let part = !class_names.is_empty() && shared.len() < all;
+        return Some(if part {
+            format!("this pack ({} of its {all} classes)", shared.len())
+        } else {
+            "this pack".into()
+        });
+    }
+    let first = shared.first()?;
+    let pack = test.path().file_name().unwrap_or_default().to_string_lossy();
+    Some(format!("{} of the {all} classes of {pack}, such as {first}", shared.len()))
+}
+
+/// What tells image files apart without reading them whole, by length and beginning: the names and folders of
+/// copies do not matter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prints(Vec<String>);
+
+impl Prints {
+    /// Of files, in parallel.
+    ///
+    /// # Errors
+    /// [`Error::Io`] naming the first file that cannot be read.
+    pub fn of<P: AsRef<Path> + Sync>(files: &[P]) -> Result<Self> {
+        files.par_iter().map(|file| print(file.as_ref(), START)).collect::<Result<_>>().map(Prints)
+    }
+
+    /// Whether there are none, as of networks that do not know what they were trained on.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Checksum of all of them in their order: 16 hexadecimal digits.
+    pub fn sum(&self) -> String {
+        hex(&Sha256::digest(self.0.join("\n"))[..8])
+    }
+
+    /// How many of the `test` images are among these, the training images, in words; `None` for none.
+    pub fn seen(&self, test: &Prints) -> Option<String> {
+        let trained: BTreeSet<&String> = self.0.iter().collect();
+        let all = test.0.len();
+        match test.0.iter().filter(|print| trained.contains(print)).count() {
+            0 => None,
+            seen if seen == all => Some(format!("all {all} test images are among the training images")),
+            seen => Some(format!("{seen} of {all} test images are among the training images")),
+        }
+    }
+}
+
+/// SHA-256 of a file's whole content, in hexadecimal digits.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn content(path: &Path) -> Result<String> {
+    print(path, u64::MAX)
+}
+
+fn print(path: &Path, start: u64) -> Result<String> {
+    let file = File::open(path).map_err(Error::io(path, "read"))?;
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let mut bytes = Vec::with_capacity(length.min(start) as usize);
+    file.take(start).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    let mut hash = Sha256::new();
+    hash.update(length.to_le_bytes());
+    hash.update(&bytes);
+    Ok(hex(&hash.finalize())[..DIGITS].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_found_whatever_they_are_called_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let trained = Prints::of(&[file("a", b"one"), file("b", b"two"), file("c", b"")]).unwrap();
+        let seen = |files: &[std::path::PathBuf]| trained.seen(&Prints::of(files).unwrap());
+        assert_eq!(seen(&[file("x", b"oneone"), file("y", b"on"), file("z", b"ome")]), None);
+        assert_eq!(seen(&[]), None);
+        let copies = [file("x", b"two"), file("y", b"new")];
+        assert_eq!(seen(&copies).as_deref(), Some("1 of 2 test images are among the training images"));
+        assert_eq!(seen(&copies[..1]).as_deref(), Some("all 1 test images are among the training images"));
+        assert!(Prints::default().seen(&trained).is_none() && Prints::default().is_empty());
+        assert_ne!(Prints::of(&copies).unwrap().sum(), trained.sum());
+        let missing = Prints::of(&[folder.path().join("none")]).unwrap_err().to_string();
+        assert!(missing.contains("none"), "{missing}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What an evaluation's numbers follow from, kept beside them: all settings, the data, the network. The
+//! report sorts by it.
+
+use crate::commands::metrics_path;
+use anyhow::Result;
+use common::leakage::{LEAKAGE, Prints};
+use common::progress::Progress;
+use common::run::{Build, Metrics, RunFolder, Texts, write_metrics};
+use std::path::Path;
+use std::time::Instant;
+use toml::{Table, Value};
+
+/// The record of an evaluation, as its config.toml holds it, and the clock that began with it.
+pub struct Protocol {
+    command: &'static str,
+    config: Table,
+    begun: Instant,
+}
+
+impl Protocol {
+    /// Begins the record of `command`, such as `fewshot eval`, whose numbers go to `out` if anywhere.
+    ///
+    /// # Errors
+    /// [`common::Error::File`] when `out` holds a training run, before any work is done.
+    pub fn begin(command: &'static str, out: Option<&Path>) -> Result<Self> {
+        out.map_or(Ok(()), RunFolder::refuse_training)?;
+        Ok(Protocol { command, config: Table::new(), begun: Instant::now() })
+    }
+
+    /// Adds a setting by the name of its flag.
+    pub fn set(&mut self, flag: &str, value: impl Into<Value>) {
+        self.config.insert(flag.into(), value.into());
+    }
+
+    /// Adds a setting that may be left out.
+    pub fn set_if(&mut self, flag: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.set(flag, value);
+        }
+    }
+
+    /// Adds all settings of flags that serialise.
+    pub fn set_all(&mut self, flags: &impl serde::Serialize) {
+        let table: Table = Table::try_from(flags).expect("flags serialise as a table");
+        self.config.extend(table);
+    }
+
+    /// Adds to a table of the record: `dataset` holds checksums of what was measured on, `network` how a
+    /// fine-tuned network was trained, `episodes` checksums of episodes.
+    pub fn note(&mut self, table: &str, key: &str, value: impl Into<Value>) {
+        let entry = self.config.entry(table).or_insert_with(|| Table::new().into());
+        entry.as_table_mut().expect("no flag is called as a table").insert(key.into(), value.into());
+    }
+
+    /// Adds how a fine-tuned network was trained, of the JSON that it carries, and on which images, as far as
+    /// it knows.
+    pub fn trained(&mut self, config: &str, images: &Prints) {
+        let settings: serde_json::Map<String, serde_json::Value> = serde_json::from_str(config).unwrap_or_default();
+        for (key, value) in settings {
+            if let Ok(value) = Value::try_from(value) {
+                self.note("network", &key, value);
+            }
+        }
+        if !images.is_empty() {
+            self.note("network", "training_files", images.sum());
+        }
+    }
+
+    /// Writes config.toml where `out` is a folder, and metrics.json.
+    ///
+    /// # Errors
+    /// [`common::Error::Io`].
+    pub fn write(self, out: &Path, metrics: &Metrics, texts: Texts, device: &str) -> Result<()> {
+        let path = metrics_path(out)?;
+        if path != out {
+            let build = Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("CAMTRAST_COMMIT").into() };
+            // Tables last, as TOML wants them.
+            let (tables, settings): (Table, Table) = self.config.into_iter().partition(|(_, value)| value.is_table());
+            let config = settings.into_iter().chain(tables).collect::<Table>().to_string();
+            RunFolder::create(out)?.record(self.command, &config, &build, device)?;
+        }
+        Ok(write_metrics(&path, metrics, texts, self.begun.elapsed().as_secs_f64(), device)?)
+    }
+}
+
+/// Says on the terminal what a network has seen of the data that it is tested on, also with `--quiet`; and
+/// puts it beside the numbers.
+pub fn tell_leakage(leakage: Option<String>, texts: &mut Texts, screen: &dyn Progress) {
+    if let Some(leakage) = leakage {
+        screen.note(&format!("warning: {leakage}; these numbers are marked with it"));
+        texts.insert(LEAKAGE.to_owned(), leakage);
+    }
+}
