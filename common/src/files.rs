@@ -173,20 +173,4 @@ mod tests {
         assert!(is_alive(1));
         assert!(!is_alive(99_999_999));
     }
-
-    #[test]
-    fn files_are_written_whole_though_others_clear_up_beside() {
-        let folder = tempfile::tempdir().unwrap();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..50 {
-                        write_atomically(&folder.path().join("a"), |out| out.write_all(b"all of it")).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"all of it");
-        assert_eq!(names(folder.path()), ["a"]);
-    }
 }

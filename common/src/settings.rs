@@ -63,8 +63,8 @@ pub fn check_range(flag: &str, value: f64, range: impl RangeBounds<f64>, words: 
 /// # Errors
 /// As [`check_range`].
 pub fn check_not_negative(settings: &[(&str, Option<f64>)]) -> Result<()> {
-    let given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)?)));
-    given.map(|(flag, value)| check_range(flag, value, 0.0..=f64::MAX, "of at least 0")).collect()
+    let mut given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)?)));
+    given.try_for_each(|(flag, value)| check_range(flag, value, 0.0..=f64::MAX, "of at least 0"))
 }
 
 /// Refuses counts above [`MOST`]; `None` is none of them.
@@ -72,8 +72,8 @@ pub fn check_not_negative(settings: &[(&str, Option<f64>)]) -> Result<()> {
 /// # Errors
 /// As [`check_range`].
 pub fn check_counts(settings: &[(&str, Option<u64>)]) -> Result<()> {
-    let given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)? as f64)));
-    given.map(|(flag, value)| check_range(flag, value, ..=MOST as f64, &format!("of at most {MOST}"))).collect()
+    let mut given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)? as f64)));
+    given.try_for_each(|(flag, value)| check_range(flag, value, ..=MOST as f64, &format!("of at most {MOST}")))
 }
 
 /// Refuses milestones that are no whole numbers from 0 on in rising order.

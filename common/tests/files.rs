@@ -125,7 +125,7 @@ fn nothing_that_is_not_finite_is_written() {
         let largest = Tensor::full([1], if kind == Kind::Half { 65504.0 } else { 3e38 }, (kind, Device::Cpu));
         let extreme: Tensors = [("a".to_owned(), largest)].into();
         tensor_file::save(&folder.path().join("extreme"), &extreme, &Metadata::new()).unwrap();
-        TensorFile::open(&folder.path().join("extreme")).unwrap().tensor("a").unwrap();
+        assert!(TensorFile::open(&folder.path().join("extreme")).unwrap().tensor("a").is_ok());
     }
     assert!(fs::read(&path).unwrap() == before, "the good file was replaced");
 }
