@@ -18,8 +18,8 @@ pub enum Mode {
         /// Parts the batch is cut into, as if each lay on a device of its own (MoCo's CIFAR demo: `SplitBatchNorm`).
         splits: i64,
     },
-    /// From the batch, as [`Mode::TRAIN`]; running statistics become those of all batches of the round so far. See
-    /// [`crate::precise_bn::re_estimate`], which numbers the rounds.
+    /// From the batch, as [`Mode::TRAIN`]; running statistics become those of all batches of the round so
+    /// far. See [`crate::precise_bn::re_estimate`], which numbers the rounds.
     Measure {
         /// Tells one round from the next.
         round: u64,
@@ -54,6 +54,12 @@ impl Modes {
             BatchNormMode::Train | BatchNormMode::Sync => Modes::TRAIN,
             BatchNormMode::Frozen => Modes { backbone: Mode::Eval, ..Modes::TRAIN },
         }
+    }
+
+    /// The same with another mode of training, such as [`Mode::Measure`]; what stays in [`Mode::Eval`] stays.
+    pub fn with_training(self, mode: Mode) -> Modes {
+        let of = |own| if own == Mode::Eval { own } else { mode };
+        Modes { backbone: of(self.backbone), head: of(self.head) }
     }
 }
 
@@ -105,6 +111,11 @@ impl Conv2d {
             return places(&places(x, 2), 3).conv2d(&self.weight, self.bias.as_ref(), 1, 0, 1, self.groups);
         }
         x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, self.groups)
+    }
+
+    /// The same of each of several inputs.
+    pub fn forward_all(&self, parts: &[Tensor]) -> Vec<Tensor> {
+        parts.iter().map(|x| self.forward(x)).collect()
     }
 }
 
@@ -172,6 +183,26 @@ impl BatchNorm {
                 }
             }
         }
+    }
+
+    /// Normalises images [n, C, h, w] of several sizes as one batch, whose statistics are of all their places
+    /// together: what synchronised batch norm does with one tensor per device. `activation` follows. The
+    /// batch is not split.
+    pub fn forward_all(&self, parts: &[Tensor], mode: Mode, activation: impl Fn(Tensor) -> Tensor) -> Vec<Tensor> {
+        if parts.len() == 1 || mode == Mode::Eval {
+            return parts.iter().map(|x| activation(self.forward(x, mode))).collect();
+        }
+        // As channels-last images are in memory: all places of all images one after the other.
+        let rows = |x: &Tensor| x.permute([0, 2, 3, 1]).reshape([1, -1, 1, x.size()[1]]);
+        let joined = Tensor::cat(&parts.iter().map(rows).collect::<Vec<_>>(), 1).permute([0, 3, 1, 2]);
+        let y = activation(self.forward(&joined, mode)).permute([0, 2, 3, 1]);
+        let places: Vec<i64> = parts.iter().map(|x| x.numel() as i64 / x.size()[1]).collect();
+        let split = y.split_with_sizes(&places, 1);
+        let shaped = |(y, x): (Tensor, &Tensor)| {
+            let (n, channels, h, w) = x.size4().expect("images [n, C, h, w]");
+            y.reshape([n, h, w, channels]).permute([0, 3, 1, 2])
+        };
+        split.into_iter().zip(parts).map(shaped).collect()
     }
 
     // Each part moves running statistics of its own from the common start; their mean is kept, as SplitBatchNorm does.

@@ -1,22 +1,24 @@
 //! Running statistics of batch norm, estimated anew with the weights as they are ("PreciseBN").
 //!
-//! While a network trains, its running statistics follow batches that older weights saw. Here a number of batches goes through
-//! the network with its weights fixed, and each batch norm gets the mean and variance over all values that it was given.
+//! While a network trains, its running statistics follow batches that older weights saw. Here a number of
+//! batches goes through the network with its weights fixed, and each batch norm gets the mean and variance
+//! over all values that it was given.
 //!
-//! Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3, and fvcore's `update_bn_stats` with its
-//! population variance, as detectron2 runs it.
+//! Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3, and fvcore's `update_bn_stats`
+//! with its population variance, as detectron2 runs it.
 
 use crate::error::Result;
 use crate::nn::Mode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{Kind, Tensor, no_grad};
 
-/// Runs `forward` without gradient for batches 0 to `batches` - 1. Every batch norm that `forward` gives the mode to has, in
-/// the end, the mean and population variance of its inputs in all batches as its running statistics; batches count by their
-/// number of values. Other batch norms keep theirs, and 0 batches change nothing.
+/// Runs `forward` without gradient for batches 0 to `batches` - 1. Every batch norm that `forward` gives the
+/// mode to has, in the end, the mean and population variance of its inputs in all batches as its running
+/// statistics; batches count by their number of values. Other batch norms keep theirs, and 0 batches change
+/// nothing.
 ///
-/// `forward` puts the mode wherever training puts [`Mode::TRAIN`]. A batch norm that sees a batch twice, as with two views of
-/// an image, counts both.
+/// `forward` puts the mode wherever training puts [`Mode::TRAIN`]. A batch norm that sees a batch twice, as
+/// with two views of an image, counts both.
 ///
 /// # Errors
 /// What `forward` reports; the running statistics are then those of the batches before.
@@ -26,7 +28,8 @@ pub fn re_estimate(batches: u64, mut forward: impl FnMut(u64, Mode) -> Result<()
     (0..batches).try_for_each(|batch| no_grad(|| forward(batch, Mode::Measure { round })))
 }
 
-/// What a batch norm has gathered in one round, in double precision: the variance is a difference of two means.
+/// What a batch norm has gathered in one round, in double precision: the variance is a difference of two
+/// means.
 #[derive(Debug)]
 pub(crate) struct Population {
     pub(crate) round: u64,
@@ -42,7 +45,8 @@ impl Population {
         Population { round, values: 0.0, mean: zeros(), mean_square: zeros() }
     }
 
-    /// Adds a batch of so many values a channel, by its mean and its variance with Bessel's correction, both `[C]`.
+    /// Adds a batch of so many values a channel, by its mean and its variance with Bessel's correction, both
+    /// `[C]`.
     pub(crate) fn add(&mut self, values: i64, mean: &Tensor, variance: &Tensor) {
         let values = values as f64;
         self.values += values;

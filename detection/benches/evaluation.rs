@@ -48,7 +48,10 @@ fn synthetic() -> (Dataset, Results) {
     }
     let classes = (0..CLASSES).map(|class| format!("class{class}")).collect();
     let category_ids = (1..=CLASSES as u64).collect();
-    (Dataset { classes, category_ids, images, problems: Vec::new() }, Results { found, problems: Vec::new() })
+    (
+        Dataset { classes, category_ids, images, problems: Vec::new(), crowds: false },
+        Results { found, problems: Vec::new() },
+    )
 }
 
 fn place(draw: &mut impl FnMut() -> f64) -> [f64; 4] {

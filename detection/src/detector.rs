@@ -34,6 +34,10 @@ pub struct DetectorInfo {
     pub scale: Scale,
     /// Steps trained.
     pub step: u64,
+    /// Batches that batch norm's running statistics were estimated on after training; 0: they are moving
+    /// averages.
+    #[serde(default)]
+    pub precise_bn: u64,
     /// The backbone that training began from.
     #[serde(flatten)]
     pub origin: Origin,
@@ -81,6 +85,12 @@ pub fn load(path: &Path, device: Device) -> Result<Detector> {
     build(info, &tensors, device).map_err(|e| within(path, &e))
 }
 
+/// What a detector of ours says of itself; `None` when there is no such file.
+pub fn info(path: &Path) -> Option<DetectorInfo> {
+    let file = TensorFile::open(path).ok()?;
+    serde_json::from_str(file.metadata().get("info")?).ok()
+}
+
 fn build(info: DetectorInfo, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<Detector> {
     let mut vs = VarStore::new(Device::Cpu);
     let net = FasterRcnn::new(&vs.root(), &info.model);
@@ -108,8 +118,9 @@ fn of_torchvision(model: ModelConfig) -> DetectorInfo {
         classes: Vec::new(),
         mean: IMAGENET_MEAN,
         std: IMAGENET_STD,
-        scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep },
+        scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep, pad_to: 32 },
         step: 0,
+        precise_bn: 0,
         origin: Origin { method: IMPORTED.into(), backbone_sha256: "unknown".into(), partial: None },
         config: "{}".into(),
         commit: "unknown".into(),

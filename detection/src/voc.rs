@@ -79,7 +79,13 @@ pub fn read(options: &VocOptions) -> Result<Dataset> {
         }
     }
     let category_ids = (1..=options.classes.len() as u64).collect();
-    Ok(Dataset { classes: options.classes.clone(), category_ids, images, problems: problems.into_lines() })
+    Ok(Dataset {
+        classes: options.classes.clone(),
+        category_ids,
+        images,
+        problems: problems.into_lines(),
+        crowds: false,
+    })
 }
 
 /// An image with its objects, and what is wrong with those left out.

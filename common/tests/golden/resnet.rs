@@ -193,11 +193,15 @@ fn statistics_are_re_estimated_as_fvcore_does() {
         worst.check(&format!("precise_bn, {kind:?}"), tolerance);
     }
 
-    // A batch norm that is used twice in one batch counts both: the same values in two halves are the same population.
+    // A batch norm that is used twice in one batch counts both: the same values in two halves are the same
+    // population.
     let x = fill("input", &[4, 6, 5, 3]).to_kind(Kind::Double);
     let measured = |parts: &[Tensor]| {
-        let used = |_, mode| Ok(parts.iter().for_each(|part| drop(bn1.forward(part, mode))));
-        re_estimate(1, used).unwrap();
+        let round = re_estimate(1, |_, mode| {
+            parts.iter().for_each(|part| drop(bn1.forward(part, mode)));
+            Ok(())
+        });
+        round.unwrap();
         Tensor::stack(&[&vs.variables()["bn1.running_mean"], &vs.variables()["bn1.running_var"]], 0)
     };
     let whole = measured(&[x.shallow_clone()]);

@@ -33,6 +33,7 @@ fn scene(case: &Case, name: &str) -> (Dataset, Results) {
         category_ids: (1..=CLASSES as u64).collect(),
         images: images.collect(),
         problems: Vec::new(),
+        crowds: false,
     };
     for row in rows(&case.tensor(&format!("{name}/objects"))) {
         let object =
