@@ -220,19 +220,16 @@ impl Block {
         Block { convs, downsample }
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+    fn forward(&self, x: Vec<Tensor>, mode: Mode) -> Vec<Tensor> {
         let shortcut = match &self.downsample {
-            Some((conv, bn)) => bn.forward(&conv.forward(x), mode),
-            None => x.shallow_clone(),
+            Some((conv, bn)) => bn.forward_all(&conv.forward_all(&x), mode, |y| y),
+            None => x.iter().map(Tensor::shallow_clone).collect(),
         };
-        let mut y = x.shallow_clone();
-        for (i, (conv, bn)) in self.convs.iter().enumerate() {
-            if i > 0 {
-                y = y.relu_();
-            }
-            y = bn.forward(&conv.forward(&y), mode);
-        }
-        (y + shortcut).relu_()
+        let last = self.convs.len() - 1;
+        let y = self.convs.iter().enumerate().fold(x, |y, (i, (conv, bn))| {
+            bn.forward_all(&conv.forward_all(&y), mode, |mut y| if i < last { y.relu_() } else { y })
+        });
+        y.into_iter().zip(shortcut).map(|(y, shortcut)| (y + shortcut).relu_()).collect()
     }
 }
 
@@ -298,29 +295,46 @@ impl ResNet {
         self.arch
     }
 
+    /// The stem's feature maps of images [n, 3, H, W] of several sizes: each [n, width, H/4, W/4] (H x W with
+    /// the small stem). Batch norm takes its statistics from all of them.
+    pub fn stem_of_all(&self, images: &[Tensor], mode: Mode) -> Vec<Tensor> {
+        let maps = self.bn1.forward_all(&self.conv1.forward_all(images), mode, |mut y| y.relu_());
+        match self.arch.stem {
+            Stem::Standard => maps.iter().map(|y| y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)).collect(),
+            Stem::Small => maps,
+        }
+    }
+
+    /// Layer `number` (1 to 4) on the feature maps before it, of several sizes.
+    pub fn layer_of_all(&self, number: usize, maps: Vec<Tensor>, mode: Mode) -> Vec<Tensor> {
+        self.layers[number - 1].iter().fold(maps, |maps, block| block.forward(maps, mode))
+    }
+
     /// The stem's feature map of images [N, 3, H, W]: [N, width, H/4, W/4] (H x W with the small stem).
     pub fn stem(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let y = self.bn1.forward(&self.conv1.forward(x), mode).relu_();
-        match self.arch.stem {
-            Stem::Standard => y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false),
-            Stem::Small => y,
-        }
+        self.stem_of_all(std::slice::from_ref(x), mode).remove(0)
     }
 
     /// Layer `number` (1 to 4) on the feature map before it.
     pub fn layer(&self, number: usize, x: &Tensor, mode: Mode) -> Tensor {
-        self.layers[number - 1].iter().fold(x.shallow_clone(), |y, block| block.forward(&y, mode))
+        self.layer_of_all(number, vec![x.shallow_clone()], mode).remove(0)
     }
 
     /// All feature maps of images [N, 3, H, W].
     pub fn stages(&self, x: &Tensor, mode: Mode) -> Stages {
-        let stem = self.stem(x, mode);
-        let mut y = stem.shallow_clone();
-        let layers = [1, 2, 3, 4].map(|number| {
-            y = self.layer(number, &y, mode);
-            y.shallow_clone()
+        self.stages_of_all(std::slice::from_ref(x), mode).remove(0)
+    }
+
+    /// All feature maps of images [n, 3, H, W] of several sizes.
+    pub fn stages_of_all(&self, images: &[Tensor], mode: Mode) -> Vec<Stages> {
+        let stem = self.stem_of_all(images, mode);
+        let mut maps: Vec<Tensor> = stem.iter().map(Tensor::shallow_clone).collect();
+        let mut layers = [1, 2, 3, 4].map(|number| {
+            maps = self.layer_of_all(number, std::mem::take(&mut maps), mode);
+            maps.iter().map(Tensor::shallow_clone).collect::<Vec<_>>().into_iter()
         });
-        Stages { stem, layers }
+        let mut of_image = || layers.each_mut().map(|maps| maps.next().expect("a map of every image at every layer"));
+        stem.into_iter().map(|stem| Stages { stem, layers: of_image() }).collect()
     }
 
     /// Sets the scale of the last batch norm of every block to zero, so that training begins with blocks that pass their input

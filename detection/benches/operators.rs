@@ -5,6 +5,7 @@
 
 use common::engine::Source;
 use common::testing::{fill, unit};
+use detection::grouping::Grouping;
 use detection::model::nms::nms;
 use detection::model::roi_align::RoiAlign;
 use detection::source::{Augment, DetectionSource};
@@ -65,8 +66,10 @@ fn main() {
         Annotated { id: id.to_string(), image: (&image).into(), width, height, objects: vec![object.clone()] }
     };
     let dataset = Dataset { images: (0..16).map(annotated).collect(), ..Dataset::default() };
-    let scale = Scale { side: 800, max_side: 1333, aspect: Aspect::Keep };
-    let mut source = DetectionSource::new(Arc::new(dataset), Augment { scales: vec![scale], flip: 0.5 }, 16, 1, 0);
+    let scale = Scale { side: 800, max_side: 1333, aspect: Aspect::Keep, pad_to: 32 };
+    let augment = Augment { scales: vec![scale], flip: 0.5, difficult: true };
+    let grouping = Grouping { batch_size: 16, images_per_group: 0, by_aspect: false };
+    let mut source = DetectionSource::new(Arc::new(dataset), augment, grouping, 1, 0);
     let seconds = median(|| drop(black_box(source.batch(0, 0).expect("a whole image"))));
     println!("data_images_per_second {:.1}", 16.0 / seconds);
 }

@@ -139,7 +139,7 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
     }
     let classes = categories.iter().map(|category| category.name.clone()).collect();
     let category_ids = categories.iter().map(|category| category.id).collect();
-    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines(), ..Dataset::default() })
+    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines(), crowds: true, ..Dataset::default() })
 }
 
 fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) -> Result<Annotated> {

@@ -28,7 +28,7 @@ pub struct Object {
     pub class: usize,
     /// 0-based half-open [x1, y1, x2, y2] in pixels.
     pub bbox: [f64; 4],
-    /// Whether it is never trained on and never counted.
+    /// Whether it is never counted, and trained on only by request.
     pub difficult: bool,
     /// Square pixels, where it is not the box's: COCO gives that of the object's mask, and sorts objects by it.
     pub area: Option<f64>,
@@ -47,6 +47,8 @@ pub struct Dataset {
     pub problems: Vec<String>,
     /// What was changed or passed over although nothing is wrong with it, one line for each kind.
     pub notes: Vec<String>,
+    /// Whether difficult objects are COCO's crowds: several objects in one box, which are never trained on.
+    pub crowds: bool,
 }
 
 impl Dataset {

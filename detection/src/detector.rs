@@ -35,6 +35,10 @@ pub struct DetectorInfo {
     pub scale: Scale,
     /// Steps trained.
     pub step: u64,
+    /// Batches that batch norm's running statistics were estimated on after training; 0: they are moving
+    /// averages.
+    #[serde(default)]
+    pub precise_bn: u64,
     /// The backbone that training began from.
     #[serde(flatten)]
     pub origin: Origin,
@@ -88,6 +92,12 @@ pub fn load(path: &Path, device: Device) -> Result<Detector> {
     Ok(Detector { net, vs, info, sha256 })
 }
 
+/// What a detector of ours says of itself; `None` when there is no such file.
+pub fn info(path: &Path) -> Option<DetectorInfo> {
+    let file = TensorFile::open(path).ok()?;
+    serde_json::from_str(file.metadata().get("info")?).ok()
+}
+
 fn build(info: &DetectorInfo, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<(FasterRcnn, VarStore)> {
     let mut vs = VarStore::new(Device::Cpu);
     let net = FasterRcnn::new(&vs.root(), &info.model);
@@ -115,8 +125,9 @@ fn of_torchvision(model: ModelConfig) -> DetectorInfo {
         classes: Vec::new(),
         mean: IMAGENET_MEAN,
         std: IMAGENET_STD,
-        scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep },
+        scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep, pad_to: 32 },
         step: 0,
+        precise_bn: 0,
         origin: Origin { method: IMPORTED.into(), backbone_sha256: "unknown".into(), partial: None },
         training_images: Prints::default(),
         config: "{}".into(),

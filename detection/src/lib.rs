@@ -11,6 +11,7 @@ pub mod draw;
 pub mod evaluate;
 #[cfg(test)]
 mod fixtures;
+pub mod grouping;
 mod image_file;
 pub mod model;
 pub mod options;

@@ -1,5 +1,7 @@
 //! Every setting of fine-tuning a detector; the defaults are a preset's.
 
+use crate::Dataset;
+use crate::grouping::Grouping;
 use crate::model::{DetectorArch, ModelConfig};
 use crate::source::Augment;
 use crate::transform::{Aspect, Scale};
@@ -7,7 +9,7 @@ use common::optim::Algorithm;
 use common::resnet::Arch;
 use common::schedule::{Decay, Schedule};
 use common::settings;
-use common::settings::{BatchNormMode, Numbers, check_counts, check_milestones, check_not_negative, check_range, set};
+use common::settings::{BatchNormMode, Numbers, Switch, check_counts, check_milestones, check_not_negative, check_range, set};
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,15 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     batch_size: u64,
     /// Batches whose gradients make one step, each of --batch-size / --accumulate images
     accumulate: u64,
+    /// Images that are padded to a common size, as on one of several GPUs (0: all of a batch; the preset's 2
+    /// becomes 1 where that does not divide a batch). Batch norm sees the whole batch
+    images_per_group: u64,
+    /// on: the images of a group are all wider than high, or none is
+    group_by_aspect: Switch,
+    /// Pixels that the sides of a group of images, and of a test image, are padded to a multiple of
+    pad_to: usize,
+    /// on: objects that VOC marks as difficult are trained on; they are never counted in evaluation
+    train_difficult: Switch,
     /// sgd, adam or adamw
     optimizer: Algorithm,
     /// Learning rate
@@ -47,6 +58,9 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     clip_norm: f64,
     /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync (over all processes)
     batch_norm: BatchNormMode,
+    /// Training batches from which batch norm's running statistics are estimated anew at the end (PreciseBN;
+    /// 0: not)
+    precise_bn: u64,
     /// Short sides in pixels that training images are resized to, one drawn for each, such as 480,512,544
     train_sides: Numbers,
     /// Short side in pixels of test images
@@ -61,6 +75,8 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     anchor_sizes: Numbers,
     /// Height over width of the anchors
     anchor_ratios: Numbers,
+    /// on: the anchors' corners are rounded to whole pixels, as in torchvision
+    round_anchors: Switch,
     /// Channels of the pyramid of fpn
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     fpn_channels: i64,
@@ -73,6 +89,9 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     test_proposals: Numbers,
     /// Anchors of an image that the first stage trains on
     anchors_per_image: usize,
+    /// on: the first stage's losses are divided by --anchors-per-image for every image, as in detectron2;
+    /// off: by the number sampled
+    fixed_rpn_normalizer: Switch,
     /// Regions of an image that the second stage trains on
     regions_per_image: usize,
     /// Where the smooth L1 loss turns from square to linear (0: plain L1)
@@ -108,6 +127,10 @@ impl Preset {
             epochs: Some(100),
             batch_size: Some(4),
             accumulate: Some(1),
+            images_per_group: Some(0),
+            group_by_aspect: Some(Switch::Off),
+            pad_to: Some(32),
+            train_difficult: Some(Switch::Off),
             optimizer: Some(Algorithm::Adam),
             lr: Some(1e-4),
             backbone_lr_scale: Some(1.0),
@@ -120,6 +143,7 @@ impl Preset {
             warmup_steps: Some(0),
             clip_norm: Some(0.0),
             batch_norm: Some(BatchNormMode::Train),
+            precise_bn: Some(0),
             train_sides: numbers(&[800.0]),
             test_side: Some(800),
             max_side: Some(1333),
@@ -127,11 +151,13 @@ impl Preset {
             flip: Some(0.5),
             anchor_sizes: numbers(&model.anchor_sizes),
             anchor_ratios: numbers(&model.anchor_ratios),
+            round_anchors: Some(Switch::On),
             fpn_channels: Some(model.fpn_channels),
             head_features: Some(model.head_features),
             train_proposals: pair(model.train_proposals),
             test_proposals: pair(model.test_proposals),
             anchors_per_image: Some(model.anchors_per_image),
+            fixed_rpn_normalizer: Some(Switch::Off),
             regions_per_image: Some(model.regions_per_image),
             smooth_l1_beta: Some(model.smooth_l1_beta),
             score_threshold: Some(model.score_threshold),
@@ -144,6 +170,10 @@ impl Preset {
                 steps: Some(24_000),
                 epochs: None,
                 batch_size: Some(16),
+                images_per_group: Some(2),
+                group_by_aspect: Some(Switch::On),
+                pad_to: Some(if arch == DetectorArch::Fpn { 32 } else { 1 }),
+                train_difficult: Some(Switch::On),
                 optimizer: Some(Algorithm::Sgd),
                 lr: Some(0.02),
                 weight_decay: Some(1e-4),
@@ -152,8 +182,11 @@ impl Preset {
                 gamma: Some(0.1),
                 warmup_steps: Some(100),
                 batch_norm: Some(BatchNormMode::Sync),
+                precise_bn: Some(200),
                 train_sides: numbers(&(0..11).map(|i| f64::from(480 + 32 * i)).collect::<Vec<_>>()),
                 aspect: Some(Aspect::Keep),
+                round_anchors: Some(Switch::Off),
+                fixed_rpn_normalizer: Some(Switch::On),
                 smooth_l1_beta: Some(0.0),
                 ..paper
             },
@@ -180,7 +213,12 @@ impl Options {
             (None, Some(_)) => defaults.steps = None,
             (None, None) => {}
         }
-        let options = self.or(defaults);
+        let given = self.images_per_group.is_some();
+        let mut options = self.or(defaults);
+        let images = set(&options.batch_size).checked_div(set(&options.accumulate));
+        if !given && images.is_some_and(|images| images % set(&options.images_per_group).max(1) != 0) {
+            options.images_per_group = Some(1);
+        }
         options.check(arch)?;
         Ok(options)
     }
@@ -190,6 +228,18 @@ impl Options {
         if batch_size == 0 || accumulate == 0 || !batch_size.is_multiple_of(accumulate) {
             let problem = format!("--batch-size {batch_size} does not divide by --accumulate {accumulate}");
             return Err(wrong(problem, "give positive numbers, the second a divisor of the first"));
+        }
+        let (images, group) = (batch_size / accumulate, set(&self.images_per_group));
+        if group != 0 && !images.is_multiple_of(group) {
+            let problem = format!("--images-per-group {group} does not divide the {images} images that a batch has");
+            return Err(wrong(
+                problem,
+                "give a divisor of them, such as --images-per-group 1, or another --batch-size",
+            ));
+        }
+        if !(1..=256).contains(&set(&self.pad_to)) {
+            let problem = format!("--pad-to {} is no size of a step in pixels", set(&self.pad_to));
+            return Err(wrong(problem, "give a number from 1 to 256, such as 32"));
         }
         for (flag, value) in [
             ("flip", set(&self.flip)),
@@ -278,18 +328,38 @@ impl Options {
             score_threshold: set(&self.score_threshold),
             nms_threshold: set(&self.nms_threshold),
             detections_per_image: set(&self.detections_per_image),
+            round_anchors: set(&self.round_anchors) == Switch::On,
+            fixed_rpn_normalizer: set(&self.fixed_rpn_normalizer) == Switch::On,
         })
     }
 
-    /// Random changes of training images.
-    pub fn augment(&self) -> Augment {
+    /// Random changes of the training images of a data set.
+    pub fn augment(&self, dataset: &Dataset) -> Augment {
         let scale = |&side: &f64| Scale { side: side as usize, ..self.test_scale() };
-        Augment { scales: set(&self.train_sides).0.iter().map(scale).collect(), flip: set(&self.flip) }
+        Augment {
+            scales: set(&self.train_sides).0.iter().map(scale).collect(),
+            flip: set(&self.flip),
+            difficult: set(&self.train_difficult) == Switch::On && !dataset.crowds,
+        }
+    }
+
+    /// How batches are made of images.
+    pub fn grouping(&self) -> Grouping {
+        Grouping {
+            batch_size: set(&self.batch_size) / set(&self.accumulate),
+            images_per_group: set(&self.images_per_group),
+            by_aspect: set(&self.group_by_aspect) == Switch::On,
+        }
     }
 
     /// How large the network sees test images.
     pub fn test_scale(&self) -> Scale {
-        Scale { side: set(&self.test_side), max_side: set(&self.max_side), aspect: set(&self.aspect) }
+        Scale {
+            side: set(&self.test_side),
+            max_side: set(&self.max_side),
+            aspect: set(&self.aspect),
+            pad_to: set(&self.pad_to),
+        }
     }
 
     /// Optimiser steps for so many training images.
@@ -331,7 +401,9 @@ mod tests {
 
     #[test]
     fn presets_are_the_published_schedules() {
+        let voc = Dataset::default();
         let moco = Options::default().resolve(Preset::Moco, DetectorArch::C4).unwrap();
+        assert!(!moco.augment(&Dataset { crowds: true, ..Dataset::default() }).difficult);
         let schedule = moco.schedule(16_551);
         let close = |step, lr: f64| assert!((schedule.lr(step) - lr).abs() < 1e-12, "{step}: {}", schedule.lr(step));
         close(0, 0.02 * 0.001);
@@ -339,13 +411,20 @@ mod tests {
         close(17_999, 0.02);
         close(18_000, 0.002);
         close(22_000, 0.0002);
-        assert_eq!((schedule.total_steps, moco.augment().scales.len()), (24_000, 11));
+        assert_eq!((schedule.total_steps, moco.augment(&voc).scales.len()), (24_000, 11));
+        assert_eq!(moco.grouping(), Grouping { batch_size: 16, images_per_group: 2, by_aspect: true });
+        assert_eq!((moco.precise_bn, moco.pad_to, moco.augment(&voc).difficult), (Some(200), Some(1), true));
+        let one_by_one = Options { accumulate: Some(16), ..Options::default() };
+        let one_by_one = one_by_one.resolve(Preset::Moco, DetectorArch::Fpn).unwrap();
+        assert_eq!((one_by_one.grouping().images_per_group, one_by_one.pad_to), (1, Some(32)));
 
         let paper = Options::default().resolve(Preset::Paper, DetectorArch::C4).unwrap();
         let schedule = paper.schedule(16_551);
         assert_eq!(schedule.total_steps, 100 * 4138);
         assert!((schedule.lr(4138) - 0.95e-4).abs() < 1e-12);
         assert_eq!(paper.test_scale().target((375, 500)), (800, 800));
+        assert_eq!(paper.grouping(), Grouping { batch_size: 4, images_per_group: 0, by_aspect: false });
+        assert_eq!((paper.precise_bn, paper.pad_to, paper.augment(&voc).difficult), (Some(0), Some(32), false));
     }
 
     #[test]
@@ -355,6 +434,11 @@ mod tests {
         for (options, named) in [
             (Options { steps: Some(1), epochs: Some(1), ..Options::default() }, "--steps and --epochs"),
             (Options { accumulate: Some(3), ..Options::default() }, "--accumulate 3"),
+            (
+                Options { images_per_group: Some(3), ..Options::default() },
+                "--images-per-group 3 does not divide the 16",
+            ),
+            (Options { pad_to: Some(0), ..Options::default() }, "--pad-to 0"),
             (Options { anchor_sizes: numbers(&[32.0]), ..Options::default() }, "--anchor-sizes has 1"),
             (Options { train_sides: numbers(&[0.0]), ..Options::default() }, "--train-sides"),
             (Options { train_proposals: numbers(&[0.5]), ..Options::default() }, "--train-proposals 0.5"),

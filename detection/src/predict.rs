@@ -77,7 +77,7 @@ impl Predictor<'_> {
 
     // Class (0-based), score and box of everything in one image.
     fn image(&self, image: common::data::resample::Image) -> Result<Vec<(usize, f64, [f64; 4])>> {
-        let input = Padded::new(&[image]).input(&self.mean, &self.std, self.device);
+        let input = Padded::new(&[image], self.scale.pad_to).input(&self.mean, &self.std, self.device);
         let found = no_grad(|| self.net.detect(&input, self.precision))?.remove(0);
         let host = |t: &Tensor| Vec::<f64>::try_from(t.to_kind(tch::Kind::Double).reshape([-1]).to_device(Device::Cpu));
         let (boxes, scores, labels) = (host(&found.boxes)?, host(&found.scores)?, host(&found.labels)?);

@@ -1,13 +1,13 @@
 //! Batches of annotated images, decoded and resized off the training thread.
 
+use crate::grouping::{Group, Grouping, Groups};
 use crate::model::heads::Truth;
 use crate::transform::{Padded, Prepared, Scale, mirror, rescale};
-use crate::{Annotated, Dataset};
+use crate::{Annotated, Dataset, Object};
 use common::Result;
 use common::data::decode;
 use common::engine::Source;
 use common::random::generator;
-use common::sampler::Passes;
 use rand::RngExt;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -16,18 +16,21 @@ use tch::{Device, Kind, Tensor};
 /// Random changes of training images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augment {
-    /// Scales, of which each image gets one.
+    /// Scales, at least one, of which each image gets one; all pad alike.
     pub scales: Vec<Scale>,
     /// Probability of a mirror image.
     pub flip: f64,
+    /// Whether objects marked difficult are trained on.
+    pub difficult: bool,
 }
 
 /// What one step trains on.
 #[derive(Debug)]
 pub struct Batch {
-    /// The images.
-    pub images: Padded,
-    /// Boxes [x1, y1, x2, y2] of each image's objects, one after the other.
+    /// The images, group by group.
+    pub groups: Vec<Padded>,
+    /// Boxes [x1, y1, x2, y2] of each image's objects, one after the other; images in the order of the
+    /// groups.
     pub boxes: Vec<Vec<f32>>,
     /// Their classes from 1 on.
     pub labels: Vec<Vec<i64>>,
@@ -48,17 +51,16 @@ impl Batch {
 pub struct DetectionSource {
     dataset: Arc<Dataset>,
     augment: Augment,
-    batch_size: u64,
     batches_per_epoch: u64,
     seed: u64,
-    passes: Passes,
+    groups: Groups,
 }
 
 impl DetectionSource {
     /// Over a data set with at least one image.
-    pub fn new(dataset: Arc<Dataset>, augment: Augment, batch_size: u64, batches_per_epoch: u64, seed: u64) -> Self {
-        let passes = Passes::new(dataset.images.len(), seed);
-        DetectionSource { dataset, augment, batch_size, batches_per_epoch, seed, passes }
+    pub fn new(dataset: Arc<Dataset>, augment: Augment, grouping: Grouping, batches_per_epoch: u64, seed: u64) -> Self {
+        let groups = Groups::new(&dataset, grouping, seed);
+        DetectionSource { dataset, augment, batches_per_epoch, seed, groups }
     }
 }
 
@@ -66,34 +68,40 @@ impl Source for DetectionSource {
     type Batch = Batch;
 
     fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
-        let chosen = self.passes.batch(epoch * self.batches_per_epoch + index, self.batch_size);
+        let chosen = self.groups.batch(epoch * self.batches_per_epoch + index);
         let prepare = |&(place, sample): &(u64, usize)| {
             let annotated = &self.dataset.images[sample];
             Ok((self.augment.prepare(annotated, self.seed, place)?, annotated))
         };
-        let prepared = chosen.par_iter().map(prepare).collect::<Result<Vec<_>>>()?;
-        let (mut images, mut boxes, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-        for (Prepared { image, boxes: of_image }, annotated) in prepared {
-            images.push(image);
-            boxes.push(of_image.iter().flatten().map(|&side| side as f32).collect());
-            labels.push(trained_on(annotated).map(|object| object.class as i64 + 1).collect());
+        let prepare_group = |group: &Group| group.par_iter().map(prepare).collect::<Result<Vec<_>>>();
+        let prepared = chosen.par_iter().map(prepare_group).collect::<Result<Vec<_>>>()?;
+        let (mut groups, mut boxes, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for group in prepared {
+            let mut images = Vec::new();
+            for (Prepared { image, boxes: of_image }, annotated) in group {
+                images.push(image);
+                boxes.push(of_image.iter().flatten().map(|&side| side as f32).collect());
+                labels.push(self.augment.trained_on(annotated).map(|object| object.class as i64 + 1).collect());
+            }
+            groups.push(Padded::new(&images, self.augment.scales[0].pad_to));
         }
-        Ok(Batch { images: Padded::new(&images), boxes, labels })
+        Ok(Batch { groups, boxes, labels })
     }
 }
 
-/// Objects that count: difficult ones are never trained on.
-fn trained_on(annotated: &Annotated) -> impl Iterator<Item = &crate::Object> {
-    annotated.objects.iter().filter(|object| !object.difficult)
-}
-
 impl Augment {
+    /// The objects of an image that it is trained on.
+    pub fn trained_on<'a>(&self, annotated: &'a Annotated) -> impl Iterator<Item = &'a Object> + use<'a> {
+        let difficult = self.difficult;
+        annotated.objects.iter().filter(move |object| difficult || !object.difficult)
+    }
+
     /// Decodes, resizes and perhaps mirrors an image with its objects' boxes.
     fn prepare(&self, annotated: &Annotated, seed: u64, place: u64) -> Result<Prepared> {
         let mut generator = generator(seed, "augment", 0, place);
         let scale = &self.scales[generator.random_range(0..self.scales.len())];
         let mirrored = generator.random::<f64>() < self.flip;
-        let boxes = trained_on(annotated).map(|object| object.bbox).collect();
+        let boxes = self.trained_on(annotated).map(|object| object.bbox).collect();
         let prepared =
             rescale(decode::read_upright(&annotated.image, (annotated.width, annotated.height))?, boxes, scale);
         Ok(if mirrored { mirror(prepared) } else { prepared })

@@ -3,17 +3,19 @@
 use crate::Dataset;
 use crate::detector::{self, DetectorInfo};
 use crate::evaluate::{Evaluation, evaluate};
-use crate::model::{DetectorArch, FasterRcnn};
+use crate::model::{DetectorArch, FasterRcnn, Losses};
 use crate::options::{Options, Preset};
 use crate::predict::Predictor;
 use crate::report::write_report;
 use crate::source::{Batch, DetectionSource};
+use crate::transform::Padded;
 use common::checkpoint::{Backbone, Origin, load_backbone};
 use common::device::{Precision, device_name};
-use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
+use common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
 use common::leakage::{LEAKAGE, Prints};
-use common::nn::{Modes, weights_channels_last};
+use common::nn::{Mode, Modes, weights_channels_last};
 use common::optim::{Optimizer, OptimizerConfig, ParamGroup};
+use common::precise_bn;
 use common::progress::Progress;
 use common::random::torch_seed;
 use common::run::{RunFolder, RunOptions};
@@ -99,9 +101,11 @@ pub fn train<D: Serialize + Clone>(
     if images == 0 {
         return Err(Error::settings("there is no image to train on", "name a split with images"));
     }
-    if !config.training.images.iter().flat_map(|image| &image.objects).any(|object| !object.difficult) {
+    let augment = recipe.options.augment(&config.training);
+    if config.training.images.iter().all(|image| augment.trained_on(image).next().is_none()) {
         let problem = format!("none of the {images} training images has an object that counts");
-        return Err(Error::settings(problem, "name a split with objects of --classes that are not difficult"));
+        let remedy = "name a split with objects of --classes, or train on difficult ones (--train-difficult on)";
+        return Err(Error::settings(problem, remedy));
     }
     let backbone = load_backbone(&recipe.checkpoint, Device::Cpu)?;
     let trained = config.training.prints()?;
@@ -118,21 +122,24 @@ pub fn train<D: Serialize + Clone>(
     let mut task = DetectionTask::new(&recipe, &config, &backbone, trained)?;
     drop(backbone);
     let TrainConfig { training, test, pictures, run: RunOptions { device, .. }, .. } = config;
-    let source = DetectionSource::new(
-        Arc::new(training),
-        recipe.options.augment(),
-        plan.batch_size,
-        plan.batches_per_epoch,
-        recipe.seed,
-    );
+    let training = Arc::new(training);
+    let source = |seed| {
+        let (training, augment, grouping) = (training.clone(), augment.clone(), recipe.options.grouping());
+        DetectionSource::new(training, augment, grouping, plan.batches_per_epoch, seed)
+    };
     let mut optimizer = optimiser(&recipe.options, &task.vs);
-    let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
+    let outcome =
+        engine::train(&mut task, source(recipe.seed), &mut optimizer, &schedule, &plan, &run, progress, stop)?;
     drop(optimizer);
 
     // A finished run looked at again keeps what it measured.
     let measured = outcome.was_done && run.file("metrics.json").exists();
     let mut evaluation = None;
     if !outcome.interrupted && !measured {
+        // Images and sampling of their own.
+        let seed = torch_seed(recipe.seed, "precise batch norm", 0, 0) as u64;
+        task.re_estimate_batch_norm(set(&recipe.options.precise_bn), source(seed), seed, progress)?;
+        task.save(&run, outcome.step)?;
         let mut metrics = BTreeMap::from([("detection/steps".to_owned(), outcome.step as f64)]);
         if outcome.seconds > 0.0 {
             let trained = (outcome.step * plan.batch_size * plan.accumulate) as f64;
@@ -258,6 +265,7 @@ impl DetectionTask {
                 std: backbone.info.std,
                 scale: recipe.options.test_scale(),
                 step: 0,
+                precise_bn: 0,
                 origin: backbone.origin(),
                 training_images,
                 config: serde_json::to_string(recipe).expect("a recipe serialises"),
@@ -272,12 +280,48 @@ impl DetectionTask {
     }
 }
 
+impl DetectionTask {
+    fn losses(&self, batch: &Batch, at: &Moment, modes: Modes) -> Result<Losses> {
+        let input = |group: &Padded| group.input(&self.info.mean, &self.info.std, self.device);
+        let groups: Vec<_> = batch.groups.iter().map(input).collect();
+        self.net.losses(&groups, &batch.truth(self.device), at, self.precision, modes)
+    }
+
+    // Batch norm's running statistics from so many batches, with the trained weights.
+    fn re_estimate_batch_norm(
+        &mut self,
+        batches: u64,
+        mut source: DetectionSource,
+        seed: u64,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        // The pyramid's head has no batch norm.
+        let none = self.info.model.arch == DetectorArch::Fpn && self.modes.backbone == Mode::Eval;
+        if batches == 0 || none {
+            return Ok(());
+        }
+        progress.start("estimating batch norm", batches, 0);
+        precise_bn::re_estimate(batches, |batch, mode| {
+            let at = Moment { seed, epoch: 0, step: batch, batch, total_steps: batches };
+            self.losses(&source.batch(0, batch)?, &at, self.modes.with_training(mode))?;
+            progress.advance(1, "");
+            Ok(())
+        })?;
+        progress.finish();
+        self.info.precise_bn = batches;
+        Ok(())
+    }
+
+    fn save(&self, run: &RunFolder, step: u64) -> Result<()> {
+        detector::save(&run.file(DETECTOR), &self.vs, &DetectorInfo { step, ..self.info.clone() })
+    }
+}
+
 impl Task for DetectionTask {
     type Batch = Batch;
 
     fn forward(&mut self, batch: Batch, at: &Moment) -> Result<Loss> {
-        let images = batch.images.input(&self.info.mean, &self.info.std, self.device);
-        let losses = self.net.losses(&images, &batch.truth(self.device), at, self.precision, self.modes)?;
+        let losses = self.losses(&batch, at, self.modes)?;
         Ok(Loss {
             total: &losses.objectness + &losses.proposal_boxes + &losses.classes + &losses.boxes,
             parts: vec![
@@ -298,6 +342,10 @@ impl Task for DetectionTask {
     }
 
     fn export(&self, run: &RunFolder, _epoch: u64, step: u64) -> Result<()> {
-        detector::save(&run.file(DETECTOR), &self.vs, &DetectorInfo { step, ..self.info.clone() })
+        // What this state has become already is better: its batch norm has been estimated anew.
+        match detector::info(&run.file(DETECTOR)) {
+            Some(info) if info.precise_bn > 0 && info.step == step => Ok(()),
+            _ => self.save(run, step),
+        }
     }
 }

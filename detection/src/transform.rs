@@ -6,9 +6,6 @@ use common::data::resample::{Image, resize};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Sides of a batch are padded to a multiple of this, the coarsest stride of the pyramid, as torchvision does.
-const STRIDE: usize = 32;
-
 /// What becomes of an image's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +25,14 @@ pub struct Scale {
     pub max_side: usize,
     /// What becomes of the shape.
     pub aspect: Aspect,
+    /// Pixels that sides of a group of images are padded to a multiple of: 32 for `fpn`, its coarsest stride
+    /// but one, and in torchvision; 1 for `c4` in detectron2.
+    #[serde(default = "before_it_was_a_setting")]
+    pub pad_to: usize,
+}
+
+fn before_it_was_a_setting() -> usize {
+    32
 }
 
 impl Scale {
@@ -86,8 +91,8 @@ pub struct Padded {
 
 impl Padded {
     /// Puts every image into the upper left corner of its row.
-    pub fn new(images: &[Image]) -> Self {
-        let side = |of: fn(&Image) -> usize| images.iter().map(of).max().unwrap_or(1).next_multiple_of(STRIDE);
+    pub fn new(images: &[Image], pad_to: usize) -> Self {
+        let side = |of: fn(&Image) -> usize| images.iter().map(of).max().unwrap_or(1).next_multiple_of(pad_to);
         let (height, width) = (side(|image| image.height), side(|image| image.width));
         let mut pixels = vec![0u8; images.len() * height * width * 3];
         for (room, image) in pixels.chunks_exact_mut(height * width * 3).zip(images) {
@@ -124,7 +129,7 @@ mod tests {
 
     #[test]
     fn sizes_are_detectron2s() {
-        let scale = |side, max_side| Scale { side, max_side, aspect: Aspect::Keep };
+        let scale = |side, max_side| Scale { side, max_side, aspect: Aspect::Keep, pad_to: 1 };
         assert_eq!(scale(800, 1333).target((375, 500)), (800, 1067));
         assert_eq!(scale(800, 1333).target((500, 375)), (1067, 800));
         assert_eq!(scale(800, 1333).target((200, 500)), (533, 1333), "the long side is limited");
@@ -134,7 +139,8 @@ mod tests {
     #[test]
     fn boxes_follow_every_change() {
         let boxes = vec![[2.0, 1.0, 7.0, 3.0]];
-        let scaled = rescale(image(5, 10), boxes.clone(), &Scale { side: 10, max_side: 100, aspect: Aspect::Keep });
+        let scaled =
+            rescale(image(5, 10), boxes.clone(), &Scale { side: 10, max_side: 100, aspect: Aspect::Keep, pad_to: 1 });
         assert_eq!((scaled.image.height, scaled.image.width), (10, 20));
         assert_eq!(scaled.boxes, [[4.0, 2.0, 14.0, 6.0]]);
         let before = Prepared { image: image(5, 10), boxes };
@@ -147,7 +153,7 @@ mod tests {
 
     #[test]
     fn padding_is_zero_after_normalisation() {
-        let padded = Padded::new(&[image(3, 40), image(33, 5)]);
+        let padded = Padded::new(&[image(3, 40), image(33, 5)], 32);
         assert_eq!(padded.pixels.size(), [2, 64, 64, 3]);
         let input = padded.input(&[0.5, 0.4, 0.3], &[0.2, 0.2, 0.1], Device::Cpu);
         assert_eq!(input.sizes, [(3, 40), (33, 5)]);

@@ -88,6 +88,7 @@ pub fn read(options: &VocOptions) -> Result<Dataset> {
         images,
         problems: problems.into_lines(),
         notes: seen.notes(),
+        crowds: false,
     })
 }
 

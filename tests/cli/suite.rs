@@ -50,6 +50,7 @@ test-side = 64
 anchor-sizes = [8, 16, 32, 48, 64]
 regions-per-image = 16
 train-proposals = [100, 30]
+precise-bn = 3
 test-proposals = [100, 30]
 fpn-channels = 8
 head-features = 16

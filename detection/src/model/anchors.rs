@@ -1,7 +1,7 @@
 //! Anchors: boxes of fixed sizes and shapes at every place of every feature map.
 //!
-//! Source: `torchvision.models.detection.anchor_utils.AnchorGenerator`. detectron2 does not round the anchors of a cell to
-//! whole pixels; torchvision and we do.
+//! Source: `torchvision.models.detection.anchor_utils.AnchorGenerator`, which rounds the anchors of a cell to
+//! whole pixels, and detectron2's `DefaultAnchorGenerator`, which does not.
 
 use tch::{Device, Kind, Tensor};
 
@@ -12,17 +12,19 @@ pub struct Anchors {
     pub sizes: Vec<Vec<f64>>,
     /// Height over width.
     pub ratios: Vec<f64>,
+    /// Whether their corners are rounded to whole pixels.
+    pub rounded: bool,
 }
 
 impl Anchors {
-    /// All sizes at the one feature map of `c4`.
+    /// All sizes at the one feature map of `c4`, rounded.
     pub fn at_one_level(sizes: &[f64], ratios: &[f64]) -> Self {
-        Anchors { sizes: vec![sizes.to_vec()], ratios: ratios.to_vec() }
+        Anchors { sizes: vec![sizes.to_vec()], ratios: ratios.to_vec(), rounded: true }
     }
 
-    /// One size for each feature map, the finest first.
+    /// One size for each feature map, the finest first, rounded.
     pub fn one_size_a_level(sizes: &[f64], ratios: &[f64]) -> Self {
-        Anchors { sizes: sizes.iter().map(|&size| vec![size]).collect(), ratios: ratios.to_vec() }
+        Anchors { sizes: sizes.iter().map(|&size| vec![size]).collect(), ratios: ratios.to_vec(), rounded: true }
     }
 
     /// A, the anchors at each place; alike at all feature maps.
@@ -43,16 +45,23 @@ impl Anchors {
         self.sizes.iter().zip(maps).map(level).collect()
     }
 
-    // The anchors [A, 4] around the origin, in single precision as torchvision computes them: rounding hangs on it.
+    // The anchors [A, 4] around the origin.
     fn cell(&self, sizes: &[f64]) -> Tensor {
-        let cell: Vec<f32> = (self.ratios.iter())
-            .flat_map(|&ratio| {
-                let tall = (ratio as f32).sqrt();
-                sizes.iter().flat_map(move |&size| {
-                    let (w, h) = (1.0 / tall * size as f32, tall * size as f32);
-                    [-w, -h, w, h].map(|side| (side / 2.0).round_ties_even())
-                })
-            })
+        let corners = |(w, h): (f32, f32)| [-w, -h, w, h].map(|side| side / 2.0);
+        let rounded = |&ratio: &f64, &size: &f64| {
+            // In single precision, as torchvision computes them: the result of rounding depends on it.
+            let tall = (ratio as f32).sqrt();
+            corners((1.0 / tall * size as f32, tall * size as f32)).map(f32::round_ties_even)
+        };
+        let exact = |&ratio: &f64, &size: &f64| {
+            let width = (size * size / ratio).sqrt();
+            corners((width as f32, (ratio * width) as f32))
+        };
+        let pairs = self.ratios.iter().flat_map(|ratio| sizes.iter().map(move |size| (ratio, size)));
+        // detectron2 goes through the ratios of a size, torchvision through the sizes of a ratio; the order
+        // means nothing.
+        let cell: Vec<f32> = pairs
+            .flat_map(|(ratio, size)| if self.rounded { rounded(ratio, size) } else { exact(ratio, size) })
             .collect();
         Tensor::from_slice(&cell).view([-1, 4])
     }

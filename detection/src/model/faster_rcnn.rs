@@ -63,10 +63,24 @@ pub struct ModelConfig {
     pub nms_threshold: f64,
     /// Detections per image.
     pub detections_per_image: usize,
+    /// Whether the anchors' corners are rounded to whole pixels, as in torchvision; detectron2 does not.
+    #[serde(default = "yes")]
+    pub round_anchors: bool,
+    /// Whether the first stage's losses are divided by [`Self::anchors_per_image`] for every image, as in
+    /// detectron2, or by the number of anchors sampled, as in torchvision: they differ where an image has too
+    /// few anchors to sample.
+    #[serde(default)]
+    pub fixed_rpn_normalizer: bool,
+}
+
+// Detectors saved before it was a setting have rounded anchors.
+fn yes() -> bool {
+    true
 }
 
 impl ModelConfig {
-    /// torchvision's values for `fpn` and detectron2's for `c4`.
+    /// torchvision's values for `fpn`; for `c4` detectron2's numbers of proposals with the rest as in
+    /// torchvision.
     pub fn new(arch: DetectorArch, backbone: Arch, classes: i64) -> Self {
         let (train_proposals, test_proposals) = match arch {
             DetectorArch::C4 => ([12_000, 2000], [6000, 1000]),
@@ -88,6 +102,8 @@ impl ModelConfig {
             score_threshold: 0.05,
             nms_threshold: 0.5,
             detections_per_image: 100,
+            round_anchors: true,
+            fixed_rpn_normalizer: false,
         }
     }
 }
@@ -146,6 +162,7 @@ impl FasterRcnn {
         let (neck, channels, anchors, features) = match config.arch {
             DetectorArch::C4 => {
                 let anchors = Anchors::at_one_level(&config.anchor_sizes, &config.anchor_ratios);
+                let anchors = Anchors { rounded: config.round_anchors, ..anchors };
                 (Neck::C4 { norm: BatchNorm::new(&(&head / "norm"), depths[3]) }, depths[2], anchors, depths[3])
             }
             DetectorArch::Fpn => {
@@ -155,7 +172,8 @@ impl FasterRcnn {
                     fc6: Linear::new(&(&head / "fc6"), channels * 49, features),
                     fc7: Linear::new(&(&head / "fc7"), features, features),
                 };
-                (neck, channels, Anchors::one_size_a_level(&config.anchor_sizes, &config.anchor_ratios), features)
+                let anchors = Anchors::one_size_a_level(&config.anchor_sizes, &config.anchor_ratios);
+                (neck, channels, Anchors { rounded: config.round_anchors, ..anchors }, features)
             }
         };
         FasterRcnn {
@@ -172,20 +190,35 @@ impl FasterRcnn {
         &self.config
     }
 
-    /// Feature maps of images [N, 3, H, W]: the one of `c4`, the five of `fpn`.
-    pub fn feature_maps(&self, pixels: &Tensor, mode: Mode) -> Vec<Tensor> {
+    /// Feature maps of each group of images [n, 3, H, W]: the one of `c4`, the five of `fpn`. Batch norm
+    /// takes its statistics from all groups together.
+    pub fn feature_maps(&self, groups: &[Tensor], mode: Mode) -> Vec<Vec<Tensor>> {
         match &self.neck {
             Neck::C4 { .. } => {
-                let stem = self.backbone.stem(pixels, mode);
-                vec![(1..=3).fold(stem, |map, layer| self.backbone.layer(layer, &map, mode))]
+                let stem = self.backbone.stem_of_all(groups, mode);
+                let maps = (1..=3).fold(stem, |maps, layer| self.backbone.layer_of_all(layer, maps, mode));
+                maps.into_iter().map(|map| vec![map]).collect()
             }
-            Neck::Fpn { fpn, .. } => fpn.forward(&self.backbone.stages(pixels, mode).layers),
+            Neck::Fpn { fpn, .. } => {
+                self.backbone.stages_of_all(groups, mode).iter().map(|stages| fpn.forward(&stages.layers)).collect()
+            }
         }
     }
 
     /// What the first stage says of the anchors, from the maps of images padded to `size` (height, width) pixels.
     pub fn predictions(&self, maps: &[Tensor], size: (i64, i64)) -> Predictions {
+        let size = match (&self.neck, maps) {
+            // Places are a stride apart, also where the last one lies partly outside of images that are not
+            // padded.
+            (Neck::C4 { .. }, [map]) => (map.size()[2] * self.c4_stride(), map.size()[3] * self.c4_stride()),
+            _ => size,
+        };
         self.rpn.forward(maps, size)
+    }
+
+    /// Pixels between the places of the map of `c4`.
+    fn c4_stride(&self) -> i64 {
+        if self.config.backbone.stem == Stem::Small { 4 } else { 16 }
     }
 
     /// Crops of regions f32 [R, 5]: [R, channels, P, P].
@@ -194,16 +227,15 @@ impl FasterRcnn {
     /// [`common::Error::Torch`] when the device fails.
     pub fn crops(&self, maps: &[Tensor], regions: &Tensor) -> Result<Tensor> {
         let maps: Vec<Tensor> = maps.iter().map(|map| map.to_kind(Kind::Float)).collect();
-        let stride = if self.config.backbone.stem == Stem::Small { 1 } else { 4 };
         match &self.neck {
             Neck::C4 { .. } => {
                 let align = RoiAlign { bins: 14, sampling_ratio: 0, aligned: true };
-                align.forward(&maps[0], regions, 1.0 / (4 * stride) as f64)
+                align.forward(&maps[0], regions, 1.0 / self.c4_stride() as f64)
             }
             Neck::Fpn { .. } => {
                 let align = RoiAlign { bins: 7, sampling_ratio: 2, aligned: false };
                 // The coarsest map is for proposals only.
-                multi_scale(&align, &maps[..maps.len() - 1], stride, regions)
+                multi_scale(&align, &maps[..maps.len() - 1], self.c4_stride() / 4, regions)
             }
         }
     }
@@ -216,41 +248,50 @@ impl FasterRcnn {
         }
     }
 
-    /// The losses of a batch. Anchors and regions are sampled by the moment.
+    /// The losses of a batch of groups of images; `truth` is of all images, group after group. Anchors and
+    /// regions are sampled by the moment.
     ///
     /// # Errors
     /// [`common::Error::Torch`] when the device lacks the precision or fails.
     pub fn losses(
         &self,
-        images: &Images,
+        groups: &[Images],
         truth: &[Truth],
         at: &Moment,
         precision: Precision,
         modes: Modes,
     ) -> Result<Losses> {
-        let (config, device) = (&self.config, images.pixels.device());
-        let (maps, predictions) = precision.run(device, || {
-            let maps = self.feature_maps(&images.pixels, modes.backbone);
-            let predictions = self.predictions(&maps, images.padded_size());
-            Ok((maps, predictions))
-        })?;
-        let targets: Vec<_> = truth.iter().map(|truth| predictions.targets(&truth.boxes)).collect();
-        let sampler = Sampler { size: config.anchors_per_image, positive_share: 0.5 };
-        let mut draws = generator(at.seed, "sample/anchors", at.epoch, at.batch);
-        let sampled = predictions.sample(&targets, &sampler, &mut draws)?;
-        let (objectness, proposal_boxes) = predictions.losses(&targets, &sampled, config.smooth_l1_beta);
+        let config = &self.config;
+        let anchors = Sampler { size: config.anchors_per_image, positive_share: 0.5 };
+        let regions = Sampler { size: config.regions_per_image, positive_share: 0.25 };
+        let mut anchor_draws = generator(at.seed, "sample/anchors", at.epoch, at.batch);
+        let mut region_draws = generator(at.seed, "sample/regions", at.epoch, at.batch);
+        let (mut first_stage, mut crops, mut samples) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sampled_anchors, mut rest) = (0, truth);
+        for (images, (maps, predictions)) in groups.iter().zip(self.first_stage(groups, precision, modes)?) {
+            let (truth, after) = rest.split_at(images.sizes.len());
+            rest = after;
+            let targets: Vec<_> = truth.iter().map(|truth| predictions.targets(&truth.boxes)).collect();
+            let sampled = predictions.sample(&targets, &anchors, &mut anchor_draws)?;
+            sampled_anchors += sampled.iter().map(Vec::len).sum::<usize>();
+            let (objectness, boxes) = predictions.losses(&targets, &sampled, config.smooth_l1_beta);
+            first_stage.push(Tensor::stack(&[objectness, boxes], 0));
 
-        let sampler = Sampler { size: config.regions_per_image, positive_share: 0.25 };
-        let mut draws = generator(at.seed, "sample/regions", at.epoch, at.batch);
-        let samples: Vec<_> = (predictions.proposals(&images.sizes, limits(config.train_proposals))?.iter())
-            .zip(truth)
-            .map(|(proposals, truth)| heads::sample(proposals, truth, &sampler, &mut draws))
-            .collect::<Result<_>>()?;
-        let regions = heads::regions(&samples.iter().map(|s| &s.regions).collect::<Vec<_>>());
-        let scores = self.second_stage(&maps, &regions, precision, modes)?;
+            let proposals = predictions.proposals(&images.sizes, limits(config.train_proposals))?;
+            let of_group: Vec<heads::Samples> = (proposals.iter().zip(truth))
+                .map(|(proposals, truth)| heads::sample(proposals, truth, &regions, &mut region_draws))
+                .collect::<Result<_>>()?;
+            let regions = heads::regions(&of_group.iter().map(|s| &s.regions).collect::<Vec<_>>());
+            crops.push(self.crops(&maps, &regions)?);
+            samples.extend(of_group);
+        }
+        let count = if config.fixed_rpn_normalizer { config.anchors_per_image * truth.len() } else { sampled_anchors };
+        let first_stage = Tensor::stack(&first_stage, 0).sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+        let first_stage = first_stage / count.max(1) as f64;
+        let scores = self.second_stage(&Tensor::cat(&crops, 0), precision, modes)?;
         let all = |part: fn(&heads::Samples) -> &Tensor| Tensor::cat(&samples.iter().map(part).collect::<Vec<_>>(), 0);
         let (classes, boxes) = scores.losses(&all(|s| &s.labels), &all(|s| &s.offsets), config.smooth_l1_beta);
-        Ok(Losses { objectness, proposal_boxes, classes, boxes })
+        Ok(Losses { objectness: first_stage.get(0), proposal_boxes: first_stage.get(1), classes, boxes })
     }
 
     /// What is found in each image, boxes in pixels of the images given.
@@ -258,15 +299,11 @@ impl FasterRcnn {
     /// # Errors
     /// [`common::Error::Torch`] when the device lacks the precision or fails.
     pub fn detect(&self, images: &Images, precision: Precision) -> Result<Vec<Found>> {
-        let (config, device) = (&self.config, images.pixels.device());
-        let (maps, predictions) = precision.run(device, || {
-            let maps = self.feature_maps(&images.pixels, Mode::Eval);
-            let predictions = self.predictions(&maps, images.padded_size());
-            Ok((maps, predictions))
-        })?;
+        let config = &self.config;
+        let (maps, predictions) = self.first_stage(std::slice::from_ref(images), precision, Modes::EVAL)?.remove(0);
         let proposals = predictions.proposals(&images.sizes, limits(config.test_proposals))?;
         let regions = heads::regions(&proposals.iter().collect::<Vec<_>>());
-        let scores = self.second_stage(&maps, &regions, precision, Modes::EVAL)?;
+        let scores = self.second_stage(&self.crops(&maps, &regions)?, precision, Modes::EVAL)?;
         let kept = FoundLimits {
             score: config.score_threshold,
             nms: config.nms_threshold,
@@ -283,15 +320,26 @@ impl FasterRcnn {
         found.collect()
     }
 
-    fn second_stage(
+    // Feature maps and predictions of each group.
+    fn first_stage(
         &self,
-        maps: &[Tensor],
-        regions: &Tensor,
+        groups: &[Images],
         precision: Precision,
         modes: Modes,
-    ) -> Result<heads::Scores> {
-        let crops = self.crops(maps, regions)?;
-        precision.run(regions.device(), || Ok(self.predictor.forward(&self.head(&crops, modes))))
+    ) -> Result<Vec<(Vec<Tensor>, Predictions)>> {
+        let pixels: Vec<Tensor> = groups.iter().map(|images| images.pixels.shallow_clone()).collect();
+        precision.run(pixels[0].device(), || {
+            let maps = self.feature_maps(&pixels, modes.backbone).into_iter();
+            let with_predictions = |(maps, images): (Vec<Tensor>, &Images)| {
+                let predictions = self.predictions(&maps, images.padded_size());
+                (maps, predictions)
+            };
+            Ok(maps.zip(groups).map(with_predictions).collect())
+        })
+    }
+
+    fn second_stage(&self, crops: &Tensor, precision: Precision, modes: Modes) -> Result<heads::Scores> {
+        precision.run(crops.device(), || Ok(self.predictor.forward(&self.head(crops, modes))))
     }
 }
 

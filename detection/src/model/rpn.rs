@@ -1,7 +1,6 @@
 //! Region proposal network: which anchors hold an object, and how they must move to fit it.
 //!
-//! Source: Ren et al. 2015 and `torchvision.models.detection.rpn`. detectron2 divides both losses by the number of anchors it
-//! wanted to sample, torchvision and we by the number sampled: they differ only where an image has too few anchors.
+//! Source: Ren et al. 2015 and `torchvision.models.detection.rpn`.
 //!
 //! Symbols: N images, L feature maps, A anchors of all maps together, G ground-truth boxes of an image.
 
@@ -178,19 +177,19 @@ impl Predictions {
         Ok(sampled)
     }
 
-    /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, both over the number sampled.
+    /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, sums over what is
+    /// sampled.
     pub fn losses(&self, targets: &[AnchorTargets], sampled: &[Vec<i64>; 2], beta: f64) -> (Tensor, Tensor) {
         let device = self.objectness.device();
         let [positive, negative] = sampled.each_ref().map(|rows| Tensor::from_slice(rows).to_device(device));
         let all = Tensor::cat(&[&positive, &negative], 0);
         let wanted =
             |part: fn(&AnchorTargets) -> &Tensor| Tensor::cat(&targets.iter().map(part).collect::<Vec<_>>(), 0);
-        let count = all.numel().max(1) as f64;
         let labels = wanted(|t| &t.labels).index_select(0, &all).to_kind(Kind::Float);
         let logits = self.objectness.flatten(0, -1).index_select(0, &all);
-        let objectness = logits.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum) / count;
+        let objectness = logits.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum);
         let ours = self.offsets.flatten(0, 1).index_select(0, &positive);
         let theirs = wanted(|t| &t.offsets).index_select(0, &positive);
-        (objectness, ours.smooth_l1_loss(&theirs, Reduction::Sum, beta) / count)
+        (objectness, ours.smooth_l1_loss(&theirs, Reduction::Sum, beta))
     }
 }

@@ -1,6 +1,7 @@
 //! Our numbers beside torchvision's: `tests/golden/<case>/export.py` says what each case holds.
 
 mod arithmetic;
+mod c4;
 mod network;
 
 use common::testing::unit;
