@@ -116,6 +116,7 @@ fn config(
 ) -> PretrainConfig {
     PretrainConfig {
         recipe: Recipe {
+            preset: None,
             method,
             data: pack.to_owned(),
             seed: 0,

@@ -2,6 +2,7 @@
 
 use crate::method::{Method, Pretraining, Setting};
 use crate::options::{Options, Subset, set};
+use crate::preset::Preset;
 use crate::probe::Probe;
 use common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
 use common::checkpoint::{BackboneInfo, save_backbone};
@@ -31,6 +32,9 @@ use tch::{Device, Kind, Tensor};
 pub struct Recipe {
     /// The method.
     pub method: Method,
+    /// Whose settings `options` were completed with, for the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// The pack to train on.
     pub data: PathBuf,
     /// Seed of everything random.

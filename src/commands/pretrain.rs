@@ -5,7 +5,7 @@ use crate::screen::{STOP, catch_interrupts};
 use anyhow::Result;
 use clap::Args;
 use common::resnet::{Arch, Stem};
-use pretrain::{Method, Options, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
+use pretrain::{Method, Options, Preset, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -13,6 +13,9 @@ pub struct PretrainArgs {
     /// The method
     #[arg(long)]
     method: Method,
+    /// Published settings in place of the method's defaults; flags that are given win over it
+    #[arg(long)]
+    preset: Option<Preset>,
     /// The pack to train on (`camtrast data prepare` makes one)
     #[arg(long)]
     data: PathBuf,
@@ -65,8 +68,13 @@ impl PretrainArgs {
             .to_string()
             .parse()
             .map_err(|e: String| common::Error::Usage { problem: e, remedy: "choose --width from 4 to 512".into() })?;
+        let options = match self.preset {
+            Some(preset) => preset.under(self.options, self.method)?,
+            None => self.options,
+        };
         Ok(Recipe {
             method: self.method,
+            preset: self.preset,
             data: self.data,
             seed: self.common.seed,
             precision: self.common.precision,
@@ -74,7 +82,7 @@ impl PretrainArgs {
             subset: self.subset,
             accumulate: self.accumulate,
             clip_norm: self.clip_norm,
-            options: self.options,
+            options,
         })
     }
 }
