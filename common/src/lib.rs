@@ -20,6 +20,7 @@ pub mod nn;
 pub mod optim;
 pub mod pickle;
 pub mod picture;
+pub mod precise_bn;
 pub mod progress;
 pub mod random;
 pub mod representation;

@@ -3,7 +3,9 @@
 //! Symbols: N images, C channels, H x W pixels, D features. Tensors are [N, C, H, W], laid out channels-last.
 
 use crate::device::channels_last;
+use crate::precise_bn::Population;
 use crate::settings::BatchNormMode;
+use std::cell::RefCell;
 use tch::nn::{Init, Path, VarStore};
 use tch::{Kind, Tensor, no_grad};
 
@@ -15,6 +17,12 @@ pub enum Mode {
     Train {
         /// Parts the batch is cut into, as if each lay on a device of its own (MoCo's CIFAR demo: `SplitBatchNorm`).
         splits: i64,
+    },
+    /// From the batch, as [`Mode::TRAIN`]; running statistics become those of all batches of the round so far. See
+    /// [`crate::precise_bn::re_estimate`], which numbers the rounds.
+    Measure {
+        /// Tells one round from the next.
+        round: u64,
     },
     /// From the running statistics, which stay as they are.
     Eval,
@@ -111,6 +119,7 @@ pub struct BatchNorm {
     running_mean: Tensor,
     running_var: Tensor,
     num_batches_tracked: Tensor,
+    population: RefCell<Option<Population>>,
 }
 
 impl BatchNorm {
@@ -145,17 +154,19 @@ impl BatchNorm {
                 Tensor::zeros([0i64; 0], (Kind::Int64, vs.device())),
                 false,
             ),
+            population: RefCell::new(None),
         }
     }
 
     /// Normalises [N, C] or [N, C, H, W].
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         match mode {
-            Mode::Eval => self.normalise(x, &self.running_mean, &self.running_var, false),
+            Mode::Eval => self.normalise(x, &self.running_mean, &self.running_var, None),
+            Mode::Measure { round } => self.measure(x, round),
             Mode::Train { splits } => {
                 let _ = no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
                 if splits == 1 {
-                    self.normalise(x, &self.running_mean, &self.running_var, true)
+                    self.normalise(x, &self.running_mean, &self.running_var, Some(Self::MOMENTUM))
                 } else {
                     self.split(x, splits)
                 }
@@ -168,7 +179,7 @@ impl BatchNorm {
         let means = self.running_mean.repeat([splits, 1]);
         let vars = self.running_var.repeat([splits, 1]);
         let parts: Vec<Tensor> = (x.chunk(splits, 0).iter().enumerate())
-            .map(|(i, part)| self.normalise(part, &means.get(i as i64), &vars.get(i as i64), true))
+            .map(|(i, part)| self.normalise(part, &means.get(i as i64), &vars.get(i as i64), Some(Self::MOMENTUM)))
             .collect();
         no_grad(|| {
             self.running_mean.shallow_clone().copy_(&means.mean_dim(0, false, None));
@@ -177,9 +188,29 @@ impl BatchNorm {
         Tensor::cat(&parts, 0)
     }
 
-    fn normalise(&self, x: &Tensor, mean: &Tensor, var: &Tensor, train: bool) -> Tensor {
+    fn measure(&self, x: &Tensor, round: u64) -> Tensor {
+        // With a momentum of 1 these become the batch's own.
+        let (mean, var) = no_grad(|| (self.running_mean.zeros_like(), self.running_var.zeros_like()));
+        let y = self.normalise(x, &mean, &var, Some(1.0));
+        let mut population = self.population.borrow_mut();
+        let population = match &mut *population {
+            Some(population) if population.round == round => population,
+            other => other.insert(Population::new(round, &mean)),
+        };
+        population.add(x.numel() as i64 / x.size()[1], &mean, &var);
+        let (mean, var) = population.statistics();
+        no_grad(|| {
+            self.running_mean.shallow_clone().copy_(mean);
+            self.running_var.shallow_clone().copy_(&var);
+        });
+        y
+    }
+
+    // By the statistics given, or with a momentum by the batch's, which move them.
+    fn normalise(&self, x: &Tensor, mean: &Tensor, var: &Tensor, momentum: Option<f64>) -> Tensor {
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
-        x.batch_norm(weight, bias, Some(mean), Some(var), train, Self::MOMENTUM, Self::EPSILON, true)
+        let (train, momentum) = (momentum.is_some(), momentum.unwrap_or_default());
+        x.batch_norm(weight, bias, Some(mean), Some(var), train, momentum, Self::EPSILON, true)
     }
 }
 

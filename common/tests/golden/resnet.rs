@@ -1,7 +1,8 @@
-//! The backbone: names, stages, features, gradients, running statistics, split batch norm.
+//! The backbone: names, stages, features, gradients, running statistics, split batch norm, PreciseBN.
 
 use common::device::{Precision, channels_last};
-use common::nn::{BatchNorm, Mode, weights_channels_last};
+use common::nn::{BatchNorm, Conv2d, Mode, weights_channels_last};
+use common::precise_bn::re_estimate;
 use common::resnet::{Arch, ResNet, pool};
 use common::testing::{Case, Worst, fill, fill_variables, golden_path, probe, relative_error, same, sign, strings};
 use std::collections::{BTreeMap, HashMap};
@@ -152,6 +153,58 @@ fn split_batch_norm_is_that_of_mocos_demo() {
     worst.add("eval_output", relative_error(&eval, &arranged(case.tensor("eval_output"))));
     worst.check("split_bn", 1e-12);
     assert_eq!(variable("num_batches_tracked").double_value(&[]), 1.0);
+}
+
+#[test]
+fn statistics_are_re_estimated_as_fvcore_does() {
+    let case = Case::open("precise_bn");
+    let shapes: Vec<Vec<i64>> = serde_json::from_value(case.json("shapes")).unwrap();
+    let mut vs = VarStore::new(Device::Cpu);
+    let root = vs.root();
+    let conv = |name: &str, inputs, outputs, kernel| Conv2d::new(&(&root / name), inputs, outputs, kernel, 1);
+    let (conv1, conv2) = (conv("conv1", 3, 6, 3), conv("conv2", 6, 4, 1));
+    let (bn1, bn2) = (BatchNorm::new(&(&root / "bn1"), 6), BatchNorm::new(&(&root / "bn2"), 4));
+    let _unused = BatchNorm::new(&(&root / "unused"), 4);
+    fill_variables(&vs);
+    let forward = |x: &Tensor, mode| bn2.forward(&conv2.forward(&bn1.forward(&conv1.forward(x), mode).relu()), mode);
+    // The second round finds nothing of the first.
+    for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::Double, 1e-12)] {
+        if kind == Kind::Double {
+            vs.double();
+        }
+        let before: BTreeMap<_, _> = vs.variables().into_iter().map(|(n, t)| (n, t.detach().copy())).collect();
+        let batch = |i: u64| fill(&format!("batch{i}"), &shapes[i as usize]).to_kind(kind);
+        let mut output = Tensor::new();
+        let round = re_estimate(shapes.len() as u64, |i, mode| {
+            output = forward(&batch(i), mode);
+            Ok(())
+        });
+        round.unwrap();
+        assert!(!output.requires_grad());
+        let mut worst = Worst::default();
+        worst.add("output", relative_error(&probe("output", &output), &case.tensor("output")));
+        for (name, tensor) in vs.variables() {
+            if name.starts_with("bn") && name.contains("running") {
+                worst.add(&name, relative_error(&tensor, &case.tensor(&name)));
+            } else {
+                assert!(same(&tensor, &before[&name]), "{name}");
+            }
+        }
+        worst.check(&format!("precise_bn, {kind:?}"), tolerance);
+    }
+
+    // A batch norm that is used twice in one batch counts both: the same values in two halves are the same population.
+    let x = fill("input", &[4, 6, 5, 3]).to_kind(Kind::Double);
+    let measured = |parts: &[Tensor]| {
+        let used = |_, mode| Ok(parts.iter().for_each(|part| drop(bn1.forward(part, mode))));
+        re_estimate(1, used).unwrap();
+        Tensor::stack(&[&vs.variables()["bn1.running_mean"], &vs.variables()["bn1.running_var"]], 0)
+    };
+    let whole = measured(&[x.shallow_clone()]);
+    assert!(relative_error(&measured(&[x.narrow(0, 0, 1), x.narrow(0, 1, 3)]), &whole) < 1e-12);
+    let (mean, var) =
+        (x.mean_dim([0i64, 2, 3].as_slice(), false, None), x.var_dim([0i64, 2, 3].as_slice(), false, false));
+    assert!(relative_error(&whole, &Tensor::stack(&[mean, var], 0)) < 1e-12);
 }
 
 #[test]
