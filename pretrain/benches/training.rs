@@ -117,6 +117,7 @@ fn config(
     PretrainConfig {
         recipe: Recipe {
             preset: None,
+            precise_bn: None,
             method,
             data: pack.to_owned(),
             seed: 0,

@@ -1,5 +1,6 @@
 //! Runs any method: pack, augmentation, engine, checkpoint.
 
+use crate::clean::CleanImages;
 use crate::method::{Method, Pretraining, Setting};
 use crate::options::{Options, Subset, set};
 use crate::preset::Preset;
@@ -51,6 +52,9 @@ pub struct Recipe {
     /// Joint gradient norm above which gradients are scaled down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Batches of plain images on which batch norm's statistics are estimated anew after the last step; none when `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precise_bn: Option<u64>,
     /// The method's settings.
     #[serde(flatten)]
     pub options: Options,
@@ -106,6 +110,10 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
     let resident = resident_pixels(&pack, device)?;
     let look = |every| Probe::new(every, &pack, &selection, recipe.precision, device, recipe.seed);
+    let clean = recipe.precise_bn.map(|batches| {
+        let sizes = (batches, plan.batch_size);
+        CleanImages::new(sizes, (&pack, &selection), (device, recipe.precision), recipe.seed)
+    });
     let probe = config.probe_every.filter(|_| plan.epochs > 0).map(look).transpose()?;
     let source = PackSource {
         pack: pack.clone(),
@@ -121,6 +129,8 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
         resident,
         device,
         probe,
+        clean,
+        epochs: plan.epochs,
         info: BackboneInfo {
             arch: recipe.arch,
             method: recipe.method.to_string(),
@@ -158,6 +168,10 @@ fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<P
     if batches == 0 && epochs > 0 {
         let problem = format!("{} images do not fill a step of {accumulate} x {batch_size}", setting.images);
         return Err(Error::settings(problem, "lower --batch-size or --accumulate, or take more images"));
+    }
+    if recipe.precise_bn.is_some_and(|n| epochs == 0 || !(1..=batches).contains(&n)) {
+        let problem = format!("--precise-bn must lie in 1..{batches}, the batches of an epoch of a method that trains");
+        return Err(Error::settings(problem, "leave it out to keep the statistics of training"));
     }
     Ok(Plan {
         seed: recipe.seed,
@@ -279,6 +293,8 @@ struct PretrainTask {
     resident: Option<Tensor>,
     device: Device,
     probe: Option<Probe>,
+    clean: Option<CleanImages>,
+    epochs: u64,
     info: BackboneInfo,
 }
 
@@ -314,6 +330,10 @@ impl Task for PretrainTask {
     }
 
     fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()> {
+        // Once, after the last step: nothing trains on.
+        if let Some(clean) = self.clean.as_ref().filter(|_| epoch == self.epochs) {
+            clean.measure(self.method.backbone())?;
+        }
         let mut variables = self.method.online().variables();
         let info = BackboneInfo { epoch, step, ..self.info.clone() };
         if let (Some(weight), Some(bias)) = (variables.remove("fc.weight"), variables.remove("fc.bias")) {

@@ -4,6 +4,7 @@
 
 pub mod byol;
 mod camtrast;
+mod clean;
 pub mod contrast;
 mod driver;
 mod exemplar;

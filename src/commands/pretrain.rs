@@ -36,6 +36,9 @@ pub struct PretrainArgs {
     /// Scale gradients down to this joint norm
     #[arg(long)]
     clip_norm: Option<f64>,
+    /// After the last step, estimate batch norm's running statistics anew on this many batches of plain images
+    #[arg(long)]
+    precise_bn: Option<u64>,
     /// Epochs between looks at the representation (entropy, uniformity, rank, nearest neighbours), which go to the log
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     probe_every: Option<u64>,
@@ -82,6 +85,7 @@ impl PretrainArgs {
             subset: self.subset,
             accumulate: self.accumulate,
             clip_norm: self.clip_norm,
+            precise_bn: self.precise_bn,
             options,
         })
     }
