@@ -46,7 +46,8 @@ pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &Options) -> Opt
     let cam = given.cam.unwrap_or(Switch::On);
     let warmup = epochs.map(|epochs| (epochs as f64 * 0.03).ceil() as u64);
     Options {
-        zero_init_residual: Some(contrast == Contrast::Simsiam),
+        // Alike in the ablations, so that rows differ in their losses alone.
+        zero_init_residual: Some([own, contrast].contains(&Contrast::Simsiam)),
         cam: Some(cam),
         contrast: Some(contrast),
         cam_warmup_epochs: warmup.filter(|_| cam == Switch::On),

@@ -190,7 +190,7 @@ fn plan(config: &PretrainConfig, recipe: &Recipe, setting: &Setting) -> Result<P
 fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &Recipe, pack: &Pack) -> Result<()> {
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let text = |s: &str| toml::Value::from(s).to_string();
-    let dataset = format!("\n[dataset]\nsha256 = {}\n", text(pack.sha256()));
+    let dataset = format!("\n[dataset]\nsha256 = {}\nfit = {}\n", text(pack.sha256()), text(&pack.fit()));
     run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
 

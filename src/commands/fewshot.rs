@@ -127,7 +127,9 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         };
         let metrics = results.iter().flat_map(named).collect();
         let seconds = begun.elapsed().as_secs_f64();
-        write_metrics(&path, &metrics, origin.texts(), seconds, &device_name(device))?;
+        let mut texts = origin.texts();
+        texts.insert("images".into(), pack.fit());
+        write_metrics(&path, &metrics, texts, seconds, &device_name(device))?;
     }
     tell_origin(&origin, &screen);
     Ok(())

@@ -86,6 +86,8 @@ fn simsiam_starts_with_blocks_that_pass_their_input_on() {
         assert_eq!(last_scales(method, json!({})), 0.0, "{method}");
         assert!(last_scales(method, json!({"zero-init-residual": false})) > 0.0, "{method}");
     }
+    // An ablation differs in its losses alone.
+    assert_eq!(last_scales(Method::CamtrastSimsiam, json!({"contrast": "none"})), 0.0);
     assert!(last_scales(Method::CamtrastMoco, json!({"queue-size": 256})) > 0.0);
 }
 
