@@ -81,7 +81,7 @@ struct Heads {
 enum SelfSupervised {
     None,
     Moco(Projector),
-    Simsiam(Siamese),
+    Simsiam(Box<Siamese>),
 }
 
 impl Camtrast {
@@ -91,7 +91,7 @@ impl Camtrast {
             own: match contrast {
                 Contrast::None => SelfSupervised::None,
                 Contrast::Moco => SelfSupervised::Moco(moco::projector(vs, setting, options)),
-                Contrast::Simsiam => SelfSupervised::Simsiam(Siamese::new(vs, setting, options)),
+                Contrast::Simsiam => SelfSupervised::Simsiam(Box::new(Siamese::new(vs, setting, options))),
             },
             fc: Linear::new(&(vs / "fc"), setting.arch.features(), setting.classes),
         });
