@@ -116,6 +116,8 @@ fn config(
 ) -> PretrainConfig {
     PretrainConfig {
         recipe: Recipe {
+            preset: None,
+            precise_bn: None,
             method,
             data: pack.to_owned(),
             seed: 0,

@@ -30,13 +30,13 @@ use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// Those of the contrastive method (`own`, unless `--contrast` says otherwise), but for MoCo's temperature, which is the authors'
-/// code's. t is 30 epochs of 1000.
+/// Those of the contrastive method (`own`, unless `--contrast` says otherwise), as the paper's supplement has it, but for the query
+/// encoder's batch norm: the classifier stands on it, and sees the whole batch. t is 30 epochs of 1000.
 pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &Options) -> Options {
     let contrast = given.contrast.unwrap_or(own);
     let base = match contrast {
         Contrast::Simsiam => simsiam::defaults(setting, given),
-        _ => Options { temperature: Some(0.07), ..moco::defaults(setting, given) },
+        _ => Options { query_bn_splits: Some(1), ..moco::defaults(setting, given) },
     };
     let base = match contrast {
         Contrast::None => base.without_contrast(),
@@ -46,6 +46,8 @@ pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &Options) -> Opt
     let cam = given.cam.unwrap_or(Switch::On);
     let warmup = epochs.map(|epochs| (epochs as f64 * 0.03).ceil() as u64);
     Options {
+        // Alike in the ablations, so that rows differ in their losses alone.
+        zero_init_residual: Some([own, contrast].contains(&Contrast::Simsiam)),
         cam: Some(cam),
         contrast: Some(contrast),
         cam_warmup_epochs: warmup.filter(|_| cam == Switch::On),
@@ -79,7 +81,7 @@ struct Heads {
 enum SelfSupervised {
     None,
     Moco(Projector),
-    Simsiam(Siamese),
+    Simsiam(Box<Siamese>),
 }
 
 impl Camtrast {
@@ -89,10 +91,11 @@ impl Camtrast {
             own: match contrast {
                 Contrast::None => SelfSupervised::None,
                 Contrast::Moco => SelfSupervised::Moco(moco::projector(vs, setting, options)),
-                Contrast::Simsiam => SelfSupervised::Simsiam(Siamese::new(vs, setting, options)),
+                Contrast::Simsiam => SelfSupervised::Simsiam(Box::new(Siamese::new(vs, setting, options))),
             },
             fc: Linear::new(&(vs / "fc"), setting.arch.features(), setting.classes),
         });
+        network.init_residuals(options);
         let contrast = match contrast {
             Contrast::Moco => Some(MomentumContrast::new(setting, options, &network.vs)?),
             _ => None,
@@ -102,7 +105,7 @@ impl Camtrast {
             class: options.cam_class.unwrap_or(CamClass::Predicted),
         };
         Ok(Camtrast {
-            mode: contrast.as_ref().map_or(Mode::TRAIN, |contrast| contrast.mode),
+            mode: contrast.as_ref().map_or(Mode::TRAIN, |contrast| contrast.query_mode),
             network,
             contrast,
             augment: options.augment()?,

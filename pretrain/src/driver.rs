@@ -1,7 +1,9 @@
 //! Runs any method: pack, augmentation, engine, checkpoint.
 
+use crate::clean::CleanImages;
 use crate::method::{Method, Pretraining, Setting};
 use crate::options::{Options, Subset, set};
+use crate::preset::Preset;
 use crate::probe::Probe;
 use common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
 use common::checkpoint::{BackboneInfo, save_backbone};
@@ -32,6 +34,9 @@ use tch::{Device, Kind, Tensor};
 pub struct Recipe {
     /// The method.
     pub method: Method,
+    /// Whose settings `options` were completed with, for the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// The pack to train on.
     pub data: PathBuf,
     /// Seed of everything random.
@@ -48,6 +53,9 @@ pub struct Recipe {
     /// Joint gradient norm above which gradients are scaled down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
+    /// Batches of plain images on which batch norm's statistics are estimated anew after the last step; none when `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precise_bn: Option<u64>,
     /// The method's settings.
     #[serde(flatten)]
     pub options: Options,
@@ -128,6 +136,12 @@ impl Recipe {
             let problem = format!("{} images do not fill a step of {accumulate} x {batch_size}", setting.images);
             return Err(Error::settings(problem, "lower --batch-size or --accumulate, or take more images"));
         }
+        let precise_bn = self.precise_bn.unwrap_or(1);
+        if self.precise_bn.is_some() && epochs == 0 || !(1..=batches_per_epoch.max(1)).contains(&precise_bn) {
+            let what = "the batches of an epoch of a method that trains";
+            let problem = format!("--precise-bn must lie in 1..{batches_per_epoch}, {what}");
+            return Err(Error::settings(problem, "leave it out to keep the statistics of training"));
+        }
         Ok(Settled { recipe: self, setting, selection, batches_per_epoch })
     }
 }
@@ -150,6 +164,10 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
     let resident = resident_pixels(&pack, device)?;
     let look = |every| Probe::new(every, &pack, &selection, recipe.precision, device, recipe.seed);
     let class_names = trained_classes(&pack, &selection);
+    let clean = recipe.precise_bn.map(|batches| {
+        let sizes = (batches, plan.batch_size);
+        CleanImages::new(sizes, (&pack, &selection), (device, recipe.precision), recipe.seed)
+    });
     let probe = config.probe_every.filter(|_| plan.epochs > 0).map(look).transpose()?;
     let source = PackSource {
         pack: pack.clone(),
@@ -165,6 +183,8 @@ pub fn pretrain(config: &PretrainConfig, progress: &dyn Progress, stop: &AtomicB
         resident,
         device,
         probe,
+        clean,
+        epochs: plan.epochs,
         info: BackboneInfo {
             arch: recipe.arch,
             method: recipe.method.to_string(),
@@ -205,7 +225,7 @@ fn plan(config: &PretrainConfig, recipe: &Recipe, batches_per_epoch: u64) -> Pla
 fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &Recipe, pack: &Pack) -> Result<()> {
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let text = |s: &str| toml::Value::from(s).to_string();
-    let dataset = format!("\n[dataset]\nsha256 = {}\n", text(pack.sha256()));
+    let dataset = format!("\n[dataset]\nsha256 = {}\nfit = {}\n", text(pack.sha256()), text(&pack.fit()));
     run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
 
@@ -314,6 +334,8 @@ struct PretrainTask {
     resident: Option<Tensor>,
     device: Device,
     probe: Option<Probe>,
+    clean: Option<CleanImages>,
+    epochs: u64,
     info: BackboneInfo,
 }
 
@@ -349,6 +371,10 @@ impl Task for PretrainTask {
     }
 
     fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()> {
+        // Once, after the last step: nothing trains on.
+        if let Some(clean) = self.clean.as_ref().filter(|_| epoch == self.epochs) {
+            clean.measure(self.method.backbone())?;
+        }
         let mut variables = self.method.online().variables();
         let info = BackboneInfo { epoch, step, ..self.info.clone() };
         if let (Some(weight), Some(bias)) = (variables.remove("fc.weight"), variables.remove("fc.bias")) {

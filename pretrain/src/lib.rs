@@ -4,6 +4,7 @@
 
 pub mod byol;
 mod camtrast;
+mod clean;
 pub mod contrast;
 mod driver;
 mod exemplar;
@@ -11,6 +12,7 @@ mod heads;
 mod method;
 mod moco;
 pub mod options;
+mod preset;
 mod probe;
 mod scratch;
 pub mod simsiam;
@@ -19,3 +21,4 @@ mod supervised;
 pub use driver::{PretrainConfig, PretrainReport, Recipe, Settled, pretrain};
 pub use method::{Method, Network, Pretraining, Setting};
 pub use options::{Options, Subset};
+pub use preset::Preset;

@@ -5,6 +5,7 @@ use crate::{byol, camtrast, exemplar, moco, scratch, simsiam, supervised};
 use common::augment::Augment;
 use common::device::Precision;
 use common::engine::{Loss, Moment};
+use common::nn::Mode;
 use common::optim::ParamGroup;
 use common::random::torch_seed;
 use common::resnet::{Arch, ResNet};
@@ -141,13 +142,20 @@ impl<H> Network<H> {
         common::nn::weights_channels_last(&vs);
         Network { vs, backbone, heads }
     }
+
+    /// Starts every residual block as the identity, where `options` say so.
+    pub(crate) fn init_residuals(&self, options: &Options) {
+        if options.zero_init_residual == Some(true) {
+            self.backbone.zero_init_residuals();
+        }
+    }
 }
 
-/// Checks that a number of parts divides the batch.
-pub(crate) fn check_splits(splits: i64, batch_size: u64) -> Result<i64> {
+/// Batch norm in `splits` parts, which must divide the batch; `flag` is the setting that says how many.
+pub(crate) fn split_mode(flag: &str, splits: i64, batch_size: u64) -> Result<Mode> {
     if splits < 1 || !batch_size.is_multiple_of(splits as u64) {
-        let problem = format!("--bn-splits {splits} does not divide --batch-size {batch_size}");
+        let problem = format!("--{flag} {splits} does not divide --batch-size {batch_size}");
         return Err(Error::settings(problem, "choose a divisor, or 1 for the whole batch"));
     }
-    Ok(splits)
+    Ok(Mode::Train { splits })
 }

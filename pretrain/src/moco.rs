@@ -10,7 +10,7 @@
 
 use crate::contrast::{Queue, info_nce, unit};
 use crate::heads::Projector;
-use crate::method::{Network, Pretraining, Setting, check_splits};
+use crate::method::{Network, Pretraining, Setting, split_mode};
 use crate::options::{Numbers, Options, set};
 use common::augment::Augment;
 use common::device::Precision;
@@ -29,6 +29,7 @@ use tch::{Device, Tensor, no_grad};
 /// MoCo v2's settings; 1000 epochs and K = 2048 are the paper's for miniImageNet and CIFAR-FS.
 pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
     let batch_size = given.batch_size.unwrap_or(256);
+    let splits = given.bn_splits.unwrap_or(if batch_size.is_multiple_of(8) { 8 } else { 1 });
     Options {
         epochs: Some(1000),
         batch_size: Some(batch_size),
@@ -45,7 +46,8 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         queue_size: Some(2048),
         temperature: Some(0.2),
         key_momentum: Some(0.999),
-        bn_splits: Some(if batch_size.is_multiple_of(8) { 8 } else { 1 }),
+        bn_splits: Some(splits),
+        query_bn_splits: Some(splits),
         ..Options::strong_augmentation()
     }
 }
@@ -73,9 +75,9 @@ impl Pretraining for Moco {
     }
 
     fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &Moment) -> Result<Loss> {
-        let MomentumContrast { device, precision, mode, .. } = self.contrast;
+        let MomentumContrast { device, precision, query_mode, .. } = self.contrast;
         let q = precision.run(device, || {
-            let features = pool(&self.query.backbone.feature_map(&views[0], mode));
+            let features = pool(&self.query.backbone.feature_map(&views[0], query_mode));
             Ok(self.query.heads.forward(&features)) // [N, P]
         })?;
         let (total, accuracy) = self.contrast.loss(&q, &views[1], self.spares_own_class.then_some(labels), at)?;
@@ -112,7 +114,9 @@ pub(crate) struct MomentumContrast {
     queue: Queue,
     temperature: f64,
     momentum: f64,
-    pub(crate) mode: Mode,
+    key_mode: Mode,
+    /// How batch norm works in the query encoder.
+    pub(crate) query_mode: Mode,
     pub(crate) device: Device,
     pub(crate) precision: Precision,
 }
@@ -137,7 +141,8 @@ impl MomentumContrast {
             key,
             temperature,
             momentum,
-            mode: Mode::Train { splits: check_splits(set(&options.bn_splits), batch_size)? },
+            key_mode: split_mode("bn-splits", set(&options.bn_splits), batch_size)?,
+            query_mode: split_mode("query-bn-splits", set(&options.query_bn_splits), batch_size)?,
             device: setting.device,
             precision: setting.precision,
         })
@@ -168,7 +173,7 @@ impl MomentumContrast {
         no_grad(|| {
             let shuffled = images.index_select(0, &order);
             let keys = self.precision.run(self.device, || {
-                let features = pool(&self.key.backbone.feature_map(&shuffled, self.mode));
+                let features = pool(&self.key.backbone.feature_map(&shuffled, self.key_mode));
                 Ok(self.key.heads.forward(&features))
             })?;
             Ok(unit(&keys).index_select(0, &back))

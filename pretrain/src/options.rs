@@ -73,14 +73,18 @@ pub struct Options under "Method settings (defaults are the method's own)" {
     constant_predictor_lr: bool,
     /// Whether no gradient flows through the target: true or false (without it, SimSiam collapses)
     stop_gradient: bool,
+    /// Whether the last batch norm of every block starts at zero: true or false
+    zero_init_residual: bool,
     /// K, the number of keys in the queue
     queue_size: i64,
     /// Temperature of the contrastive loss
     temperature: f64,
     /// m, the momentum of the key encoder (BYOL: tau_0 of the target network)
     key_momentum: f64,
-    /// Parts the batch norm's batch is cut into (1: whole)
+    /// Parts into which batch norm cuts the key encoder's batch, whose order is shuffled (1: whole)
     bn_splits: i64,
+    /// Parts into which batch norm cuts the query encoder's batch (1: whole)
+    query_bn_splits: i64,
     /// on, or off: CAM-guided suppression (off: a second augmented view instead)
     cam: Switch,
     /// none, moco or simsiam: the self-supervised loss beside the classifier's
@@ -254,6 +258,7 @@ impl Options {
             temperature: None,
             key_momentum: None,
             bn_splits: None,
+            query_bn_splits: None,
             ..self
         }
     }

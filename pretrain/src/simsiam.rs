@@ -41,6 +41,7 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         predictor_hidden: Some(width / 4),
         constant_predictor_lr: Some(true),
         stop_gradient: Some(true),
+        zero_init_residual: Some(true),
         ..Options::strong_augmentation()
     }
 }
@@ -57,7 +58,7 @@ pub(crate) struct SimSiam {
 impl SimSiam {
     pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
         let network = Network::new(setting, |vs| Siamese::new(vs, setting, options));
-        network.backbone.zero_init_residuals(); // as the authors' code
+        network.init_residuals(options);
         Ok(SimSiam {
             network,
             augment: options.augment()?,

@@ -133,6 +133,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.note("dataset", "backbone_sha256", &origin.backbone_sha256[..]);
         protocol.note("dataset", "sha256", pack.sha256());
         protocol.note("dataset", "split", pack.split());
+        protocol.note("dataset", "fit", pack.fit());
         for result in &results {
             let sum = &result.episodes_sha256;
             protocol.note("episodes", &format!("{}way{}shot", result.ways, result.shots), &sum[..]);

@@ -5,7 +5,7 @@ use crate::screen::{STOP, catch_interrupts};
 use anyhow::Result;
 use clap::Args;
 use common::resnet::{Arch, Stem};
-use pretrain::{Method, Options, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
+use pretrain::{Method, Options, Preset, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -13,6 +13,9 @@ pub struct PretrainArgs {
     /// The method
     #[arg(long)]
     method: Method,
+    /// Published settings in place of the method's defaults; flags that are given win over it
+    #[arg(long)]
+    preset: Option<Preset>,
     /// The pack to train on (`camtrast data prepare` makes one)
     #[arg(long)]
     data: PathBuf,
@@ -33,6 +36,9 @@ pub struct PretrainArgs {
     /// Scale gradients down to this joint norm
     #[arg(long)]
     clip_norm: Option<f64>,
+    /// After the last step, estimate batch norm's running statistics anew on this many batches of plain images
+    #[arg(long)]
+    precise_bn: Option<u64>,
     /// Epochs between looks at the representation (entropy, uniformity, rank, nearest neighbours), which go to the log
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     probe_every: Option<u64>,
@@ -65,8 +71,13 @@ impl PretrainArgs {
             .to_string()
             .parse()
             .map_err(|e: String| common::Error::Usage { problem: e, remedy: "choose --width from 4 to 512".into() })?;
+        let options = match self.preset {
+            Some(preset) => preset.under(self.options, self.method)?,
+            None => self.options,
+        };
         Ok(Recipe {
             method: self.method,
+            preset: self.preset,
             data: self.data,
             seed: self.common.seed,
             precision: self.common.precision,
@@ -74,7 +85,8 @@ impl PretrainArgs {
             subset: self.subset,
             accumulate: self.accumulate,
             clip_norm: self.clip_norm,
-            options: self.options,
+            precise_bn: self.precise_bn,
+            options,
         })
     }
 }

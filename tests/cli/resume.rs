@@ -127,12 +127,13 @@ fn termination_is_as_polite_as_ctrl_c() {
 }
 
 #[test]
-fn accumulation_clipping_and_bf16_resume() {
+fn accumulation_clipping_bf16_and_precise_statistics_resume() {
     let place = Place::new();
     for (name, flags) in [
         ("accumulate", "--accumulate 2 --clip-norm 0.5"),
         ("bf16", "--precision bf16 --classes 20 --epochs 4"),
         ("adam", "--optimizer adamw --lr 0.001 --classes 20 --epochs 4"),
+        ("precise-bn", "--precise-bn 3 --classes 20 --epochs 4"),
     ] {
         let command =
             |out: &str| format!("pretrain --method supervised {TINY} {flags} --save-every 1 --out {name}-{out}");

@@ -136,6 +136,14 @@ impl Pack {
         self.text("split")
     }
 
+    /// How images were brought to their size: `84x84` (plain), or `92 (shorter side), centre 84`.
+    pub fn fit(&self) -> String {
+        match (self.text("resize"), self.text("crop")) {
+            (resize, "none" | "") => resize.to_owned(),
+            (resize, crop) => format!("{resize}, centre {crop}"),
+        }
+    }
+
     /// The checksum stored in the file (SHA-256 of names, shapes and bytes): the `dataset_sha256` of checkpoints. Empty when
     /// the file has none; [`Pack::verify`] tells whether it is true.
     pub fn sha256(&self) -> &str {

@@ -6,6 +6,7 @@
 
 mod byol;
 mod camtrast;
+mod defaults;
 mod exemplar;
 mod simsiam;
 

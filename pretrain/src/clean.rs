@@ -1,0 +1,47 @@
+//! Batch norm's statistics of the finished backbone, on images as tests show them: without augmentation, nothing suppressed.
+
+use common::Result;
+use common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
+use common::data::{Pack, Selection};
+use common::device::Precision;
+use common::features::pixels;
+use common::precise_bn::re_estimate;
+use common::random::{generator, permutation};
+use common::resnet::ResNet;
+use std::sync::Arc;
+use tch::Device;
+
+/// Batches of training images.
+pub(crate) struct CleanImages {
+    pack: Arc<Pack>,
+    rows: Vec<i64>,
+    batch_size: usize,
+    precision: Precision,
+    device: Device,
+}
+
+impl CleanImages {
+    /// `batches` batches of `batch_size` images each, which `seed` draws from the selection without replacement.
+    pub(crate) fn new(
+        (batches, batch_size): (u64, u64),
+        (pack, selection): (&Arc<Pack>, &Selection),
+        (device, precision): (Device, Precision),
+        seed: u64,
+    ) -> Self {
+        let order = permutation(selection.indices.len(), &mut generator(seed, "precise-bn", 0, 0));
+        let chosen = order.into_iter().take((batches * batch_size) as usize);
+        let rows = chosen.map(|i| selection.indices[i as usize]).collect();
+        CleanImages { pack: pack.clone(), rows, batch_size: batch_size as usize, precision, device }
+    }
+
+    /// Gives every batch norm of the backbone the statistics of these images. The same images and weights give the same
+    /// statistics, whatever they were before.
+    pub(crate) fn measure(&self, backbone: &ResNet) -> Result<()> {
+        let batches: Vec<&[i64]> = self.rows.chunks(self.batch_size).collect();
+        re_estimate(batches.len() as u64, |batch, mode| {
+            let images = pixels(&self.pack, batches[batch as usize])?.to_device(self.device);
+            let input = to_input(&images, &IMAGENET_MEAN, &IMAGENET_STD);
+            self.precision.run(self.device, || Ok(backbone.feature_map(&input, mode))).map(drop)
+        })
+    }
+}
