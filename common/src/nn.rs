@@ -76,9 +76,11 @@ impl Conv2d {
         Conv2d { weight, bias, stride: 1, padding: kernel / 2, dilation: 1, groups: 1 }
     }
 
-    /// A `kernel` x `kernel` convolution of stride 1 of every channel by itself; weights [channels, 1, k, k].
+    /// A `kernel` x `kernel` convolution of stride 1 of every channel by itself; weights [channels, 1, k, k]. Torch's
+    /// `kaiming_normal_` takes all channels for the fan-out of each, so mmcv's separable convolutions start this small.
     pub fn depthwise(vs: &Path, channels: i64, kernel: i64) -> Self {
-        let weight = vs.randn("weight", &[channels, 1, kernel, kernel], 0.0, (2.0 / (kernel * kernel) as f64).sqrt());
+        let deviation = (2.0 / (channels * kernel * kernel) as f64).sqrt();
+        let weight = vs.randn("weight", &[channels, 1, kernel, kernel], 0.0, deviation);
         Conv2d { weight, bias: None, stride: 1, padding: kernel / 2, dilation: 1, groups: channels }
     }
 

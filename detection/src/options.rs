@@ -307,6 +307,7 @@ impl Options {
         };
         Schedule {
             base_lr: set(&self.lr),
+            floor: 0.0,
             decay,
             milestones,
             gamma: set(&self.gamma),
