@@ -242,7 +242,9 @@ impl Aspp {
     /// [N, inputs, h, w] to [N, outputs, h, w].
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let mut branches = vec![self.point.forward(x, mode)];
-        branches.extend(self.atrous.iter().map(|branch| branch.forward(x, mode)));
+        // Laid out once for the three of them.
+        let for_atrous = if self.atrous[0].0[0].conv.planar(x) { x.contiguous() } else { x.shallow_clone() };
+        branches.extend(self.atrous.iter().map(|branch| branch.forward(&for_atrous, mode)));
         let pooled = x.adaptive_avg_pool2d([1, 1]);
         let pooled = self.pool_bn.forward(&self.pool.forward(&pooled), mode).relu_();
         // Bilinear upsampling of a single pixel is that pixel.
