@@ -9,7 +9,8 @@
 //!     -- two 3x3 convolutions, 1x1 classifier --> logits [N, K, H/4, W/4], upsampled to H x W outside
 //! ```
 //!
-//! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`.
+//! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`; where it ends in a 3x3 convolution, the weights of image
+//! pooling are a tensor of their own, `project.pooled.weight`.
 
 use common::nn::{BatchNorm, Conv2d, Mode, Modes};
 use common::resnet::{Arch, BasicDilation, ResNet};
@@ -218,6 +219,7 @@ pub struct Aspp {
     pool: Conv2d,
     pool_bn: BatchNorm,
     project: Unit,
+    pooled: Option<Conv2d>,
 }
 
 impl Aspp {
@@ -229,13 +231,16 @@ impl Aspp {
             let vs = &convs / (i + 1);
             Wide::new(&vs, inputs, outputs, rate, config.separable)
         });
-        let pool = &convs / 4;
+        let (pool, project) = (&convs / 4, vs / "project");
+        // A 3x3 convolution of all branches is a sum of one of the four maps and one of image pooling, which is far less work by itself.
+        let wide = config.aspp_kernel > 1;
         Aspp {
             point: Unit::new(&(&convs / 0), inputs, outputs, 1),
             atrous: atrous.collect(),
             pool: Conv2d::new(&(&pool / 1), inputs, outputs, 1, 1),
             pool_bn: BatchNorm::new(&(&pool / 2), outputs),
-            project: Unit::new(&(vs / "project"), 5 * outputs, outputs, config.aspp_kernel),
+            project: Unit::new(&project, if wide { 4 } else { 5 } * outputs, outputs, config.aspp_kernel),
+            pooled: wide.then(|| Conv2d::new(&(&project / "pooled"), outputs, outputs, config.aspp_kernel, 1)),
         }
     }
 
@@ -247,10 +252,29 @@ impl Aspp {
         branches.extend(self.atrous.iter().map(|branch| branch.forward(&for_atrous, mode)));
         let pooled = x.adaptive_avg_pool2d([1, 1]);
         let pooled = self.pool_bn.forward(&self.pool.forward(&pooled), mode).relu_();
+        let (height, width) = (x.size()[2], x.size()[3]);
         // Bilinear upsampling of a single pixel is that pixel.
-        branches.push(pooled.expand([-1, -1, x.size()[2], x.size()[3]], false));
-        self.project.forward(&Tensor::cat(&branches, 1), mode)
+        let constant = |height, width| pooled.expand([-1, -1, height, width], false);
+        let Some(conv) = &self.pooled else {
+            branches.push(constant(height, width));
+            return self.project.forward(&Tensor::cat(&branches, 1), mode);
+        };
+        // Of a constant map only the first and the last row and column differ from the rest.
+        let from_pooled = repeat_middle(&conv.forward(&constant(height.min(3), width.min(3))), 2, height);
+        let y = self.project.conv.forward(&Tensor::cat(&branches, 1)) + repeat_middle(&from_pooled, 3, width);
+        self.project.bn.forward(&y, mode).relu_()
     }
+}
+
+// Of three places of a dimension the middle one again and again, until there are `length`.
+fn repeat_middle(x: &Tensor, dim: i64, length: i64) -> Tensor {
+    if length <= 3 {
+        return x.shallow_clone();
+    }
+    let mut size = x.size();
+    size[dim as usize] = length - 2;
+    let place = |i| x.narrow(dim, i, 1);
+    Tensor::cat(&[place(0), place(1).expand(size, false), place(2)], dim)
 }
 
 /// Brings context back to the resolution of layer1.

@@ -1,8 +1,8 @@
 """DeepLab v3+ as mmsegmentation 1.2.2 builds and trains it: one step of its own modules, how its heads start, and its learning rate.
 
 Packages: see `_mmseg.py`. Everything is float64 on one thread. Names are ours (`ours` below says which is whose); every parameter and
-buffer is filled by its name (`_fill.py`). Our ASPP puts image pooling last, mmsegmentation's first, so that the inputs of the convolution that ends
-it (`aspp.project.0.weight`) are in another order there.
+buffer is filled by its name (`_fill.py`). The convolution that ends ASPP is
+one of image pooling and then the four other branches there; we have two tensors, `aspp.project.pooled.weight` and `aspp.project.0.weight`.
 
 Network v `50` (ResNetV1c-50, width 4) and `18` (ResNetV1c-18, width 8), output stride 8, atrous rates 3, 6, 9, 16 channels in the head, 5 classes,
 auxiliary head on layer3, dropout 0, train mode; input "input" [3, 3, 65, 97], labels "labels" [3, 65, 97] `floor(u * 6)` of the filler's u, 255 for 5.
@@ -29,6 +29,7 @@ from mmseg.structures import SegDataSample  # noqa: E402
 
 torch.set_num_threads(1)
 CLASSES, CHANNELS = 5, 16
+BOTTLENECK, POOLED = "aspp.project.0.weight", "aspp.project.pooled.weight"
 MODULES = [
     ("decode_head.image_pool.1.conv.", "aspp.convs.4.1."),
     ("decode_head.image_pool.1.bn.", "aspp.convs.4.2."),
@@ -54,12 +55,23 @@ def ours(name):
     return name
 
 
-def pooling(name, weight, first):
-    """The inputs of ASPP's last convolution with image pooling first, from where it is last, or back."""
-    if name != "aspp.project.0.weight":
-        return weight
-    size = weight.shape[0]
-    return torch.cat([weight[:, -size:], weight[:, :-size]] if first else [weight[:, size:], weight[:, :size]], 1)
+def split(named):
+    """The tensors by our names, one of theirs in two."""
+    out = {}
+    for name, tensor in named.items():
+        if ours(name) == BOTTLENECK:
+            size = tensor.shape[0]
+            out[POOLED], out[BOTTLENECK] = tensor[:, :size], tensor[:, size:]
+        else:
+            out[ours(name)] = tensor
+    return out
+
+
+def filled(named):
+    """What their module is to hold."""
+    values = {name: _fill.fill(name, *tensor.shape) for name, tensor in split(named).items()}
+    values[BOTTLENECK] = torch.cat([values.pop(POOLED), values[BOTTLENECK]], 1)
+    return {name: values[ours(name)] for name in named}
 
 
 def labels():
@@ -74,14 +86,13 @@ for depth, width in ((50, 4), (18, 8)):
     parts = torch.nn.ModuleDict(
         zip(("backbone", "decode_head", "auxiliary_head"), _mmseg.deeplab(depth, width, CHANNELS, CLASSES, (3, 6, 9)))
     )
-    filled = {name: pooling(ours(name), _fill.fill(ours(name), *t.shape), True) for name, t in parts.state_dict().items()}
-    parts.load_state_dict(filled)
+    parts.load_state_dict(filled(parts.state_dict()))
     parts.double().train()
     maps = parts["backbone"](_fill.fill("input", 3, 3, 65, 97).double())
     logits = [parts[head](maps) for head in ("decode_head", "auxiliary_head")]
     losses = [parts[head].loss_by_feat(x, samples)["loss_ce"] for head, x in zip(("decode_head", "auxiliary_head"), logits)]
     sum(losses).backward()
-    grads = {ours(name): pooling(ours(name), p.grad, False) for name, p in parts.named_parameters()}
+    grads = split({name: p.grad for name, p in parts.named_parameters()})
     tensors[f"{depth}.losses"] = torch.stack(losses).detach()
     tensors[f"{depth}.logits"] = _fill.probes(dict(zip(("main", "auxiliary"), logits)))
     tensors[f"{depth}.grads"], rows[f"{depth}.grads"] = _fill.probes(grads), list(grads)
@@ -91,7 +102,7 @@ _, head, auxiliary = _mmseg.deeplab(50, 64, 512, 19, (12, 24, 36), 0.1)
 head.init_weights()
 auxiliary.init_weights()
 named = {f"decode_head.{n}": p for n, p in head.named_parameters()} | {f"auxiliary_head.{n}": p for n, p in auxiliary.named_parameters()}
-deviations = {ours(name): p.double().std() for name, p in named.items() if p.dim() == 4}
+deviations = {name: p.double().std() for name, p in split(named).items() if p.dim() == 4}
 tensors["initial"], rows["initial"] = torch.stack(list(deviations.values())).detach(), list(deviations)
 
 optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.01)
