@@ -76,8 +76,9 @@ impl Conv2d {
         Conv2d { weight, bias, stride: 1, padding: kernel / 2, dilation: 1, groups: 1 }
     }
 
-    /// A `kernel` x `kernel` convolution of stride 1 of every channel by itself; weights [channels, 1, k, k]. Torch's
-    /// `kaiming_normal_` takes all channels for the fan-out of each, so mmcv's separable convolutions start this small.
+    /// A `kernel` x `kernel` convolution of stride 1 of every channel by itself; weights [channels, 1, k, k].
+    /// Torch's `kaiming_normal_` takes all channels for the fan-out of each, so mmcv's separable convolutions
+    /// start this small.
     pub fn depthwise(vs: &Path, channels: i64, kernel: i64) -> Self {
         let deviation = (2.0 / (channels * kernel * kernel) as f64).sqrt();
         let weight = vs.randn("weight", &[channels, 1, kernel, kernel], 0.0, deviation);
@@ -104,8 +105,8 @@ impl Conv2d {
         if self.planar(x) { channels_last(&conv(&x.contiguous())) } else { conv(x) }
     }
 
-    /// Whether the convolution is computed channels-first whatever the layout of `x`: oneDNN takes three to four times as long for a
-    /// dilated depthwise convolution that is channels-last.
+    /// Whether the convolution is computed channels-first whatever the layout of `x`: oneDNN takes three to
+    /// four times as long for a dilated depthwise convolution that is channels-last.
     pub fn planar(&self, x: &Tensor) -> bool {
         self.groups > 1 && self.dilation > 1 && x.device() == Device::Cpu
     }

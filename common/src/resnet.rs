@@ -10,8 +10,8 @@ use std::str::FromStr;
 use tch::Tensor;
 use tch::nn::Path;
 
-/// Depth, width and stem of a ResNet. Written `resnet50`, `resnet18-w16` (16 channels after the stem instead of 64),
-/// `resnet18-w16-small` (small stem) or `resnet50-v1c` (three 3x3 convolutions in the stem).
+/// Depth, width and stem of a ResNet. Written `resnet50`, `resnet18-w16` (16 channels after the stem instead
+/// of 64), `resnet18-w16-small` (small stem) or `resnet50-v1c` (three 3x3 convolutions in the stem).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Arch {
@@ -34,9 +34,9 @@ pub enum Stem {
     Standard,
     /// 3x3 convolution of stride 1, no pooling: for 32-pixel images, as in the CIFAR variants of MoCo and SimCLR.
     Small,
-    /// Three 3x3 convolutions, the first of stride 2, the first two with half the channels, then the max pooling: ResNet-C of
-    /// He et al. 2019, "Bag of Tricks for Image Classification", mmsegmentation's `ResNetV1c`. Its tensors are named as there:
-    /// `stem.0`, `stem.1` to `stem.7`.
+    /// Three 3x3 convolutions, the first of stride 2, the first two with half the channels, then the max
+    /// pooling: ResNet-C of He et al. 2019, "Bag of Tricks for Image Classification", mmsegmentation's
+    /// `ResNetV1c`. Its tensors are named as there: `stem.0`, `stem.1` to `stem.7`.
     V1c,
 }
 
@@ -287,7 +287,8 @@ impl StemLayer {
     }
 }
 
-/// Which 3x3 convolutions of a basic block (ResNet-18 and 34) are dilated in an atrous layer; bottlenecks have only one.
+/// Which 3x3 convolutions of a basic block (ResNet-18 and 34) are dilated in an atrous layer; bottlenecks
+/// have only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum BasicDilation {

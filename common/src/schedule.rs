@@ -52,8 +52,9 @@ impl fmt::Display for Decay {
 pub struct Schedule {
     /// The learning rate that everything scales.
     pub base_lr: f64,
-    /// Learning rate that [`Decay::Poly`] and [`Decay::Cosine`] fall to. Above zero it is that of the last step, as in mmengine's
-    /// `PolyLR`; zero would be reached one step after the last, which would else train nothing.
+    /// Learning rate that [`Decay::Poly`] and [`Decay::Cosine`] fall to. Above zero it is that of the last
+    /// step, as in mmengine's `PolyLR`; zero would be reached one step after the last, which would else train
+    /// nothing.
     pub floor: f64,
     /// How it falls.
     pub decay: Decay,

@@ -73,7 +73,8 @@ pub struct ImportReport {
     pub missing: Vec<String>,
 }
 
-// timm's names of a stem of three convolutions, which has its last batch norm where plain ones have their only one.
+// timm's names of a stem of three convolutions, which has its last batch norm where plain ones have their
+// only one.
 fn deep_stem(name: String) -> String {
     match name.split_once('.') {
         Some(("conv1", rest)) => format!("stem.{rest}"),

@@ -11,7 +11,8 @@ use std::fmt;
 /// How a tool names the parts of a ResNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layout {
-    /// `conv1`, `bn1` (or `stem.0` to `stem.7`, or timm's `conv1.0` to `conv1.6` and `bn1`), `layer1.0.conv1`, `layer1.0.downsample.0` (or `shortcut.0`).
+    /// `conv1`, `bn1` (or `stem.0` to `stem.7`, or timm's `conv1.0` to `conv1.6` and `bn1`),
+    /// `layer1.0.conv1`, `layer1.0.downsample.0` (or `shortcut.0`).
     Torchvision,
     /// `0`, `1`, `4.0.conv1`, ...; the field is the number of layer1.
     Sequential(usize),

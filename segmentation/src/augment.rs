@@ -1,8 +1,8 @@
-//! What an image and its labels go through together before training: scale, crop, mirror, padding; and, for the image alone,
-//! mmsegmentation's photometric distortion.
+//! What an image and its labels go through together before training: scale, crop, mirror, padding; and, for
+//! the image alone, mmsegmentation's photometric distortion.
 //!
-//! All is done on the host, geometry in one bilinear step for the image and one nearest-neighbour step for the labels, so that
-//! no label is invented and both stay aligned.
+//! All is done on the host, geometry in one bilinear step for the image and one nearest-neighbour step for
+//! the labels, so that no label is invented and both stay aligned.
 
 use crate::classes::IGNORE;
 use crate::label_image::LabelImage;
@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 pub enum Resize {
     /// Only the crop is computed; sides are rounded, and labels are taken at the centre of a pixel.
     Crop,
-    /// The whole image by OpenCV's `resize`, as mmsegmentation does: sides by mmcv's `rescale_size`, and labels at the upper left
-    /// corner of a pixel.
+    /// The whole image by OpenCV's `resize`, as mmsegmentation does: sides by mmcv's `rescale_size`, and
+    /// labels at the upper left corner of a pixel.
     Whole,
 }
 
@@ -40,8 +40,8 @@ pub struct Augment {
     pub resize: Resize,
     /// Probability of a mirror image.
     pub flip: f64,
-    /// A crop in which one class has this share of the labelled pixels or more is drawn again, up to ten times (mmsegmentation's
-    /// `cat_max_ratio`); 1 takes every crop.
+    /// A crop in which one class has this share of the labelled pixels or more is drawn again, up to ten
+    /// times (mmsegmentation's `cat_max_ratio`); 1 takes every crop.
     pub max_class_share: f64,
     /// Whether colours are changed by [`Distortion`].
     pub photometric: bool,
@@ -89,8 +89,8 @@ impl Augment {
         Ok((self.image(image, &window, distortion.as_ref())?, crop))
     }
 
-    /// A window of labels whose scaled image has the size `scaled`, and its labels. `draw` gives a number from 0 to its argument, first for
-    /// the row, then for the column.
+    /// A window of labels whose scaled image has the size `scaled`, and its labels. `draw` gives a number
+    /// from 0 to its argument, first for the row, then for the column.
     ///
     /// # Errors
     /// As [`Augment::apply`].
@@ -114,8 +114,8 @@ impl Augment {
         }
     }
 
-    /// The window of an image, bilinear without antialiasing as in OpenCV's and mmcv's resize, its colours changed; the padding's
-    /// are not.
+    /// The window of an image, bilinear without antialiasing as in OpenCV's and mmcv's resize, its colours
+    /// changed; the padding's are not.
     ///
     /// # Errors
     /// As [`Augment::apply`].
@@ -194,7 +194,8 @@ impl Resize {
     }
 }
 
-/// An image and its labels scaled to a height and width by OpenCV's `resize`, bilinearly and by nearest neighbour.
+/// An image and its labels scaled to a height and width by OpenCV's `resize`, bilinearly and by nearest
+/// neighbour.
 ///
 /// # Errors
 /// As [`Augment::apply`].
@@ -308,7 +309,8 @@ mod tests {
     #[test]
     fn small_images_are_padded_with_the_mean_and_ignored_labels() {
         let (image, labels) = scene(10, 12);
-        let cut = Augment { scale: (1.0, 1.0), flip: 1.0, ..augment(16, 16) };
+        // The colours of the padding are not changed with the others.
+        let cut = Augment { scale: (1.0, 1.0), flip: 1.0, photometric: true, ..augment(16, 16) };
         let (pixels, ids) = cut.apply(&image, &labels, &mut generator(0, "test", 0, 0)).unwrap();
         for (i, id) in ids.iter().enumerate() {
             let outside = i / 16 >= 10 || i % 16 >= 12;

@@ -9,8 +9,8 @@
 //!     -- two 3x3 convolutions, 1x1 classifier --> logits [N, K, H/4, W/4], upsampled to H x W outside
 //! ```
 //!
-//! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`; where it ends in a 3x3 convolution, the weights of image
-//! pooling are a tensor of their own, `project.pooled.weight`.
+//! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`; where it ends in a 3x3
+//! convolution, the weights of image pooling are a tensor of their own, `project.pooled.weight`.
 
 use common::nn::{BatchNorm, Conv2d, Mode, Modes};
 use common::resnet::{Arch, BasicDilation, ResNet};
@@ -140,8 +140,8 @@ pub fn upsample(x: &Tensor, height: i64, width: i64) -> Tensor {
     x.upsample_bilinear2d([height, width], false, None, None)
 }
 
-/// Cross-entropy of the pixels of labels i64 [N, H, W] that are not [`IGNORE`], averaged; 0 when there is none. Logits [N, K, h, w]
-/// are brought to H x W, in float32 at least.
+/// Cross-entropy of the pixels of labels i64 [N, H, W] that are not [`IGNORE`], averaged; 0 when there is
+/// none. Logits [N, K, h, w] are brought to H x W, in float32 at least.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, average: LossAverage) -> Tensor {
     let (height, width) = (labels.size()[1], labels.size()[2]);
     let precise = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
@@ -232,7 +232,8 @@ impl Aspp {
             Wide::new(&vs, inputs, outputs, rate, config.separable)
         });
         let (pool, project) = (&convs / 4, vs / "project");
-        // A 3x3 convolution of all branches is a sum of one of the four maps and one of image pooling, which is far less work by itself.
+        // A 3x3 convolution of all branches is a sum of one of the four maps and one of image pooling, which
+        // is far less work by itself.
         let wide = config.aspp_kernel > 1;
         Aspp {
             point: Unit::new(&(&convs / 0), inputs, outputs, 1),
@@ -259,11 +260,16 @@ impl Aspp {
             branches.push(constant(height, width));
             return self.project.forward(&Tensor::cat(&branches, 1), mode);
         };
-        // Of a constant map only the first and the last row and column differ from the rest.
-        let from_pooled = repeat_middle(&conv.forward(&constant(height.min(3), width.min(3))), 2, height);
-        let y = self.project.conv.forward(&Tensor::cat(&branches, 1)) + repeat_middle(&from_pooled, 3, width);
+        let y = self.project.conv.forward(&Tensor::cat(&branches, 1)) + convolve_constant(conv, &pooled, height, width);
         self.project.bn.forward(&y, mode).relu_()
     }
+}
+
+// A 3x3 convolution of the map [N, C, height, width] that is `x` [N, C, 1, 1] everywhere. Only the first and
+// the last row and column of the result differ from the rest.
+fn convolve_constant(conv: &Conv2d, x: &Tensor, height: i64, width: i64) -> Tensor {
+    let small = conv.forward(&x.expand([-1, -1, height.min(3), width.min(3)], false));
+    repeat_middle(&repeat_middle(&small, 2, height), 3, width)
 }
 
 // Of three places of a dimension the middle one again and again, until there are `length`.
@@ -326,4 +332,24 @@ impl Auxiliary {
 
 fn classifier(vs: &Path, inputs: i64, classes: i64) -> Conv2d {
     Conv2d::with_bias(vs, inputs, classes, 1, Init::Randn { mean: 0.0, stdev: 0.01 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::nn::VarStore;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn constant_maps_are_convolved_as_any_other() {
+        let mut vs = VarStore::new(Device::Cpu);
+        let conv = Conv2d::new(&vs.root(), 2, 3, 3, 1);
+        vs.double();
+        let x = Tensor::randn([2, 2, 1, 1], (Kind::Double, Device::Cpu));
+        for (height, width) in [(1, 1), (1, 5), (2, 3), (3, 2), (4, 7)] {
+            let whole = conv.forward(&x.expand([-1, -1, height, width], false).contiguous());
+            let ours = convolve_constant(&conv, &x, height, width);
+            assert!(ours.allclose(&whole, 1e-12, 1e-12, false), "{height} x {width}");
+        }
+    }
 }

@@ -61,7 +61,8 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     separable: Switch,
     /// Probability of dropout
     dropout: f64,
-    /// What dropout drops: aspp (values of ASPP's output) or classifier (whole channels before the classifiers)
+    /// What dropout drops: aspp (values of ASPP's output) or classifier (whole channels before the
+    /// classifiers)
     dropout_place: DropoutPlace,
     /// What the loss is averaged over: labelled pixels, or all, ignored ones too
     loss_average: LossAverage,
@@ -81,7 +82,8 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Every setting. The stem is no setting: it is the checkpoint's, and mmsegmentation's own is a `resnet50-v1c`.
+    /// Every setting. The stem is no setting: it is the checkpoint's, and mmsegmentation's own is a
+    /// `resnet50-v1c`.
     pub fn options(self) -> Options {
         let paper = Options {
             steps: Some(30_000),

@@ -1,5 +1,5 @@
-//! mmsegmentation's `PhotoMetricDistortion`: brightness, contrast, saturation and hue of an 8-bit image, each changed with
-//! probability 1/2, rounded after every change as there; hue and saturation in OpenCV's HSV.
+//! mmsegmentation's `PhotoMetricDistortion`: brightness, contrast, saturation and hue of an 8-bit image, each
+//! changed with probability 1/2, rounded after every change as there; hue and saturation in OpenCV's HSV.
 
 use opencv::core::{Mat, Vec3b};
 use opencv::imgproc::{COLOR_HSV2RGB, COLOR_RGB2HSV, cvt_color_def};
