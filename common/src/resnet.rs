@@ -10,8 +10,8 @@ use std::str::FromStr;
 use tch::Tensor;
 use tch::nn::Path;
 
-/// Depth, width and stem of a ResNet. Written `resnet50`, `resnet18-w16` (16 channels after the stem instead of 64) or
-/// `resnet18-w16-small` (small stem).
+/// Depth, width and stem of a ResNet. Written `resnet50`, `resnet18-w16` (16 channels after the stem instead
+/// of 64), `resnet18-w16-small` (small stem) or `resnet50-v1c` (three 3x3 convolutions in the stem).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Arch {
@@ -34,6 +34,20 @@ pub enum Stem {
     Standard,
     /// 3x3 convolution of stride 1, no pooling: for 32-pixel images, as in the CIFAR variants of MoCo and SimCLR.
     Small,
+    /// Three 3x3 convolutions, the first of stride 2, the first two with half the channels, then the max
+    /// pooling: ResNet-C of He et al. 2019, "Bag of Tricks for Image Classification", mmsegmentation's
+    /// `ResNetV1c`. Its tensors are named as there: `stem.0`, `stem.1` to `stem.7`.
+    V1c,
+}
+
+/// One convolution of a stem.
+struct StemLayer {
+    conv: &'static str,
+    norm: &'static str,
+    inputs: i64,
+    outputs: i64,
+    kernel: i64,
+    stride: i64,
 }
 
 impl FromStr for Stem {
@@ -42,14 +56,19 @@ impl FromStr for Stem {
         match text {
             "standard" => Ok(Stem::Standard),
             "small" => Ok(Stem::Small),
-            _ => Err(format!("{text:?} is none of standard, small")),
+            "v1c" => Ok(Stem::V1c),
+            _ => Err(format!("{text:?} is none of standard, small, v1c")),
         }
     }
 }
 
 impl fmt::Display for Stem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Stem::Small { "small" } else { "standard" })
+        f.write_str(match self {
+            Stem::Standard => "standard",
+            Stem::Small => "small",
+            Stem::V1c => "v1c",
+        })
     }
 }
 
@@ -67,6 +86,22 @@ impl Arch {
         self.depth >= 50
     }
 
+    // The stem's convolutions, each followed by batch norm and ReLU.
+    fn stem_layers(&self) -> Vec<StemLayer> {
+        let layer =
+            |conv, norm, inputs, outputs, kernel, stride| StemLayer { conv, norm, inputs, outputs, kernel, stride };
+        let (width, half) = (self.width, self.width / 2);
+        match self.stem {
+            Stem::Standard => vec![layer("conv1", "bn1", 3, width, 7, 2)],
+            Stem::Small => vec![layer("conv1", "bn1", 3, width, 3, 1)],
+            Stem::V1c => vec![
+                layer("stem.0", "stem.1", 3, half, 3, 2),
+                layer("stem.3", "stem.4", half, half, 3, 1),
+                layer("stem.6", "stem.7", half, width, 3, 1),
+            ],
+        }
+    }
+
     /// Name and shape of every tensor of the network, counters included, without building it.
     pub fn tensors(&self) -> BTreeMap<String, Vec<i64>> {
         let mut tensors = BTreeMap::new();
@@ -77,7 +112,9 @@ impl Arch {
             }
             tensors.insert(format!("{norm}.num_batches_tracked"), vec![]);
         };
-        pair("conv1".into(), "bn1".into(), self.width, 3, if self.stem == Stem::Small { 3 } else { 7 });
+        for layer in self.stem_layers() {
+            pair(layer.conv.into(), layer.norm.into(), layer.outputs, layer.inputs, layer.kernel);
+        }
         let mut inputs = self.width;
         for (l, blocks) in self.blocks().into_iter().enumerate() {
             let planes = self.width << l;
@@ -125,10 +162,13 @@ impl Arch {
             let kind = if bottleneck { "bottlenecks" } else { "basic blocks" };
             format!("has stages of {blocks:?} {kind}, which no ResNet-18, 34, 50 or 101 has")
         })?;
-        let first = ["conv1.weight", "bn1.weight", "layer1.0.conv1.weight"].into_iter().find_map(&shape);
+        let first =
+            ["conv1.weight", "bn1.weight", "stem.7.weight", "layer1.0.conv1.weight"].into_iter().find_map(&shape);
         let width = first.and_then(|shape| shape.first().copied()).filter(|width| (4..=512).contains(width));
         arch.width = width.ok_or("has a stem that is no ResNet's of 4 to 512 channels")?;
-        if shape("conv1.weight").is_some_and(|shape| shape.get(2) == Some(&3)) {
+        if names.clone().any(|name| name.starts_with("stem.")) {
+            arch.stem = Stem::V1c;
+        } else if shape("conv1.weight").is_some_and(|shape| shape.get(2) == Some(&3)) {
             arch.stem = Stem::Small;
         }
         Ok(arch)
@@ -146,7 +186,7 @@ impl fmt::Display for Arch {
         if self.width != 64 {
             write!(f, "-w{}", self.width)?;
         }
-        if self.stem == Stem::Small { f.write_str("-small") } else { Ok(()) }
+        if self.stem == Stem::Standard { Ok(()) } else { write!(f, "-{}", self.stem) }
     }
 }
 
@@ -155,7 +195,7 @@ impl FromStr for Arch {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
             format!(
-                "{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN and -small"
+                "{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN, -small and -v1c"
             )
         };
         let mut parts = text.split('-');
@@ -168,7 +208,7 @@ impl FromStr for Arch {
         for part in parts {
             match part.strip_prefix('w').and_then(|w| w.parse().ok()) {
                 Some(width) if (4..=512).contains(&width) => arch.width = width,
-                None if part == "small" => arch.stem = Stem::Small,
+                None => arch.stem = part.parse().map_err(|_| unknown())?,
                 _ => return Err(unknown()),
             }
         }
@@ -197,7 +237,8 @@ struct Block {
 }
 
 impl Block {
-    fn new(vs: &Path, bottleneck: bool, inputs: i64, planes: i64, stride: i64, dilation: i64) -> Self {
+    // `dilation` holds that of the first 3x3 convolution, and of the second where there is one.
+    fn new(vs: &Path, bottleneck: bool, inputs: i64, planes: i64, stride: i64, dilation: [i64; 2]) -> Self {
         // (outputs, kernel, stride) of each convolution.
         let (shapes, outputs) = if bottleneck {
             (vec![(planes, 1, 1), (planes, 3, stride), (planes * 4, 1, 1)], planes * 4)
@@ -205,10 +246,11 @@ impl Block {
             (vec![(planes, 3, stride), (planes, 3, 1)], planes)
         };
         let mut channels = inputs;
+        let mut dilation = dilation.into_iter();
         let convs = (shapes.into_iter().enumerate())
             .map(|(i, (outputs, kernel, stride))| {
                 let conv = Conv2d::new(&(vs / format!("conv{}", i + 1)), channels, outputs, kernel, stride);
-                let conv = if kernel == 3 { conv.dilated(dilation) } else { conv };
+                let conv = if kernel == 3 { conv.dilated(dilation.next().expect("two at most")) } else { conv };
                 channels = outputs;
                 (conv, BatchNorm::new(&(vs / format!("bn{}", i + 1)), outputs))
             })
@@ -233,6 +275,27 @@ impl Block {
     }
 }
 
+impl StemLayer {
+    // A module's path has no dots: `stem.0` is `0` in `stem`.
+    fn build(&self, vs: &Path) -> (Conv2d, BatchNorm) {
+        let at = |name: &str| name.split('.').fold(vs.clone(), |vs, part| &vs / part);
+        let conv = Conv2d::new(&at(self.conv), self.inputs, self.outputs, self.kernel, self.stride);
+        (conv, BatchNorm::new(&at(self.norm), self.outputs))
+    }
+}
+
+/// Which 3x3 convolutions of a basic block (ResNet-18 and 34) are dilated in an atrous layer; bottlenecks
+/// have only one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BasicDilation {
+    /// Both.
+    #[default]
+    Both,
+    /// The first (mmsegmentation's `BasicBlock`).
+    First,
+}
+
 /// The feature maps after each layer.
 #[derive(Debug)]
 pub struct Stages {
@@ -246,22 +309,20 @@ pub struct Stages {
 #[derive(Debug)]
 pub struct ResNet {
     arch: Arch,
-    conv1: Conv2d,
-    bn1: BatchNorm,
+    stem: Vec<(Conv2d, BatchNorm)>,
     layers: [Vec<Block>; 4],
 }
 
 impl ResNet {
     /// Variables under `vs`, named as torchvision names them.
     pub fn new(vs: &Path, arch: Arch) -> Self {
-        Self::atrous(vs, arch, 32)
+        Self::atrous(vs, arch, 32, BasicDilation::Both)
     }
 
     /// With dilation in place of the strides that would go beyond `output_stride` (32, 16 or 8; a quarter of it with the small
     /// stem), as torchvision's `replace_stride_with_dilation`: same variables, same weights. The first block of such a layer
-    /// keeps the dilation of the layer before.
-    pub fn atrous(vs: &Path, arch: Arch, output_stride: i64) -> Self {
-        let (kernel, stride) = if arch.stem == Stem::Small { (3, 1) } else { (7, 2) };
+    /// keeps the dilation of the layer before (mmsegmentation's `contract_dilation`).
+    pub fn atrous(vs: &Path, arch: Arch, output_stride: i64, basic: BasicDilation) -> Self {
         let mut channels = arch.width;
         let mut dilation = 1;
         let layers = std::array::from_fn(|l| {
@@ -276,18 +337,15 @@ impl ResNet {
                 .map(|b| {
                     let stride = if b == 0 && l > 0 && !atrous { 2 } else { 1 };
                     let dilation = if b == 0 { before } else { dilation };
+                    let second = if basic == BasicDilation::Both { dilation } else { 1 };
+                    let dilation = [dilation, second];
                     let block = Block::new(&(&vs / b), arch.bottleneck(), channels, planes, stride, dilation);
                     channels = if arch.bottleneck() { planes * 4 } else { planes };
                     block
                 })
                 .collect()
         });
-        ResNet {
-            arch,
-            conv1: Conv2d::new(&(vs / "conv1"), 3, arch.width, kernel, stride),
-            bn1: BatchNorm::new(&(vs / "bn1"), arch.width),
-            layers,
-        }
+        ResNet { arch, stem: arch.stem_layers().into_iter().map(|layer| layer.build(vs)).collect(), layers }
     }
 
     /// Depth, width and stem.
@@ -298,9 +356,14 @@ impl ResNet {
     /// The stem's feature maps of images [n, 3, H, W] of several sizes: each [n, width, H/4, W/4] (H x W with
     /// the small stem). Batch norm takes its statistics from all of them.
     pub fn stem_of_all(&self, images: &[Tensor], mode: Mode) -> Vec<Tensor> {
-        let maps = self.bn1.forward_all(&self.conv1.forward_all(images), mode, |mut y| y.relu_());
+        let mut maps: Vec<Tensor> = images.iter().map(Tensor::shallow_clone).collect();
+        for (conv, bn) in &self.stem {
+            maps = bn.forward_all(&conv.forward_all(&maps), mode, |mut y| y.relu_());
+        }
         match self.arch.stem {
-            Stem::Standard => maps.iter().map(|y| y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)).collect(),
+            Stem::Standard | Stem::V1c => {
+                maps.iter().map(|y| y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)).collect()
+            }
             Stem::Small => maps,
         }
     }

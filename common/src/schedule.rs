@@ -52,6 +52,10 @@ impl fmt::Display for Decay {
 pub struct Schedule {
     /// The learning rate that everything scales.
     pub base_lr: f64,
+    /// Learning rate that [`Decay::Poly`] and [`Decay::Cosine`] fall to. Above zero it is that of the last
+    /// step, as in mmengine's `PolyLR`; zero would be reached one step after the last, which would else train
+    /// nothing.
+    pub floor: f64,
     /// How it falls.
     pub decay: Decay,
     /// Epochs at which [`Decay::Step`] falls.
@@ -71,7 +75,8 @@ pub struct Schedule {
 impl Schedule {
     /// The learning rate at a step, counted from 0 over the whole training.
     pub fn lr(&self, step: u64) -> f64 {
-        let done = step as f64 / self.total_steps.max(1) as f64;
+        let falling = if self.floor > 0.0 { self.total_steps.saturating_sub(1) } else { self.total_steps };
+        let done = step as f64 / falling.max(1) as f64;
         let epoch = step / self.steps_per_epoch.max(1);
         let decay = match self.decay {
             Decay::Constant => 1.0,
@@ -86,6 +91,8 @@ impl Schedule {
         } else {
             1.0
         };
-        self.base_lr * decay * warmup
+        let falls = matches!(self.decay, Decay::Poly | Decay::Cosine);
+        let floor = if falls { self.floor } else { 0.0 };
+        ((self.base_lr - floor) * decay + floor) * warmup
     }
 }

@@ -9,7 +9,9 @@ use common::optim::Algorithm;
 use common::resnet::Arch;
 use common::schedule::{Decay, Schedule};
 use common::settings;
-use common::settings::{BatchNormMode, Numbers, Switch, check_counts, check_milestones, check_not_negative, check_range, set};
+use common::settings::{
+    BatchNormMode, Numbers, Switch, check_counts, check_milestones, check_not_negative, check_range, set,
+};
 use common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -382,6 +384,7 @@ impl Options {
         };
         Schedule {
             base_lr: set(&self.lr),
+            floor: 0.0,
             decay,
             milestones,
             gamma: set(&self.gamma),

@@ -48,6 +48,9 @@ impl FromStr for Target {
 impl Target {
     /// The tool's name of one of torchvision's; `None` for tensors that it does not take.
     pub fn rename(self, name: &str) -> Option<String> {
+        if let (Target::Timm, Some(rest)) = (self, name.strip_prefix("stem.")) {
+            return Some(rest.strip_prefix("7.").map_or_else(|| format!("conv1.{rest}"), |part| format!("bn1.{part}")));
+        }
         if self != Target::Detectron2 {
             return Some(name.to_owned());
         }
@@ -89,6 +92,15 @@ pub struct ExportReport {
 /// # Errors
 /// [`Error::Usage`] for an ending that the tool does not read, [`Error::Io`] when the file cannot be written.
 pub fn export(backbone: &Backbone, target: Target, out: &Path) -> Result<ExportReport> {
+    if backbone.info.arch.stem == Stem::V1c && matches!(target, Target::Torchvision | Target::Detectron2) {
+        return Err(Error::Usage {
+            problem: format!(
+                "{} has three convolutions in its stem, which this tool's ResNets have not",
+                backbone.info.arch
+            ),
+            remedy: "export it --to mmseg, mmdet or timm".into(),
+        });
+    }
     let ending = out.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     let variables = backbone.vs.variables().into_iter();
     let tensors: BTreeMap<String, Tensor> = variables
@@ -120,6 +132,14 @@ fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
             "{} is no published network: the tool's own ResNets have 64 channels and a 7x7 stem",
             info.arch
         ));
+    }
+    if info.arch.stem == Stem::V1c {
+        let own = match target {
+            Target::Timm => "stem_type='deep', stem_width=32, as in resnet50c",
+            Target::Mmdet => "deep_stem=True",
+            _ => "ResNetV1c's",
+        };
+        notes.push(format!("the stem is {own}"));
     }
     let scaled = |v: [f64; 3]| v.map(|x| format!("{:.3}", x * 255.0)).join(", ");
     if target == Target::Detectron2 && info.arch.depth < 50 {

@@ -75,6 +75,16 @@ pub struct ImportReport {
     pub foreign: Vec<String>,
 }
 
+// timm's names of a stem of three convolutions, which has its last batch norm where plain ones have their
+// only one.
+fn deep_stem(name: String) -> String {
+    match name.split_once('.') {
+        Some(("conv1", rest)) => format!("stem.{rest}"),
+        Some(("bn1", rest)) => format!("stem.7.{rest}"),
+        _ => name,
+    }
+}
+
 /// Finds the backbone of a file.
 ///
 /// # Errors
@@ -114,18 +124,17 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
             None => *groups.entry(group(&naming, &tensor.name)).or_default() += 1,
         }
     }
+    if tensors.contains_key("conv1.0.weight") {
+        tensors = tensors.into_iter().map(|(name, tensor)| (deep_stem(name), tensor)).collect();
+    }
     let shape_of = |name: &str| tensors.get(name).map(|tensor| shape(tensor));
     let arch = Arch::detect(tensors.keys().map(String::as_str), shape_of).map_err(|problem| {
         Refusal::new(problem, "give a ResNet-18, 34, 50 or 101, with torchvision's names or another tool's")
     })?;
     let expected = arch.tensors();
     let unexpected: Vec<&str> = tensors.keys().filter(|n| !expected.contains_key(*n)).map(String::as_str).collect();
-    let deep =
-        unexpected.iter().any(|n| n.starts_with("conv1.") || n.contains(".downsample.2") || n.starts_with("stem."))
-            || groups.keys().any(|name| *name == format!("{}stem", naming.prefix));
-    if deep {
-        let problem = "is a ResNet-C or -D (three convolutions in the stem, or pooling in the shortcuts)";
-        return Err(Refusal::new(problem, "give a plain ResNet, torchvision's"));
+    if unexpected.iter().any(|n| n.contains(".downsample.2")) {
+        return Err(Refusal::new("is a ResNet-D (pooling in the shortcuts)", "give a plain ResNet, or a ResNet-C"));
     }
     if !unexpected.is_empty() {
         let problem = format!("is not a plain {arch}: unexpected {}", some(&unexpected));

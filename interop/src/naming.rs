@@ -11,7 +11,8 @@ use std::fmt;
 /// How a tool names the parts of a ResNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layout {
-    /// `conv1`, `bn1`, `layer1.0.conv1`, `layer1.0.downsample.0` (or `shortcut.0`).
+    /// `conv1`, `bn1` (or `stem.0` to `stem.7`, or timm's `conv1.0` to `conv1.6` and `bn1`),
+    /// `layer1.0.conv1`, `layer1.0.downsample.0` (or `shortcut.0`).
     Torchvision,
     /// `0`, `1`, `4.0.conv1`, ...; the field is the number of layer1.
     Sequential(usize),
@@ -87,7 +88,8 @@ impl Candidate {
             Layout::Torchvision => {
                 let (first, block) = rest.split_once('.')?;
                 let is_layer = first.strip_prefix("layer").is_some_and(|n| ["1", "2", "3", "4"].contains(&n));
-                (is_layer || first == "conv1" || first == "bn1").then(|| format!("{first}.{}", downsample(block)))
+                (is_layer || ["conv1", "bn1", "stem"].contains(&first))
+                    .then(|| format!("{first}.{}", downsample(block)))
             }
             Layout::Sequential(layer1) => {
                 let (number, block) = rest.split_once('.')?;

@@ -5,7 +5,7 @@
 use common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
 use common::nn::Mode;
 use common::resnet::{Arch, ResNet};
-use common::tensor_file::hex;
+use common::tensor_file::{self, TensorFile, hex};
 use common::testing::{Case, fill, fill_variables, golden_path, relative_error};
 use interop::diff::diff;
 use interop::export::{Target, export};
@@ -166,4 +166,31 @@ fn endings_that_a_tool_does_not_read_are_misuse() {
         assert!(!out.exists());
     }
     assert!("keras".parse::<Target>().unwrap_err().contains("mmseg"));
+}
+
+// As mmsegmentation names it, inside a whole segmentor too, and as timm does.
+#[test]
+fn a_stem_of_three_convolutions_comes_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    backbone(&at("ours.safetensors"), "resnet18-w8-v1c");
+    let ours = load_backbone(&at("ours.safetensors"), Device::Cpu).unwrap();
+    assert_eq!(ours.vs.variables()["stem.0.weight"].size(), [4, 3, 3, 3]);
+    let segmentor =
+        ours.vs.variables().into_iter().map(|(name, tensor)| (format!("backbone.{name}"), tensor)).collect();
+    tensor_file::save(&at("segmentor.safetensors"), &segmentor, &Default::default()).unwrap();
+    export(&ours, Target::Timm, &at("timm.safetensors")).unwrap();
+    export(&ours, Target::Mmseg, &at("mmseg.pth")).unwrap();
+    let timm = TensorFile::open(&at("timm.safetensors")).unwrap().tensors().unwrap();
+    assert!(["conv1.0.weight", "conv1.1.weight", "conv1.6.weight", "bn1.weight"].iter().all(|n| timm.contains_key(*n)));
+    for name in ["segmentor.safetensors", "timm.safetensors", "mmseg.pth"] {
+        let report = import(&at(name), &at("back.safetensors"), &options()).unwrap();
+        assert_eq!(report.arch.to_string(), "resnet18-w8-v1c", "{name}");
+        let back = load_backbone(&at("back.safetensors"), Device::Cpu).unwrap();
+        assert!(ours.vs.variables().iter().all(|(n, t)| t.equal(&back.vs.variables()[n])), "{name}");
+    }
+    for target in [Target::Torchvision, Target::Detectron2] {
+        let refused = export(&ours, target, &at("none.pth")).unwrap_err().to_string();
+        assert!(refused.contains("three convolutions in its stem") && refused.contains("--to mmseg"), "{refused}");
+    }
 }

@@ -253,6 +253,7 @@ fn optimiser(options: &Options, method: &dyn Pretraining, plan: &Plan) -> (Optim
     };
     let schedule = Schedule {
         base_lr: options.lr.unwrap_or_default(),
+        floor: 0.0,
         decay: options.schedule.unwrap_or(common::schedule::Decay::Constant),
         milestones: options.milestones.iter().flat_map(|n| n.0.iter().map(|&m| m as u64)).collect(),
         gamma: options.gamma.unwrap_or(1.0),

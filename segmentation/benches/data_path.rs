@@ -9,9 +9,10 @@ use common::device::channels_last;
 use common::engine::Source;
 use common::nn::{Modes, weights_channels_last};
 use common::progress::Silent;
+use common::resnet::BasicDilation;
 use segmentation::Dataset;
-use segmentation::augment::Augment;
-use segmentation::deeplab::{DeepLab, DeepLabConfig, cross_entropy};
+use segmentation::augment::{Augment, Resize};
+use segmentation::deeplab::{DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy};
 use segmentation::source::{Batch, CropSource};
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,18 +33,23 @@ fn main() {
         height: CROP,
         width: CROP,
         scale: (0.5, 2.0),
+        resize: Resize::Crop,
         flip: 0.5,
         max_class_share: 1.0,
+        photometric: false,
         padding: [124, 116, 104],
     };
     let mut source = CropSource::new(dataset.clone(), augment, BATCH, u64::MAX, 0);
     let config = DeepLabConfig {
         arch: "resnet50".parse().expect("a known architecture"),
         output_stride: 16,
+        basic_dilation: BasicDilation::Both,
         atrous_rates: [6, 12, 18],
+        aspp_kernel: 1,
         channels: 256,
         separable: false,
         dropout: 0.1,
+        dropout_place: DropoutPlace::Aspp,
         classes: dataset.classes.len() as i64,
         auxiliary: false,
     };
@@ -73,7 +79,8 @@ fn main() {
 fn step(net: &DeepLab, vs: &VarStore, batch: Batch) {
     let pixels = batch.images.to_device(vs.device()).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
     let labels = batch.labels.to_device(vs.device()).to_kind(Kind::Int64);
-    let loss: Tensor = cross_entropy(&net.forward(&channels_last(&pixels), Modes::TRAIN).main, &labels);
+    let loss: Tensor =
+        cross_entropy(&net.forward(&channels_last(&pixels), Modes::TRAIN).main, &labels, LossAverage::Labelled);
     loss.backward();
     assert!(loss.double_value(&[]).is_finite(), "waits for the device");
 }

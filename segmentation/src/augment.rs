@@ -1,22 +1,33 @@
-//! What an image and its labels go through together before training: scale, crop, padding, mirror; and, for the image alone,
-//! mmsegmentation's photometric distortion.
+//! What an image and its labels go through together before training: scale, crop, mirror, padding; and, for
+//! the image alone, mmsegmentation's photometric distortion.
 //!
-//! Geometry is done on the host, in one bilinear step for the image and one nearest-neighbour step for the labels, so that
-//! no label is invented and both stay aligned. Only the crop is ever computed, not the whole scaled image.
+//! All is done on the host, geometry in one bilinear step for the image and one nearest-neighbour step for
+//! the labels, so that no label is invented and both stay aligned.
 
 use crate::classes::IGNORE;
 use crate::label_image::LabelImage;
-use common::augment::adjust_hue;
+use crate::photometric::Distortion;
 use common::data::resample::Image;
 use common::{Error, Result};
 use opencv::core::{BORDER_CONSTANT, BORDER_REPLICATE, Mat, Scalar, Size, copy_make_border};
-use opencv::imgproc::{INTER_LINEAR, INTER_NEAREST, WARP_INVERSE_MAP, warp_affine};
+use opencv::imgproc::{INTER_LINEAR, INTER_NEAREST, WARP_INVERSE_MAP, resize, warp_affine};
 use opencv::prelude::*;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use tch::{Kind, Tensor};
+use serde::{Deserialize, Serialize};
 
-/// The geometry of training crops.
+/// How an image is scaled before it is cropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resize {
+    /// Only the crop is computed; sides are rounded, and labels are taken at the centre of a pixel.
+    Crop,
+    /// The whole image by OpenCV's `resize`, as mmsegmentation does: sides by mmcv's `rescale_size`, and
+    /// labels at the upper left corner of a pixel.
+    Whole,
+}
+
+/// How training crops are made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augment {
     /// Height of the crop in pixels.
@@ -25,11 +36,15 @@ pub struct Augment {
     pub width: usize,
     /// Least and largest scale, drawn uniformly.
     pub scale: (f64, f64),
+    /// How it is scaled.
+    pub resize: Resize,
     /// Probability of a mirror image.
     pub flip: f64,
-    /// A crop in which one class has more than this share of the labelled pixels is drawn again, up to ten times (mmsegmentation's
-    /// `cat_max_ratio`); 1 takes every crop.
+    /// A crop in which one class has this share of the labelled pixels or more is drawn again, up to ten
+    /// times (mmsegmentation's `cat_max_ratio`); 1 takes every crop.
     pub max_class_share: f64,
+    /// Whether colours are changed by [`Distortion`].
+    pub photometric: bool,
     /// RGB of the padding.
     pub padding: [u8; 3],
 }
@@ -47,7 +62,8 @@ pub struct Window {
     pub flip: bool,
 }
 
-const TRIES: usize = 10;
+/// Times that a crop is drawn again, at most.
+const REDRAWS: usize = 10;
 
 impl Augment {
     /// A crop of an image and its labels (train ids): pixels [height, width, 3] and labels [height, width]. An image smaller than
@@ -58,29 +74,59 @@ impl Augment {
     pub fn apply(&self, image: &Image, labels: &LabelImage, generator: &mut ChaCha8Rng) -> Result<(Vec<u8>, Vec<u8>)> {
         let scale =
             if self.scale.0 < self.scale.1 { generator.random_range(self.scale.0..self.scale.1) } else { self.scale.0 };
-        let scaled = |side: usize| ((side as f64 * scale).round() as usize).max(1);
-        let scaled = (scaled(image.height), scaled(image.width));
-        let flip = generator.random_bool(self.flip);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let mut offset = |side: usize, crop: usize| generator.random_range(0..=side.saturating_sub(crop));
-            let (top, left) = (offset(scaled.0, self.height), offset(scaled.1, self.width));
-            let window = Window { scaled, top, left, flip };
-            let crop = self.labels(labels, &window)?;
-            if tries == TRIES || self.max_class_share >= 1.0 || largest_share(&crop) < self.max_class_share {
-                return Ok((self.image(image, &window)?, crop));
+        let scaled = self.resize.sides(image.height, image.width, scale);
+        let whole;
+        let (image, labels) = match self.resize {
+            Resize::Crop => (image, labels),
+            Resize::Whole => {
+                whole = resize_whole(image, labels, scaled)?;
+                (&whole.0, &whole.1)
             }
-        }
+        };
+        let flip = generator.random_bool(self.flip);
+        let (window, crop) = self.choose(labels, scaled, flip, |most| generator.random_range(0..=most))?;
+        let distortion = self.photometric.then(|| Distortion::draw(generator));
+        Ok((self.image(image, &window, distortion.as_ref())?, crop))
     }
 
-    /// The window of an image, bilinear without antialiasing as in OpenCV's and mmcv's resize.
+    /// A window of labels whose scaled image has the size `scaled`, and its labels. `draw` gives a number
+    /// from 0 to its argument, first for the row, then for the column.
     ///
     /// # Errors
     /// As [`Augment::apply`].
-    pub fn image(&self, image: &Image, window: &Window) -> Result<Vec<u8>> {
+    pub fn choose(
+        &self,
+        labels: &LabelImage,
+        scaled: (usize, usize),
+        flip: bool,
+        mut draw: impl FnMut(usize) -> usize,
+    ) -> Result<(Window, Vec<u8>)> {
+        let mut redrawn = 0;
+        loop {
+            let mut offset = |side: usize, crop: usize| draw(side.saturating_sub(crop));
+            let (top, left) = (offset(scaled.0, self.height), offset(scaled.1, self.width));
+            let window = Window { scaled, top, left, flip };
+            let crop = self.labels(labels, &window)?;
+            if redrawn == REDRAWS || self.max_class_share >= 1.0 || largest_share(&crop) < self.max_class_share {
+                return Ok((window, crop));
+            }
+            redrawn += 1;
+        }
+    }
+
+    /// The window of an image, bilinear without antialiasing as in OpenCV's and mmcv's resize, its colours
+    /// changed; the padding's are not.
+    ///
+    /// # Errors
+    /// As [`Augment::apply`].
+    pub fn image(&self, image: &Image, window: &Window, distortion: Option<&Distortion>) -> Result<Vec<u8>> {
         let [r, g, b] = self.padding.map(f64::from);
-        self.cut(&image.pixels, 3, (image.height, image.width), window, INTER_LINEAR, Scalar::new(r, g, b, 0.0))
+        let change = |inside| match distortion {
+            Some(distortion) => distortion.apply(inside),
+            None => Ok(inside),
+        };
+        let size = (image.height, image.width);
+        self.cut(&image.pixels, 3, size, window, INTER_LINEAR, change, Scalar::new(r, g, b, 0.0))
     }
 
     /// The same window of its labels, by nearest neighbour.
@@ -89,9 +135,10 @@ impl Augment {
     /// As [`Augment::apply`].
     pub fn labels(&self, labels: &LabelImage, window: &Window) -> Result<Vec<u8>> {
         let ignore = Scalar::all(f64::from(IGNORE));
-        self.cut(&labels.pixels, 1, (labels.height, labels.width), window, INTER_NEAREST, ignore)
+        self.cut(&labels.pixels, 1, (labels.height, labels.width), window, INTER_NEAREST, Ok, ignore)
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn cut(
         &self,
         pixels: &[u8],
@@ -99,6 +146,7 @@ impl Augment {
         (height, width): (usize, usize),
         window: &Window,
         interpolation: i32,
+        change: impl FnOnce(Mat) -> opencv::Result<Mat>,
         padding: Scalar,
     ) -> Result<Vec<u8>> {
         let (scaled_height, scaled_width) = window.scaled;
@@ -119,6 +167,7 @@ impl Augment {
             let mut inside = Mat::default();
             let flags = interpolation | WARP_INVERSE_MAP;
             warp_affine(&source, &mut inside, &map, size, flags, BORDER_REPLICATE, Scalar::default())?;
+            let inside = change(inside)?;
             let (below, right) = ((self.height - inside_height) as i32, (self.width - inside_width) as i32);
             if below == 0 && right == 0 {
                 return Ok(inside.data_bytes()?.to_vec());
@@ -131,6 +180,49 @@ impl Augment {
     }
 }
 
+impl Resize {
+    /// Height and width of a scaled image.
+    pub fn sides(self, height: usize, width: usize, scale: f64) -> (usize, usize) {
+        let (h, w) = (height as f64, width as f64);
+        let scale = match self {
+            Resize::Crop => scale,
+            // mmcv cuts the box that the image has to fit into to whole pixels first.
+            Resize::Whole => ((h * scale).floor() / h).min((w * scale).floor() / w),
+        };
+        let scaled = |side: f64| ((side * scale).round() as usize).max(1);
+        (scaled(h), scaled(w))
+    }
+}
+
+/// An image and its labels scaled to a height and width by OpenCV's `resize`, bilinearly and by nearest
+/// neighbour.
+///
+/// # Errors
+/// As [`Augment::apply`].
+pub fn resize_whole(image: &Image, labels: &LabelImage, to: (usize, usize)) -> Result<(Image, LabelImage)> {
+    let pixels = resized(&image.pixels, 3, (image.height, image.width), to, INTER_LINEAR)?;
+    let ids = resized(&labels.pixels, 1, (labels.height, labels.width), to, INTER_NEAREST)?;
+    let (height, width) = to;
+    Ok((Image { height, width, pixels }, LabelImage { height, width, pixels: ids }))
+}
+
+fn resized(
+    pixels: &[u8],
+    channels: i32,
+    (height, width): (usize, usize),
+    scaled: (usize, usize),
+    interpolation: i32,
+) -> Result<Vec<u8>> {
+    let size = Size::new(scaled.1 as i32, scaled.0 as i32);
+    let whole = || -> opencv::Result<Vec<u8>> {
+        let source = Mat::new_rows_cols_with_bytes::<u8>(height as i32, (width as i32) * channels, pixels)?;
+        let mut whole = Mat::default();
+        resize(&source.reshape(channels, height as i32)?, &mut whole, size, 0.0, 0.0, interpolation)?;
+        Ok(whole.data_bytes()?.to_vec())
+    };
+    whole().map_err(|e| Error::settings(format!("OpenCV cannot scale an image ({})", e.message), "lower --scale"))
+}
+
 // Of the labelled pixels; 1 where at most one class is there.
 fn largest_share(labels: &[u8]) -> f64 {
     let mut counts = [0u32; 256];
@@ -140,62 +232,24 @@ fn largest_share(labels: &[u8]) -> f64 {
     if total == 0 { 1.0 } else { f64::from(*counts.iter().max().expect("256 counts")) / f64::from(total) }
 }
 
-/// mmsegmentation's `PhotoMetricDistortion` on images f32 [N, 3, H, W] in 0..1: brightness +-32/255, contrast 0.5 to 1.5 (before or
-/// after the others), saturation 0.5 to 1.5 and hue +-36 degrees, each with probability 1/2, drawn for every image.
-pub fn photometric_distortion(x: &Tensor, generator: &mut ChaCha8Rng) -> Tensor {
-    let n = x.size()[0] as usize;
-    let contrast_first: Vec<bool> = (0..n).map(|_| generator.random_bool(0.5)).collect();
-    let mut column = |low: f64, high: f64, neutral: f64| -> Vec<f32> {
-        let draw = |_| if generator.random_bool(0.5) { generator.random_range(low..high) } else { neutral };
-        (0..n).map(draw).map(|v| v as f32).collect()
-    };
-    let brightness = column(-32.0 / 255.0, 32.0 / 255.0, 0.0);
-    let contrast = column(0.5, 1.5, 1.0);
-    let saturation = column(0.5, 1.5, 1.0);
-    let hue = column(-0.1, 0.1, 0.0);
-    let tensor = |values: Vec<f32>| Tensor::from_slice(&values).view([-1, 1, 1, 1]).to_device(x.device());
-    let pick =
-        |when: bool| contrast.iter().zip(&contrast_first).map(|(&c, &f)| if f == when { c } else { 1.0 }).collect();
-    let x = (x + tensor(brightness)).clamp(0.0, 1.0);
-    let x = (x * tensor(pick(true))).clamp(0.0, 1.0);
-    let x = adjust_hue(&scale_saturation(&x, &tensor(saturation)), &tensor(hue));
-    (x * tensor(pick(false))).clamp(0.0, 1.0)
-}
-
-// HSV's S times a factor, at most 1, with H and V as they are: every channel moves away from the largest one.
-fn scale_saturation(x: &Tensor, factor: &Tensor) -> Tensor {
-    let value = x.amax([1i64].as_slice(), true);
-    let spread = &value - x.amin([1i64].as_slice(), true);
-    let most = &value / spread.clamp_min(1e-6);
-    &value - (&value - x) * factor.minimum(&most)
-}
-
-/// [N, 3, H, W] f32 in 0..1 of pixels u8 [N, H, W, 3], distorted if asked for, then normalised, channels-last.
-pub(crate) fn network_input(
-    pixels: &Tensor,
-    mean: &[f64; 3],
-    std: &[f64; 3],
-    photometric: Option<&mut ChaCha8Rng>,
-) -> Tensor {
-    let x = common::augment::unit_range(pixels);
-    debug_assert_eq!(x.kind(), Kind::Float);
-    let x = match photometric {
-        Some(generator) => photometric_distortion(&x, generator),
-        None => x,
-    };
-    common::augment::normalise(&x, mean, std)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use common::random::generator;
-    use tch::Device;
 
     const PADDING: [u8; 3] = [124, 116, 104];
 
     fn augment(height: usize, width: usize) -> Augment {
-        Augment { height, width, scale: (0.5, 2.0), flip: 0.5, max_class_share: 1.0, padding: PADDING }
+        Augment {
+            height,
+            width,
+            scale: (0.5, 2.0),
+            resize: Resize::Crop,
+            flip: 0.5,
+            max_class_share: 1.0,
+            photometric: false,
+            padding: PADDING,
+        }
     }
 
     // Labels in blocks of 8 x 8, and an image whose colours say the label.
@@ -212,7 +266,7 @@ mod tests {
         let cut = augment(16, 24);
         for flip in [false, true] {
             let window = Window { scaled: (40, 56), top: 7, left: 11, flip };
-            let (pixels, ids) = (cut.image(&image, &window).unwrap(), cut.labels(&labels, &window).unwrap());
+            let (pixels, ids) = (cut.image(&image, &window, None).unwrap(), cut.labels(&labels, &window).unwrap());
             for y in 0..16 {
                 for x in 0..24 {
                     let source = (7 + y) * 56 + 11 + if flip { 23 - x } else { x };
@@ -255,7 +309,8 @@ mod tests {
     #[test]
     fn small_images_are_padded_with_the_mean_and_ignored_labels() {
         let (image, labels) = scene(10, 12);
-        let cut = Augment { scale: (1.0, 1.0), flip: 1.0, ..augment(16, 16) };
+        // The colours of the padding are not changed with the others.
+        let cut = Augment { scale: (1.0, 1.0), flip: 1.0, photometric: true, ..augment(16, 16) };
         let (pixels, ids) = cut.apply(&image, &labels, &mut generator(0, "test", 0, 0)).unwrap();
         for (i, id) in ids.iter().enumerate() {
             let outside = i / 16 >= 10 || i % 16 >= 12;
@@ -281,22 +336,5 @@ mod tests {
         let (without, with) = (mixed(&plain), mixed(&Augment { max_class_share: 0.75, ..plain.clone() }));
         assert!(with > without, "{with} {without}");
         assert_eq!(largest_share(&[IGNORE; 4]), 1.0);
-    }
-
-    #[test]
-    fn distortion_stays_in_range_and_differs_between_images() {
-        let x =
-            Tensor::linspace(0.0, 1.0, 3 * 5 * 5, (Kind::Float, Device::Cpu)).view([1, 3, 5, 5]).repeat([8, 1, 1, 1]);
-        let y = photometric_distortion(&x, &mut generator(0, "test", 0, 0));
-        assert!(y.min().double_value(&[]) >= 0.0 && y.max().double_value(&[]) <= 1.0);
-        assert!((0..7).any(|i| !y.get(i).equal(&y.get(i + 1))));
-        // Twice the saturation of (0.5, 0.4, 0.3) is (0.5, 0.3, 0.1); grey stays; full saturation stays.
-        let pixel = |rgb: [f32; 3]| Tensor::from_slice(&rgb).view([1, 3, 1, 1]);
-        let scaled =
-            |rgb| Vec::<f32>::try_from(scale_saturation(&pixel(rgb), &Tensor::from(2.0f32)).view([-1])).unwrap();
-        for (from, to) in [([0.5, 0.4, 0.3], [0.5, 0.3, 0.1]), ([0.2; 3], [0.2; 3]), ([0.6, 0.0, 0.3], [0.6, 0.0, 0.3])]
-        {
-            assert!(scaled(from).iter().zip(to).all(|(a, b): (&f32, f32)| (a - b).abs() < 1e-6), "{from:?}");
-        }
     }
 }

@@ -4,20 +4,42 @@
 //!
 //! ```text
 //! images [N, 3, H, W] -- ResNet, layer4 (and layer3 for s = 8) atrous --> [N, D, H/s, W/s]
-//!     -- ASPP: 1x1, three 3x3 at the atrous rates, image pooling; concatenated, projected --> [N, C, H/s, W/s]
+//!     -- ASPP: 1x1, three 3x3 at the atrous rates, image pooling; concatenated, projected (1x1 or 3x3) --> [N, C, H/s, W/s]
 //!     -- upsampled to layer1's size, beside layer1's features reduced to 48 channels --> [N, C + 48, H/4, W/4]
 //!     -- two 3x3 convolutions, 1x1 classifier --> logits [N, K, H/4, W/4], upsampled to H x W outside
 //! ```
 //!
-//! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`.
+//! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`; where it ends in a 3x3
+//! convolution, the weights of image pooling are a tensor of their own, `project.pooled.weight`.
 
 use common::nn::{BatchNorm, Conv2d, Mode, Modes};
-use common::resnet::{Arch, ResNet};
+use common::resnet::{Arch, BasicDilation, ResNet};
 use serde::{Deserialize, Serialize};
 use tch::nn::{Init, Path};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::classes::IGNORE;
+
+/// Where dropout acts, and on what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropoutPlace {
+    /// On single values of ASPP's output, and before the auxiliary classifier (torchvision's heads).
+    #[default]
+    Aspp,
+    /// On whole channels before each classifier (mmsegmentation's `Dropout2d`).
+    Classifier,
+}
+
+/// What the sum of the pixels' losses is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossAverage {
+    /// The pixels that have a label, as torch's `cross_entropy`.
+    Labelled,
+    /// All pixels of the crops, ignored ones too (mmsegmentation's `avg_non_ignore=False`).
+    All,
+}
 
 /// What decides the network's tensors and their meaning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,18 +49,31 @@ pub struct DeepLabConfig {
     pub arch: Arch,
     /// Stride of the feature map that ASPP sees: 16 or 8.
     pub output_stride: i64,
+    /// Which convolutions of basic blocks are dilated for it.
+    #[serde(default)]
+    pub basic_dilation: BasicDilation,
     /// Pixels between the taps of ASPP's three 3x3 convolutions.
     pub atrous_rates: [i64; 3],
+    /// Side of the convolution that ends ASPP: 1 or 3.
+    #[serde(default = "one")]
+    pub aspp_kernel: i64,
     /// C, channels of the head.
     pub channels: i64,
     /// Whether ASPP's and the decoder's 3x3 convolutions are depthwise ones followed by 1x1.
     pub separable: bool,
-    /// Probability that a channel value of ASPP's output is dropped in training.
+    /// Probability of dropout in training.
     pub dropout: f64,
+    /// Where it acts.
+    #[serde(default)]
+    pub dropout_place: DropoutPlace,
     /// K, the number of classes.
     pub classes: i64,
     /// Whether layer3 has a classifier of its own, for training only.
     pub auxiliary: bool,
+}
+
+fn one() -> i64 {
+    1
 }
 
 /// Channels that layer1's features are reduced to.
@@ -60,7 +95,7 @@ pub struct DeepLab {
     aspp: Aspp,
     decoder: Decoder,
     auxiliary: Option<Auxiliary>,
-    dropout: f64,
+    dropout: Dropout,
 }
 
 impl DeepLab {
@@ -69,13 +104,13 @@ impl DeepLab {
         let features = config.arch.features();
         let layer1 = features / 8;
         DeepLab {
-            backbone: ResNet::atrous(&(vs / "backbone"), config.arch, config.output_stride),
-            aspp: Aspp::new(&(vs / "aspp"), features, config.channels, config.atrous_rates, config.separable),
+            backbone: ResNet::atrous(&(vs / "backbone"), config.arch, config.output_stride, config.basic_dilation),
+            aspp: Aspp::new(&(vs / "aspp"), features, config),
             decoder: Decoder::new(&(vs / "decoder"), layer1, config.channels, config.classes, config.separable),
-            auxiliary: config.auxiliary.then(|| {
-                Auxiliary::new(&(vs / "auxiliary"), features / 2, config.channels / 2, config.classes, config.dropout)
-            }),
-            dropout: config.dropout,
+            auxiliary: config
+                .auxiliary
+                .then(|| Auxiliary::new(&(vs / "auxiliary"), features / 2, config.channels / 2, config.classes)),
+            dropout: Dropout { probability: config.dropout, place: config.dropout_place },
         }
     }
 
@@ -87,10 +122,15 @@ impl DeepLab {
         let layer3 = self.backbone.layer(3, &layer2, modes.backbone);
         let layer4 = self.backbone.layer(4, &layer3, modes.backbone);
         let training = modes.head != Mode::Eval;
-        let context = self.aspp.forward(&layer4, modes.head).dropout(self.dropout, training);
+        let dropout = |x: Tensor, place| self.dropout.forward(x, place, training);
+        let context = dropout(self.aspp.forward(&layer4, modes.head), DropoutPlace::Aspp);
+        let features = self.decoder.features(&context, &layer1, modes.head);
         Logits {
-            main: self.decoder.forward(&context, &layer1, modes.head),
-            auxiliary: self.auxiliary.as_ref().filter(|_| training).map(|a| a.forward(&layer3, modes.head)),
+            main: self.decoder.classify(&dropout(features, DropoutPlace::Classifier)),
+            auxiliary: self.auxiliary.as_ref().filter(|_| training).map(|auxiliary| {
+                let features = auxiliary.conv.forward(&layer3, modes.head);
+                auxiliary.classifier.forward(&dropout(features, self.dropout.place))
+            }),
         }
     }
 }
@@ -100,15 +140,35 @@ pub fn upsample(x: &Tensor, height: i64, width: i64) -> Tensor {
     x.upsample_bilinear2d([height, width], false, None, None)
 }
 
-/// Mean cross-entropy over the pixels of labels i64 [N, H, W] that are not [`IGNORE`]; 0 when there is none. Logits [N, K, h, w] are
-/// brought to H x W, in float32 at least.
-pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Tensor {
+/// Cross-entropy of the pixels of labels i64 [N, H, W] that are not [`IGNORE`], averaged; 0 when there is
+/// none. Logits [N, K, h, w] are brought to H x W, in float32 at least.
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor, average: LossAverage) -> Tensor {
     let (height, width) = (labels.size()[1], labels.size()[2]);
     let precise = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let logits = upsample(&logits.to_kind(precise), height, width);
     let sum = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, i64::from(IGNORE), 0.0);
-    let counted = labels.not_equal(i64::from(IGNORE)).sum(precise).clamp_min(1.0);
-    sum / counted
+    match average {
+        LossAverage::Labelled => sum / labels.not_equal(i64::from(IGNORE)).sum(precise).clamp_min(1.0),
+        LossAverage::All => sum / labels.numel() as f64,
+    }
+}
+
+/// Drops single values or whole channels, in one of two places.
+#[derive(Debug, Clone, Copy)]
+struct Dropout {
+    probability: f64,
+    place: DropoutPlace,
+}
+
+impl Dropout {
+    // Of what lies at `place`.
+    fn forward(&self, x: Tensor, place: DropoutPlace, training: bool) -> Tensor {
+        match place {
+            _ if place != self.place || !training => x,
+            DropoutPlace::Aspp => x.dropout(self.probability, training),
+            DropoutPlace::Classifier => x.feature_dropout(self.probability, training),
+        }
+    }
 }
 
 /// Convolution, batch norm, ReLU; `0` and `1` of a `torch.nn.Sequential`.
@@ -159,36 +219,68 @@ pub struct Aspp {
     pool: Conv2d,
     pool_bn: BatchNorm,
     project: Unit,
+    pooled: Option<Conv2d>,
 }
 
 impl Aspp {
-    /// From `inputs` to `outputs` channels.
-    pub fn new(vs: &Path, inputs: i64, outputs: i64, rates: [i64; 3], separable: bool) -> Self {
+    /// From `inputs` to the head's channels.
+    pub fn new(vs: &Path, inputs: i64, config: &DeepLabConfig) -> Self {
+        let outputs = config.channels;
         let convs = vs / "convs";
-        let atrous = rates.iter().enumerate().map(|(i, &rate)| {
+        let atrous = config.atrous_rates.iter().enumerate().map(|(i, &rate)| {
             let vs = &convs / (i + 1);
-            Wide::new(&vs, inputs, outputs, rate, separable)
+            Wide::new(&vs, inputs, outputs, rate, config.separable)
         });
-        let pool = &convs / 4;
+        let (pool, project) = (&convs / 4, vs / "project");
+        // A 3x3 convolution of all branches is a sum of one of the four maps and one of image pooling, which
+        // is far less work by itself.
+        let wide = config.aspp_kernel > 1;
         Aspp {
             point: Unit::new(&(&convs / 0), inputs, outputs, 1),
             atrous: atrous.collect(),
             pool: Conv2d::new(&(&pool / 1), inputs, outputs, 1, 1),
             pool_bn: BatchNorm::new(&(&pool / 2), outputs),
-            project: Unit::new(&(vs / "project"), 5 * outputs, outputs, 1),
+            project: Unit::new(&project, if wide { 4 } else { 5 } * outputs, outputs, config.aspp_kernel),
+            pooled: wide.then(|| Conv2d::new(&(&project / "pooled"), outputs, outputs, config.aspp_kernel, 1)),
         }
     }
 
     /// [N, inputs, h, w] to [N, outputs, h, w].
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let mut branches = vec![self.point.forward(x, mode)];
-        branches.extend(self.atrous.iter().map(|branch| branch.forward(x, mode)));
+        // Laid out once for the three of them.
+        let for_atrous = if self.atrous[0].0[0].conv.planar(x) { x.contiguous() } else { x.shallow_clone() };
+        branches.extend(self.atrous.iter().map(|branch| branch.forward(&for_atrous, mode)));
         let pooled = x.adaptive_avg_pool2d([1, 1]);
         let pooled = self.pool_bn.forward(&self.pool.forward(&pooled), mode).relu_();
+        let (height, width) = (x.size()[2], x.size()[3]);
         // Bilinear upsampling of a single pixel is that pixel.
-        branches.push(pooled.expand([-1, -1, x.size()[2], x.size()[3]], false));
-        self.project.forward(&Tensor::cat(&branches, 1), mode)
+        let constant = |height, width| pooled.expand([-1, -1, height, width], false);
+        let Some(conv) = &self.pooled else {
+            branches.push(constant(height, width));
+            return self.project.forward(&Tensor::cat(&branches, 1), mode);
+        };
+        let y = self.project.conv.forward(&Tensor::cat(&branches, 1)) + convolve_constant(conv, &pooled, height, width);
+        self.project.bn.forward(&y, mode).relu_()
     }
+}
+
+// A 3x3 convolution of the map [N, C, height, width] that is `x` [N, C, 1, 1] everywhere. Only the first and
+// the last row and column of the result differ from the rest.
+fn convolve_constant(conv: &Conv2d, x: &Tensor, height: i64, width: i64) -> Tensor {
+    let small = conv.forward(&x.expand([-1, -1, height.min(3), width.min(3)], false));
+    repeat_middle(&repeat_middle(&small, 2, height), 3, width)
+}
+
+// Of three places of a dimension the middle one again and again, until there are `length`.
+fn repeat_middle(x: &Tensor, dim: i64, length: i64) -> Tensor {
+    if length <= 3 {
+        return x.shallow_clone();
+    }
+    let mut size = x.size();
+    size[dim as usize] = length - 2;
+    let place = |i| x.narrow(dim, i, 1);
+    Tensor::cat(&[place(0), place(1).expand(size, false), place(2)], dim)
 }
 
 /// Brings context back to the resolution of layer1.
@@ -210,13 +302,17 @@ impl Decoder {
         }
     }
 
-    /// Context [N, C, h, w] and features of layer1 [N, _, H, W] to logits [N, K, H, W].
-    pub fn forward(&self, context: &Tensor, layer1: &Tensor, mode: Mode) -> Tensor {
+    /// Context [N, C, h, w] and features of layer1 [N, _, H, W] to [N, C, H, W].
+    pub fn features(&self, context: &Tensor, layer1: &Tensor, mode: Mode) -> Tensor {
         let low = self.low_level.forward(layer1, mode);
         let context = upsample(context, low.size()[2], low.size()[3]);
         let joined = Tensor::cat(&[context, low], 1);
-        let y = self.convs.iter().fold(joined, |y, conv| conv.forward(&y, mode));
-        self.classifier.forward(&y)
+        self.convs.iter().fold(joined, |y, conv| conv.forward(&y, mode))
+    }
+
+    /// [N, C, H, W] to logits [N, K, H, W].
+    pub fn classify(&self, features: &Tensor) -> Tensor {
+        self.classifier.forward(features)
     }
 }
 
@@ -224,22 +320,36 @@ impl Decoder {
 #[derive(Debug)]
 struct Auxiliary {
     conv: Unit,
-    dropout: f64,
     classifier: Conv2d,
 }
 
 impl Auxiliary {
-    fn new(vs: &Path, inputs: i64, channels: i64, classes: i64, dropout: f64) -> Self {
+    fn new(vs: &Path, inputs: i64, channels: i64, classes: i64) -> Self {
         let conv = Unit::new(&(vs / "conv"), inputs, channels, 3);
-        Auxiliary { conv, dropout, classifier: classifier(&(vs / "classifier"), channels, classes) }
-    }
-
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let y = self.conv.forward(x, mode).dropout(self.dropout, mode != Mode::Eval);
-        self.classifier.forward(&y)
+        Auxiliary { conv, classifier: classifier(&(vs / "classifier"), channels, classes) }
     }
 }
 
 fn classifier(vs: &Path, inputs: i64, classes: i64) -> Conv2d {
     Conv2d::with_bias(vs, inputs, classes, 1, Init::Randn { mean: 0.0, stdev: 0.01 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::nn::VarStore;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn constant_maps_are_convolved_as_any_other() {
+        let mut vs = VarStore::new(Device::Cpu);
+        let conv = Conv2d::new(&vs.root(), 2, 3, 3, 1);
+        vs.double();
+        let x = Tensor::randn([2, 2, 1, 1], (Kind::Double, Device::Cpu));
+        for (height, width) in [(1, 1), (1, 5), (2, 3), (3, 2), (4, 7)] {
+            let whole = conv.forward(&x.expand([-1, -1, height, width], false).contiguous());
+            let ours = convolve_constant(&conv, &x, height, width);
+            assert!(ours.allclose(&whole, 1e-12, 1e-12, false), "{height} x {width}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod label_image;
 pub mod options;
 pub mod overview;
+pub mod photometric;
 pub mod picture;
 pub mod predict;
 pub mod score;

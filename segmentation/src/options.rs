@@ -1,9 +1,9 @@
 //! Every setting of fine-tuning. A field is a flag, a TOML key and a line of config.toml at once; its default is the preset's.
 
-use crate::augment::Augment;
-use crate::deeplab::DeepLabConfig;
+use crate::augment::{Augment, Resize};
+use crate::deeplab::{DeepLabConfig, DropoutPlace, LossAverage};
 use crate::predict::PredictOptions;
-use common::resnet::Arch;
+use common::resnet::{Arch, BasicDilation};
 use common::schedule::Decay;
 use common::settings;
 use common::settings::{BatchNormMode, Numbers, Switch, check_counts, check_not_negative, check_range, set};
@@ -28,6 +28,8 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     weight_decay: f64,
     /// How the learning rate falls: poly, constant, cosine
     schedule: Decay,
+    /// Learning rate of the last step of poly and cosine; 0 lets them go on to zero
+    lr_floor: f64,
     /// Steps over which the learning rate rises from zero
     warmup_steps: u64,
     /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync (over all processes)
@@ -36,23 +38,34 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     crop: Size,
     /// Least and largest random scale, such as 0.5,2
     scale: Numbers,
+    /// How images are scaled: crop (only what the crop shows) or whole (OpenCV's resize, as mmsegmentation)
+    resize: Resize,
     /// Probability of a mirror image
     flip: f64,
-    /// Draw a crop again when one class takes more than this share of it
+    /// Draw a crop again, ten times at most, when one class takes this share of its labelled pixels or more
     max_class_share: f64,
     /// mmsegmentation's changes of brightness, contrast, saturation and hue: on or off
     photometric: Switch,
     /// Stride of the last feature map: 16 or 8
     output_stride: i64,
+    /// Which 3x3 convolutions of basic blocks (ResNet-18, 34) are dilated for it: both or first
+    basic_dilation: BasicDilation,
     /// ASPP's three atrous rates; the default doubles with --output-stride 8
     atrous_rates: Numbers,
+    /// Side of the convolution that ends ASPP: 1 or 3
+    aspp_kernel: i64,
     /// Channels of ASPP and decoder
     #[arg(value_parser = clap::value_parser!(i64).range(2..=4096))]
     head_channels: i64,
     /// Depthwise separable 3x3 convolutions in ASPP and decoder: on or off
     separable: Switch,
-    /// Probability of dropout after ASPP
+    /// Probability of dropout
     dropout: f64,
+    /// What dropout drops: aspp (values of ASPP's output) or classifier (whole channels before the
+    /// classifiers)
+    dropout_place: DropoutPlace,
+    /// What the loss is averaged over: labelled pixels, or all, ignored ones too
+    loss_average: LossAverage,
     /// Weight of the loss of an auxiliary classifier on layer3 (0: none)
     auxiliary_weight: f64,
 }
@@ -69,10 +82,8 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Every setting.
-    ///
-    /// What [`Preset::Mmseg`] cannot take over: the deep stem of its ResNet-v1c, the 3x3 convolution that ends its ASPP, the place
-    /// of its dropout (before the classifiers) and the floor of 1e-4 under its learning rate.
+    /// Every setting. The stem is no setting: it is the checkpoint's, and mmsegmentation's own is a
+    /// `resnet50-v1c`.
     pub fn options(self) -> Options {
         let paper = Options {
             steps: Some(30_000),
@@ -82,18 +93,24 @@ impl Preset {
             momentum: Some(0.9),
             weight_decay: Some(1e-4),
             schedule: Some(Decay::Poly),
+            lr_floor: Some(0.0),
             warmup_steps: Some(0),
             batch_norm: Some(BatchNormMode::Train),
             crop: Some(Size { height: 768, width: 768 }),
             scale: Some(Numbers(vec![0.5, 2.0])),
+            resize: Some(Resize::Crop),
             flip: Some(0.5),
             max_class_share: Some(1.0),
             photometric: Some(Switch::Off),
             output_stride: Some(16),
+            basic_dilation: Some(BasicDilation::Both),
             atrous_rates: None,
+            aspp_kernel: Some(1),
             head_channels: Some(256),
             separable: Some(Switch::Off),
             dropout: Some(0.1),
+            dropout_place: Some(DropoutPlace::Aspp),
+            loss_average: Some(LossAverage::Labelled),
             auxiliary_weight: Some(0.0),
         };
         match self {
@@ -101,12 +118,19 @@ impl Preset {
             Preset::Mmseg => Options {
                 steps: Some(40_000),
                 weight_decay: Some(5e-4),
+                lr_floor: Some(1e-4),
+                batch_norm: Some(BatchNormMode::Sync),
                 crop: Some(Size { height: 512, width: 1024 }),
+                resize: Some(Resize::Whole),
                 max_class_share: Some(0.75),
                 photometric: Some(Switch::On),
                 output_stride: Some(8),
+                basic_dilation: Some(BasicDilation::First),
+                aspp_kernel: Some(3),
                 head_channels: Some(512),
                 separable: Some(Switch::On),
+                dropout_place: Some(DropoutPlace::Classifier),
+                loss_average: Some(LossAverage::All),
                 auxiliary_weight: Some(0.4),
                 ..paper
             },
@@ -125,6 +149,10 @@ impl Options {
         if ![8, 16].contains(&stride) {
             return Err(Error::settings(format!("--output-stride {stride} is neither 16 nor 8"), "choose one of them"));
         }
+        let kernel = set(&options.aspp_kernel);
+        if ![1, 3].contains(&kernel) {
+            return Err(Error::settings(format!("--aspp-kernel {kernel} is neither 1 nor 3"), "choose one of them"));
+        }
         let rates = [6.0, 12.0, 18.0].map(|rate| rate * (16 / stride) as f64);
         options.atrous_rates.get_or_insert(Numbers(rates.into()));
         options.check()?;
@@ -140,6 +168,7 @@ impl Options {
         }
         check_not_negative(&[
             ("lr", self.lr),
+            ("lr-floor", self.lr_floor),
             ("backbone-lr-scale", self.backbone_lr_scale),
             ("weight-decay", self.weight_decay),
             ("auxiliary-weight", self.auxiliary_weight),
@@ -173,10 +202,13 @@ impl Options {
         Ok(DeepLabConfig {
             arch,
             output_stride: set(&self.output_stride),
+            basic_dilation: set(&self.basic_dilation),
             atrous_rates: atrous_rates.map(|rate| rate as i64),
+            aspp_kernel: set(&self.aspp_kernel),
             channels: set(&self.head_channels),
             separable: set(&self.separable) == Switch::On,
             dropout: set(&self.dropout),
+            dropout_place: set(&self.dropout_place),
             classes,
             auxiliary: set(&self.auxiliary_weight) > 0.0,
         })
@@ -199,8 +231,10 @@ impl Options {
             height,
             width,
             scale: (least, most),
+            resize: set(&self.resize),
             flip: set(&self.flip),
             max_class_share: set(&self.max_class_share),
+            photometric: set(&self.photometric) == Switch::On,
             padding: mean.map(|m| (m * 255.0).round() as u8),
         })
     }
@@ -297,7 +331,7 @@ mod tests {
         for preset in [Preset::Paper, Preset::Mmseg] {
             let options = Options::default().resolve(preset).unwrap();
             let fields = serde_json::to_value(&options).unwrap();
-            assert_eq!(fields.as_object().unwrap().len(), 20, "{preset:?} leaves a setting open");
+            assert_eq!(fields.as_object().unwrap().len(), 26, "{preset:?} leaves a setting open");
         }
         let given = Options { output_stride: Some(8), lr: Some(0.1), ..Options::default() };
         let options = given.resolve(Preset::Paper).unwrap();

@@ -1,8 +1,8 @@
 //! From an image of any size to a class for each of its pixels: whole or by sliding windows, at one scale or several, mirrored or not.
 
-use crate::augment::network_input;
 use crate::deeplab::{DeepLab, upsample};
 use crate::label_image::LabelImage;
+use common::augment::to_input;
 use common::data::resample::Image;
 use common::device::{Precision, channels_last};
 use common::nn::Modes;
@@ -73,7 +73,7 @@ impl Predictor<'_> {
         let (height, width) = (image.height as i64, image.width as i64);
         let scores = no_grad(|| {
             let pixels = Tensor::f_from_data_size(&image.pixels, &[1, height, width, 3], Kind::Uint8)?;
-            self.scores(&network_input(&pixels.to_device(self.device), &self.mean, &self.std, None))
+            self.scores(&to_input(&pixels.to_device(self.device), &self.mean, &self.std))
         })?;
         let ids = scores.argmax(1, false).to_kind(Kind::Uint8).view([-1]).to_device(Device::Cpu);
         Ok(LabelImage { height: image.height, width: image.width, pixels: Vec::try_from(ids)? })

@@ -1,15 +1,15 @@
 //! Fine-tunes DeepLab v3+ from a pretrained backbone, end to end, and evaluates it.
 
-use crate::augment::network_input;
 use crate::classes::{ClassSet, IGNORE};
 use crate::confusion::Scores;
 use crate::dataset::Dataset;
-use crate::deeplab::{DeepLab, cross_entropy};
+use crate::deeplab::{DeepLab, LossAverage, cross_entropy};
 use crate::evaluate::{LEFT, Leave, evaluate, metrics};
 use crate::options::{EvaluationOptions, Options, Preset};
 use crate::predict::Predictor;
 use crate::segmenter::{self, SegmenterInfo};
 use crate::source::{Batch, CropSource};
+use common::augment::to_input;
 use common::checkpoint::{Backbone, Origin, load_backbone};
 use common::device::{Precision, device_name};
 use common::engine::{self, Loss, Moment, Outcome, Plan, Task};
@@ -17,11 +17,12 @@ use common::leakage::{LEAKAGE, Prints};
 use common::nn::{Modes, weights_channels_last};
 use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use common::progress::Progress;
-use common::random::{generator, torch_seed};
+use common::random::torch_seed;
+use common::resnet::{Arch, Stem};
 use common::run::{RunFolder, RunOptions};
 use common::sampler::period;
 use common::schedule::Schedule;
-use common::settings::{BatchNormMode, Numbers, Switch, set};
+use common::settings::{BatchNormMode, Numbers, set};
 use common::tensor_file::hex;
 use common::{Error, Result};
 use serde::Serialize;
@@ -214,6 +215,13 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
 
     let run = config.run.begin(&[&[SEGMENTER][..], &LEFT].concat())?;
     claim(&run, config, &recipe, &training, (&validation, &tested), &backbone)?;
+    if recipe.preset == Preset::Mmseg && backbone.info.arch.stem != Stem::V1c {
+        progress.note(&format!(
+            "the stem is the checkpoint's, {}; mmsegmentation's own network has three 3x3 convolutions there ({})",
+            backbone.info.arch,
+            Arch { stem: Stem::V1c, ..backbone.info.arch },
+        ));
+    }
 
     let mut task = task(&recipe, &training.classes, &backbone, config)?;
     task.info.training_images = trained;
@@ -282,8 +290,9 @@ fn claim(
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let classes = serde_json::to_vec(&training.classes).expect("classes serialise");
     let dataset = format!(
-        "\n[dataset]\nbackbone_sha256 = \"{}\"\nclasses = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\nvalidation_labels = \"{}\"\n",
+        "\n[dataset]\nbackbone_sha256 = \"{}\"\nbackbone_arch = \"{}\"\nclasses = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\nvalidation_labels = \"{}\"\n",
         backbone.sha256,
+        backbone.info.arch,
         &hex(&Sha256::digest(classes))[..16],
         training.samples.len(),
         training.fingerprint()?,
@@ -310,7 +319,7 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
         modes: Modes::training(set(&options.batch_norm)),
         device: config.run.device,
         precision: recipe.precision,
-        photometric: set(&options.photometric) == Switch::On,
+        loss_average: set(&options.loss_average),
         auxiliary_weight: set(&options.auxiliary_weight),
         info: SegmenterInfo {
             model,
@@ -342,6 +351,7 @@ fn optimiser(options: &Options, vs: &VarStore, plan: &Plan) -> (Optimizer, Sched
     };
     let schedule = Schedule {
         base_lr: set(&options.lr),
+        floor: set(&options.lr_floor),
         decay: set(&options.schedule),
         milestones: Vec::new(),
         gamma: 1.0,
@@ -360,7 +370,7 @@ struct SegmentationTask {
     modes: Modes,
     device: Device,
     precision: Precision,
-    photometric: bool,
+    loss_average: LossAverage,
     auxiliary_weight: f64,
     info: SegmenterInfo,
 }
@@ -368,18 +378,15 @@ struct SegmentationTask {
 impl Task for SegmentationTask {
     type Batch = Batch;
 
-    fn forward(&mut self, batch: Batch, at: &Moment) -> Result<Loss> {
-        let mut generator = generator(at.seed, "photometric", at.epoch, at.batch);
-        let photometric = self.photometric.then_some(&mut generator);
-        let pixels = batch.images.to_device(self.device);
-        let x = network_input(&pixels, &self.info.mean, &self.info.std, photometric);
+    fn forward(&mut self, batch: Batch, _: &Moment) -> Result<Loss> {
+        let x = to_input(&batch.images.to_device(self.device), &self.info.mean, &self.info.std);
         let labels = batch.labels.to_device(self.device).to_kind(Kind::Int64);
         let logits = self.precision.run(self.device, || Ok(self.net.forward(&x, self.modes)))?;
-        let main = cross_entropy(&logits.main, &labels);
+        let main = cross_entropy(&logits.main, &labels, self.loss_average);
         Ok(match logits.auxiliary {
             None => Loss { total: main, parts: Vec::new() },
             Some(auxiliary) => {
-                let auxiliary = cross_entropy(&auxiliary, &labels);
+                let auxiliary = cross_entropy(&auxiliary, &labels, self.loss_average);
                 let total = &main + &auxiliary * self.auxiliary_weight;
                 Loss { total, parts: vec![("main_loss", main), ("auxiliary_loss", auxiliary)] }
             }

@@ -27,7 +27,7 @@ pub struct PretrainArgs {
     /// Channels after the stem (64 in the published networks)
     #[arg(long)]
     width: Option<i64>,
-    /// standard, or small for 32-pixel images
+    /// standard, small for 32-pixel images, or v1c (three 3x3 convolutions, as mmsegmentation's ResNetV1c)
     #[arg(long)]
     stem: Option<Stem>,
     /// Batches whose gradients make one step

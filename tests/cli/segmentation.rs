@@ -184,6 +184,33 @@ fn presets_modes_and_precisions_train() {
 }
 
 #[test]
+fn the_stem_is_the_checkpoints() {
+    let place = Place::new();
+    street(&place);
+    let train = |flags: &str| {
+        let out = "--preset mmseg --batch-size 2 --out run --overwrite";
+        place.ok(&format!("segmentation train --cityscapes street {TINY} {out} {flags}")).stderr
+    };
+    let said = train("");
+    assert!(said.contains("the stem is the checkpoint's, resnet18-w8;") && said.contains("resnet18-w8-v1c"), "{said}");
+    let arch = |of: &str| place.text("run/config.toml").contains(&format!("backbone_arch = \"{of}\""));
+    assert!(arch("resnet18-w8"));
+
+    let pretrain =
+        "pretrain --method scratch --data train.pack --arch resnet18-w8 --stem v1c --out backbone --overwrite";
+    place.ok(&format!("{pretrain} {PLAIN}"));
+    let said = train("");
+    assert!(!said.contains("the stem is") && arch("resnet18-w8-v1c"), "{said}");
+    place.ok(&format!("segmentation eval --run run --cityscapes street --out again {PLAIN}"));
+    assert_eq!(
+        place.json("again/metrics.json")["segmentation/mIoU"],
+        place.json("run/metrics.json")["segmentation/mIoU"]
+    );
+    // Small images are padded after their colours are changed, and the padding is no label.
+    train("--crop 64 --photometric on --resize whole --scale 0.6,0.9");
+}
+
+#[test]
 fn kills_and_ctrl_c_change_nothing() {
     let place = Place::new();
     street(&place);

@@ -170,6 +170,7 @@ fn schedules_are_the_references() {
         let entry = if per_epoch { steps_per_epoch } else { 1 };
         let schedule = Schedule {
             base_lr: p["base"].as_f64().unwrap(),
+            floor: p["floor"].as_f64().unwrap_or_default(),
             decay,
             milestones,
             gamma: p["gamma"].as_f64().unwrap_or(f64::NAN),

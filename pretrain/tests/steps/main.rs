@@ -78,6 +78,7 @@ fn training(method: &dyn Pretraining, options: &Options) -> (Optimizer, Schedule
     };
     let schedule = Schedule {
         base_lr: options.lr.unwrap(),
+        floor: 0.0,
         decay: options.schedule.unwrap(),
         milestones: Vec::new(),
         gamma: 1.0,

@@ -1,4 +1,6 @@
 //! Parity with torch, torchvision and cityscapesScripts on stored cases, see `tests/golden/*/export.py`.
 
+mod crops;
+mod mmseg;
 mod network;
 mod scores;

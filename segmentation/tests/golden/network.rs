@@ -2,9 +2,11 @@
 
 use common::device::channels_last;
 use common::nn::{Mode, Modes, weights_channels_last};
-use common::resnet::{ResNet, pool};
+use common::resnet::{BasicDilation, ResNet, pool};
 use common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, sign, strings, uniform};
-use segmentation::deeplab::{Aspp, Decoder, DeepLab, DeepLabConfig, cross_entropy, upsample};
+use segmentation::deeplab::{
+    Aspp, Decoder, DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy, upsample,
+};
 use serde_json::Value;
 use std::collections::HashMap;
 use tch::nn::VarStore;
@@ -12,7 +14,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 // The rows of a group of probes, compared by name. A gradient that is zero but for rounding (a bias before another batch norm has
 // one) is held to a millionth of the largest.
-fn compare(case: &Case, group: &str, rows: &Value, ours: &HashMap<String, Tensor>, tolerance: f64) {
+pub(crate) fn compare(case: &Case, group: &str, rows: &Value, ours: &HashMap<String, Tensor>, tolerance: f64) {
     let truth = case.tensor(group);
     let norms = truth.norm_scalaropt_dim(2, [1], false);
     let floor = norms.max().double_value(&[]) * 1e-6;
@@ -25,11 +27,11 @@ fn compare(case: &Case, group: &str, rows: &Value, ours: &HashMap<String, Tensor
     worst.check(group, tolerance);
 }
 
-fn gradients(vs: &VarStore) -> HashMap<String, Tensor> {
+pub(crate) fn gradients(vs: &VarStore) -> HashMap<String, Tensor> {
     vs.variables().into_iter().filter(|(_, v)| v.requires_grad()).map(|(name, v)| (name, v.grad())).collect()
 }
 
-fn labels(name: &str, classes: i64, shape: [i64; 3]) -> Tensor {
+pub(crate) fn labels(name: &str, classes: i64, shape: [i64; 3]) -> Tensor {
     let id = |u: f64| match (u * (classes + 1) as f64) as i64 {
         id if id == classes => 255,
         id => id,
@@ -62,7 +64,7 @@ fn shift_head(vs: &VarStore) {
 fn atrous_agrees(stride: i64, kind: Kind, forward: f64, backward: Option<f64>) {
     let case = Case::open("atrous_resnet");
     let mut vs = VarStore::new(Device::Cpu);
-    let net = ResNet::atrous(&vs.root(), "resnet50".parse().unwrap(), stride);
+    let net = ResNet::atrous(&vs.root(), "resnet50".parse().unwrap(), stride, BasicDilation::Both);
     fill_variables(&vs);
     if kind == Kind::Double {
         vs.double();
@@ -102,10 +104,26 @@ fn atrous_resnet_in_float32() {
     atrous_agrees(8, Kind::Float, 1e-5, None);
 }
 
+fn config(channels: i64, classes: i64, separable: bool) -> DeepLabConfig {
+    DeepLabConfig {
+        arch: "resnet50".parse().unwrap(),
+        output_stride: 16,
+        basic_dilation: BasicDilation::Both,
+        atrous_rates: [6, 12, 18],
+        aspp_kernel: 1,
+        channels,
+        separable,
+        dropout: 0.0,
+        dropout_place: DropoutPlace::Aspp,
+        classes,
+        auxiliary: true,
+    }
+}
+
 fn head_agrees(variant: &str, separable: bool) {
     let case = Case::open("deeplab");
     let mut vs = VarStore::new(Device::Cpu);
-    let aspp = Aspp::new(&(vs.root() / "aspp"), 32, 16, [6, 12, 18], separable);
+    let aspp = Aspp::new(&(vs.root() / "aspp"), 32, &config(16, 5, separable));
     let decoder = Decoder::new(&(vs.root() / "decoder"), 8, 16, 5, separable);
     fill_variables(&vs);
     shift_head(&vs);
@@ -113,8 +131,8 @@ fn head_agrees(variant: &str, separable: bool) {
     let input = |name: &str, shape: &[i64]| fill(name, shape).to_kind(Kind::Double).set_requires_grad(true);
     let (context, low) = (input("context", &[2, 32, 21, 17]), input("low", &[2, 8, 41, 33]));
     let pyramid = aspp.forward(&context, Mode::TRAIN);
-    let logits = decoder.forward(&pyramid, &low, Mode::TRAIN);
-    let loss = cross_entropy(&logits, &labels("labels", 5, [2, 81, 65]));
+    let logits = decoder.classify(&decoder.features(&pyramid, &low, Mode::TRAIN));
+    let loss = cross_entropy(&logits, &labels("labels", 5, [2, 81, 65]), LossAverage::Labelled);
     loss.backward();
     let evaluated = no_grad(|| aspp.forward(&context, Mode::Eval));
 
@@ -151,18 +169,8 @@ fn separable_aspp_and_decoder() {
 
 fn network_agrees(kind: Kind, forward: f64, backward: Option<f64>) {
     let case = Case::open("deeplab");
-    let config = DeepLabConfig {
-        arch: "resnet50".parse().unwrap(),
-        output_stride: 16,
-        atrous_rates: [6, 12, 18],
-        channels: 64,
-        separable: false,
-        dropout: 0.0,
-        classes: 7,
-        auxiliary: true,
-    };
     let mut vs = VarStore::new(Device::Cpu);
-    let net = DeepLab::new(&vs.root(), &config);
+    let net = DeepLab::new(&vs.root(), &config(64, 7, false));
     fill_variables(&vs);
     shift_head(&vs);
     if kind == Kind::Double {
@@ -174,7 +182,8 @@ fn network_agrees(kind: Kind, forward: f64, backward: Option<f64>) {
     let x = channels_last(&fill("input", &[2, 3, 65, 97]).to_kind(kind));
     let logits = net.forward(&x, Modes::TRAIN);
     let labels = labels("network.labels", 7, [2, 65, 97]);
-    let (main, auxiliary) = (cross_entropy(&logits.main, &labels), cross_entropy(&logits.auxiliary.unwrap(), &labels));
+    let loss = |logits: &Tensor| cross_entropy(logits, &labels, LossAverage::Labelled);
+    let (main, auxiliary) = (loss(&logits.main), loss(&logits.auxiliary.unwrap()));
     (&main + &auxiliary * 0.4).backward();
     let mut worst = Worst::default();
     worst.add("main", relative_error(&main.view([1]), &case.tensor("network.main")));

@@ -401,7 +401,7 @@ script = io.BytesIO()
 torch.jit.save(torch.jit.script(Nothing()), script)
 case("refused_script.pt", script.getvalue(), refused="TorchScript")
 none = lambda key: None  # noqa: E731
-case("refused_resnet50d.pth", zip_file(fill(timm.create_model("resnet50d"), half, none)), refused="ResNet-C or -D")
+case("refused_resnet50d.pth", zip_file(fill(timm.create_model("resnet50d"), half, none)), refused="ResNet-D")
 case("refused_seresnet50.pth", zip_file(fill(timm.create_model("seresnet50"), half, none)), refused="unexpected layer1.0.se")
 case("refused_wide.pth", zip_file(fill(torchvision.models.wide_resnet50_2(), half, none)), refused="wide")
 case("refused_gn.pth", zip_file(fill(timm.create_model("resnet50_gn"), half, none)), refused="missing bn1.running_mean")

@@ -1,0 +1,70 @@
+//! One training step of `--preset mmseg` on a ResNet-50 v1c, 19 classes: forward, losses, backward, SGD.
+//!
+//! Prints `fp32 SECONDS` and `bf16 SECONDS`, medians of processor time, which other work on the machine
+//! disturbs least. `CAMTRAST_BENCH_CROP=96x192` sets the crops; `CAMTRAST_BENCH_STEPS=3` the steps that
+//! count. `benches/peers/segmentation_step.py` takes turns with mmsegmentation.
+
+use common::device::{Precision, channels_last};
+use common::nn::{Modes, weights_channels_last};
+use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
+use common::settings::set;
+use segmentation::deeplab::{DeepLab, cross_entropy};
+use segmentation::{Options, Preset};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+const BATCH: i64 = 2;
+
+fn setting(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.into())
+}
+
+fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it fills the structure that it is given.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn main() {
+    tch::set_num_threads(setting("OMP_NUM_THREADS", "1").parse().expect("a number"));
+    let crop = setting("CAMTRAST_BENCH_CROP", "128x256");
+    let (height, width) = crop.split_once('x').expect("HEIGHTxWIDTH");
+    let (height, width): (i64, i64) = (height.parse().expect("a number"), width.parse().expect("a number"));
+    let steps: usize = setting("CAMTRAST_BENCH_STEPS", "3").parse().expect("a number");
+
+    let options = Options::default().resolve(Preset::Mmseg).expect("a whole preset");
+    let model = options.model("resnet50-v1c".parse().expect("a known architecture"), 19).expect("a network");
+    let vs = VarStore::new(Device::Cpu);
+    let net = DeepLab::new(&vs.root(), &model);
+    weights_channels_last(&vs);
+    let config = OptimizerConfig {
+        algorithm: Algorithm::Sgd,
+        momentum: set(&options.momentum),
+        nesterov: false,
+        weight_decay: set(&options.weight_decay),
+    };
+    let mut optimizer = Optimizer::new(config, vec![ParamGroup::all(&vs)]);
+    let images = channels_last(&Tensor::randn([BATCH, 3, height, width], (Kind::Float, Device::Cpu)));
+    let labels = Tensor::randint(19, [BATCH, height, width], (Kind::Int64, Device::Cpu));
+    let average = set(&options.loss_average);
+
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let mut seconds: Vec<f64> = (0..=steps)
+            .map(|_| {
+                let begun = processor_seconds();
+                let logits = precision.run(Device::Cpu, || Ok(net.forward(&images, Modes::TRAIN))).expect("logits");
+                let auxiliary = cross_entropy(&logits.auxiliary.expect("an auxiliary head"), &labels, average);
+                let loss = cross_entropy(&logits.main, &labels, average) + auxiliary * set(&options.auxiliary_weight);
+                optimizer.zero_grad();
+                loss.backward();
+                optimizer.step(1e-4, 1e-4).expect("a step");
+                assert!(loss.double_value(&[]).is_finite());
+                processor_seconds() - begun
+            })
+            .skip(1)
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        println!("{precision} {}", seconds[seconds.len() / 2]);
+    }
+}
