@@ -201,7 +201,7 @@ impl TensorFile {
     ///
     /// # Errors
     /// As [`TensorFile::tensor`], but for the values.
-    pub(crate) fn any_tensor(&self, name: &str) -> Result<Tensor> {
+    pub fn any_tensor(&self, name: &str) -> Result<Tensor> {
         let view = self.view().tensor(name).map_err(|_| {
             Error::file(&self.path, format!("holds no tensor {name:?}"), "is it the right kind of file?")
         })?;

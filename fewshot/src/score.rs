@@ -110,7 +110,8 @@ pub fn score_files(
     let labels = Vec::<i64>::try_from(file.tensor("labels")?.view([-1]))?;
     let set = EpisodeSet::load(episodes)?;
     set.check(&labels).map_err(in_file(episodes))?;
-    let tensor = file.tensor("features")?.to_device(device);
+    // Which rows are not finite is said below.
+    let tensor = file.any_tensor("features")?.to_device(device);
     score(&tensor, &labels, &set, options, progress).map_err(in_file(features))
 }
 

@@ -4,8 +4,6 @@ mod degenerate;
 mod golden;
 mod sampling;
 
-use common::tensor_file::save;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
@@ -23,10 +21,8 @@ fn clusters(classes: i64, each: i64, dimensions: i64) -> (Tensor, Vec<i64>) {
 /// Writes a features file for `score_files`.
 fn write_features(folder: &Path, features: &Tensor, labels: &[i64]) -> PathBuf {
     let path = folder.join("features.safetensors");
-    let tensors = BTreeMap::from([
-        ("features".to_owned(), features.shallow_clone()),
-        ("labels".to_owned(), Tensor::from_slice(labels)),
-    ]);
-    save(&path, &tensors, &BTreeMap::new()).unwrap();
+    // As other programs write them, NaN included.
+    let tensors = [("features", features.shallow_clone()), ("labels", Tensor::from_slice(labels))];
+    Tensor::write_safetensors(&tensors, &path).unwrap();
     path
 }
