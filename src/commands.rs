@@ -13,12 +13,12 @@ pub mod transfer;
 use crate::protocol::Protocol;
 use crate::screen::{Screen, clock};
 use anyhow::{Result, bail};
+use camtrast_common::checkpoint::Origin;
+use camtrast_common::device::{DeviceChoice, device_name};
+use camtrast_common::engine::Outcome;
+use camtrast_common::progress::Progress;
+use camtrast_common::run::{Build, RunFolder, RunOptions};
 use clap::Args;
-use common::checkpoint::Origin;
-use common::device::{DeviceChoice, device_name};
-use common::engine::Outcome;
-use common::progress::Progress;
-use common::run::{Build, RunFolder, RunOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
 use std::thread::available_parallelism;
@@ -70,7 +70,7 @@ pub struct Common {
     pub device: DeviceChoice,
     /// Precision of networks: fp32 or bf16
     #[arg(long, default_value = "fp32", help_heading = "Common")]
-    pub precision: common::device::Precision,
+    pub precision: camtrast_common::device::Precision,
     /// Threads on the CPU; all cores when left out
     #[arg(long, help_heading = "Common", value_parser = thread_count)]
     pub threads: Option<usize>,
@@ -136,7 +136,7 @@ impl Common {
         // Zero: one for each core.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0));
         POOL.call_once(|| built = pool.build_global());
-        built.map_err(|error| common::Error::thread(std::io::Error::other(error)))?;
+        built.map_err(|error| camtrast_common::Error::thread(std::io::Error::other(error)))?;
         Ok(Screen::new(self.quiet))
     }
 }
@@ -151,7 +151,7 @@ pub fn thread_count(text: &str) -> Result<usize, String> {
 const MOST_THREADS: usize = 1024;
 
 // libtorch starts two pools of threads, and waits for ever or aborts when the system refuses one. A few are ours.
-fn try_threads(each: usize) -> common::Result<()> {
+fn try_threads(each: usize) -> camtrast_common::Result<()> {
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     std::thread::scope(|scope| {
@@ -159,7 +159,7 @@ fn try_threads(each: usize) -> common::Result<()> {
         let _release = release;
         for _ in 0..2 * each + 4 {
             let idle = || drop(wait.lock().map(|wait| wait.recv()));
-            std::thread::Builder::new().spawn_scoped(scope, idle).map_err(common::Error::thread)?;
+            std::thread::Builder::new().spawn_scoped(scope, idle).map_err(camtrast_common::Error::thread)?;
         }
         Ok(())
     })

@@ -1,8 +1,8 @@
 //! `--config file.toml`: a TOML file's keys become flags placed before the user's own, so that flags win and an unknown key is
 //! an unknown flag.
 
+use camtrast_common::{Error, Result};
 use clap::Command;
-use common::{Error, Result};
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;

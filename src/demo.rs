@@ -3,10 +3,10 @@
 use crate::commands::Common;
 use crate::suite::{Machine, Plan, SuiteRecipe, run_plan};
 use anyhow::Result;
+use camtrast_datasets::{Layout, Pack, PrepareOptions, prepare};
+use camtrast_world::scene::scene_classes;
+use camtrast_world::{SynthOptions, contact_sheet, synth};
 use clap::Args;
-use common::data::synth::scene::scene_classes;
-use common::data::synth::{SynthOptions, contact_sheet, synth};
-use common::data::{Layout, Pack, PrepareOptions, prepare};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 

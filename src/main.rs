@@ -12,8 +12,8 @@ mod protocol;
 mod screen;
 mod suite;
 
+use camtrast_common::Error;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use common::Error;
 use std::process::ExitCode;
 
 /// Which pretraining transfers best? Pretrain a ResNet, transfer it unchanged, and print the numbers beside the published ones.

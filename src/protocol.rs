@@ -3,9 +3,9 @@
 
 use crate::commands::metrics_path;
 use anyhow::Result;
-use common::leakage::{LEAKAGE, Prints};
-use common::progress::Progress;
-use common::run::{Build, Metrics, RunFolder, Texts, write_metrics};
+use camtrast_common::leakage::{LEAKAGE, Prints};
+use camtrast_common::progress::Progress;
+use camtrast_common::run::{Build, Metrics, RunFolder, Texts, write_metrics};
 use std::path::Path;
 use std::time::Instant;
 use toml::{Table, Value};
@@ -21,7 +21,7 @@ impl Protocol {
     /// Begins the record of `command`, such as `fewshot eval`, whose numbers go to `out` if anywhere.
     ///
     /// # Errors
-    /// [`common::Error::File`] when `out` holds a training run, before any work is done.
+    /// [`camtrast_common::Error::File`] when `out` holds a training run, before any work is done.
     pub fn begin(command: &'static str, out: Option<&Path>) -> Result<Self> {
         out.map_or(Ok(()), RunFolder::refuse_training)?;
         Ok(Protocol { command, config: Table::new(), begun: Instant::now() })
@@ -69,7 +69,7 @@ impl Protocol {
     /// Writes config.toml where `out` is a folder, and metrics.json.
     ///
     /// # Errors
-    /// [`common::Error::Io`].
+    /// [`camtrast_common::Error::Io`].
     pub fn write(self, out: &Path, metrics: &Metrics, texts: Texts, device: &str) -> Result<()> {
         let path = metrics_path(out)?;
         if path != out {

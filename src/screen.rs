@@ -1,6 +1,6 @@
 //! What the user sees while waiting: a bar on a terminal, a line now and then elsewhere, nothing with `--quiet`.
 
-use common::progress::Progress;
+use camtrast_common::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -126,7 +126,7 @@ static CATCHES: AtomicBool = AtomicBool::new(false);
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn end_with_input() -> common::Result<()> {
+pub fn end_with_input() -> camtrast_common::Result<()> {
     if std::env::var_os(CHILD).is_none() {
         return Ok(());
     }
@@ -138,7 +138,7 @@ pub fn end_with_input() -> common::Result<()> {
         }
         STOP.store(true, Ordering::Relaxed);
     };
-    std::thread::Builder::new().spawn(watch).map(drop).map_err(common::Error::thread)
+    std::thread::Builder::new().spawn(watch).map(drop).map_err(camtrast_common::Error::thread)
 }
 
 /// From now on Ctrl-C sets [`STOP`].

@@ -1,17 +1,17 @@
 //! Class activation maps of backbones on the same images, as a picture and a number (Sun et al. 2022, Figure 2).
 
 use crate::{Compute, head};
-use common::augment::to_input;
-use common::cam::class_activation_map;
-use common::checkpoint::Backbone;
-use common::classifier::{CLASSIFIER_FILE, Classifier};
-use common::data::Pack;
-use common::data::resample::{Image, resize};
-use common::features::{BATCH, extract, pixels};
-use common::nn::Mode;
-use common::picture::{Canvas, overlay};
-use common::resnet::pool;
-use common::{Error, Result};
+use camtrast_common::augment::to_input;
+use camtrast_common::cam::class_activation_map;
+use camtrast_common::checkpoint::Backbone;
+use camtrast_common::classifier::{CLASSIFIER_FILE, Classifier};
+use camtrast_common::features::{BATCH, Images, extract};
+use camtrast_common::nn::Mode;
+use camtrast_common::resnet::pool;
+use camtrast_common::{Error, Result};
+use camtrast_datasets::Pack;
+use camtrast_images::picture::{Canvas, overlay};
+use camtrast_images::resample::{Image, resize};
 use std::path::Path;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -104,7 +104,7 @@ impl Headed {
         let mut sum = 0.0;
         progress.start(&self.name, rows.len() as u64, 0);
         for rows in rows.chunks(BATCH) {
-            let maps = self.maps(&pixels(pack, rows)?, compute)?;
+            let maps = self.maps(&pack.rows(rows)?, compute)?;
             sum += above_half(&maps).sum(Kind::Double).double_value(&[]);
             progress.advance(rows.len() as u64, "");
         }
@@ -129,7 +129,7 @@ pub fn grid(path: &Path, backbones: &[Headed], pack: &Pack, rows: &[i64], comput
     let (step_x, step_y) = (cell_width + 6, cell_height + LINE);
     let mut canvas = Canvas::new(6 + (1 + backbones.len()) * step_x, LINE + 4 + rows.len() * step_y)?;
     let titles = pack.class_titles();
-    let pixels = pixels(pack, rows)?;
+    let pixels = pack.rows(rows)?;
     let enlarge = |bytes: &[u8]| resize(Image { height, width, pixels: bytes.to_vec() }, cell_height, cell_width);
 
     let images: Vec<u8> = Vec::try_from(pixels.reshape([-1]))?;

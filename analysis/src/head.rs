@@ -1,9 +1,9 @@
 //! A linear head for a backbone that has none: self-supervised methods train no classifier, and their class activation maps need
 //! one (linear evaluation).
 
-use common::classifier::Classifier;
-use common::representation::unit;
-use common::{Error, Result};
+use camtrast_common::classifier::Classifier;
+use camtrast_common::nn::unit;
+use camtrast_common::{Error, Result};
 use tch::{Kind, Tensor, no_grad};
 
 /// Gradient steps at most.
@@ -60,7 +60,7 @@ pub fn fit(features: &Tensor, labels: &Tensor, classes: i64) -> Result<(Classifi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::testing::{fill, relative_error};
+    use camtrast_common::testing::{fill, relative_error};
     use tch::Device;
 
     // At the optimum the penalty's gradient balances the loss's: an independent check through autograd.

@@ -2,10 +2,11 @@
 
 pub mod cam;
 pub mod head;
+pub mod measures;
 pub mod representation;
 
-use common::device::Precision;
-use common::progress::Progress;
+use camtrast_common::device::Precision;
+use camtrast_common::progress::Progress;
 use tch::Device;
 
 /// Where and how networks run, and who is told.

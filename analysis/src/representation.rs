@@ -1,13 +1,14 @@
-//! The measures of `common::representation` on any backbone and pack.
+//! The measures of `crate::measures` on any backbone and pack.
 
 use crate::Compute;
-use common::Result;
-use common::augment::Augment;
-use common::checkpoint::Backbone;
-use common::data::Pack;
-use common::features::{BATCH, extract_rows, pixels, pooled};
-use common::random::{generator, permutation};
-use common::representation::{Spectrum, Uniformity, alignment, spectrum, uniformity, unit};
+use crate::measures::{Spectrum, Uniformity, alignment, spectrum, uniformity};
+use camtrast_common::Result;
+use camtrast_common::augment::Augment;
+use camtrast_common::checkpoint::Backbone;
+use camtrast_common::features::{BATCH, Images, extract_rows, pooled};
+use camtrast_common::nn::unit;
+use camtrast_common::random::{generator, permutation};
+use camtrast_datasets::Pack;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
@@ -61,7 +62,7 @@ Features are globally average-pooled; everything is computed in float64.";
 /// Describes the features of some rows of a pack. The seed draws views, and a sample where there are too many images.
 ///
 /// # Errors
-/// [`common::Error::Settings`] for fewer than two images, [`common::Error::Torch`].
+/// [`camtrast_common::Error::Settings`] for fewer than two images, [`camtrast_common::Error::Torch`].
 pub fn describe(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compute: Compute) -> Result<Representation> {
     let features = extract_rows(backbone, pack, rows, compute.device, compute.precision, compute.progress)?;
     let order = permutation(rows.len(), &mut generator(seed, "alignment/images", 0, 0));
@@ -85,7 +86,7 @@ fn views(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compute: Com
     let mut views = [Vec::new(), Vec::new()];
     progress.start("two views", rows.len() as u64, 0);
     for (batch, rows) in rows.chunks(BATCH).enumerate() {
-        let pixels = pixels(pack, rows)?.to_device(device);
+        let pixels = pack.rows(rows)?.to_device(device);
         for (i, features) in views.iter_mut().enumerate() {
             let mut generator = generator(seed, &format!("alignment/view{i}"), 0, batch as u64);
             let input = augment.apply_with(&pixels, &backbone.info.mean, &backbone.info.std, &mut generator);

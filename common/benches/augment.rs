@@ -1,7 +1,7 @@
 //! Images per second of one augmented view on the CPU. `benches/peers/augment.py` does the same with PIL and torchvision.
 
-use common::augment::{Augment, Crop};
-use common::random::generator;
+use camtrast_common::augment::{Augment, Crop};
+use camtrast_common::random::generator;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tch::{Device, Kind, Tensor};
 

@@ -299,6 +299,15 @@ pub fn weights_channels_last(vs: &VarStore) {
     });
 }
 
+/// Rows of [N, D] scaled to length one, in float32 at least; a row of zeros stays as it is, with a gradient of its own divided by
+/// 1e-12, as in `torch.nn.functional.normalize`.
+pub fn unit(x: &Tensor) -> Tensor {
+    let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
+    // Clamped before the root, whose gradient at zero is infinite and would turn to NaN.
+    let square = x.square().sum_dim_intlist([1i64].as_slice(), true, None).clamp_min(1e-24);
+    x / square.sqrt()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

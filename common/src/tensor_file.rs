@@ -61,15 +61,19 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
 }
 
 /// One tensor of a header, in file order.
-pub(crate) struct Entry<'a> {
+pub struct Entry<'a> {
+    /// Its name.
     pub name: &'a str,
+    /// As safetensors spells it, such as `F32`.
     pub dtype: &'a str,
+    /// Its shape.
     pub shape: Vec<i64>,
+    /// Its length.
     pub bytes: usize,
 }
 
 /// The JSON header for tensors that lie one after the other, with a checksum of the metadata, padded with spaces to a multiple of 8 bytes.
-pub(crate) fn header(entries: &[Entry], metadata: &Metadata) -> Vec<u8> {
+pub fn header(entries: &[Entry], metadata: &Metadata) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let mut offset = 0;
     for entry in entries {
@@ -245,7 +249,7 @@ impl TensorFile {
     }
 
     /// The whole file as it lies on disk.
-    pub(crate) fn map(&self) -> &[u8] {
+    pub fn map(&self) -> &[u8] {
         &self.map
     }
 
@@ -255,7 +259,7 @@ impl TensorFile {
 }
 
 /// Adds one tensor to a checksum; tensors go in by sorted name.
-pub(crate) fn absorb(hash: &mut Sha256, name: &str, dtype: &str, shape: &[i64], bytes: &[u8]) {
+pub fn absorb(hash: &mut Sha256, name: &str, dtype: &str, shape: &[i64], bytes: &[u8]) {
     hash.update(format!("{name}\0{dtype}\0{shape:?}\0"));
     hash.update(bytes);
 }

@@ -1,13 +1,13 @@
 //! Checkpoints, training states and logs on disk: what is read back, what is refused, what is repaired.
 
-use common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
-use common::device::channels_last;
-use common::log::Log;
-use common::nn::Mode;
-use common::resnet::ResNet;
-use common::run::{Position, RunFolder};
-use common::tensor_file::{self, Metadata, TensorFile};
-use common::testing::{fill, fill_variables, golden_path, same};
+use camtrast_common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
+use camtrast_common::device::channels_last;
+use camtrast_common::log::Log;
+use camtrast_common::nn::Mode;
+use camtrast_common::resnet::ResNet;
+use camtrast_common::run::{Position, RunFolder};
+use camtrast_common::tensor_file::{self, Metadata, TensorFile};
+use camtrast_common::testing::{fill, fill_variables, golden_path, same};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,7 +50,7 @@ fn equal(a: &Tensors, b: &Tensors) -> bool {
 }
 
 // A failure in one line that names the file.
-fn refused<T>(result: common::Result<T>, path: &Path, reason: &str) {
+fn refused<T>(result: camtrast_common::Result<T>, path: &Path, reason: &str) {
     let message = result.err().unwrap_or_else(|| panic!("{} was accepted", path.display())).to_string();
     assert!(message.starts_with(&path.display().to_string()), "{message:?} does not name {}", path.display());
     assert!(message.contains(reason) && !message.contains('\n'), "{message:?} lacks {reason:?}");

@@ -4,11 +4,11 @@
 //! Leaves instances, results and our figures in the folder `CAMTRAST_BENCH_FILES`, when that is set, for the same work by
 //! pycocotools; `benches/peers/coco_eval.py` runs both.
 
-use common::testing::uniform;
+use camtrast_common::testing::uniform;
+use camtrast_detection::evaluate;
+use camtrast_detection::results::{Found, Results, read_coco, write_coco, write_instances};
+use camtrast_detection::{Annotated, Dataset, Object};
 use criterion::Criterion;
-use detection::evaluate;
-use detection::results::{Found, Results, read_coco, write_coco, write_instances};
-use detection::{Annotated, Dataset, Object};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

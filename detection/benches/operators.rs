@@ -3,14 +3,14 @@
 //!
 //! `CAMTRAST_BENCH_IMAGES`: a JPEG file to decode and resize, over and over; without it the data path is left out.
 
-use common::engine::Source;
-use common::testing::{fill, unit};
-use detection::grouping::Grouping;
-use detection::model::nms::nms;
-use detection::model::roi_align::RoiAlign;
-use detection::source::{Augment, DetectionSource};
-use detection::transform::{Aspect, Scale};
-use detection::{Annotated, Dataset, Object};
+use camtrast_common::engine::Source;
+use camtrast_common::testing::{fill, unit};
+use camtrast_detection::grouping::Grouping;
+use camtrast_detection::model::nms::nms;
+use camtrast_detection::model::roi_align::RoiAlign;
+use camtrast_detection::source::{Augment, DetectionSource};
+use camtrast_detection::transform::{Aspect, Scale};
+use camtrast_detection::{Annotated, Dataset, Object};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
@@ -49,7 +49,8 @@ fn main() {
 
     let regions = boxes("regions", 512, 800.0);
     let regions = Tensor::cat(&[Tensor::zeros([512, 1], (Kind::Float, tch::Device::Cpu)), regions], 1);
-    let features = common::device::channels_last(&fill("features", &[1, 1024, 50, 50])).set_requires_grad(true);
+    let features =
+        camtrast_common::device::channels_last(&fill("features", &[1, 1024, 50, 50])).set_requires_grad(true);
     let align = RoiAlign { bins: 14, sampling_ratio: 0, aligned: true };
     let before = peak_bytes();
     let seconds = median(|| {

@@ -4,15 +4,15 @@
 //!
 //! `OMP_NUM_THREADS`: threads. `CAMTRAST_BENCH_WIDTH`: channels after the stem (32).
 
-use common::device::Precision;
-use common::engine::Moment;
-use common::nn::{Modes, weights_channels_last};
-use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
-use common::resnet::{Arch, Stem};
-use common::testing::unit;
-use detection::model::heads::Truth;
-use detection::model::{DetectorArch, FasterRcnn, Images};
-use detection::{Options, Preset};
+use camtrast_common::device::Precision;
+use camtrast_common::engine::Moment;
+use camtrast_common::nn::{Modes, weights_channels_last};
+use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
+use camtrast_common::resnet::{Arch, Stem};
+use camtrast_common::testing::unit;
+use camtrast_detection::model::heads::Truth;
+use camtrast_detection::model::{DetectorArch, FasterRcnn, Images};
+use camtrast_detection::{Options, Preset};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -35,7 +35,7 @@ fn main() {
     let mut optimizer = Optimizer::new(config, vec![ParamGroup::matching(&vs, |_| true)]);
 
     let sizes = vec![(192, 256), (180, 240)];
-    let pixels = common::device::channels_last(&unit("image", &[2, 3, 192, 256])) - 0.5;
+    let pixels = camtrast_common::device::channels_last(&unit("image", &[2, 3, 192, 256])) - 0.5;
     let _ = pixels.get(1).narrow(1, 180, 12).zero_();
     let _ = pixels.get(1).narrow(2, 240, 16).zero_();
     let images = [Images { pixels, sizes }];

@@ -4,7 +4,7 @@ use crate::evaluate::{COUNTED_AREAS, area};
 use crate::image_file;
 use crate::problems::Problems;
 use crate::{Annotated, Dataset, Object};
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};

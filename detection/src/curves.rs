@@ -2,8 +2,8 @@
 
 use crate::draw::file_name;
 use crate::evaluate::Evaluation;
-use common::Result;
-use common::picture::{Canvas, Rgb, class_colour};
+use camtrast_common::Result;
+use camtrast_images::picture::{Canvas, Rgb, class_colour};
 use std::path::{Path, PathBuf};
 
 /// Classes in the overview; a picture has room for no more names.
@@ -22,7 +22,7 @@ struct Line {
 /// precision beside its name. Returns their paths.
 ///
 /// # Errors
-/// [`common::Error::Io`] when writing fails.
+/// [`camtrast_common::Error::Io`] when writing fails.
 pub fn write_curves(folder: &Path, evaluation: &Evaluation) -> Result<Vec<PathBuf>> {
     let mut paths = vec![folder.join("pr_curves.png")];
     let title = format!("IoU .50, {} classes, {} images", evaluation.classes.len(), evaluation.images);

@@ -1,8 +1,8 @@
 //! Annotated images: what readers, training and evaluation exchange.
 
-use common::Result;
-use common::leakage::Prints;
-use common::tensor_file::hex;
+use camtrast_common::Result;
+use camtrast_common::leakage::Prints;
+use camtrast_common::tensor_file::hex;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
@@ -65,7 +65,7 @@ impl Dataset {
     /// What tells its image files from others.
     ///
     /// # Errors
-    /// [`common::Error::Io`] naming the first that cannot be read.
+    /// [`camtrast_common::Error::Io`] naming the first that cannot be read.
     pub fn prints(&self) -> Result<Prints> {
         Prints::of(&self.images.iter().map(|image| &image.image).collect::<Vec<_>>())
     }

@@ -2,10 +2,10 @@
 
 use crate::results::{Found, Results};
 use crate::{Annotated, Dataset};
-use common::Result;
-use common::data::decode;
-use common::data::resample::{Image, resize};
-use common::picture::{Canvas, Rgb, class_colour};
+use camtrast_common::Result;
+use camtrast_images::decode;
+use camtrast_images::picture::{Canvas, Rgb, class_colour};
+use camtrast_images::resample::{Image, resize};
 use std::path::{Path, PathBuf};
 
 const WHITE: Rgb = [255; 3];
@@ -32,7 +32,7 @@ impl Default for SampleOptions {
 /// the colour of their class, with its name and score. Returns their paths.
 ///
 /// # Errors
-/// As [`decode::read`], and [`common::Error::Io`] when writing fails.
+/// As [`decode::read`], and [`camtrast_common::Error::Io`] when writing fails.
 pub fn write_samples(
     folder: &Path,
     dataset: &Dataset,

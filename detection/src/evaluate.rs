@@ -20,8 +20,8 @@ pub use voc::Curve;
 
 use crate::results::{Results, image_ids};
 use crate::{Dataset, Object};
+use camtrast_common::{Error, Result};
 use coco::{Area, Precision, THRESHOLDS};
-use common::{Error, Result};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

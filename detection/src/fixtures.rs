@@ -1,7 +1,7 @@
 //! Small data sets for the tests of this crate.
 
-use common::data::resample::Image;
-use common::picture::{Canvas, jpeg};
+use camtrast_images::picture::{Canvas, jpeg};
+use camtrast_images::resample::Image;
 use std::fs;
 use std::path::Path;
 

@@ -5,7 +5,7 @@
 //! process, we for all together.
 
 use crate::Dataset;
-use common::sampler::Passes;
+use camtrast_common::sampler::Passes;
 
 /// How batches are made of groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Image files of a data set: where they are and how large, without decoding them.
 
-use common::data::decode::{self, EXTENSIONS};
-use common::data::orientation::orientation;
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
+use camtrast_images::decode::{self, EXTENSIONS};
+use camtrast_images::orientation::orientation;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Component, Path, PathBuf};

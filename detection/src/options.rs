@@ -5,14 +5,14 @@ use crate::grouping::Grouping;
 use crate::model::{DetectorArch, ModelConfig};
 use crate::source::Augment;
 use crate::transform::{Aspect, Scale};
-use common::optim::Algorithm;
-use common::resnet::Arch;
-use common::schedule::{Decay, Schedule};
-use common::settings;
-use common::settings::{
+use camtrast_common::optim::Algorithm;
+use camtrast_common::resnet::Arch;
+use camtrast_common::schedule::{Decay, Schedule};
+use camtrast_common::settings;
+use camtrast_common::settings::{
     BatchNormMode, Numbers, Switch, check_counts, check_milestones, check_not_negative, check_range, set,
 };
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 settings! {
@@ -123,7 +123,8 @@ impl Preset {
         let numbers = |list: &[f64]| Some(Numbers(list.to_vec()));
         let pair = |[before, after]: [usize; 2]| numbers(&[before as f64, after as f64]);
         // Neither the backbone nor the number of classes has a say in these.
-        let model = ModelConfig::new(arch, Arch { depth: 50, width: 64, stem: common::resnet::Stem::Standard }, 1);
+        let model =
+            ModelConfig::new(arch, Arch { depth: 50, width: 64, stem: camtrast_common::resnet::Stem::Standard }, 1);
         let paper = Options {
             steps: None,
             epochs: Some(100),

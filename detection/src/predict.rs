@@ -4,10 +4,10 @@ use crate::model::FasterRcnn;
 use crate::results::{Found, Results};
 use crate::transform::{Padded, Prepared, Scale, rescale};
 use crate::{Annotated, Dataset};
-use common::data::decode;
-use common::device::Precision;
-use common::progress::Progress;
-use common::{Error, Result};
+use camtrast_common::device::Precision;
+use camtrast_common::progress::Progress;
+use camtrast_common::{Error, Result};
+use camtrast_images::decode;
 use rayon::prelude::*;
 use std::sync::mpsc::sync_channel;
 use tch::{Device, Tensor, no_grad};
@@ -76,7 +76,7 @@ impl Predictor<'_> {
     }
 
     // Class (0-based), score and box of everything in one image.
-    fn image(&self, image: common::data::resample::Image) -> Result<Vec<(usize, f64, [f64; 4])>> {
+    fn image(&self, image: camtrast_images::resample::Image) -> Result<Vec<(usize, f64, [f64; 4])>> {
         let input = Padded::new(&[image], self.scale.pad_to).input(&self.mean, &self.std, self.device);
         let found = no_grad(|| self.net.detect(&input, self.precision))?.remove(0);
         let host = |t: &Tensor| Vec::<f64>::try_from(t.to_kind(tch::Kind::Double).reshape([-1]).to_device(Device::Cpu));

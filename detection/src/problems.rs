@@ -1,6 +1,6 @@
 //! `--skip-bad`: what is wrong with a data set's parts fails at once, or is listed while the parts are left out.
 
-use common::Result;
+use camtrast_common::Result;
 
 /// The problems met so far, when they may be skipped.
 #[derive(Debug)]

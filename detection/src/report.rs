@@ -5,14 +5,14 @@ use crate::curves::write_curves;
 use crate::draw::{SampleOptions, write_samples};
 use crate::evaluate::Evaluation;
 use crate::results::{Results, write_coco, write_instances, write_voc};
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use std::path::Path;
 
 /// Writes `detections/comp4_det_test_<class>.txt` (VOC devkit), `detections.json` (COCO results) with `instances.json` (the ground truth
 /// that they are worth something against), `curves/` and, of so many sample images, `pictures/`.
 ///
 /// # Errors
-/// [`Error::Io`], and those of [`common::data::decode::read`].
+/// [`Error::Io`], and those of [`camtrast_images::decode::read`].
 pub fn write_report(
     folder: &Path,
     dataset: &Dataset,

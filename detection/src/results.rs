@@ -10,7 +10,7 @@ pub use coco::{read_coco, write_coco, write_instances};
 pub use voc::{read_voc, write_voc};
 
 use crate::{Annotated, Dataset};
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 

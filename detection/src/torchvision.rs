@@ -1,8 +1,8 @@
 //! Detectors of torchvision: `fasterrcnn_resnet50_fpn` and its like, by the names of their state dicts.
 
 use crate::model::{DetectorArch, ModelConfig};
-use common::resnet::Arch;
-use common::{Error, Result};
+use camtrast_common::resnet::Arch;
+use camtrast_common::{Error, Result};
 use std::collections::BTreeMap;
 use tch::Tensor;
 

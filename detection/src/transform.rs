@@ -1,8 +1,8 @@
 //! From an image of any size to the network's input, and its boxes along with it.
 
 use crate::model::Images;
-use common::augment::to_input;
-use common::data::resample::{Image, resize};
+use camtrast_common::augment::to_input;
+use camtrast_images::resample::{Image, resize};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 

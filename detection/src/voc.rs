@@ -17,7 +17,7 @@ use crate::image_file;
 use crate::problems::Problems;
 use crate::{Annotated, Dataset};
 use annotation::{Annotation, Read};
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

@@ -3,10 +3,10 @@
 //! Leaves the features, the episodes and our accuracies in the folder `CAMTRAST_BENCH_FILES`, when that is set, for the
 //! same work in `benches/peers/fewshot_sklearn.py`; `benches/peers/fewshot.sh` runs both.
 
-use common::progress::Silent;
-use common::tensor_file;
+use camtrast_common::progress::Silent;
+use camtrast_common::tensor_file;
+use camtrast_fewshot::{EpisodeSet, Options, Protocol, score};
 use criterion::Criterion;
-use fewshot::{EpisodeSet, Options, Protocol, score};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

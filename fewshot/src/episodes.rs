@@ -1,9 +1,9 @@
 //! Few-shot tasks: which images are the support of each class and which are its queries.
 
-use common::files::write_atomically;
-use common::random::{generator, permutation};
-use common::tensor_file::hex;
-use common::{Error, Result};
+use camtrast_common::files::write_atomically;
+use camtrast_common::random::{generator, permutation};
+use camtrast_common::tensor_file::hex;
+use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -2,11 +2,11 @@
 
 use crate::episodes::{EpisodeSet, Protocol};
 use crate::score::{Options, Score, score};
-use common::Result;
-use common::checkpoint::Backbone;
-use common::data::Pack;
-use common::device::Precision;
-use common::progress::Progress;
+use camtrast_common::Result;
+use camtrast_common::checkpoint::Backbone;
+use camtrast_common::device::Precision;
+use camtrast_common::progress::Progress;
+use camtrast_datasets::Pack;
 use tch::Device;
 
 /// What is evaluated, and how.
@@ -51,8 +51,8 @@ impl EvalResult {
 /// Extracts each image's feature once and scores every protocol's episodes on them.
 ///
 /// # Errors
-/// [`common::Error::Settings`] when the pack has too few classes, or a class too few images; otherwise as
-/// [`common::features::extract`] and [`score()`].
+/// [`camtrast_common::Error::Settings`] when the pack has too few classes, or a class too few images; otherwise as
+/// [`camtrast_common::features::extract`] and [`score()`].
 pub fn eval(
     backbone: &Backbone,
     pack: &Pack,
@@ -64,7 +64,7 @@ pub fn eval(
     // All episodes are drawn first: a pack too small is told before any work.
     let sample = |&shots: &usize| EpisodeSet::sample(pack.labels(), &Protocol { ways, shots, queries, episodes }, seed);
     let sets = options.shots.iter().map(sample).collect::<Result<Vec<_>>>()?;
-    let features = common::features::extract(backbone, pack, device, options.precision, progress)?;
+    let features = camtrast_common::features::extract(backbone, pack, device, options.precision, progress)?;
     let result = |set: &EpisodeSet| {
         let score = score(&features, pack.labels(), set, &options.probe, progress)?;
         Ok(EvalResult { ways, shots: set.shots, score, episodes_sha256: set.sha256(pack.sha256()) })

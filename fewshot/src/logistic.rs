@@ -17,7 +17,7 @@
 
 mod newton;
 
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use tch::{Kind, Tensor};
 
 /// What is minimised, and how far.

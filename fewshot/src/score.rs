@@ -5,9 +5,9 @@
 
 use crate::episodes::{EpisodeSet, in_file};
 use crate::logistic;
-use common::progress::Progress;
-use common::tensor_file::TensorFile;
-use common::{Error, Result};
+use camtrast_common::progress::Progress;
+use camtrast_common::tensor_file::TensorFile;
+use camtrast_common::{Error, Result};
 use serde::Serialize;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};

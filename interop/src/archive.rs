@@ -4,7 +4,7 @@
 //! times the directory's size in memory, which a made-up directory could use. Nothing is allocated here but names, as they are
 //! asked for.
 
-use common::error::{Refusal, Told};
+use camtrast_common::error::{Refusal, Told};
 
 /// A zip file.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use crate::import::{find, tensors};
 use crate::state_file::StateFile;
-use common::Result;
-use common::resnet::Arch;
+use camtrast_common::Result;
+use camtrast_common::resnet::Arch;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};

@@ -3,11 +3,11 @@
 //! Pickles are written here in the few codes that a dict of tensors takes: `torch.load(weights_only=True)` and `pickle.load`
 //! accept them, and nothing in them asks for more than torch's and numpy's own functions for making arrays.
 
-use common::checkpoint::Backbone;
-use common::files::{WholeFile, write_atomically};
-use common::resnet::Stem;
-use common::tensor_file::{self, bytes_of};
-use common::{Error, Result};
+use camtrast_common::checkpoint::Backbone;
+use camtrast_common::files::{WholeFile, write_atomically};
+use camtrast_common::resnet::Stem;
+use camtrast_common::tensor_file::{self, bytes_of};
+use camtrast_common::{Error, Result};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;

@@ -2,12 +2,12 @@
 
 use crate::naming::{Candidate, Layout, candidates, choose};
 use crate::state_file::{SLACK, StateFile, Stored};
-use common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone, some};
-use common::error::{Refusal, Told};
-use common::pickle::Dtype;
-use common::resnet::{Arch, ResNet};
-use common::tensor_file::{self, hex};
-use common::{Error, Result};
+use camtrast_common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone, some};
+use camtrast_common::error::{Refusal, Told};
+use camtrast_common::resnet::{Arch, ResNet};
+use camtrast_common::tensor_file::{self, hex};
+use camtrast_common::{Error, Result};
+use camtrast_pickle::Dtype;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! solo-learn, VISSL, mmpretrain), `4.0.conv1.weight` (lightly and others that put a torchvision ResNet's children into a
 //! Sequential), `res2.0.conv1.weight` (detectron2). What precedes them is the prefix; a file with two encoders has two.
 
-use common::error::{Refusal, Told};
+use camtrast_common::error::{Refusal, Told};
 use std::collections::BTreeMap;
 use std::fmt;
 

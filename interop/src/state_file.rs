@@ -4,9 +4,9 @@
 //! exceeds twice its size and [`SLACK`].
 
 use crate::archive::{Archive, Entry};
-use common::error::{Refusal, Told};
-use common::pickle::{Budget, Coding, Dtype, Machine, Node, Value};
-use common::{Error, Result};
+use camtrast_common::error::{Refusal, Told};
+use camtrast_common::{Error, Result};
+use camtrast_pickle::{Budget, Coding, Dtype, Machine, Node, Value};
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use std::collections::HashMap;

@@ -2,14 +2,14 @@
 //!
 //! `CAMTRAST_KEEP=DIR cargo test -p camtrast-interop --test exports` leaves the files for that script.
 
-use common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
-use common::nn::Mode;
-use common::resnet::{Arch, ResNet};
-use common::tensor_file::{self, TensorFile, hex};
-use common::testing::{Case, fill, fill_variables, golden_path, relative_error};
-use interop::diff::diff;
-use interop::export::{Target, export};
-use interop::import::{ImportOptions, import};
+use camtrast_common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
+use camtrast_common::nn::Mode;
+use camtrast_common::resnet::{Arch, ResNet};
+use camtrast_common::tensor_file::{self, TensorFile, hex};
+use camtrast_common::testing::{Case, fill, fill_variables, golden_path, relative_error};
+use camtrast_interop::diff::diff;
+use camtrast_interop::export::{Target, export};
+use camtrast_interop::import::{ImportOptions, import};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;

@@ -3,10 +3,10 @@
 //! `cargo test` changes the golden files some hundred times. `CAMTRAST_FUZZ_SECONDS=3600 cargo test -p camtrast-interop --test fuzz`
 //! goes on for that long; the seed of every round is printed when one fails.
 
-use common::testing::golden_path;
+use camtrast_common::testing::golden_path;
+use camtrast_interop::import::find;
+use camtrast_interop::{SLACK, StateFile};
 use flate2::read::GzDecoder;
-use interop::import::find;
-use interop::{SLACK, StateFile};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::alloc::{GlobalAlloc, Layout, System};

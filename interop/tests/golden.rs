@@ -1,11 +1,11 @@
 //! Files that torch, timm, numpy and safetensors wrote: `tests/golden/interop_import/export.py` says what each holds.
 
-use common::checkpoint::load_backbone;
-use common::testing::{golden_path, strings, uniform};
+use camtrast_common::checkpoint::load_backbone;
+use camtrast_common::testing::{golden_path, strings, uniform};
+use camtrast_interop::StateFile;
+use camtrast_interop::import::{ImportOptions, find, import};
+use camtrast_interop::naming::candidates;
 use flate2::read::GzDecoder;
-use interop::StateFile;
-use interop::import::{ImportOptions, find, import};
-use interop::naming::candidates;
 use serde_json::Value;
 use std::fs;
 use std::io::Read;
@@ -204,7 +204,7 @@ fn a_prefix_says_which_of_several() {
 #[test]
 fn several_backbones_without_a_leader_are_not_guessed_among() {
     let names = ["a.layer1.0.conv1.weight", "b.layer1.0.conv1.weight"];
-    let error = interop::naming::choose(&candidates(names), None).unwrap_err();
+    let error = camtrast_interop::naming::choose(&candidates(names), None).unwrap_err();
     assert!(error.remedy.contains("--prefix: \"a.\", \"b.\""), "{error:?}");
 }
 
@@ -213,7 +213,7 @@ fn names_and_shapes_are_torchvisions() {
     for arch in ["resnet18", "resnet34", "resnet50", "resnet101"] {
         let text = fs::read_to_string(golden_path(&format!("checkpoint_load/keys_{arch}.json"))).unwrap();
         let truth: std::collections::BTreeMap<String, Vec<i64>> = serde_json::from_str(&text).unwrap();
-        let arch: common::resnet::Arch = arch.parse().unwrap();
+        let arch: camtrast_common::resnet::Arch = arch.parse().unwrap();
         assert_eq!(arch.tensors(), truth, "{arch}");
     }
 }

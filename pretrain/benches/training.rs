@@ -6,15 +6,15 @@
 //!
 //! `cargo bench -p camtrast-pretrain --bench training [-- resnet50 32]` (backbone, batch size).
 
-use common::data::{PackDescription, PackWriter};
-use common::device::Precision;
-use common::engine::Moment;
-use common::nn::Mode;
-use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
-use common::progress::Silent;
-use common::resnet::{Arch, ResNet};
-use common::run::{Build, RunOptions};
-use pretrain::{Method, Options, PretrainConfig, Recipe, Setting, Subset, pretrain};
+use camtrast_common::device::Precision;
+use camtrast_common::engine::Moment;
+use camtrast_common::nn::Mode;
+use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
+use camtrast_common::progress::Silent;
+use camtrast_common::resnet::{Arch, ResNet};
+use camtrast_common::run::{Build, RunOptions};
+use camtrast_datasets::{PackDescription, PackWriter};
+use camtrast_pretrain::{Method, Options, PretrainConfig, Recipe, Setting, Subset, pretrain};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -72,7 +72,7 @@ fn bare(method: Method, arch: Arch, batch: u64, precision: Precision) -> f64 {
     let mut method = method.build(&setting, &options).expect("a method");
     let mut optimizer = Optimizer::new(SGD, method.groups());
     let view = || {
-        common::device::channels_last(&Tensor::randn(
+        camtrast_common::device::channels_last(&Tensor::randn(
             [batch as i64, 3, SIZE as i64, SIZE as i64],
             (Kind::Float, device),
         ))
@@ -144,9 +144,9 @@ fn precision(arch: Arch, batch: i64) {
     const SIDE: i64 = 64;
     let mut vs = [VarStore::new(Device::Cpu), VarStore::new(Device::Cpu)];
     let nets = [0, 1].map(|i| ResNet::new(&vs[i].root(), arch));
-    common::nn::weights_channels_last(&vs[1]);
+    camtrast_common::nn::weights_channels_last(&vs[1]);
     let plain = Tensor::randn([batch, 3, SIDE, SIDE], (Kind::Float, Device::Cpu));
-    let inputs = [plain.shallow_clone(), common::device::channels_last(&plain)];
+    let inputs = [plain.shallow_clone(), camtrast_common::device::channels_last(&plain)];
     let mut optimizers = vs.each_mut().map(|vs| Optimizer::new(SGD, vec![ParamGroup::all(vs)]));
     let mut rate = |i: usize, precision: Precision| {
         let mut step = || {

@@ -11,19 +11,22 @@ use crate::heads::NormMlp;
 use crate::method::{Network, Pretraining, Setting};
 use crate::options::{Numbers, Options, set};
 use crate::simsiam::negative_cosine;
-use common::augment::Augment;
-use common::device::Precision;
-use common::ema::Ema;
-use common::engine::{Loss, Moment};
-use common::nn::Mode;
-use common::optim::Algorithm;
-use common::resnet::{ResNet, pool};
-use common::schedule::Decay;
-use common::{Error, Result};
+use camtrast_common::augment::Augment;
+use camtrast_common::device::Precision;
+use camtrast_common::ema::Ema;
+use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::nn::Mode;
+use camtrast_common::optim::Algorithm;
+use camtrast_common::resnet::{ResNet, pool};
+use camtrast_common::schedule::Decay;
+use camtrast_common::{Error, Result};
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor, no_grad};
+
+/// Two views with gradient, and two targets without. See `Method::passes`.
+pub(crate) const PASSES: f64 = 8.0 / 3.0;
 
 /// SGD with the paper's (Sun et al.) learning rate for unsupervised methods; with `--optimizer lars` BYOL's own for large
 /// batches. Views as in BYOL, appendix B: the first always blurred, the second rarely, and sometimes solarised.

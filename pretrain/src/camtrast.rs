@@ -18,17 +18,26 @@ use crate::moco::{self, MomentumContrast};
 use crate::options::{CamClass, Contrast, Options, Switch, set};
 use crate::simsiam::{self, Siamese};
 use crate::supervised::accuracy;
-use common::Result;
-use common::augment::Augment;
-use common::cam::{class_activation_map, suppress};
-use common::device::Precision;
-use common::engine::{Loss, Moment};
-use common::nn::{Linear, Mode};
-use common::optim::ParamGroup;
-use common::resnet::{ResNet, pool};
+use camtrast_common::Result;
+use camtrast_common::augment::Augment;
+use camtrast_common::cam::{class_activation_map, suppress};
+use camtrast_common::device::Precision;
+use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::nn::{Linear, Mode};
+use camtrast_common::optim::ParamGroup;
+use camtrast_common::resnet::{ResNet, pool};
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+
+/// The suppressed view passes with gradient beside the original, or through the momentum encoder without.
+/// See `Method::passes`.
+pub(crate) fn passes(contrast: Contrast) -> f64 {
+    match contrast {
+        Contrast::Moco => 7.0 / 3.0,
+        Contrast::Simsiam | Contrast::None => 2.0,
+    }
+}
 
 /// Those of the contrastive method (`own`, unless `--contrast` says otherwise), as the paper's supplement has it, but for the query
 /// encoder's batch norm: the classifier stands on it, and sees the whole batch. t is 30 epochs of 1000.

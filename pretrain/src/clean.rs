@@ -1,13 +1,13 @@
 //! Batch norm's statistics of the finished backbone, on images as tests show them: without augmentation, nothing suppressed.
 
-use common::Result;
-use common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
-use common::data::{Pack, Selection};
-use common::device::Precision;
-use common::features::pixels;
-use common::precise_bn::re_estimate;
-use common::random::{generator, permutation};
-use common::resnet::ResNet;
+use camtrast_common::Result;
+use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
+use camtrast_common::device::Precision;
+use camtrast_common::features::Images;
+use camtrast_common::precise_bn::re_estimate;
+use camtrast_common::random::{generator, permutation};
+use camtrast_common::resnet::ResNet;
+use camtrast_datasets::{Pack, Selection};
 use std::sync::Arc;
 use tch::Device;
 
@@ -39,7 +39,7 @@ impl CleanImages {
     pub(crate) fn measure(&self, backbone: &ResNet) -> Result<()> {
         let batches: Vec<&[i64]> = self.rows.chunks(self.batch_size).collect();
         re_estimate(batches.len() as u64, |batch, mode| {
-            let images = pixels(&self.pack, batches[batch as usize])?.to_device(self.device);
+            let images = self.pack.rows(batches[batch as usize])?.to_device(self.device);
             let input = to_input(&images, &IMAGENET_MEAN, &IMAGENET_STD);
             self.precision.run(self.device, || Ok(backbone.feature_map(&input, mode))).map(drop)
         })

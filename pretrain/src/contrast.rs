@@ -1,7 +1,7 @@
 //! InfoNCE against a queue of keys (He et al. 2020, `moco/builder.py`; Sun et al. 2022, eq. 4).
 
-use common::Result;
-pub use common::representation::unit;
+use camtrast_common::Result;
+pub use camtrast_common::nn::unit;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// The last K keys, unit vectors [K, P], overwritten in a ring.
@@ -48,7 +48,7 @@ impl Queue {
 /// [N, K] marks keys that are no negatives of a query (Exemplar: those of its own class).
 ///
 /// # Errors
-/// [`common::Error::Torch`] when shapes do not fit.
+/// [`camtrast_common::Error::Torch`] when shapes do not fit.
 pub fn info_nce(
     q: &Tensor,
     k: &Tensor,

@@ -1,26 +1,27 @@
 //! Runs any method: pack, augmentation, engine, checkpoint.
 
 use crate::clean::CleanImages;
-use crate::method::{Method, Pretraining, Setting};
+use crate::method::{Pretraining, Setting};
+use crate::methods::Method;
 use crate::options::{Options, Subset, set};
 use crate::preset::Preset;
 use crate::probe::Probe;
-use common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
-use common::checkpoint::{BackboneInfo, save_backbone};
-use common::classifier::{CLASSIFIER_FILE, Classifier};
-use common::data::{Pack, Selection};
-use common::device::{Precision, device_name};
-use common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
-use common::features::pixels;
-use common::files::write_atomically;
-use common::optim::{Optimizer, OptimizerConfig};
-use common::progress::Progress;
-use common::random::{generator, permutation};
-use common::resnet::Arch;
-use common::run::{RunFolder, RunOptions, SUBSET};
-use common::schedule::Schedule;
-use common::settings::check_counts;
-use common::{Error, Result};
+use camtrast_common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
+use camtrast_common::checkpoint::{BackboneInfo, save_backbone};
+use camtrast_common::classifier::{CLASSIFIER_FILE, Classifier};
+use camtrast_common::device::{Precision, device_name};
+use camtrast_common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
+use camtrast_common::features::Images;
+use camtrast_common::files::write_atomically;
+use camtrast_common::optim::{Optimizer, OptimizerConfig};
+use camtrast_common::progress::Progress;
+use camtrast_common::random::{generator, permutation};
+use camtrast_common::resnet::Arch;
+use camtrast_common::run::{RunFolder, RunOptions, SUBSET};
+use camtrast_common::schedule::Schedule;
+use camtrast_common::settings::check_counts;
+use camtrast_common::{Error, Result};
+use camtrast_datasets::{Pack, Selection};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -246,7 +247,7 @@ fn optimiser(options: &Options, method: &dyn Pretraining, plan: &Plan) -> (Optim
     let steps_per_epoch = plan.batches_per_epoch / plan.accumulate;
     // A method that does not train has no optimiser's settings.
     let config = OptimizerConfig {
-        algorithm: options.optimizer.unwrap_or(common::optim::Algorithm::Sgd),
+        algorithm: options.optimizer.unwrap_or(camtrast_common::optim::Algorithm::Sgd),
         momentum: options.momentum.unwrap_or_default(),
         nesterov: false,
         weight_decay: options.weight_decay.unwrap_or_default(),
@@ -254,7 +255,7 @@ fn optimiser(options: &Options, method: &dyn Pretraining, plan: &Plan) -> (Optim
     let schedule = Schedule {
         base_lr: options.lr.unwrap_or_default(),
         floor: 0.0,
-        decay: options.schedule.unwrap_or(common::schedule::Decay::Constant),
+        decay: options.schedule.unwrap_or(camtrast_common::schedule::Decay::Constant),
         milestones: options.milestones.iter().flat_map(|n| n.0.iter().map(|&m| m as u64)).collect(),
         gamma: options.gamma.unwrap_or(1.0),
         warmup_steps: (options.warmup_epochs.unwrap_or_default() * steps_per_epoch as f64).round() as u64,
@@ -286,7 +287,7 @@ fn write_metrics(run: &RunFolder, outcome: &Outcome, plan: &Plan, device: Device
 /// All pixels on the GPU, when they fit in half of what is free there.
 fn resident_pixels(pack: &Pack, device: Device) -> Result<Option<Tensor>> {
     let Device::Cuda(index) = device else { return Ok(None) };
-    if pack.pixels().len() as i64 > common::native::cuda_memory(index)?.free / 2 {
+    if pack.pixels().len() as i64 > camtrast_common::native::cuda_memory(index)?.free / 2 {
         return Ok(None);
     }
     let shape = [pack.len(), pack.height(), pack.width(), 3].map(|d| d as i64);
@@ -323,7 +324,7 @@ impl Source for PackSource {
         let chosen = &self.order.1[index as usize * self.batch_size..][..self.batch_size];
         let labels: Vec<i64> = chosen.iter().map(|&i| self.selection.labels[i as usize]).collect();
         let rows: Vec<i64> = chosen.iter().map(|&i| self.selection.indices[i as usize]).collect();
-        let images = if self.resident { Tensor::from_slice(&rows) } else { pixels(&self.pack, &rows)? };
+        let images = if self.resident { Tensor::from_slice(&rows) } else { self.pack.rows(&rows)? };
         Ok(Batch { images, labels: Tensor::from_slice(&labels) })
     }
 }

@@ -8,7 +8,7 @@
 use crate::method::Setting;
 use crate::moco::{self, Moco};
 use crate::options::Options;
-use common::Result;
+use camtrast_common::Result;
 
 /// MoCo v2's.
 pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {

@@ -1,6 +1,6 @@
 //! Projection and prediction heads.
 
-use common::nn::{BatchNorm, Linear, Mode};
+use camtrast_common::nn::{BatchNorm, Linear, Mode};
 use tch::Tensor;
 use tch::nn::Path;
 

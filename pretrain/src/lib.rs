@@ -10,6 +10,7 @@ mod driver;
 mod exemplar;
 mod heads;
 mod method;
+mod methods;
 mod moco;
 pub mod options;
 mod preset;
@@ -19,6 +20,7 @@ pub mod simsiam;
 mod supervised;
 
 pub use driver::{PretrainConfig, PretrainReport, Recipe, Settled, pretrain};
-pub use method::{Method, Network, Pretraining, Setting};
+pub use method::{Network, Pretraining, Setting};
+pub use methods::Method;
 pub use options::{Options, Subset};
 pub use preset::Preset;

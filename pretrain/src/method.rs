@@ -1,81 +1,17 @@
 //! What a pretraining method is.
 
-use crate::options::{Contrast, Options};
-use crate::{byol, camtrast, exemplar, moco, scratch, simsiam, supervised};
-use common::augment::Augment;
-use common::device::Precision;
-use common::engine::{Loss, Moment};
-use common::nn::Mode;
-use common::optim::ParamGroup;
-use common::random::torch_seed;
-use common::resnet::{Arch, ResNet};
-use common::{Error, Result};
-use serde::{Deserialize, Serialize};
+use crate::options::Options;
+use camtrast_common::augment::Augment;
+use camtrast_common::device::Precision;
+use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::nn::Mode;
+use camtrast_common::optim::ParamGroup;
+use camtrast_common::random::torch_seed;
+use camtrast_common::resnet::{Arch, ResNet};
+use camtrast_common::{Error, Result};
 use std::collections::BTreeMap;
-use std::fmt;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
-
-/// A method by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    /// Random initialisation, the floor of every table
-    Scratch,
-    /// Cross-entropy on class labels
-    Supervised,
-    /// Momentum contrast, version 2
-    Moco,
-    /// Siamese networks with a predictor and stop-gradient
-    Simsiam,
-    /// Bootstrap your own latent: predictions of a slow target network
-    Byol,
-    /// Momentum contrast whose negatives are of other classes
-    Exemplar,
-    /// CAM-guided suppression and contrast with a momentum encoder
-    CamtrastMoco,
-    /// CAM-guided suppression and SimSiam
-    CamtrastSimsiam,
-}
-
-impl Method {
-    /// The settings it has, with its authors' values.
-    pub fn defaults(self, setting: &Setting, given: &Options) -> Options {
-        match self {
-            Method::Scratch => scratch::defaults(),
-            Method::Supervised => supervised::defaults(setting, given),
-            Method::Moco => moco::defaults(setting, given),
-            Method::Simsiam => simsiam::defaults(setting, given),
-            Method::Byol => byol::defaults(setting, given),
-            Method::Exemplar => exemplar::defaults(setting, given),
-            Method::CamtrastMoco => camtrast::defaults(Contrast::Moco, setting, given),
-            Method::CamtrastSimsiam => camtrast::defaults(Contrast::Simsiam, setting, given),
-        }
-    }
-
-    /// Builds its networks, heads and queues from resolved settings.
-    ///
-    /// # Errors
-    /// [`Error::Settings`] for settings that contradict each other.
-    pub fn build(self, setting: &Setting, options: &Options) -> Result<Box<dyn Pretraining>> {
-        Ok(match self {
-            Method::Scratch => Box::new(scratch::Scratch::new(setting, options)?),
-            Method::Supervised => Box::new(supervised::Supervised::new(setting, options)?),
-            Method::Moco => Box::new(moco::Moco::new(setting, options)?),
-            Method::Simsiam => Box::new(simsiam::SimSiam::new(setting, options)?),
-            Method::Byol => Box::new(byol::Byol::new(setting, options)?),
-            Method::Exemplar => Box::new(exemplar::new(setting, options)?),
-            Method::CamtrastMoco | Method::CamtrastSimsiam => Box::new(camtrast::Camtrast::new(setting, options)?),
-        })
-    }
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = clap::ValueEnum::to_possible_value(self).expect("no variant is hidden");
-        f.write_str(value.get_name())
-    }
-}
 
 /// What a method is built for.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +75,7 @@ impl<H> Network<H> {
         let backbone = ResNet::new(&(vs.root() / "backbone"), setting.arch);
         let heads = heads(&vs.root());
         vs.set_device(setting.device);
-        common::nn::weights_channels_last(&vs);
+        camtrast_common::nn::weights_channels_last(&vs);
         Network { vs, backbone, heads }
     }
 

@@ -12,19 +12,22 @@ use crate::contrast::{Queue, info_nce, unit};
 use crate::heads::Projector;
 use crate::method::{Network, Pretraining, Setting, split_mode};
 use crate::options::{Numbers, Options, set};
-use common::augment::Augment;
-use common::device::Precision;
-use common::ema::Ema;
-use common::engine::{Loss, Moment};
-use common::nn::Mode;
-use common::optim::Algorithm;
-use common::random::{generator, permutation};
-use common::resnet::{ResNet, pool};
-use common::schedule::Decay;
-use common::{Error, Result};
+use camtrast_common::augment::Augment;
+use camtrast_common::device::Precision;
+use camtrast_common::ema::Ema;
+use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::nn::Mode;
+use camtrast_common::optim::Algorithm;
+use camtrast_common::random::{generator, permutation};
+use camtrast_common::resnet::{ResNet, pool};
+use camtrast_common::schedule::Decay;
+use camtrast_common::{Error, Result};
 use std::collections::BTreeMap;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor, no_grad};
+
+/// A query with gradient and a key without. See `Method::passes`.
+pub(crate) const PASSES: f64 = 4.0 / 3.0;
 
 /// MoCo v2's settings; 1000 epochs and K = 2048 are the paper's for miniImageNet and CIFAR-FS.
 pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {

@@ -1,15 +1,15 @@
 //! Every setting of every method. A field is a flag, a TOML key and a line of the checkpoint's `config` at once; its default
 //! is the method's own (see each method's `defaults`), and a setting without a default there has no meaning there.
 
-use common::augment::{Augment, Crop};
-use common::data::{LabelKind, Pack, Selection, SubsetOptions, select_subset};
-use common::optim::Algorithm;
-use common::schedule::Decay;
-use common::settings;
-pub(crate) use common::settings::set;
-pub use common::settings::{Numbers, Switch};
-use common::settings::{check_counts, check_milestones, check_not_negative, check_range};
-use common::{Error, Result};
+use camtrast_common::augment::{Augment, Crop};
+use camtrast_common::optim::Algorithm;
+use camtrast_common::schedule::Decay;
+use camtrast_common::settings;
+pub(crate) use camtrast_common::settings::set;
+pub use camtrast_common::settings::{Numbers, Switch};
+use camtrast_common::settings::{check_counts, check_milestones, check_not_negative, check_range};
+use camtrast_common::{Error, Result};
+use camtrast_datasets::{LabelKind, Pack, Selection, SubsetOptions, select_subset};
 use serde::{Deserialize, Serialize};
 
 settings! {

@@ -1,10 +1,10 @@
 //! Published settings by name, where they are not a method's defaults.
 
-use crate::method::Method;
+use crate::methods::Method;
 use crate::options::{Contrast, Numbers, Options, Switch};
-use common::optim::Algorithm;
-use common::schedule::Decay;
-use common::{Error, Result};
+use camtrast_common::optim::Algorithm;
+use camtrast_common::schedule::Decay;
+use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// What `--preset` names.

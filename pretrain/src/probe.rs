@@ -2,14 +2,15 @@
 //!
 //! It looks and changes nothing: a run ends with the same weights whether it is probed or not.
 
-use common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
-use common::data::{Pack, Selection};
-use common::device::Precision;
-use common::features::{BATCH, pixels, pooled};
-use common::random::{generator, permutation};
-use common::representation::{nearest_neighbours, spectrum, uniformity, unit};
-use common::resnet::ResNet;
-use common::{Error, Result};
+use camtrast_analysis::measures::{nearest_neighbours, spectrum, uniformity};
+use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
+use camtrast_common::device::Precision;
+use camtrast_common::features::{BATCH, Images, pooled};
+use camtrast_common::nn::unit;
+use camtrast_common::random::{generator, permutation};
+use camtrast_common::resnet::ResNet;
+use camtrast_common::{Error, Result};
+use camtrast_datasets::{Pack, Selection};
 use tch::{Device, Tensor};
 
 /// Most images looked at.
@@ -51,7 +52,7 @@ impl Probe {
         let labels: Vec<i64> = chosen.iter().map(|&i| selection.labels[i as usize]).collect();
         Ok(Probe {
             every,
-            pixels: pixels(pack, &rows)?.to_device(device),
+            pixels: pack.rows(&rows)?.to_device(device),
             labels: Tensor::from_slice(&labels).to_device(device),
             classes: selection.classes as i64,
             precision,
@@ -60,7 +61,7 @@ impl Probe {
         })
     }
 
-    /// The measures of `common::representation` when `epoch` (from 0) is one to probe after, otherwise none.
+    /// The measures of `camtrast_analysis::measures` when `epoch` (from 0) is one to probe after, otherwise none.
     pub(crate) fn measures(&self, backbone: &ResNet, epoch: u64) -> Result<Vec<(&'static str, f64)>> {
         if !(epoch + 1).is_multiple_of(self.every) {
             return Ok(Vec::new());

@@ -2,12 +2,15 @@
 
 use crate::method::{Network, Pretraining, Setting};
 use crate::options::{Options, set};
-use common::augment::Augment;
-use common::engine::{Loss, Moment};
-use common::resnet::ResNet;
-use common::{Error, Result};
+use camtrast_common::augment::Augment;
+use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::resnet::ResNet;
+use camtrast_common::{Error, Result};
 use tch::Tensor;
 use tch::nn::VarStore;
+
+/// It does not train. See `Method::passes`.
+pub(crate) const PASSES: f64 = 0.0;
 
 /// The one setting it has is not to train.
 pub(crate) fn defaults() -> Options {

@@ -10,16 +10,19 @@ use crate::contrast::unit;
 use crate::heads::NormMlp;
 use crate::method::{Network, Pretraining, Setting};
 use crate::options::{Numbers, Options, set};
-use common::Result;
-use common::augment::Augment;
-use common::device::Precision;
-use common::engine::{Loss, Moment};
-use common::nn::Mode;
-use common::optim::{Algorithm, ParamGroup};
-use common::resnet::{ResNet, pool};
-use common::schedule::Decay;
+use camtrast_common::Result;
+use camtrast_common::augment::Augment;
+use camtrast_common::device::Precision;
+use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::nn::Mode;
+use camtrast_common::optim::{Algorithm, ParamGroup};
+use camtrast_common::resnet::{ResNet, pool};
+use camtrast_common::schedule::Decay;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor, no_grad};
+
+/// Two views with gradient. See `Method::passes`.
+pub(crate) const PASSES: f64 = 2.0;
 
 /// SimSiam's settings. Its heads are 2048 wide with a bottleneck of 512; a narrow backbone narrows them alike.
 pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {

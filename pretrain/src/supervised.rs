@@ -4,16 +4,19 @@
 
 use crate::method::{Network, Pretraining, Setting};
 use crate::options::{Numbers, Options};
-use common::Result;
-use common::augment::Augment;
-use common::device::Precision;
-use common::engine::{Loss, Moment};
-use common::nn::{Linear, Mode};
-use common::optim::Algorithm;
-use common::resnet::{ResNet, pool};
-use common::schedule::Decay;
+use camtrast_common::Result;
+use camtrast_common::augment::Augment;
+use camtrast_common::device::Precision;
+use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::nn::{Linear, Mode};
+use camtrast_common::optim::Algorithm;
+use camtrast_common::resnet::{ResNet, pool};
+use camtrast_common::schedule::Decay;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
+
+/// One view, one pass. See `Method::passes`.
+pub(crate) const PASSES: f64 = 1.0;
 
 /// 200 epochs, batch 64, SGD 0.05, divided by 10 after 30 % and 40 % of training (epochs 60 and 80 of 200).
 pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {

@@ -1,11 +1,11 @@
 //! InfoNCE, MoCo and class activation maps beside their references: `tests/golden/<case>/export.py` says what each case holds.
 
-use common::cam::{class_activation_map, suppress};
-use common::ema::Ema;
-use common::nn::Linear;
-use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
-use common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, same, sign, uniform};
-use pretrain::contrast::{Queue, info_nce, unit};
+use camtrast_common::cam::{class_activation_map, suppress};
+use camtrast_common::ema::Ema;
+use camtrast_common::nn::Linear;
+use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
+use camtrast_common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, same, sign, uniform};
+use camtrast_pretrain::contrast::{Queue, info_nce, unit};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -115,7 +115,7 @@ fn activation_maps_and_suppression_are_the_papers() {
     let mut worst = Worst::default();
     worst.add("logits", relative_error(&logits, &case.tensor("logits")));
     worst.add("map_normalised", relative_error(&map.squeeze_dim(1), &case.tensor("map_normalised")));
-    let rows = Tensor::from_slice(&common::testing::numbers(&case.json("rows"))).to_kind(Kind::Int64);
+    let rows = Tensor::from_slice(&camtrast_common::testing::numbers(&case.json("rows"))).to_kind(Kind::Int64);
     worst.add("rows", relative_error(&resized.index_select(1, &rows), &case.tensor(&named("rows"))));
     for (what, ours) in [("map", &resized), ("suppressed", &suppressed)] {
         worst.add(what, relative_error(&probe(&named(what), ours), &case.tensor(&named(what))));
@@ -139,7 +139,8 @@ fn constant_maps_of_real_size_suppress_nothing() {
         let x = fill("x", &[n, 3, 21, 21]);
         for kind in [Kind::Float, Kind::BFloat16] {
             for last in [false, true] {
-                let map = if last { common::device::channels_last(&map) } else { map.shallow_clone() }.to_kind(kind);
+                let map =
+                    if last { camtrast_common::device::channels_last(&map) } else { map.shallow_clone() }.to_kind(kind);
                 let cam = class_activation_map(&map, &weight, &Tensor::arange(n, INT64));
                 assert_eq!(cam.abs().max().double_value(&[]), 0.0, "{channels} x {height} x {width} {kind:?}");
                 assert!(same(&suppress(&x, &cam), &x));

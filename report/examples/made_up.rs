@@ -6,10 +6,10 @@ mod made_up;
 
 use std::path::PathBuf;
 
-fn main() -> common::Result<()> {
+fn main() -> camtrast_common::Result<()> {
     let root = PathBuf::from(std::env::args_os().nth(1).unwrap_or_else(|| "made-up".into()));
     let _ = std::fs::remove_dir_all(root.join("runs"));
     made_up::MadeUp::of_everything(&root);
-    report::write(std::slice::from_ref(&root), &root)?;
+    camtrast_report::write(std::slice::from_ref(&root), &root)?;
     Ok(())
 }

@@ -5,9 +5,9 @@
 use crate::gather::{Found, Gap, Measured, Row, Seed, episodes_sha256, metrics};
 use crate::log::Course;
 use crate::record::{self, COURSE, Cell, Column, EPISODES, PLACES, PRETRAIN, Run, State, Suite};
-use common::checkpoint::IMPORTED;
-use common::error::{Error, Result};
-use common::tensor_file::{TensorFile, hex};
+use camtrast_common::checkpoint::IMPORTED;
+use camtrast_common::error::{Error, Result};
+use camtrast_common::tensor_file::{TensorFile, hex};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,10 +2,10 @@
 
 use crate::gather::{Gathered, Row};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use common::data::decode;
-use common::data::resample::resize;
-use common::error::Result;
-use common::picture::jpeg;
+use camtrast_common::error::Result;
+use camtrast_images::decode;
+use camtrast_images::picture::jpeg;
+use camtrast_images::resample::resize;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;

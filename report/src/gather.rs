@@ -3,10 +3,10 @@
 use crate::folder;
 use crate::log::Course;
 use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder, run_folder};
-use common::checkpoint::Origin;
-use common::error::{Error, Result};
-use common::leakage::LEAKAGE;
-use common::tensor_file::hex;
+use camtrast_common::checkpoint::Origin;
+use camtrast_common::error::{Error, Result};
+use camtrast_common::leakage::LEAKAGE;
+use camtrast_common::tensor_file::hex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};

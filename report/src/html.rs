@@ -6,7 +6,7 @@ use crate::gallery::{Gallery, galleries};
 use crate::gather::{Found, Gathered, Row};
 use crate::record::{PRETRAIN, Suite};
 use crate::{curves, words};
-use common::error::{Error, Result};
+use camtrast_common::error::{Error, Result};
 use minijinja::value::Serde;
 use minijinja::{Environment, Error as TemplateError, syntax::SyntaxConfig};
 use serde::Serialize;

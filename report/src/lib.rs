@@ -20,8 +20,8 @@ mod latex;
 mod markdown;
 mod words;
 
-use common::error::Result;
-use common::files::write_atomically;
+use camtrast_common::error::Result;
+use camtrast_common::files::write_atomically;
 use std::path::{Path, PathBuf};
 
 /// What [`write()`] wrote.
@@ -36,7 +36,7 @@ pub struct Written {
 /// measured times in report.html and report.json.
 ///
 /// # Errors
-/// [`common::Error::File`] naming the file that is damaged, or the folder that holds nothing finished; [`common::Error::Io`].
+/// [`camtrast_common::Error::File`] naming the file that is damaged, or the folder that holds nothing finished; [`camtrast_common::Error::Io`].
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<Written> {
     let all = gather::gather(folders)?;
     let tables = compare::compare(&all);

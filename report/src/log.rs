@@ -1,6 +1,6 @@
 //! The course of a training, from its log.jsonl.
 
-use common::error::{Error, Result};
+use camtrast_common::error::{Error, Result};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;

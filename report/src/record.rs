@@ -8,9 +8,9 @@
 //! DIR/runs/<slug>-s<seed>/<task>/    a task: cell.json, metrics.json, and what the task's own command writes
 //! ```
 
-use common::error::{Error, Result};
-use common::files::write_atomically;
-pub use common::run::PLACES;
+use camtrast_common::error::{Error, Result};
+use camtrast_common::files::write_atomically;
+pub use camtrast_common::run::PLACES;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -87,7 +87,7 @@ fn t(count: usize) -> StudentsT {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::testing::{golden_path, numbers};
+    use camtrast_common::testing::{golden_path, numbers};
     use serde_json::Value;
 
     fn near(ours: Option<f64>, truth: &Value) -> bool {

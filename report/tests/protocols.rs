@@ -2,10 +2,10 @@
 
 mod made_up;
 
+use camtrast_report::compare::{Comparison, compare};
+use camtrast_report::gather::{Gathered, gather};
+use camtrast_report::stats::Over;
 use made_up::MadeUp;
-use report::compare::{Comparison, compare};
-use report::gather::{Gathered, gather};
-use report::stats::Over;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn names(all: &Gathered, table: &Comparison) -> Vec<String> {
 }
 
 fn written(root: &Path, name: &str) -> String {
-    report::write(&[root.to_owned()], root).unwrap();
+    camtrast_report::write(&[root.to_owned()], root).unwrap();
     fs::read_to_string(root.join(name)).unwrap()
 }
 
@@ -156,7 +156,7 @@ fn a_setting_left_to_its_default_is_not_called_unset() {
     made.cell("c", 0, "detection", |cell| {
         let bytes = fs::read(made.folder("c", 0, "detection").join("metrics.json")).unwrap();
         cell.metrics_sha256 = made_up::sha256(&bytes);
-        (cell.state, cell.protocol) = (report::record::State::Done, "other".into());
+        (cell.state, cell.protocol) = (camtrast_report::record::State::Done, "other".into());
         (cell.protocol_settings, cell.checkpoint_sha256) = (vec!["shared = yes".into()], "c 0".into());
     });
     fs::write(made.folder("c", 0, "detection").join("config.toml"), "steps = 900\n").unwrap();
@@ -220,7 +220,7 @@ fn every_number_of_a_network_that_saw_the_test_data_is_marked() {
         (&rows[0]["numbers"]["1-shot"]["leakage"], &rows[1]["numbers"]["1-shot"]["leakage"]),
         (&Value::Null, &leak.into())
     );
-    let text = report::write(&[folder.path().to_owned()], folder.path()).unwrap().table;
+    let text = camtrast_report::write(&[folder.path().to_owned()], folder.path()).unwrap().table;
     assert!(text.contains("‡") && text.contains(leak), "{text}");
 }
 

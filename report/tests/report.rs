@@ -2,11 +2,11 @@
 
 mod made_up;
 
+use camtrast_report::compare::{Comparison, compare};
+use camtrast_report::gather::{Gathered, gather};
+use camtrast_report::record::{self, CELL, Cell, PRETRAIN, SUITE, State};
+use camtrast_report::stats::Over;
 use made_up::{MadeUp, ODD_NAME};
-use report::compare::{Comparison, compare};
-use report::gather::{Gathered, gather};
-use report::record::{self, CELL, Cell, PRETRAIN, SUITE, State};
-use report::stats::Over;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn tables(root: &Path) -> (Gathered, Vec<Comparison>) {
 }
 
 fn written(root: &Path, name: &str) -> String {
-    report::write(&[root.to_owned()], root).unwrap();
+    camtrast_report::write(&[root.to_owned()], root).unwrap();
     fs::read_to_string(root.join(name)).unwrap()
 }
 

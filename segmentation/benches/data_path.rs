@@ -4,16 +4,16 @@
 //! steps on them (DeepLab v3+ on ResNet-50, output stride 16). The loader works while the network does, so that on a GPU it is its
 //! own rate that counts: images a second here, times cores there over cores here.
 
-use common::data::synth::{SynthOptions, synth};
-use common::device::channels_last;
-use common::engine::Source;
-use common::nn::{Modes, weights_channels_last};
-use common::progress::Silent;
-use common::resnet::BasicDilation;
-use segmentation::Dataset;
-use segmentation::augment::{Augment, Resize};
-use segmentation::deeplab::{DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy};
-use segmentation::source::{Batch, CropSource};
+use camtrast_common::device::channels_last;
+use camtrast_common::engine::Source;
+use camtrast_common::nn::{Modes, weights_channels_last};
+use camtrast_common::progress::Silent;
+use camtrast_common::resnet::BasicDilation;
+use camtrast_segmentation::Dataset;
+use camtrast_segmentation::augment::{Augment, Resize};
+use camtrast_segmentation::deeplab::{DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy};
+use camtrast_segmentation::source::{Batch, CropSource};
+use camtrast_world::{SynthOptions, synth};
 use std::sync::Arc;
 use std::time::Instant;
 use tch::nn::VarStore;

@@ -4,12 +4,12 @@
 //! disturbs least. `CAMTRAST_BENCH_CROP=96x192` sets the crops; `CAMTRAST_BENCH_STEPS=3` the steps that
 //! count. `benches/peers/segmentation_step.py` takes turns with mmsegmentation.
 
-use common::device::{Precision, channels_last};
-use common::nn::{Modes, weights_channels_last};
-use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
-use common::settings::set;
-use segmentation::deeplab::{DeepLab, cross_entropy};
-use segmentation::{Options, Preset};
+use camtrast_common::device::{Precision, channels_last};
+use camtrast_common::nn::{Modes, weights_channels_last};
+use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
+use camtrast_common::settings::set;
+use camtrast_segmentation::deeplab::{DeepLab, cross_entropy};
+use camtrast_segmentation::{Options, Preset};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 

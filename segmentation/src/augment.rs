@@ -7,8 +7,8 @@
 use crate::classes::IGNORE;
 use crate::label_image::LabelImage;
 use crate::photometric::Distortion;
-use common::data::resample::Image;
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
+use camtrast_images::resample::Image;
 use opencv::core::{BORDER_CONSTANT, BORDER_REPLICATE, Mat, Scalar, Size, copy_make_border};
 use opencv::imgproc::{INTER_LINEAR, INTER_NEAREST, WARP_INVERSE_MAP, resize, warp_affine};
 use opencv::prelude::*;
@@ -235,7 +235,7 @@ fn largest_share(labels: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::random::generator;
+    use camtrast_common::random::generator;
 
     const PADDING: [u8; 3] = [124, 116, 104];
 

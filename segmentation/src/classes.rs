@@ -3,7 +3,7 @@
 //! Three numberings meet here: *file ids*, the values in label PNGs (Cityscapes: 0..33); *train ids*, dense from 0 to K - 1 in the
 //! order of the network's outputs; and [`IGNORE`], which trains and counts as nothing.
 
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs;

@@ -2,11 +2,11 @@
 
 use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
-use common::data::decode;
-use common::data::resample::Image;
-use common::leakage::{self, Prints};
-use common::tensor_file::hex;
-use common::{Error, Result};
+use camtrast_common::leakage::{self, Prints};
+use camtrast_common::tensor_file::hex;
+use camtrast_common::{Error, Result};
+use camtrast_images::decode;
+use camtrast_images::resample::Image;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;

@@ -12,8 +12,8 @@
 //! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`; where it ends in a 3x3
 //! convolution, the weights of image pooling are a tensor of their own, `project.pooled.weight`.
 
-use common::nn::{BatchNorm, Conv2d, Mode, Modes};
-use common::resnet::{Arch, BasicDilation, ResNet};
+use camtrast_common::nn::{BatchNorm, Conv2d, Mode, Modes};
+use camtrast_common::resnet::{Arch, BasicDilation, ResNet};
 use serde::{Deserialize, Serialize};
 use tch::nn::{Init, Path};
 use tch::{Kind, Reduction, Tensor};

@@ -7,10 +7,10 @@ use crate::dataset::{Dataset, Sample, unknown_id};
 use crate::label_image::LabelImage;
 use crate::picture;
 use crate::predict::Predictor;
-use common::data::resample::Image;
-use common::files::write_atomically;
-use common::progress::Progress;
-use common::{Error, Result};
+use camtrast_common::files::write_atomically;
+use camtrast_common::progress::Progress;
+use camtrast_common::{Error, Result};
+use camtrast_images::resample::Image;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
@@ -35,7 +35,7 @@ const AHEAD: usize = 2;
 /// truth, prediction, errors), `confusion.png` and `confusion.csv`.
 ///
 /// # Errors
-/// [`common::Error::File`] for a sample that cannot be read, [`common::Error::Torch`], [`common::Error::Io`].
+/// [`camtrast_common::Error::File`] for a sample that cannot be read, [`camtrast_common::Error::Torch`], [`camtrast_common::Error::Io`].
 pub fn evaluate(
     predictor: &Predictor,
     dataset: &Dataset,

@@ -2,8 +2,8 @@
 //!
 //! OpenCV turns palettes into colours, so these are read and written by the `png` crate.
 
-use common::files::write_atomically;
-use common::{Error, Result};
+use camtrast_common::files::write_atomically;
+use camtrast_common::{Error, Result};
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 use std::fs::File;
 use std::io::{BufReader, BufWriter};

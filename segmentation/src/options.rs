@@ -3,11 +3,11 @@
 use crate::augment::{Augment, Resize};
 use crate::deeplab::{DeepLabConfig, DropoutPlace, LossAverage};
 use crate::predict::PredictOptions;
-use common::resnet::{Arch, BasicDilation};
-use common::schedule::Decay;
-use common::settings;
-use common::settings::{BatchNormMode, Numbers, Switch, check_counts, check_not_negative, check_range, set};
-use common::{Error, Result};
+use camtrast_common::resnet::{Arch, BasicDilation};
+use camtrast_common::schedule::Decay;
+use camtrast_common::settings;
+use camtrast_common::settings::{BatchNormMode, Numbers, Switch, check_counts, check_not_negative, check_range, set};
+use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 

@@ -2,7 +2,7 @@
 
 use crate::classes::{ClassSet, Meaning};
 use crate::dataset::{Dataset, Sample, unknown_id};
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -3,9 +3,9 @@
 use crate::classes::{ClassSet, Meaning};
 use crate::confusion::Confusion;
 use crate::label_image::LabelImage;
-use common::Result;
-use common::data::resample::{Image, resize};
-use common::picture::{Canvas, Rgb};
+use camtrast_common::Result;
+use camtrast_images::picture::{Canvas, Rgb};
+use camtrast_images::resample::{Image, resize};
 use std::path::Path;
 
 const PAPER: Rgb = [255, 255, 255];
@@ -22,7 +22,7 @@ const ENTRY: usize = 170;
 /// Labels are in file ids.
 ///
 /// # Errors
-/// [`common::Error::Io`] when it cannot be written, [`common::Error::Settings`] when OpenCV refuses to draw.
+/// [`camtrast_common::Error::Io`] when it cannot be written, [`camtrast_common::Error::Settings`] when OpenCV refuses to draw.
 pub fn sample(
     path: &Path,
     classes: &ClassSet,

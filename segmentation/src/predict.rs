@@ -2,11 +2,11 @@
 
 use crate::deeplab::{DeepLab, upsample};
 use crate::label_image::LabelImage;
-use common::augment::to_input;
-use common::data::resample::Image;
-use common::device::{Precision, channels_last};
-use common::nn::Modes;
-use common::{Error, Result};
+use camtrast_common::augment::to_input;
+use camtrast_common::device::{Precision, channels_last};
+use camtrast_common::nn::Modes;
+use camtrast_common::{Error, Result};
+use camtrast_images::resample::Image;
 use tch::{Device, Kind, Tensor, no_grad};
 
 /// How images are predicted.

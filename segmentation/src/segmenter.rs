@@ -2,12 +2,12 @@
 
 use crate::classes::ClassSet;
 use crate::deeplab::{DeepLab, DeepLabConfig};
-use common::checkpoint::Origin;
-use common::leakage::Prints;
-use common::network_file::{self, NetworkFile};
-use common::nn::weights_channels_last;
-use common::optim::copy_into;
-use common::{Error, Result};
+use camtrast_common::checkpoint::Origin;
+use camtrast_common::leakage::Prints;
+use camtrast_common::network_file::{self, NetworkFile};
+use camtrast_common::nn::weights_channels_last;
+use camtrast_common::optim::copy_into;
+use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;

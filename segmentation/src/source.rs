@@ -2,10 +2,10 @@
 
 use crate::augment::Augment;
 use crate::dataset::Dataset;
-use common::Result;
-use common::engine::Source;
-use common::random::generator;
-use common::sampler::Passes;
+use camtrast_common::Result;
+use camtrast_common::engine::Source;
+use camtrast_common::random::generator;
+use camtrast_common::sampler::Passes;
 use rayon::prelude::*;
 use std::sync::Arc;
 use tch::{Kind, Tensor};

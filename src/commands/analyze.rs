@@ -2,16 +2,16 @@
 
 use super::{Common, checkpoint_name, tell_origin};
 use crate::protocol::Protocol;
-use analysis::Compute;
-use analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
-use analysis::representation::{Representation, describe};
 use anyhow::Result;
+use camtrast_analysis::Compute;
+use camtrast_analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
+use camtrast_analysis::representation::{Representation, describe};
+use camtrast_common::checkpoint::load_backbone;
+use camtrast_common::device::device_name;
+use camtrast_common::run::Texts;
+use camtrast_datasets::{Pack, SubsetOptions, select_subset};
+use camtrast_report::table::Table;
 use clap::{Args, Subcommand};
-use common::checkpoint::load_backbone;
-use common::data::{Pack, SubsetOptions, select_subset};
-use common::device::device_name;
-use common::run::Texts;
-use report::table::Table;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -173,7 +173,7 @@ fn run_cam(args: CamArgs) -> Result<()> {
         tell_origin(&origin, &screen);
         sums.push(origin.backbone_sha256);
     }
-    std::fs::create_dir_all(&args.out).map_err(common::Error::io(&args.out, "create"))?;
+    std::fs::create_dir_all(&args.out).map_err(camtrast_common::Error::io(&args.out, "create"))?;
     let picture = args.out.join("cam.png");
     grid(&picture, &backbones, &pack, &shown, compute)?;
     protocol.set("checkpoint", paths(&args.checkpoint));

@@ -2,16 +2,16 @@
 
 use super::Common;
 use anyhow::Result;
+use camtrast_common::Error;
+use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD};
+use camtrast_common::checkpoint::{OURS, load_backbone, some};
+use camtrast_common::tensor_file::TensorFile;
+use camtrast_interop::StateFile;
+use camtrast_interop::diff::diff;
+use camtrast_interop::export::{Target, export};
+use camtrast_interop::import::{ImportOptions, import};
+use camtrast_interop::naming::candidates;
 use clap::{Args, Subcommand};
-use common::Error;
-use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
-use common::checkpoint::{OURS, load_backbone, some};
-use common::tensor_file::TensorFile;
-use interop::StateFile;
-use interop::diff::diff;
-use interop::export::{Target, export};
-use interop::import::{ImportOptions, import};
-use interop::naming::candidates;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -153,7 +153,7 @@ fn names(class_names: &[String]) -> String {
 }
 
 // Files of other tools are told about where they can be read; the rest gets the errors of our own files.
-fn foreign(path: &Path) -> Option<common::Result<StateFile>> {
+fn foreign(path: &Path) -> Option<camtrast_common::Result<StateFile>> {
     match TensorFile::open(path) {
         Ok(file) if file.metadata().get("format").is_some_and(|format| format.starts_with(OURS)) => None,
         Ok(_) => Some(StateFile::open(path)),
@@ -180,7 +180,7 @@ fn foreign_info(file: &StateFile) -> Result<()> {
         println!("{:<16}none found", "backbones");
     }
     for candidate in found {
-        let what = match interop::import::find(file, Some(&candidate.prefix)) {
+        let what = match camtrast_interop::import::find(file, Some(&candidate.prefix)) {
             Ok(found) if found.missing.is_empty() => found.arch.to_string(),
             Ok(found) => format!("{}, {} tensors missing", found.arch, found.missing.len()),
             Err(Error::File { problem, .. }) => problem,

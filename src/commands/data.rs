@@ -4,14 +4,14 @@ mod fetch;
 
 use super::Common;
 use anyhow::Result;
+use camtrast_common::progress::Progress;
+use camtrast_datasets::info::info;
+use camtrast_datasets::{Layout, PrepareOptions, prepare};
+use camtrast_detection::voc::SplitOverview;
+use camtrast_report::table::Table;
+use camtrast_world::scene::scene_classes;
+use camtrast_world::{SynthOptions, synth};
 use clap::{Args, Subcommand};
-use common::data::info::info;
-use common::data::synth::scene::scene_classes;
-use common::data::synth::{SynthOptions, synth};
-use common::data::{Layout, PrepareOptions, prepare};
-use common::progress::Progress;
-use detection::voc::SplitOverview;
-use report::table::Table;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -114,12 +114,12 @@ pub fn run(command: DataCommand) -> Result<()> {
 
 fn run_info(args: InfoArgs) -> Result<()> {
     if args.path.is_dir()
-        && let Some(splits) = detection::voc::overview(&args.path)?
+        && let Some(splits) = camtrast_detection::voc::overview(&args.path)?
     {
         return show_voc(&splits, args.json);
     }
     if args.path.is_dir()
-        && let Some(splits) = segmentation::overview::overview(&args.path)?
+        && let Some(splits) = camtrast_segmentation::overview::overview(&args.path)?
     {
         show_cityscapes(&splits, args.json)?;
         // The drawn world is two data sets in one folder.
@@ -158,7 +158,7 @@ fn show_voc(splits: &[SplitOverview], json: bool) -> Result<()> {
     Ok(())
 }
 
-fn show_cityscapes(splits: &[segmentation::overview::SplitOverview], json: bool) -> Result<()> {
+fn show_cityscapes(splits: &[camtrast_segmentation::overview::SplitOverview], json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string_pretty(splits)?);
         return Ok(());

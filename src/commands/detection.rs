@@ -4,20 +4,20 @@ use super::{Common, RunArgs, metrics_path, tell_origin, tell_outcome};
 use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::{STOP, Screen, catch_interrupts};
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use common::Error;
-use common::device::device_name;
-use common::progress::{Progress, Silent};
-use common::run::{RunFolder, Texts};
-use detection::coco::CocoOptions;
-use detection::model::DetectorArch;
-use detection::train::DETECTOR;
-use detection::voc::{self, VocOptions, VocSplit};
-use detection::{
+use camtrast_common::Error;
+use camtrast_common::device::device_name;
+use camtrast_common::progress::{Progress, Silent};
+use camtrast_common::run::{RunFolder, Texts};
+use camtrast_detection::coco::CocoOptions;
+use camtrast_detection::model::DetectorArch;
+use camtrast_detection::train::DETECTOR;
+use camtrast_detection::voc::{self, VocOptions, VocSplit};
+use camtrast_detection::{
     Dataset, Evaluation, Options, Predictor, Preset, Recipe, Results, TrainConfig, coco, detector, evaluate, train,
     write_report,
 };
-use report::table::Table;
+use camtrast_report::table::Table;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -287,7 +287,7 @@ fn run_score(args: ScoreArgs) -> Result<()> {
         if path != out {
             let curves = out.join("curves");
             std::fs::create_dir_all(&curves).map_err(Error::io(&curves, "create"))?;
-            detection::curves::write_curves(&curves, &evaluation)?;
+            camtrast_detection::curves::write_curves(&curves, &evaluation)?;
         }
     }
     Ok(())

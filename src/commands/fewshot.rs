@@ -3,16 +3,15 @@
 use super::{Common, metrics_path, tell_origin};
 use crate::protocol::{Protocol, tell_leakage};
 use anyhow::Result;
+use camtrast_common::checkpoint::load_backbone;
+use camtrast_common::device::device_name;
+use camtrast_common::files::write_atomically;
+use camtrast_common::progress::Progress;
+use camtrast_datasets::{Pack, overlap};
+use camtrast_fewshot::{EpisodeSet, EvalOptions, EvalResult, Options, Protocol as EpisodeProtocol, eval, score_files};
+use camtrast_report::record::EPISODES;
+use camtrast_report::table::{Table, percent};
 use clap::{Args, Subcommand};
-use common::checkpoint::load_backbone;
-use common::data::Pack;
-use common::device::device_name;
-use common::files::write_atomically;
-use common::leakage;
-use common::progress::Progress;
-use fewshot::{EpisodeSet, EvalOptions, EvalResult, Options, Protocol as EpisodeProtocol, eval, score_files};
-use report::record::EPISODES;
-use report::table::{Table, percent};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -109,7 +108,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     }
     let origin = backbone.origin();
     let mut texts = origin.texts();
-    tell_leakage(leakage::of_backbone(&backbone.info, &pack), &mut texts, &screen);
+    tell_leakage(overlap::of_backbone(&backbone.info, &pack), &mut texts, &screen);
     let results = eval(&backbone, &pack, device, &options, &screen)?;
     let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
     for result in &results {

@@ -3,9 +3,9 @@
 use super::{Common, RunArgs, tell_outcome};
 use crate::screen::{STOP, catch_interrupts};
 use anyhow::Result;
+use camtrast_common::resnet::{Arch, Stem};
+use camtrast_pretrain::{Method, Options, Preset, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
 use clap::Args;
-use common::resnet::{Arch, Stem};
-use pretrain::{Method, Options, Preset, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -67,10 +67,10 @@ impl PretrainArgs {
         let mut arch: Arch = self.arch;
         arch.width = self.width.unwrap_or(arch.width);
         arch.stem = self.stem.unwrap_or(arch.stem);
-        let arch: Arch = arch
-            .to_string()
-            .parse()
-            .map_err(|e: String| common::Error::Usage { problem: e, remedy: "choose --width from 4 to 512".into() })?;
+        let arch: Arch = arch.to_string().parse().map_err(|e: String| camtrast_common::Error::Usage {
+            problem: e,
+            remedy: "choose --width from 4 to 512".into(),
+        })?;
         let options = match self.preset {
             Some(preset) => preset.under(self.options, self.method)?,
             None => self.options,

@@ -25,7 +25,7 @@ pub fn run(args: ReportArgs) -> Result<()> {
 
 /// Writes the report of result folders into `out`, and prints its headline, unless quiet, and where it is.
 pub fn show(folders: &[PathBuf], out: &Path, quiet: bool) -> Result<()> {
-    let written = report::write(folders, out)?;
+    let written = camtrast_report::write(folders, out)?;
     if !quiet {
         say(&format!("{}\n", written.table));
     }

@@ -4,18 +4,18 @@ use super::{Common, RunArgs, tell_origin, tell_outcome};
 use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::{STOP, Screen, catch_interrupts};
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use common::device::device_name;
-use common::progress::Progress;
-use common::run::Texts;
-use common::settings::{Numbers, set};
-use report::table::Table;
-use segmentation::options::EvaluationOptions;
-use segmentation::train::{Recipe, SEGMENTER, ignored_ids};
-use segmentation::{
+use camtrast_common::device::device_name;
+use camtrast_common::progress::Progress;
+use camtrast_common::run::Texts;
+use camtrast_common::settings::{Numbers, set};
+use camtrast_report::table::Table;
+use camtrast_segmentation::options::EvaluationOptions;
+use camtrast_segmentation::train::{Recipe, SEGMENTER, ignored_ids};
+use camtrast_segmentation::{
     ClassSet, Dataset, Leave, Naming, Options, Predictor, Preset, Scores, TrainConfig, TrainData, evaluate, metrics,
     score, segmenter, train, truth_sum,
 };
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
@@ -171,7 +171,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     };
     if dataset.classes != segmenter.info.classes {
         let problem = format!("it was trained on {} classes that are not Cityscapes'", segmenter.info.classes.len());
-        return Err(common::Error::file(path, problem, "evaluate it with --images and --labels").into());
+        return Err(camtrast_common::Error::file(path, problem, "evaluate it with --images and --labels").into());
     }
     let (tested, mut texts) = (dataset.prints()?, segmenter.info.origin.texts());
     tell_leakage(segmenter.info.training_images.seen(&tested), &mut texts, &screen);

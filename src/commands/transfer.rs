@@ -3,9 +3,9 @@
 use super::checkpoint_name;
 use crate::suite::{MachineArgs, Only, Plan, Run, SuiteRecipe, run_plan, tell_elsewhere, with_parents};
 use anyhow::Result;
+use camtrast_common::checkpoint::Origin;
+use camtrast_common::files::write_atomically;
 use clap::Args;
-use common::checkpoint::Origin;
-use common::files::write_atomically;
 use std::path::PathBuf;
 
 #[derive(Args)]

@@ -2,11 +2,11 @@
 //! and times for it, its checksum is taken from a file in the suite's folder.
 
 use anyhow::Result;
-use common::Error;
-use common::data::Pack;
-use common::data::fetch::file_sha256;
-use common::files::write_atomically;
-use common::tensor_file::{TensorFile, hex};
+use camtrast_common::Error;
+use camtrast_common::files::write_atomically;
+use camtrast_common::tensor_file::{TensorFile, hex};
+use camtrast_datasets::Pack;
+use camtrast_datasets::fetch::file_sha256;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -2,13 +2,13 @@
 
 use super::plan::Cell;
 use crate::commands::pretrain::PretrainArgs;
+use camtrast_common::device::{Precision, channels_last};
+use camtrast_common::nn::{Mode, weights_channels_last};
+use camtrast_common::resnet::{Arch, ResNet};
+use camtrast_datasets::Pack;
+use camtrast_pretrain::Settled;
+use camtrast_report::record::PRETRAIN;
 use clap::{Args, Command, FromArgMatches};
-use common::data::Pack;
-use common::device::{Precision, channels_last};
-use common::nn::{Mode, weights_channels_last};
-use common::resnet::{Arch, ResNet};
-use pretrain::{Method, Settled};
-use report::record::PRETRAIN;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Instant;
@@ -46,7 +46,7 @@ impl Rates {
         if let Some(threads) = self.threads.or(cell.threads) {
             tch::set_num_threads(threads as i32);
         }
-        let passes = passes(recipe.method) * images;
+        let passes = recipe.method.passes() * images;
         if passes == 0.0 {
             return Some(0.0);
         }
@@ -77,17 +77,5 @@ impl Rates {
         let rate = batch as f64 / fastest;
         self.known.insert(name, rate);
         Some(rate)
-    }
-}
-
-/// Forward and backward passes of the backbone for each image; a forward pass alone is a third.
-fn passes(method: Method) -> f64 {
-    match method {
-        Method::Scratch => 0.0,
-        Method::Supervised => 1.0,
-        Method::Moco | Method::Exemplar => 4.0 / 3.0,
-        Method::CamtrastMoco => 7.0 / 3.0,
-        Method::Simsiam | Method::CamtrastSimsiam => 2.0,
-        Method::Byol => 8.0 / 3.0,
     }
 }

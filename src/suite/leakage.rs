@@ -2,9 +2,9 @@
 
 use super::plan::{Cell, Plan};
 use super::settle::{Data, Settled, Splits};
-use common::checkpoint::some;
-use common::tensor_file::TensorFile;
-use report::record::PRETRAIN;
+use camtrast_common::checkpoint::some;
+use camtrast_common::tensor_file::TensorFile;
+use camtrast_report::record::PRETRAIN;
 use std::collections::BTreeSet;
 use std::fs;
 

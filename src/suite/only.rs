@@ -1,7 +1,7 @@
 //! `--only method=moco,task=detection`: a part of a suite.
 
 use super::plan::{Cell, Plan};
-use common::Error;
+use camtrast_common::Error;
 use std::collections::BTreeMap;
 
 /// What is wanted by each key; a word without `=` names a run.

@@ -3,10 +3,10 @@
 use super::recipe::{Run, SuiteRecipe, slug, usage};
 use super::work::Machine;
 use crate::config_file::flags;
+use camtrast_common::Error;
+use camtrast_common::device::device_name;
+use camtrast_report::record::{self, COURSE, Column, PLACES, PRETRAIN, cell_folder};
 use clap::{ArgMatches, Command};
-use common::Error;
-use common::device::device_name;
-use report::record::{self, COURSE, Column, PLACES, PRETRAIN, cell_folder};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ impl Plan {
         }
         let runs = recipe.runs.iter().map(|run| recorded(run, &tasks)).collect();
         let suite = record::Suite {
-            schema: common::run::SCHEMA,
+            schema: camtrast_common::run::SCHEMA,
             title: recipe.title.clone(),
             about: recipe.about.trim().to_owned(),
             published_protocol: recipe.published_protocol.trim().to_owned(),

@@ -1,7 +1,7 @@
 //! A suite's recipe: what is pretrained, on what, and which tasks it is transferred to.
 
-use common::Error;
-use common::run::PLACES;
+use camtrast_common::Error;
+use camtrast_common::run::PLACES;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;

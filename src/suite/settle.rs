@@ -9,10 +9,10 @@ use crate::commands::fewshot::EvalArgs;
 use crate::commands::pretrain::PretrainArgs;
 use crate::commands::segmentation::TrainArgs as SegmentationArgs;
 use anyhow::Result;
+use camtrast_common::Error;
+use camtrast_datasets::Pack;
+use camtrast_report::record::{COURSE, PLACES, PRETRAIN};
 use clap::{ArgMatches, Command, FromArgMatches};
-use common::Error;
-use common::data::Pack;
-use report::record::{COURSE, PLACES, PRETRAIN};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub struct Settled {
     /// Checksum of the version of the program, settings and data; with that of a backbone it is the cell's
     /// key.
     own_key: String,
-    /// See [`report::record::Cell::protocol`].
+    /// See [`camtrast_report::record::Cell::protocol`].
     pub protocol: String,
     /// The same in words.
     pub protocol_settings: Vec<String>,
@@ -174,8 +174,9 @@ impl<'a> Settler<'a> {
         }
         let (training, test) = args.datasets()?;
         let mut parts = vec![training.fingerprint()];
-        parts.extend(test.as_ref().map(detection::Dataset::fingerprint));
-        let images = |dataset: &detection::Dataset| dataset.images.iter().map(|image| image.image.clone()).collect();
+        parts.extend(test.as_ref().map(camtrast_detection::Dataset::fingerprint));
+        let images =
+            |dataset: &camtrast_detection::Dataset| dataset.images.iter().map(|image| image.image.clone()).collect();
         let training = self.summed(images(&training))?;
         let test = self.summed(test.as_ref().map(images).unwrap_or_default())?;
         self.keep_splits(name, training, test, parts)

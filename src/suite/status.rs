@@ -7,9 +7,9 @@ use super::settle::Settled;
 use super::store::{Step, Store, damage, recorded as record_of};
 use super::work::backbone_sha256;
 use crate::screen::clock;
-use common::run::is_locked;
-use report::record::{self, PRETRAIN, State};
-use report::table::Table;
+use camtrast_common::run::is_locked;
+use camtrast_report::record::{self, PRETRAIN, State};
+use camtrast_report::table::Table;
 use std::fs;
 
 /// Where a cell stands.

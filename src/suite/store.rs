@@ -4,10 +4,10 @@
 use super::content::Contents;
 use super::plan::Cell;
 use anyhow::Result;
-use common::Error;
-use common::data::fetch::file_sha256;
-use common::run::is_locked;
-use report::record::{self, CELL, EPISODES, State};
+use camtrast_common::Error;
+use camtrast_common::run::is_locked;
+use camtrast_datasets::fetch::file_sha256;
+use camtrast_report::record::{self, CELL, EPISODES, State};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,7 @@ pub fn damage(folder: &Path, record: &record::Cell, contents: &mut Contents) -> 
 /// [`Error::Io`].
 pub fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let there = FILES.into_iter().map(|name| (name, folder.join(name))).filter(|(_, path)| path.exists());
-    Ok(there.map(|(name, path)| Ok((name.to_owned(), file_sha256(&path)?))).collect::<common::Result<_>>()?)
+    Ok(there.map(|(name, path)| Ok((name.to_owned(), file_sha256(&path)?))).collect::<camtrast_common::Result<_>>()?)
 }
 
 fn folders(place: &Path) -> Vec<PathBuf> {

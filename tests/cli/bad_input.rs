@@ -1,7 +1,7 @@
 //! Whatever is wrong is told in one line that names the file or the setting and what to do, and nothing half-written is left.
 
 use crate::world::{CONTRAST, Done, PLAIN, Place, TINY, content, list, poisoned};
-use common::tensor_file::{self, TensorFile};
+use camtrast_common::tensor_file::{self, TensorFile};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 use std::fs;
 use std::path::Path;

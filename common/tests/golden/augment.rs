@@ -1,10 +1,10 @@
 //! The image operations, in float32 beside torchvision's in float64.
 
-use common::augment::{
+use camtrast_common::augment::{
     Window, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma, normalise,
     sample_windows, solarize,
 };
-use common::testing::{Case, Worst, numbers, probe, relative_error, strings, uniform};
+use camtrast_common::testing::{Case, Worst, numbers, probe, relative_error, strings, uniform};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -38,7 +38,7 @@ fn composed(x: &Tensor, p: &Value) -> Tensor {
     let x = adjust_hue(&adjust_saturation(&x, &column(&[f("saturation"), 1.0])), &column(&[f("hue"), 0.0]));
     let x = adjust_saturation(&x, &column(&[1.0, 0.0]));
     let x = gaussian_blur(&x, &[f("sigma0") as f32, f("sigma1") as f32], 2.0);
-    normalise(&x, &common::augment::IMAGENET_MEAN, &common::augment::IMAGENET_STD)
+    normalise(&x, &camtrast_common::augment::IMAGENET_MEAN, &camtrast_common::augment::IMAGENET_STD)
 }
 
 fn operation(name: &str, x: &Tensor, p: &Value) -> Tensor {
@@ -130,7 +130,7 @@ fn solarising_is_torchvisions_on_bytes_and_floats() {
     let case = Case::open("solarize");
     let values = Tensor::arange(256, (tch::Kind::Float, tch::Device::Cpu)) / 255.0;
     let ours = solarize(&values);
-    assert!(common::testing::same(&(&ours * 255.0).round().to_kind(tch::Kind::Uint8), &case.tensor("bytes")));
+    assert!(camtrast_common::testing::same(&(&ours * 255.0).round().to_kind(tch::Kind::Uint8), &case.tensor("bytes")));
     let mut worst = Worst::default();
     worst.add("floats", relative_error(&ours, &case.tensor("floats")));
     worst.check("solarize", 1e-7);

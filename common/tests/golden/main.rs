@@ -1,6 +1,5 @@
 //! Our numbers beside those of torch and torchvision: `tests/golden/<case>/export.py` says what each case holds.
 
 mod augment;
-mod decode;
 mod resnet;
 mod training;

@@ -1,10 +1,12 @@
 //! The backbone: names, stages, features, gradients, running statistics, split batch norm, PreciseBN.
 
-use common::device::{Precision, channels_last};
-use common::nn::{BatchNorm, Conv2d, Mode, weights_channels_last};
-use common::precise_bn::re_estimate;
-use common::resnet::{Arch, ResNet, pool};
-use common::testing::{Case, Worst, fill, fill_variables, golden_path, probe, relative_error, same, sign, strings};
+use camtrast_common::device::{Precision, channels_last};
+use camtrast_common::nn::{BatchNorm, Conv2d, Mode, weights_channels_last};
+use camtrast_common::precise_bn::re_estimate;
+use camtrast_common::resnet::{Arch, ResNet, pool};
+use camtrast_common::testing::{
+    Case, Worst, fill, fill_variables, golden_path, probe, relative_error, same, sign, strings,
+};
 use std::collections::{BTreeMap, HashMap};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};

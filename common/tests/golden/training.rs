@@ -1,10 +1,10 @@
 //! Optimisers, moving averages, schedules.
 
-use common::ema::Ema;
-use common::nn::weights_channels_last;
-use common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
-use common::schedule::{Decay, Schedule};
-use common::testing::{Case, Worst, fill, fill_variables, numbers, relative_error, same, sign, strings};
+use camtrast_common::ema::Ema;
+use camtrast_common::nn::weights_channels_last;
+use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
+use camtrast_common::schedule::{Decay, Schedule};
+use camtrast_common::testing::{Case, Worst, fill, fill_variables, numbers, relative_error, same, sign, strings};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::nn::{Init, VarStore};

@@ -1,7 +1,7 @@
 //! COCO's average precision by `hotcoco`, which repeats pycocotools step by step.
 
 use super::Entry;
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use hotcoco::params::IouType;
 use hotcoco::{Annotation, COCO, COCOeval, Category, Dataset, Image};
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::results::Found;
 use crate::{Annotated, Object};
-use common::testing::{Case, Worst};
+use camtrast_common::testing::{Case, Worst};
 use tch::{Kind, Tensor};
 
 const SCENES: [&str; 3] = ["mixed", "exact", "none"];

@@ -9,12 +9,12 @@ use super::heads::{self, Found, FoundLimits, Predictor, Truth};
 use super::matcher::Sampler;
 use super::roi_align::{RoiAlign, multi_scale};
 use super::rpn::{Limits, Predictions, Rpn};
-use common::Result;
-use common::device::Precision;
-use common::engine::Moment;
-use common::nn::{BatchNorm, Linear, Mode, Modes};
-use common::random::generator;
-use common::resnet::{Arch, ResNet, Stem, pool};
+use camtrast_common::Result;
+use camtrast_common::device::Precision;
+use camtrast_common::engine::Moment;
+use camtrast_common::nn::{BatchNorm, Linear, Mode, Modes};
+use camtrast_common::random::generator;
+use camtrast_common::resnet::{Arch, ResNet, Stem, pool};
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
@@ -224,7 +224,7 @@ impl FasterRcnn {
     /// Crops of regions f32 [R, 5]: [R, channels, P, P].
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device fails.
+    /// [`camtrast_common::Error::Torch`] when the device fails.
     pub fn crops(&self, maps: &[Tensor], regions: &Tensor) -> Result<Tensor> {
         let maps: Vec<Tensor> = maps.iter().map(|map| map.to_kind(Kind::Float)).collect();
         match &self.neck {
@@ -252,7 +252,7 @@ impl FasterRcnn {
     /// regions are sampled by the moment.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device lacks the precision or fails.
+    /// [`camtrast_common::Error::Torch`] when the device lacks the precision or fails.
     pub fn losses(
         &self,
         groups: &[Images],
@@ -297,7 +297,7 @@ impl FasterRcnn {
     /// What is found in each image, boxes in pixels of the images given.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device lacks the precision or fails.
+    /// [`camtrast_common::Error::Torch`] when the device lacks the precision or fails.
     pub fn detect(&self, images: &Images, precision: Precision) -> Result<Vec<Found>> {
         let config = &self.config;
         let (maps, predictions) = self.first_stage(std::slice::from_ref(images), precision, Modes::EVAL)?.remove(0);

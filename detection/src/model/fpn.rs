@@ -3,7 +3,7 @@
 //! Source: Lin et al. 2017, "Feature Pyramid Networks for Object Detection", and `torchvision.ops.FeaturePyramidNetwork` with
 //! `LastLevelMaxPool`.
 
-use common::nn::Conv2d;
+use camtrast_common::nn::Conv2d;
 use tch::Tensor;
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use tch::nn::{Init, Path};

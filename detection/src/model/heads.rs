@@ -9,9 +9,9 @@
 use super::boxes::{self, BoxCoder, clip, iou, larger_than};
 use super::matcher::{Matcher, Sampler};
 use super::nms::grouped_nms;
-use common::Result;
-use common::device::to_host;
-use common::nn::Linear;
+use camtrast_common::Result;
+use camtrast_common::device::to_host;
+use camtrast_common::nn::Linear;
 use rand_chacha::ChaCha8Rng;
 use tch::nn::Path;
 use tch::{Device, Kind, Reduction, Tensor, no_grad};
@@ -47,7 +47,7 @@ pub struct Samples {
 /// Proposals and ground truth themselves, matched and sampled.
 ///
 /// # Errors
-/// [`common::Error::Torch`] when the device fails.
+/// [`camtrast_common::Error::Torch`] when the device fails.
 pub fn sample(proposals: &Tensor, truth: &Truth, sampler: &Sampler, generator: &mut ChaCha8Rng) -> Result<Samples> {
     let (regions, matches, labels) = assign(proposals, truth);
     let host: Vec<i64> = to_host(&labels)?;
@@ -128,7 +128,7 @@ impl Scores {
     /// What is found in the one image, of `size` (height, width) pixels, that the `regions` [R, 4] are of.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device fails.
+    /// [`camtrast_common::Error::Torch`] when the device fails.
     pub fn found(&self, regions: &Tensor, size: (i64, i64), limits: &FoundLimits) -> Result<Found> {
         let columns = self.logits.size()[1];
         let boxes = clip(&CODER.decode(&self.offsets, regions), size).view([-1, columns, 4]);

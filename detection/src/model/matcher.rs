@@ -2,7 +2,7 @@
 //!
 //! Source: `torchvision.models.detection._utils`, `Matcher` and `BalancedPositiveNegativeSampler`.
 
-use common::random::permutation;
+use camtrast_common::random::permutation;
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 

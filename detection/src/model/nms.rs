@@ -4,15 +4,15 @@
 //! goes when its intersection over union with one that stays is above the threshold.
 
 use super::boxes::iou;
-use common::Result;
-use common::device::to_host;
+use camtrast_common::Result;
+use camtrast_common::device::to_host;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 /// Rows i64 of the boxes [n, 4] that stay, by falling score, at most `limit` of them.
 ///
 /// # Errors
-/// [`common::Error::Torch`] when the device fails.
+/// [`camtrast_common::Error::Torch`] when the device fails.
 pub fn nms(boxes: &Tensor, scores: &Tensor, threshold: f64, limit: usize) -> Result<Tensor> {
     let order = descending(scores);
     let kept = greedy(&boxes.index_select(0, &order), threshold, limit)?;

@@ -8,8 +8,8 @@
 //!
 //! Symbols: R regions, P x P bins, N images, C channels, H x W places.
 
-use common::Result;
-use common::device::to_host;
+use camtrast_common::Result;
+use camtrast_common::device::to_host;
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
@@ -29,7 +29,7 @@ impl RoiAlign {
     /// of the feature map over that of the image.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device fails.
+    /// [`camtrast_common::Error::Torch`] when the device fails.
     pub fn forward(&self, features: &Tensor, regions: &Tensor, scale: f64) -> Result<Tensor> {
         let (n, channels, height, width) = features.size4().expect("features [N, C, H, W]");
         let table = features.permute([0, 2, 3, 1]).reshape([n * height * width, channels]);

@@ -8,9 +8,9 @@ use super::anchors::Anchors;
 use super::boxes::{BoxCoder, clip, iou, larger_than};
 use super::matcher::{BACKGROUND, IGNORED, Matcher, Sampler};
 use super::nms::grouped_nms;
-use common::Result;
-use common::device::to_host;
-use common::nn::Conv2d;
+use camtrast_common::Result;
+use camtrast_common::device::to_host;
+use camtrast_common::nn::Conv2d;
 use rand_chacha::ChaCha8Rng;
 use tch::nn::{Init, Path};
 use tch::{Kind, Reduction, Tensor, no_grad};
@@ -108,7 +108,7 @@ impl Predictions {
     /// The proposals f32 [n, 4] of each image of `sizes` (height, width) pixels, the best first, without gradient.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device fails.
+    /// [`camtrast_common::Error::Torch`] when the device fails.
     pub fn proposals(&self, sizes: &[(i64, i64)], limits: Limits) -> Result<Vec<Tensor>> {
         no_grad(|| {
             (sizes.iter().enumerate())
@@ -158,7 +158,7 @@ impl Predictions {
     /// background.
     ///
     /// # Errors
-    /// [`common::Error::Torch`] when the device fails.
+    /// [`camtrast_common::Error::Torch`] when the device fails.
     pub fn sample(
         &self,
         targets: &[AnchorTargets],

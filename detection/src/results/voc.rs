@@ -5,8 +5,8 @@ use super::{Found, Results, places};
 use crate::Dataset;
 use crate::image_file::is_plain_name;
 use crate::problems::Problems;
-use common::files::write_atomically;
-use common::{Error, Result};
+use camtrast_common::files::write_atomically;
+use camtrast_common::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 

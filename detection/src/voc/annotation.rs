@@ -2,7 +2,7 @@
 
 use crate::dataset::Object;
 use crate::image_file::{self, Size};
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use super::annotation::Annotation;
 use super::{VocOptions, VocSplit, read};
 use crate::image_file::is_plain_name;
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,7 +2,7 @@
 
 use crate::image_file;
 use crate::problems::Problems;
-use common::{Error, Result};
+use camtrast_common::{Error, Result};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -219,7 +219,7 @@ fn the_annotation_says_whether_an_orientation_tag_counts() {
         put(folder.join("Annotations/a.xml"), text);
         let image = read(&options(root.path(), &["2007:test"])).unwrap().images.remove(0);
         assert_eq!((image.width, image.height), size);
-        let pixels = common::data::decode::read_upright(&image.image, size).unwrap();
+        let pixels = camtrast_images::decode::read_upright(&image.image, size).unwrap();
         assert_eq!((pixels.width, pixels.height), size);
     }
     put(folder.join("Annotations/a.xml"), text.replace("<width>60", "<width>40"));

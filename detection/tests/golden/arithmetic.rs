@@ -1,13 +1,13 @@
 //! Boxes, anchors, matching, suppression, RoIAlign.
 
 use crate::{boxes, integers};
-use common::random::generator;
-use common::testing::{Case, Worst, fill, probe, relative_error, sign, strings, unit};
-use detection::model::anchors::Anchors;
-use detection::model::boxes::{BoxCoder, clip, iou};
-use detection::model::matcher::{BACKGROUND, Matcher, Sampler};
-use detection::model::nms::{grouped_nms, nms};
-use detection::model::roi_align::{RoiAlign, multi_scale};
+use camtrast_common::random::generator;
+use camtrast_common::testing::{Case, Worst, fill, probe, relative_error, sign, strings, unit};
+use camtrast_detection::model::anchors::Anchors;
+use camtrast_detection::model::boxes::{BoxCoder, clip, iou};
+use camtrast_detection::model::matcher::{BACKGROUND, Matcher, Sampler};
+use camtrast_detection::model::nms::{grouped_nms, nms};
+use camtrast_detection::model::roi_align::{RoiAlign, multi_scale};
 use tch::{Device, Kind, Tensor};
 
 fn pairs(value: &serde_json::Value) -> Vec<(i64, i64)> {

@@ -1,17 +1,17 @@
 //! The C4 detector under MoCo's settings, beside detectron2's: one training step and detections.
 
 use crate::{boxes, integers};
-use common::data::resample::Image;
-use common::device::Precision;
-use common::engine::Moment;
-use common::nn::{Modes, weights_channels_last};
-use common::settings::{Switch, set};
-use common::testing::{Case, Worst, fill, numbers, probe, relative_error, strings, uniform};
-use detection::model::anchors::Anchors;
-use detection::model::heads::Truth;
-use detection::model::{DetectorArch, FasterRcnn, Images, ModelConfig};
-use detection::transform::Padded;
-use detection::{Options, Preset};
+use camtrast_common::device::Precision;
+use camtrast_common::engine::Moment;
+use camtrast_common::nn::{Modes, weights_channels_last};
+use camtrast_common::settings::{Switch, set};
+use camtrast_common::testing::{Case, Worst, fill, numbers, probe, relative_error, strings, uniform};
+use camtrast_detection::model::anchors::Anchors;
+use camtrast_detection::model::heads::Truth;
+use camtrast_detection::model::{DetectorArch, FasterRcnn, Images, ModelConfig};
+use camtrast_detection::transform::Padded;
+use camtrast_detection::{Options, Preset};
+use camtrast_images::resample::Image;
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -53,7 +53,7 @@ fn image(number: usize, (height, width): (usize, usize)) -> Image {
 }
 
 fn input(images: &[Image], options: &Options) -> Images {
-    use common::augment::{IMAGENET_MEAN, IMAGENET_STD};
+    use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD};
     Padded::new(images, set(&options.pad_to)).input(&IMAGENET_MEAN, &IMAGENET_STD, Device::Cpu)
 }
 
@@ -139,7 +139,7 @@ fn groups_of_images_are_one_batch_to_the_network() {
     let (vs, net, options) = detector(&case, Options::default());
     let before: BTreeMap<String, Tensor> = vs.variables().into_iter().map(|(n, t)| (n, t.detach().copy())).collect();
     let step = |groups: &[Images], truth: &[Truth]| {
-        common::optim::copy_into(&vs.variables().into_iter().collect(), &before, "the start").unwrap();
+        camtrast_common::optim::copy_into(&vs.variables().into_iter().collect(), &before, "the start").unwrap();
         vs.variables().into_values().for_each(|mut v| v.zero_grad());
         let losses = losses(&net, groups, truth);
         losses.sum(None).backward();

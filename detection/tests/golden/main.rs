@@ -4,7 +4,7 @@ mod arithmetic;
 mod c4;
 mod network;
 
-use common::testing::unit;
+use camtrast_common::testing::unit;
 use tch::Tensor;
 
 /// Boxes [count, 4] within width x height, as `tests/golden/_detection.py` makes them.

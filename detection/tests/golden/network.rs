@@ -1,15 +1,17 @@
 //! Feature pyramid, region proposals, second stage, and one whole detector with torchvision's weights.
 
 use crate::{boxes, integers};
-use common::device::Precision;
-use common::nn::weights_channels_last;
-use common::testing::{Case, Worst, fill, fill_variables, numbers, probe, relative_error, sign, strings, unit};
-use detection::model::anchors::Anchors;
-use detection::model::fpn::Fpn;
-use detection::model::heads::{self, FoundLimits, Scores, Truth};
-use detection::model::rpn::{Limits, Rpn};
-use detection::model::{DetectorArch, FasterRcnn, Images, ModelConfig};
-use detection::torchvision;
+use camtrast_common::device::Precision;
+use camtrast_common::nn::weights_channels_last;
+use camtrast_common::testing::{
+    Case, Worst, fill, fill_variables, numbers, probe, relative_error, sign, strings, unit,
+};
+use camtrast_detection::model::anchors::Anchors;
+use camtrast_detection::model::fpn::Fpn;
+use camtrast_detection::model::heads::{self, FoundLimits, Scores, Truth};
+use camtrast_detection::model::rpn::{Limits, Rpn};
+use camtrast_detection::model::{DetectorArch, FasterRcnn, Images, ModelConfig};
+use camtrast_detection::torchvision;
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -63,7 +65,7 @@ fn region_proposals_are_torchvisions() {
     assert_eq!(counts, integers(&case.tensor("counts")));
     worst.add("proposals", relative_error(&Tensor::cat(&proposals, 0), &case.tensor("proposals")));
 
-    let truth = [boxes("truth", 4, 120.0, 80.0, 16.0), detection::model::boxes::none(Device::Cpu)];
+    let truth = [boxes("truth", 4, 120.0, 80.0, 16.0), camtrast_detection::model::boxes::none(Device::Cpu)];
     let targets = truth.map(|truth| predictions.targets(&truth));
     let labels = Tensor::stack(&targets.iter().map(|t| &t.labels).collect::<Vec<_>>(), 0);
     assert!(labels.equal(&case.tensor("labels")));
@@ -143,14 +145,14 @@ fn a_whole_detector_with_torchvisions_weights_finds_what_torchvision_finds() {
     let vs = VarStore::new(Device::Cpu);
     let config = ModelConfig { backbone: "resnet50".parse().unwrap(), ..config };
     let detector = FasterRcnn::new(&vs.root(), &config);
-    common::optim::copy_into(&vs.variables().into_iter().collect(), &ours, "the file").unwrap();
+    camtrast_common::optim::copy_into(&vs.variables().into_iter().collect(), &ours, "the file").unwrap();
     weights_channels_last(&vs);
 
     let [mean, std] = [[0.485f32, 0.456, 0.406], [0.229, 0.224, 0.225]].map(|v| Tensor::from_slice(&v).view([3, 1, 1]));
     let pixels = ((unit("image", &[3, 96, 128]) - mean) / std).unsqueeze(0);
     let images = Images { pixels, sizes: vec![(96, 128)] };
     let _no_grad = tch::no_grad_guard();
-    let maps = detector.feature_maps(&[images.pixels.shallow_clone()], common::nn::Mode::Eval).remove(0);
+    let maps = detector.feature_maps(&[images.pixels.shallow_clone()], camtrast_common::nn::Mode::Eval).remove(0);
     let mut worst = Worst::default();
     let stored = case.tensor("maps");
     for (i, map) in maps.iter().enumerate() {

@@ -1,13 +1,13 @@
 //! Singular Gram matrices, single shots, broken numbers, sizes that do not fit a cache.
 
 use crate::{clusters, write_features};
-use common::progress::Silent;
-use fewshot::{Episode, EpisodeSet, Options, Protocol, Score, logistic, score, score_files};
+use camtrast_common::progress::Silent;
+use camtrast_fewshot::{Episode, EpisodeSet, Options, Protocol, Score, logistic, score, score_files};
 use tch::{Device, Kind, Tensor};
 
 const RAW: Options = Options { normalise: false, c: 1.0 };
 
-fn probe(features: &Tensor, labels: &[i64], protocol: Protocol) -> common::Result<Score> {
+fn probe(features: &Tensor, labels: &[i64], protocol: Protocol) -> camtrast_common::Result<Score> {
     let episodes = EpisodeSet::sample(labels, &protocol, 3)?;
     score(features, labels, &episodes, &Options::default(), &Silent)
 }

@@ -1,8 +1,8 @@
 //! Parity with scikit-learn, see `tests/golden/fewshot_logistic/export.py`.
 
-use common::progress::Silent;
-use common::tensor_file::TensorFile;
-use fewshot::{Episode, EpisodeSet, Options, logistic, score};
+use camtrast_common::progress::Silent;
+use camtrast_common::tensor_file::TensorFile;
+use camtrast_fewshot::{Episode, EpisodeSet, Options, logistic, score};
 use std::path::Path;
 use tch::{Kind, Tensor};
 

@@ -1,8 +1,8 @@
 //! Drawing episodes, and reading them from files that people write by hand.
 
 use crate::{clusters, write_features};
-use common::progress::Silent;
-use fewshot::{EpisodeSet, Options, Protocol, score, score_files};
+use camtrast_common::progress::Silent;
+use camtrast_fewshot::{EpisodeSet, Options, Protocol, score, score_files};
 use std::fs;
 use tch::Device;
 

@@ -1,9 +1,9 @@
 //! BYOL beside its equations.
 
 use super::{build, compare, gradients, labels, moment, second_network, state, training, views};
-use common::testing::{Case, Worst, relative_error};
-use pretrain::Method;
-use pretrain::byol::momentum;
+use camtrast_common::testing::{Case, Worst, relative_error};
+use camtrast_pretrain::Method;
+use camtrast_pretrain::byol::momentum;
 
 #[test]
 fn three_steps_are_the_references() {

@@ -1,8 +1,8 @@
 //! The sum that CAMtrast and each of its ablations minimise.
 
 use super::{build, compare, gradients, labels, moment, views};
-use common::testing::{Case, Worst, relative_error};
-use pretrain::Method;
+use camtrast_common::testing::{Case, Worst, relative_error};
+use camtrast_pretrain::Method;
 use std::collections::HashMap;
 use tch::Kind;
 

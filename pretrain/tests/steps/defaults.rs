@@ -1,11 +1,11 @@
 //! Settings that nobody gave: those of the paper's text, or of the preset that is named.
 
 use super::{BATCH, CLASSES, build, labels, moment, views};
-use common::device::Precision;
-use common::optim::Algorithm;
-use common::schedule::Decay;
-use common::settings::Numbers;
-use pretrain::{Method, Options, Preset, Setting};
+use camtrast_common::device::Precision;
+use camtrast_common::optim::Algorithm;
+use camtrast_common::schedule::Decay;
+use camtrast_common::settings::Numbers;
+use camtrast_pretrain::{Method, Options, Preset, Setting};
 use serde_json::{Value, json};
 use tch::Device;
 
@@ -117,6 +117,6 @@ fn the_released_code_is_a_preset_that_flags_override() {
         assert!(error.contains("--preset released-code") && error.contains("camtrast-simsiam"), "{error}");
     }
     // Contrast with MoCo is never trained there either.
-    let moco = Options { contrast: Some(pretrain::options::Contrast::Moco), ..Options::default() };
+    let moco = Options { contrast: Some(camtrast_pretrain::options::Contrast::Moco), ..Options::default() };
     assert!(Preset::ReleasedCode.under(moco, Method::CamtrastSimsiam).is_err());
 }

@@ -1,9 +1,9 @@
 //! MoCo v2 and Exemplar: loss, gradients and the queue with its labels.
 
 use super::{CLASSES, build, compare, gradients, labels, moment, views};
-use common::testing::{Case, Worst, relative_error, same};
-use pretrain::Method;
-use pretrain::contrast::info_nce;
+use camtrast_common::testing::{Case, Worst, relative_error, same};
+use camtrast_pretrain::Method;
+use camtrast_pretrain::contrast::info_nce;
 use tch::{Device, Kind, Tensor, no_grad};
 
 #[test]

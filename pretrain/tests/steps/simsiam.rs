@@ -1,11 +1,11 @@
 //! SimSiam beside its authors' model and training loop.
 
 use super::{build, compare, gradients, labels, moment, state, training, views};
-use common::device::Precision;
-use common::random::generator;
-use common::testing::{Case, Worst, fill, relative_error, uniform};
-use pretrain::simsiam::negative_cosine;
-use pretrain::{Method, Options, Setting};
+use camtrast_common::device::Precision;
+use camtrast_common::random::generator;
+use camtrast_common::testing::{Case, Worst, fill, relative_error, uniform};
+use camtrast_pretrain::simsiam::negative_cosine;
+use camtrast_pretrain::{Method, Options, Setting};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 

@@ -1,8 +1,8 @@
 //! A suite that nobody ran, laid out as `camtrast suite run` does.
 
-use common::picture::Canvas;
-use common::tensor_file::hex;
-use report::record::{self, CELL, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder};
+use camtrast_common::tensor_file::hex;
+use camtrast_images::picture::Canvas;
+use camtrast_report::record::{self, CELL, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs;

@@ -1,12 +1,12 @@
 //! Training crops against mmsegmentation's transforms, bit for bit.
 
-use common::data::resample::Image;
-use common::testing::{Case, probe, relative_error};
+use camtrast_common::testing::{Case, probe, relative_error};
+use camtrast_images::resample::Image;
+use camtrast_segmentation::augment::{Augment, Resize, Window, resize_whole};
+use camtrast_segmentation::label_image::LabelImage;
+use camtrast_segmentation::photometric::Distortion;
 use opencv::core::Mat;
 use opencv::prelude::*;
-use segmentation::augment::{Augment, Resize, Window, resize_whole};
-use segmentation::label_image::LabelImage;
-use segmentation::photometric::Distortion;
 use serde_json::Value;
 use tch::Tensor;
 

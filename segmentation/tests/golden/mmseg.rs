@@ -1,12 +1,12 @@
 //! `--preset mmseg` against mmsegmentation's own modules.
 
 use crate::network::{compare, gradients, labels};
-use common::device::channels_last;
-use common::nn::Modes;
-use common::schedule::{Decay, Schedule};
-use common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, strings};
-use segmentation::deeplab::{Aspp, Decoder, DeepLab, DeepLabConfig, cross_entropy};
-use segmentation::{Options, Preset};
+use camtrast_common::device::channels_last;
+use camtrast_common::nn::Modes;
+use camtrast_common::schedule::{Decay, Schedule};
+use camtrast_common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, strings};
+use camtrast_segmentation::deeplab::{Aspp, Decoder, DeepLab, DeepLabConfig, cross_entropy};
+use camtrast_segmentation::{Options, Preset};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 

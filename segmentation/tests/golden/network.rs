@@ -1,10 +1,10 @@
 //! DeepLab v3+ against torch and torchvision.
 
-use common::device::channels_last;
-use common::nn::{Mode, Modes, weights_channels_last};
-use common::resnet::{BasicDilation, ResNet, pool};
-use common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, sign, strings, uniform};
-use segmentation::deeplab::{
+use camtrast_common::device::channels_last;
+use camtrast_common::nn::{Mode, Modes, weights_channels_last};
+use camtrast_common::resnet::{BasicDilation, ResNet, pool};
+use camtrast_common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, sign, strings, uniform};
+use camtrast_segmentation::deeplab::{
     Aspp, Decoder, DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy, upsample,
 };
 use serde_json::Value;

@@ -1,9 +1,9 @@
 //! `score` on files, against cityscapesScripts.
 
-use common::progress::Silent;
-use common::testing::Case;
-use segmentation::label_image::LabelImage;
-use segmentation::{ClassSet, Naming, score};
+use camtrast_common::progress::Silent;
+use camtrast_common::testing::Case;
+use camtrast_segmentation::label_image::LabelImage;
+use camtrast_segmentation::{ClassSet, Naming, score};
 use std::path::Path;
 use tch::Tensor;
 

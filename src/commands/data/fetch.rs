@@ -2,11 +2,11 @@
 
 use crate::commands::Common;
 use anyhow::Result;
+use camtrast_common::Error;
+use camtrast_datasets::fetch::{Archive, Checksum, find, names};
+use camtrast_datasets::{FetchOptions, fetch};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use common::Error;
-use common::data::fetch::{Archive, Checksum, find, names};
-use common::data::{FetchOptions, fetch};
 use std::path::PathBuf;
 use std::time::Duration;
 
