@@ -3,8 +3,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LIBRARIES: [&str; 8] =
-    ["common", "pretrain", "fewshot", "detection", "segmentation", "analysis", "report", "interop"];
+/// Every library, and the libraries that it may depend on: nothing above or beside it that is not named here.
+const LIBRARIES: [(&str, &[&str]); 12] = [
+    ("common", &[]),
+    ("images", &["common"]),
+    ("pickle", &["common"]),
+    ("datasets", &["common", "images", "pickle"]),
+    ("world", &["common", "images"]),
+    ("analysis", &["common", "images", "datasets"]),
+    ("pretrain", &["common", "datasets", "analysis"]),
+    ("fewshot", &["common", "datasets"]),
+    ("detection", &["common", "images"]),
+    ("segmentation", &["common", "images"]),
+    ("report", &["common", "images"]),
+    ("interop", &["common", "pickle"]),
+];
+
+fn libraries() -> impl Iterator<Item = &'static str> {
+    LIBRARIES.into_iter().map(|(name, _)| name)
+}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -21,21 +38,25 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn task_crates_depend_on_common_and_never_on_each_other() {
-    for library in LIBRARIES {
+fn crates_depend_on_those_below_them_only() {
+    for (library, allowed) in LIBRARIES {
         let manifest: toml::Table =
             fs::read_to_string(root().join(library).join("Cargo.toml")).unwrap().parse().unwrap();
         let dependencies = manifest["dependencies"].as_table().unwrap();
-        let ours: Vec<&str> = LIBRARIES.into_iter().filter(|l| dependencies.contains_key(*l)).collect();
-        let allowed: &[&str] = if library == "common" { &[] } else { &["common"] };
-        assert_eq!(ours, allowed, "{library}/Cargo.toml");
+        let uses = |name: &&str| dependencies.contains_key(&format!("camtrast-{name}"));
+        let ours: Vec<&str> = libraries().filter(uses).collect();
+        let surplus: Vec<&&str> = ours.iter().filter(|name| !allowed.contains(name)).collect();
+        assert!(surplus.is_empty(), "{library}/Cargo.toml depends on {surplus:?}");
+        assert_eq!(ours.len(), allowed.len(), "{library} no longer needs all of {allowed:?}: take them off");
     }
+    let workspace: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    assert_eq!(workspace["workspace"]["members"].as_array().unwrap().len(), LIBRARIES.len());
 }
 
 #[test]
 fn libraries_neither_print_nor_exit() {
     let mut files = Vec::new();
-    LIBRARIES.iter().for_each(|library| sources(&root().join(library).join("src"), &mut files));
+    libraries().for_each(|library| sources(&root().join(library).join("src"), &mut files));
     assert!(files.len() > 30, "the sources have moved: {}", files.len());
     // common/src/testing.rs is no library: it serves the golden tests, which report their worst errors.
     for file in files.into_iter().filter(|f| !f.ends_with("common/src/testing.rs")) {
@@ -51,7 +72,7 @@ fn libraries_neither_print_nor_exit() {
 #[test]
 fn a_change_in_any_crate_is_seen_by_the_build_script() {
     let said = fs::read_to_string(Path::new(env!("OUT_DIR")).with_file_name("output")).unwrap();
-    for folder in LIBRARIES.into_iter().chain(["src", "Cargo.toml", "Cargo.lock", "build.rs"]) {
+    for folder in libraries().chain(["src", "Cargo.toml", "Cargo.lock", "build.rs"]) {
         assert!(said.lines().any(|line| line == format!("cargo:rerun-if-changed={folder}")), "{folder}: {said}");
     }
 }
@@ -122,8 +143,7 @@ fn every_file_of_the_map_is_there() {
 #[test]
 fn the_map_names_every_folder_and_every_named_file_exists() {
     let map = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    for folder in LIBRARIES.into_iter().chain(["src", "recipes", "tests/cli", "tests/fuzz", "tests/golden", "benches"])
-    {
+    for folder in libraries().chain(["src", "recipes", "tests/cli", "tests/fuzz", "tests/golden", "benches"]) {
         assert!(map.contains(&format!("{folder}/")), "docs/architecture.md does not name {folder}/");
         assert!(root().join(folder).is_dir(), "docs/architecture.md names {folder}/, which is not there");
     }
