@@ -60,7 +60,7 @@ impl Method {
     /// Builds its networks, heads and queues from resolved settings.
     ///
     /// # Errors
-    /// [`Error::Settings`] for settings that contradict each other.
+    /// [`camtrast_common::Error::Settings`] for settings that contradict each other.
     pub fn build(self, setting: &Setting, options: &Options) -> Result<Box<dyn Pretraining>> {
         Ok(match self {
             Method::Scratch => Box::new(scratch::Scratch::new(setting, options)?),
