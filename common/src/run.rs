@@ -173,7 +173,7 @@ impl RunFolder {
     }
 
     /// Writes config.toml of an evaluation: `config`, and in its `[build]` table the program, the `device`
-    /// and the `command`, by which it is told from a training. The metrics of an earlier evaluation go first,
+    /// and the `command`, which tells the report that it is no training. The metrics of an earlier evaluation go first,
     /// so that numbers never stand beside a protocol that is not theirs.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Settings that nobody gave: those of the paper's text, or of the preset that is named.
 
-use super::{BATCH, CLASSES, build, labels, moment, views};
+use super::{BATCH, CLASSES, build, initialised, labels, moment, views};
 use camtrast_common::device::Precision;
 use camtrast_common::optim::Algorithm;
 use camtrast_common::schedule::Decay;
@@ -64,18 +64,7 @@ fn the_classifier_sees_the_whole_batch() {
 #[test]
 fn simsiam_starts_with_blocks_that_pass_their_input_on() {
     let last_scales = |method: Method, options: Value| -> f64 {
-        let setting = Setting {
-            arch: "resnet18-w4-small".parse().unwrap(),
-            classes: CLASSES,
-            images: BATCH as u64,
-            image_size: 32,
-            device: Device::Cpu,
-            precision: Precision::Fp32,
-            seed: 0,
-        };
-        let given: Options = serde_json::from_value(options).unwrap();
-        let options = given.clone().resolve(method.defaults(&setting, &given), &method.to_string()).unwrap();
-        let built = method.build(&setting, &options).unwrap();
+        let (built, _) = initialised(method, &options);
         let variables = built.online().variables().into_iter();
         variables
             .filter(|(name, _)| name.ends_with(".bn2.weight"))

@@ -24,9 +24,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 const BATCH: i64 = 8;
 const CLASSES: i64 = 5;
 
-/// A method with float64 networks; every online tensor is filled under its name, one of the second network (whose state begins
-/// with `second`) under `second`, a dot and its name there.
-fn build(method: Method, options: &Value, second: &str) -> (Box<dyn Pretraining>, Options) {
+/// A method on the smallest backbone, as it is initialised, and its settings with every default filled in.
+fn initialised(method: Method, options: &Value) -> (Box<dyn Pretraining>, Options) {
     let setting = Setting {
         arch: "resnet18-w4-small".parse().unwrap(),
         classes: CLASSES,
@@ -39,7 +38,13 @@ fn build(method: Method, options: &Value, second: &str) -> (Box<dyn Pretraining>
     let given: Options = serde_json::from_value(options.clone()).unwrap();
     let defaults = method.defaults(&setting, &given);
     let options = given.resolve(defaults, &method.to_string()).unwrap();
-    let built = method.build(&setting, &options).unwrap();
+    (method.build(&setting, &options).unwrap(), options)
+}
+
+/// A method with float64 networks; every online tensor is filled under its name, one of the second network (whose state begins
+/// with `second`) under `second`, a dot and its name there.
+fn build(method: Method, options: &Value, second: &str) -> (Box<dyn Pretraining>, Options) {
+    let (built, options) = initialised(method, options);
 
     let online = built.online().variables();
     for (name, tensor) in second_network(built.as_ref(), second) {
