@@ -5,7 +5,10 @@ use std::process::Command;
 
 fn main() {
     let commit = git(&["describe", "--always", "--dirty", "--abbrev=12"]);
-    println!("cargo:rustc-env=CAMTRAST_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!(
+        "cargo:rustc-env=CAMTRAST_COMMIT={}",
+        commit.as_deref().unwrap_or("unknown")
+    );
     // In a linked worktree it is not below .git/.
     let head = git(&["rev-parse", "--git-path", "logs/HEAD"]);
     let ours = ["build.rs", "Cargo.toml", "Cargo.lock", "src", "recipes"].map(String::from);
@@ -21,10 +24,15 @@ fn main() {
 fn crates() -> Vec<String> {
     let names = std::fs::read_dir(".").into_iter().flatten().flatten();
     let names = names.filter(|entry| entry.path().join("Cargo.toml").exists());
-    names.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -3,7 +3,8 @@
 fn main() {
     println!("cargo:rerun-if-changed=native/shim.cpp");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    let libtorch = std::env::var("LIBTORCH").expect("LIBTORCH is set by .cargo/config.toml after `make setup`");
+    let libtorch =
+        std::env::var("LIBTORCH").expect("LIBTORCH is set by .cargo/config.toml after `make setup`");
     cc::Build::new()
         .cpp(true)
         .std("c++17")

@@ -35,24 +35,46 @@ pub fn metrics_path(out: &Path) -> Result<PathBuf> {
 /// Tells how a training ended; that it was interrupted is an error.
 pub fn tell_outcome(what: &str, outcome: &Outcome, screen: &Screen) -> Result<()> {
     if outcome.interrupted {
-        bail!("interrupted at step {}; the state is saved, the same command goes on from there", outcome.step);
+        bail!(
+            "interrupted at step {}; the state is saved, the same command goes on from there",
+            outcome.step
+        );
     }
-    let loss = outcome.last_epoch[0].map(|loss| format!(", loss {loss:.3}")).unwrap_or_default();
-    screen.note(&format!("{what} done: {} steps in {}{loss}", outcome.step, clock(outcome.seconds)));
+    let loss = outcome.last_epoch[0]
+        .map(|loss| format!(", loss {loss:.3}"))
+        .unwrap_or_default();
+    screen.note(&format!(
+        "{what} done: {} steps in {}{loss}",
+        outcome.step,
+        clock(outcome.seconds)
+    ));
     Ok(())
 }
 
 /// What a backbone is called: a run's by its folder, other files by their own name.
 pub fn checkpoint_name(path: &Path) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let folder = path.parent().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
-    if stem == "backbone" { folder.unwrap_or(stem) } else { stem }
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let folder = path
+        .parent()
+        .and_then(Path::file_name)
+        .map(|n| n.to_string_lossy().into_owned());
+    if stem == "backbone" {
+        folder.unwrap_or(stem)
+    } else {
+        stem
+    }
 }
 
 /// Says of results, on the terminal, when they are of a backbone that was not whole.
 pub fn tell_origin(origin: &Origin, screen: &Screen) {
     if let Some(partial) = &origin.partial {
-        screen.note(&format!("warning: the backbone was imported with {partial}; these numbers are marked with it"));
+        screen.note(&format!(
+            "warning: the backbone was imported with {partial}; these numbers are marked with it"
+        ));
     }
 }
 
@@ -99,9 +121,24 @@ pub struct RunArgs {
 impl RunArgs {
     /// The same, on a device, by this program.
     pub fn options(self, device: Device) -> RunOptions {
-        let RunArgs { out, overwrite, log_every, save_every } = self;
-        let build = Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("CAMTRAST_COMMIT").into() };
-        RunOptions { out, overwrite, device, log_every, save_every, build }
+        let RunArgs {
+            out,
+            overwrite,
+            log_every,
+            save_every,
+        } = self;
+        let build = Build {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: env!("CAMTRAST_COMMIT").into(),
+        };
+        RunOptions {
+            out,
+            overwrite,
+            device,
+            log_every,
+            save_every,
+            build,
+        }
     }
 }
 
@@ -110,13 +147,19 @@ impl Common {
     pub fn open(&self) -> Result<(Device, Screen)> {
         let found = self.device.find()?;
         let screen = self.screen()?;
-        try_threads(self.threads.unwrap_or_else(|| available_parallelism().map_or(1, |n| n.get())))?;
+        try_threads(
+            self.threads
+                .unwrap_or_else(|| available_parallelism().map_or(1, |n| n.get())),
+        )?;
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads as i32);
         }
         let device = device_name(found.device);
         screen.note(&match found.unused_gpu {
-            true => format!("warning: computing on {device}, though this machine has an NVIDIA GPU: {}", found.why),
+            true => format!(
+                "warning: computing on {device}, though this machine has an NVIDIA GPU: {}",
+                found.why
+            ),
             false => format!("computing on {device} ({})", found.why),
         });
         Ok((found.device, screen))
@@ -126,7 +169,10 @@ impl Common {
     pub fn record(&self, protocol: &mut Protocol) {
         protocol.set("seed", self.seed as i64);
         protocol.set_if("threads", self.threads.map(|threads| threads as i64));
-        protocol.set("precision", toml::Value::try_from(self.precision).expect("a name serialises"));
+        protocol.set(
+            "precision",
+            toml::Value::try_from(self.precision).expect("a name serialises"),
+        );
     }
 
     /// The screen, for commands that work on images and not with libtorch.
@@ -143,14 +189,19 @@ impl Common {
 
 /// The value of `--threads`.
 pub fn thread_count(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=MOST_THREADS).contains(count));
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=MOST_THREADS).contains(count));
     count.ok_or_else(|| format!("give a number from 1 to {MOST_THREADS}"))
 }
 
-/// More threads than any machine has cores; starting many more than it has takes minutes and makes nothing faster.
+/// More threads than any machine has cores; starting many more than it has takes minutes and makes nothing
+/// faster.
 const MOST_THREADS: usize = 1024;
 
-// libtorch starts two pools of threads, and waits for ever or aborts when the system refuses one. A few are ours.
+// libtorch starts two pools of threads, and waits for ever or aborts when the system refuses one. A few are
+// ours.
 fn try_threads(each: usize) -> camtrast_common::Result<()> {
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
@@ -159,7 +210,9 @@ fn try_threads(each: usize) -> camtrast_common::Result<()> {
         let _release = release;
         for _ in 0..2 * each + 4 {
             let idle = || drop(wait.lock().map(|wait| wait.recv()));
-            std::thread::Builder::new().spawn_scoped(scope, idle).map_err(camtrast_common::Error::thread)?;
+            std::thread::Builder::new()
+                .spawn_scoped(scope, idle)
+                .map_err(camtrast_common::Error::thread)?;
         }
         Ok(())
     })

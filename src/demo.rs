@@ -1,7 +1,8 @@
-//! `camtrast demo`: a drawn world, and the suite of recipes/demo.toml on it. What is done already is not done again.
+//! `camtrast demo`: a drawn world, and the suite of recipes/demo.toml on it. What is done already is not done
+//! again.
 
 use crate::commands::Common;
-use crate::suite::{Machine, Plan, SuiteRecipe, run_plan};
+use crate::suite::{Machine, SuitePlan, SuiteRecipe, run_plan};
 use anyhow::Result;
 use camtrast_datasets::{Layout, Pack, PrepareOptions, prepare};
 use camtrast_world::scene::scene_classes;
@@ -45,13 +46,17 @@ pub fn run(args: DemoArgs) -> Result<()> {
     let world: World = table.remove("world").expect("the demo has a world").try_into()?;
     let mut recipe = SuiteRecipe::parse(&table.to_string(), path)?;
     recipe.seeds = vec![args.common.seed];
-    recipe.pretrain.insert("precision".into(), args.common.precision.to_string().into());
+    recipe
+        .pretrain
+        .insert("precision".into(), args.common.precision.to_string().into());
 
     draw(&world, &args.out, args.common.seed, &screen)?;
-    let plan = Plan::new(&recipe, path, &args.out, &crate::command_line())?;
+    let plan = SuitePlan::new(&recipe, path, &args.out, &crate::command_line())?;
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let machine = Machine {
-        jobs: args.jobs.map_or(if device.is_cuda() { 1 } else { cores }, |jobs| jobs as usize),
+        jobs: args
+            .jobs
+            .map_or(if device.is_cuda() { 1 } else { cores }, |jobs| jobs as usize),
         device,
         threads: args.common.threads,
         default_threads: tch::get_num_threads().max(1) as usize,
@@ -64,7 +69,10 @@ pub fn run(args: DemoArgs) -> Result<()> {
 
 /// The world in its three layouts, and its packs.
 fn draw(world: &World, out: &Path, seed: u64, screen: &crate::screen::Screen) -> Result<()> {
-    let packs = [("train", out.join("train.safetensors")), ("test", out.join("test.safetensors"))];
+    let packs = [
+        ("train", out.join("train.safetensors")),
+        ("test", out.join("test.safetensors")),
+    ];
     if packs.iter().all(|(_, pack)| Pack::open(pack).is_ok()) {
         return Ok(());
     }

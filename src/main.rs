@@ -16,7 +16,8 @@ use camtrast_common::Error;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Which pretraining transfers best? Pretrain a ResNet, transfer it unchanged, and print the numbers beside the published ones.
+/// Which pretraining transfers best? Pretrain a ResNet, transfer it unchanged, and print the numbers beside
+/// the published ones.
 #[derive(Parser)]
 #[command(name = "camtrast", version = version(), arg_required_else_help = true, max_term_width = 110)]
 struct Cli {
@@ -96,9 +97,14 @@ fn main() -> ExitCode {
 }
 
 fn override_self(command: clap::Command) -> clap::Command {
-    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|c| c.get_name().to_owned())
+        .collect();
     let command = command.args_override_self(true);
-    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, override_self))
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, override_self)
+    })
 }
 
 /// The whole command line, for checking arguments that are to be given to this program.
@@ -114,25 +120,39 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         Some(error) => eprintln!("camtrast: {error}"),
         None => eprintln!("camtrast: {error:#}"),
     }
-    ExitCode::from(if matches!(known, Some(Error::Usage { .. })) { 2 } else { 1 })
+    ExitCode::from(if matches!(known, Some(Error::Usage { .. })) {
+        2
+    } else {
+        1
+    })
 }
 
-/// Turns a panic, which is how most of libtorch's refusals reach us (no memory, above all), into one line and exit code 1.
-/// With RUST_BACKTRACE set it stays as it is.
+/// Turns a panic, which is how most of libtorch's refusals reach us (no memory, above all), into one line and
+/// exit code 1. With RUST_BACKTRACE set it stays as it is.
 fn tell_panics_in_one_line() {
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
         return;
     }
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload();
-        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(payload.downcast_ref::<&str>().copied());
         let text = text.unwrap_or("unknown cause");
         // tch's message is the debug form of libtorch's, whose first line is what went wrong.
-        let torch = text.split_once("Torch(\"").map(|(_, rest)| rest.split("\\n").next().unwrap_or(rest));
+        let torch = text
+            .split_once("Torch(\"")
+            .map(|(_, rest)| rest.split("\\n").next().unwrap_or(rest));
         match torch {
-            Some(text) => eprintln!("camtrast: libtorch: {text}; if memory is short, lower --batch-size or sizes"),
+            Some(text) => {
+                eprintln!("camtrast: libtorch: {text}; if memory is short, lower --batch-size or sizes")
+            }
             None => {
-                let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+                let place = info
+                    .location()
+                    .map(|l| format!(" ({}:{})", l.file(), l.line()))
+                    .unwrap_or_default();
                 let text = text.lines().next().unwrap_or_default();
                 eprintln!("camtrast: internal error: {text}{place}; RUST_BACKTRACE=1 tells more");
             }

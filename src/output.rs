@@ -1,7 +1,8 @@
-//! `println!` and `eprintln!` of this program: std's panic when a stream is closed or its disk is full, and what
-//! cannot be shown is no reason to stop working.
+//! `println!` and `eprintln!` of this program: std's panic when a stream is closed or its disk is full, and
+//! what cannot be shown is no reason to stop working.
 //!
-//! `main.rs` names this module first and with `#[macro_use]`, so that these stand in for std's everywhere below.
+//! `main.rs` names this module first and with `#[macro_use]`, so that these stand in for std's everywhere
+//! below.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -32,7 +33,11 @@ pub fn eprint(text: Arguments) {
 /// # Errors
 /// Whatever kept results from standard output, but for its reader's end.
 pub fn finish() -> io::Result<()> {
-    FAILED.lock().expect("nothing panics here").take().map_or(Ok(()), Err)
+    FAILED
+        .lock()
+        .expect("nothing panics here")
+        .take()
+        .map_or(Ok(()), Err)
 }
 
 macro_rules! println {

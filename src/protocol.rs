@@ -24,7 +24,11 @@ impl Protocol {
     /// [`camtrast_common::Error::File`] when `out` holds a training run, before any work is done.
     pub fn begin(command: &'static str, out: Option<&Path>) -> Result<Self> {
         out.map_or(Ok(()), RunFolder::refuse_training)?;
-        Ok(Protocol { command, config: Table::new(), begun: Instant::now() })
+        Ok(Protocol {
+            command,
+            config: Table::new(),
+            begun: Instant::now(),
+        })
     }
 
     /// Adds a setting by the name of its flag.
@@ -49,13 +53,17 @@ impl Protocol {
     /// fine-tuned network was trained, `episodes` checksums of episodes.
     pub fn note(&mut self, table: &str, key: &str, value: impl Into<Value>) {
         let entry = self.config.entry(table).or_insert_with(|| Table::new().into());
-        entry.as_table_mut().expect("no flag is called as a table").insert(key.into(), value.into());
+        entry
+            .as_table_mut()
+            .expect("no flag is called as a table")
+            .insert(key.into(), value.into());
     }
 
     /// Adds how a fine-tuned network was trained, of the JSON that it carries, and on which images, as far as
     /// it knows.
     pub fn trained(&mut self, config: &str, images: &Prints) {
-        let settings: serde_json::Map<String, serde_json::Value> = serde_json::from_str(config).unwrap_or_default();
+        let settings: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(config).unwrap_or_default();
         for (key, value) in settings {
             if let Ok(value) = Value::try_from(value) {
                 self.note("network", &key, value);
@@ -73,13 +81,23 @@ impl Protocol {
     pub fn write(self, out: &Path, metrics: &Metrics, texts: Texts, device: &str) -> Result<()> {
         let path = metrics_path(out)?;
         if path != out {
-            let build = Build { version: env!("CARGO_PKG_VERSION").into(), commit: env!("CAMTRAST_COMMIT").into() };
+            let build = Build {
+                version: env!("CARGO_PKG_VERSION").into(),
+                commit: env!("CAMTRAST_COMMIT").into(),
+            };
             // Tables last, as TOML wants them.
-            let (tables, settings): (Table, Table) = self.config.into_iter().partition(|(_, value)| value.is_table());
+            let (tables, settings): (Table, Table) =
+                self.config.into_iter().partition(|(_, value)| value.is_table());
             let config = settings.into_iter().chain(tables).collect::<Table>().to_string();
             RunFolder::create(out)?.record(self.command, &config, &build, device)?;
         }
-        Ok(write_metrics(&path, metrics, texts, self.begun.elapsed().as_secs_f64(), device)?)
+        Ok(write_metrics(
+            &path,
+            metrics,
+            texts,
+            self.begun.elapsed().as_secs_f64(),
+            device,
+        )?)
     }
 }
 

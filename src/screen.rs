@@ -1,4 +1,5 @@
-//! What the user sees while waiting: a bar on a terminal, a line now and then elsewhere, nothing with `--quiet`.
+//! What the user sees while waiting: a bar on a terminal, a line now and then elsewhere, nothing with
+//! `--quiet`.
 
 use camtrast_common::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,17 +32,34 @@ struct Work {
 impl Screen {
     /// For one command.
     pub fn new(quiet: bool) -> Self {
-        Screen { quiet, terminal: std::io::stderr().is_terminal(), work: Mutex::new(None) }
+        Screen {
+            quiet,
+            terminal: std::io::stderr().is_terminal(),
+            work: Mutex::new(None),
+        }
     }
 
     fn line(work: &Work) -> String {
         let seconds = work.begun.elapsed().as_secs_f64();
         let rest = match work.done - work.before {
             0 => String::new(),
-            n => format!(", {} left", clock(seconds / n as f64 * (work.total - work.done) as f64)),
+            n => format!(
+                ", {} left",
+                clock(seconds / n as f64 * (work.total - work.done) as f64)
+            ),
         };
-        let detail = if work.detail.is_empty() { String::new() } else { format!(" · {}", work.detail) };
-        format!("{}: {}/{} in {}{rest}{detail}", work.what, work.done, work.total, clock(seconds))
+        let detail = if work.detail.is_empty() {
+            String::new()
+        } else {
+            format!(" · {}", work.detail)
+        };
+        format!(
+            "{}: {}/{} in {}{rest}{detail}",
+            work.what,
+            work.done,
+            work.total,
+            clock(seconds)
+        )
     }
 }
 
@@ -52,14 +70,28 @@ impl Progress for Screen {
         }
         let bar = self.terminal.then(|| {
             let style = "{prefix:>14} {bar:28.cyan/238} {pos}/{len} · {elapsed} of {duration} · {msg}";
-            let style = ProgressStyle::with_template(style).expect("a fixed template").progress_chars("━━─");
-            let bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_owned()).with_position(done);
+            let style = ProgressStyle::with_template(style)
+                .expect("a fixed template")
+                .progress_chars("━━─");
+            let bar = ProgressBar::new(total)
+                .with_style(style)
+                .with_prefix(what.to_owned())
+                .with_position(done);
             bar.reset_eta();
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
         let (what, now) = (what.to_owned(), Instant::now());
-        let work = Work { bar, what, detail: String::new(), total, before: done, done, begun: now, last_line: now };
+        let work = Work {
+            bar,
+            what,
+            detail: String::new(),
+            total,
+            before: done,
+            done,
+            begun: now,
+            last_line: now,
+        };
         *self.work.lock().expect("no panic while drawing") = Some(work);
     }
 
@@ -84,7 +116,9 @@ impl Progress for Screen {
     }
 
     fn finish(&self) {
-        let Some(work) = self.work.lock().expect("no panic while drawing").take() else { return };
+        let Some(work) = self.work.lock().expect("no panic while drawing").take() else {
+            return;
+        };
         match &work.bar {
             Some(bar) => bar.finish_and_clear(),
             None => eprintln!("{}", Self::line(&work)),
@@ -96,7 +130,13 @@ impl Progress for Screen {
         if self.quiet && !line.starts_with("warning") {
             return;
         }
-        match self.work.lock().expect("no panic while drawing").as_ref().and_then(|w| w.bar.as_ref()) {
+        match self
+            .work
+            .lock()
+            .expect("no panic while drawing")
+            .as_ref()
+            .and_then(|w| w.bar.as_ref())
+        {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
         }
@@ -116,7 +156,8 @@ pub fn clock(seconds: f64) -> String {
 /// Set by Ctrl-C or a polite kill: training saves its state and ends. A second Ctrl-C ends at once.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Set in the environment of a command that a suite runs: such a command is to end when its standard input does.
+/// Set in the environment of a command that a suite runs: such a command is to end when its standard input
+/// does.
 pub const CHILD: &str = "CAMTRAST_CHILD";
 
 /// Whether [`STOP`] is looked at.
@@ -138,7 +179,10 @@ pub fn end_with_input() -> camtrast_common::Result<()> {
         }
         STOP.store(true, Ordering::Relaxed);
     };
-    std::thread::Builder::new().spawn(watch).map(drop).map_err(camtrast_common::Error::thread)
+    std::thread::Builder::new()
+        .spawn(watch)
+        .map(drop)
+        .map_err(camtrast_common::Error::thread)
 }
 
 /// From now on Ctrl-C sets [`STOP`].

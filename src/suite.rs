@@ -27,7 +27,7 @@ use camtrast_report::record::{self, SUITE};
 use clap::{Args, Subcommand};
 use content::Contents;
 pub use only::Only;
-pub use plan::Plan;
+pub use plan::SuitePlan;
 use plan::typed;
 pub use recipe::{Run, SuiteRecipe};
 use settle::{Settled, Settler};
@@ -59,7 +59,8 @@ pub struct SuiteArgs {
     /// Pack of the novel classes, in place of the recipe's (which must name a single one)
     #[arg(long)]
     test: Option<PathBuf>,
-    /// Do this part only, such as method=moco,task=detection (or run=, seed=, or the name of a run); what it needs comes along
+    /// Do this part only, such as method=moco,task=detection (or run=, seed=, or the name of a run); what it
+    /// needs comes along
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
     /// Suites whose results of the same settings, data and backbone are taken over, such as table3
@@ -110,7 +111,9 @@ impl MachineArgs {
     /// Puts what is asked for here in the place of what a recipe says.
     pub fn replace(&self, recipe: &mut SuiteRecipe) {
         if let Some(precision) = self.precision {
-            recipe.pretrain.insert("precision".into(), precision.to_string().into());
+            recipe
+                .pretrain
+                .insert("precision".into(), precision.to_string().into());
         }
     }
 
@@ -118,7 +121,8 @@ impl MachineArgs {
     /// libtorch.
     pub fn open(&self, jobs: u64) -> Result<Machine> {
         let device = self.device.open()?;
-        self.threads.inspect(|threads| tch::set_num_threads(*threads as i32));
+        self.threads
+            .inspect(|threads| tch::set_num_threads(*threads as i32));
         Ok(Machine {
             jobs: jobs as usize,
             device,
@@ -138,10 +142,15 @@ pub fn run(command: SuiteCommand) -> Result<()> {
 }
 
 fn run_suite(mut args: SuiteArgs) -> Result<()> {
-    let machine = Machine { reuse: args.reuse.clone(), ..args.machine.open(args.jobs)? };
+    let machine = Machine {
+        reuse: args.reuse.clone(),
+        ..args.machine.open(args.jobs)?
+    };
     for suite in &args.reuse {
         if !suite.join(SUITE).is_file() {
-            return Err(Error::file(suite, "is no suite's folder", "give --reuse the --out of a suite").into());
+            return Err(
+                Error::file(suite, "is no suite's folder", "give --reuse the --out of a suite").into(),
+            );
         }
     }
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
@@ -150,7 +159,7 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
     args.machine.replace(&mut recipe);
     tell_elsewhere(&recipe, &args.recipe, args.machine.quiet);
     let root = crate::command_line();
-    let plan = Plan::new(&recipe, &args.recipe, &args.out, &root)?;
+    let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, &root)?;
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     if args.dry_run {
@@ -159,7 +168,13 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
         refuse_leaks(&plan, &settled, &recipe)?;
         let mut rates = estimate::Rates::new(machine.device, machine.threads);
         let store = Store::new(&args.out, &machine.reuse);
-        say(&status::plan(&plan, &settled, &store, &mut settler.contents, &mut rates));
+        say(&status::plan(
+            &plan,
+            &settled,
+            &store,
+            &mut settler.contents,
+            &mut rates,
+        ));
         settler.contents.keep();
         return Ok(());
     }
@@ -168,20 +183,29 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
 
 /// Says which files are not beside the recipe.
 pub fn tell_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
-    let files: Vec<String> = recipe.elsewhere.iter().map(|file| file.display().to_string()).collect();
+    let files: Vec<String> = recipe
+        .elsewhere
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
     if !files.is_empty() && !quiet {
         let (files, recipe) = (files.join(", "), path.display());
-        tell(&format!("note: not beside {recipe}, so taken from the working directory: {files}"));
+        tell(&format!(
+            "note: not beside {recipe}, so taken from the working directory: {files}"
+        ));
     }
 }
 
 /// What the recipe does not allow is an error, what it allows a warning for each run or task.
-fn refuse_leaks(plan: &Plan, settled: &[Option<Settled>], recipe: &SuiteRecipe) -> Result<Vec<String>> {
+fn refuse_leaks(plan: &SuitePlan, settled: &[Option<Settled>], recipe: &SuiteRecipe) -> Result<Vec<String>> {
     let leaks = leakage::leaks(plan, settled);
     match leaks.first() {
         Some(first) if !recipe.allow_leakage => {
-            let more =
-                if leaks.len() > 1 { format!(" (and {} more such cases)", leaks.len() - 1) } else { String::new() };
+            let more = if leaks.len() > 1 {
+                format!(" (and {} more such cases)", leaks.len() - 1)
+            } else {
+                String::new()
+            };
             Err(Error::Usage {
                 problem: format!("{}: {first}{more}", plan.recipe.display()),
                 remedy: "name other data, or set allow-leakage = true in the recipe when it is meant".into(),
@@ -196,7 +220,13 @@ fn refuse_leaks(plan: &Plan, settled: &[Option<Settled>], recipe: &SuiteRecipe) 
 }
 
 /// Does a plan and writes its report.
-pub fn run_plan(mut plan: Plan, mut recipe: SuiteRecipe, wanted: &[bool], out: &Path, machine: &Machine) -> Result<()> {
+pub fn run_plan(
+    mut plan: SuitePlan,
+    mut recipe: SuiteRecipe,
+    wanted: &[bool],
+    out: &Path,
+    machine: &Machine,
+) -> Result<()> {
     catch_interrupts()?;
     let root = crate::command_line();
     let mut settler = Settler::new(&root, machine.device, Contents::open(out));
@@ -204,51 +234,80 @@ pub fn run_plan(mut plan: Plan, mut recipe: SuiteRecipe, wanted: &[bool], out: &
     let leaks = refuse_leaks(&plan, &settled, &recipe)?;
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let Some(_lock) = lock(out)? else {
-        return Err(
-            Error::file(out, "another suite is at work here", "wait until it ends, or give another --out").into()
-        );
+        return Err(Error::file(
+            out,
+            "another suite is at work here",
+            "wait until it ends, or give another --out",
+        )
+        .into());
     };
     settler.contents.keep();
     let begun = Instant::now();
     plan.suite.command = typed_here(&plan, machine);
     if !leaks.is_empty() {
         let separator = if plan.suite.about.is_empty() { "" } else { "\n\n" };
-        plan.suite.about +=
-            &format!("{separator}Tested on what was trained on, as the recipe allows: {}.", leaks.join("; "));
+        plan.suite.about += &format!(
+            "{separator}Tested on what was trained on, as the recipe allows: {}.",
+            leaks.join("; ")
+        );
     }
     // The file of a backbone from elsewhere says who made it.
     for run in &mut plan.suite.runs {
         let origin = run.imported.as_deref().and_then(|path| Origin::read(path).ok());
-        run.method = run.method.take().or(origin.map(|o| o.method).filter(|method| method != IMPORTED));
+        run.method = run
+            .method
+            .take()
+            .or(origin.map(|o| o.method).filter(|method| method != IMPORTED));
     }
     // A part of the seeds or another pack does not make the suite forget what it was.
     record::write(&out.join(SUITE), &plan.suite)?;
     recipe.absolute();
-    write_atomically(&kept_recipe(out), |file| file.write_all(recipe.to_toml().as_bytes()))?;
+    write_atomically(&kept_recipe(out), |file| {
+        file.write_all(recipe.to_toml().as_bytes())
+    })?;
     let ends = work(&plan, &settled, settler.contents, out, machine)?;
 
     if STOP.load(Ordering::Relaxed) {
         bail!("interrupted; what was running is saved, the same command goes on from there");
     }
-    let failed = ends.iter().filter(|end| matches!(end, Some(End::Failed(_)))).count();
-    let finished = ends.iter().filter(|end| matches!(end, Some(End::Done | End::Kept))).count();
+    let failed = ends
+        .iter()
+        .filter(|end| matches!(end, Some(End::Failed(_))))
+        .count();
+    let finished = ends
+        .iter()
+        .filter(|end| matches!(end, Some(End::Done | End::Kept)))
+        .count();
     if finished == 0 {
-        bail!("all {failed} commands failed, `camtrast suite status {}` says why", out.display());
+        bail!(
+            "all {failed} commands failed, `camtrast suite status {}` says why",
+            out.display()
+        );
     }
     show(&[out.to_owned()], out, false)?;
     if !machine.quiet {
-        tell(&format!("{} commands in {}", finished + failed, clock(begun.elapsed().as_secs_f64())));
+        tell(&format!(
+            "{} commands in {}",
+            finished + failed,
+            clock(begun.elapsed().as_secs_f64())
+        ));
     }
     if failed > 0 {
-        bail!("{failed} of {} commands failed, `camtrast suite status {}` says why", finished + failed, out.display());
+        bail!(
+            "{failed} of {} commands failed, `camtrast suite status {}` says why",
+            finished + failed,
+            out.display()
+        );
     }
     check_expectations(&plan, &recipe, wanted)
 }
 
 /// The command of this process, with the device and the threads that it took by itself.
-fn typed_here(plan: &Plan, machine: &Machine) -> String {
+fn typed_here(plan: &SuitePlan, machine: &Machine) -> String {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let given = words.iter().any(|word| word == "--device" || word.starts_with("--device="));
+    let given = words
+        .iter()
+        .any(|word| word == "--device" || word.starts_with("--device="));
     let auto = !given || words.iter().any(|word| word == "auto" || word == "--device=auto");
     // Given for all commands, threads would win over those of the recipe.
     let threads = machine.threads.is_none() && plan.cells.iter().all(|cell| cell.threads.is_none());
@@ -260,13 +319,23 @@ fn typed_here(plan: &Plan, machine: &Machine) -> String {
     typed(words.into_iter())
 }
 
-/// Holds the results against what the recipe says must come out; what was left out by `--only` is not looked at.
-fn check_expectations(plan: &Plan, recipe: &SuiteRecipe, wanted: &[bool]) -> Result<()> {
+/// Holds the results against what the recipe says must come out; what was left out by `--only` is not looked
+/// at.
+fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -> Result<()> {
     let mut wrong = Vec::new();
     for (run, columns) in &recipe.expect {
         for (title, [expected, tolerance]) in columns {
-            let column = plan.suite.columns.iter().find(|c| c.title == *title).expect("the plan knows it");
-            let cells = plan.cells.iter().zip(wanted).filter(|(c, _)| c.run == *run && c.task == column.task);
+            let column = plan
+                .suite
+                .columns
+                .iter()
+                .find(|c| c.title == *title)
+                .expect("the plan knows it");
+            let cells = plan
+                .cells
+                .iter()
+                .zip(wanted)
+                .filter(|(c, _)| c.run == *run && c.task == column.task);
             if cells.clone().any(|(_, wanted)| !wanted) {
                 continue;
             }
@@ -295,9 +364,14 @@ fn check_expectations(plan: &Plan, recipe: &SuiteRecipe, wanted: &[bool]) -> Res
 fn show_status(out: &Path) -> Result<()> {
     let recipe = kept_recipe(out);
     if !recipe.is_file() {
-        return Err(Error::file(out, "is no suite's folder", "give the --out of a `camtrast suite run`").into());
+        return Err(Error::file(
+            out,
+            "is no suite's folder",
+            "give the --out of a `camtrast suite run`",
+        )
+        .into());
     }
-    let plan = Plan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, &crate::command_line())?;
+    let plan = SuitePlan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, &crate::command_line())?;
     say(&status::grid(&plan, Contents::open(out)));
     Ok(())
 }

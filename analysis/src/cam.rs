@@ -1,4 +1,5 @@
-//! Class activation maps of backbones on the same images, as a picture and a number (Sun et al. 2022, Figure 2).
+//! Class activation maps of backbones on the same images, as a picture and a number (Sun et al. 2022, Figure
+//! 2).
 
 use crate::{Compute, head};
 use camtrast_common::augment::to_input;
@@ -49,7 +50,8 @@ pub struct Headed {
     pub origin: HeadOrigin,
 }
 
-/// Takes the classifier beside the checkpoint, or fits one on the pack where there is none or `refit` asks for it.
+/// Takes the classifier beside the checkpoint, or fits one on the pack where there is none or `refit` asks
+/// for it.
 ///
 /// # Errors
 /// As [`Classifier::load`] and [`head::fit`].
@@ -61,7 +63,11 @@ pub fn with_head(
     pack: &Pack,
     compute: Compute,
 ) -> Result<Headed> {
-    let Compute { device, precision, progress } = compute;
+    let Compute {
+        device,
+        precision,
+        progress,
+    } = compute;
     let own = checkpoint.with_file_name(CLASSIFIER_FILE);
     let (classifier, origin) = if own.exists() && !refit {
         let classifier = Classifier::load(&own, &backbone.info, device)?;
@@ -74,28 +80,42 @@ pub fn with_head(
         let (classifier, accuracy) = head::fit(&features, &labels, classes)?;
         (classifier, HeadOrigin::Fitted { classes, accuracy })
     };
-    Ok(Headed { name, backbone, classifier, origin })
+    Ok(Headed {
+        name,
+        backbone,
+        classifier,
+        origin,
+    })
 }
 
 impl Headed {
-    /// Maps of pixels u8 [N, H, W, 3] for the class the head predicts, stretched to the images: f32 [N, H, W] in 0..1.
+    /// Maps of pixels u8 [N, H, W, 3] for the class the head predicts, stretched to the images: f32 [N, H, W]
+    /// in 0..1.
     ///
     /// # Errors
     /// [`Error::Torch`].
     pub fn maps(&self, pixels: &Tensor, compute: Compute) -> Result<Tensor> {
-        let Compute { device, precision, .. } = compute;
+        let Compute {
+            device, precision, ..
+        } = compute;
         let (_, height, width, _) = pixels.size4()?;
         let info = &self.backbone.info;
         no_grad(|| {
             let input = to_input(&pixels.to_device(device), &info.mean, &info.std);
             let map = precision.run(device, || Ok(self.backbone.net.feature_map(&input, Mode::Eval)))?;
-            let classes = self.classifier.logits(&pool(&map.to_kind(Kind::Float))).argmax(1, false);
+            let classes = self
+                .classifier
+                .logits(&pool(&map.to_kind(Kind::Float)))
+                .argmax(1, false);
             let cam = class_activation_map(&map, &self.classifier.weight, &classes);
-            Ok(cam.upsample_bilinear2d([height, width], false, None, None).squeeze_dim(1))
+            Ok(cam
+                .upsample_bilinear2d([height, width], false, None, None)
+                .squeeze_dim(1))
         })
     }
 
-    /// Share of the image above half activation, averaged over some rows of a pack: how much of an image decides its class.
+    /// Share of the image above half activation, averaged over some rows of a pack: how much of an image
+    /// decides its class.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -115,7 +135,9 @@ impl Headed {
 
 /// Share of each map [N, H, W] that lies above one half, f32 `[N]`.
 pub fn above_half(maps: &Tensor) -> Tensor {
-    maps.gt(0.5).to_kind(Kind::Float).mean_dim([1i64, 2].as_slice(), false, None)
+    maps.gt(0.5)
+        .to_kind(Kind::Float)
+        .mean_dim([1i64, 2].as_slice(), false, None)
 }
 
 /// Draws a grid: a row an image of the pack, a column the image itself and then each backbone's map over it.
@@ -130,7 +152,17 @@ pub fn grid(path: &Path, backbones: &[Headed], pack: &Pack, rows: &[i64], comput
     let mut canvas = Canvas::new(6 + (1 + backbones.len()) * step_x, LINE + 4 + rows.len() * step_y)?;
     let titles = pack.class_titles();
     let pixels = pack.rows(rows)?;
-    let enlarge = |bytes: &[u8]| resize(Image { height, width, pixels: bytes.to_vec() }, cell_height, cell_width);
+    let enlarge = |bytes: &[u8]| {
+        resize(
+            Image {
+                height,
+                width,
+                pixels: bytes.to_vec(),
+            },
+            cell_height,
+            cell_width,
+        )
+    };
 
     let images: Vec<u8> = Vec::try_from(pixels.reshape([-1]))?;
     let images: Vec<Image> = images.chunks(height * width * 3).map(enlarge).collect();
@@ -138,7 +170,12 @@ pub fn grid(path: &Path, backbones: &[Headed], pack: &Pack, rows: &[i64], comput
     for (row, image) in images.iter().enumerate() {
         let y = LINE + row * step_y;
         canvas.paste(image, 6, y)?;
-        canvas.text(&titles[pack.labels()[rows[row] as usize] as usize], 6, y + cell_height + 14, cell_width)?;
+        canvas.text(
+            &titles[pack.labels()[rows[row] as usize] as usize],
+            6,
+            y + cell_height + 14,
+            cell_width,
+        )?;
     }
     for (column, headed) in backbones.iter().enumerate() {
         let x = 6 + (column + 1) * step_x;
@@ -146,7 +183,10 @@ pub fn grid(path: &Path, backbones: &[Headed], pack: &Pack, rows: &[i64], comput
         let maps = headed.maps(&pixels, compute)?;
         let areas = Vec::<f64>::try_from(above_half(&maps).to_kind(Kind::Double))?;
         let size = [cell_height as i64, cell_width as i64];
-        let maps = maps.unsqueeze(1).upsample_bilinear2d(size, false, None, None).reshape([rows.len() as i64, -1]);
+        let maps = maps
+            .unsqueeze(1)
+            .upsample_bilinear2d(size, false, None, None)
+            .reshape([rows.len() as i64, -1]);
         for (row, image) in images.iter().enumerate() {
             let heat = Vec::<f32>::try_from(maps.get(row as i64).to_device(Device::Cpu))?;
             let y = LINE + row * step_y;
@@ -165,11 +205,21 @@ pub fn grid(path: &Path, backbones: &[Headed], pack: &Pack, rows: &[i64], comput
 pub fn examples(pack: &Pack, count: usize) -> Result<Vec<i64>> {
     let classes = pack.class_names().len();
     if count == 0 || count > pack.len() {
-        let problem = format!("{count} images are wanted, but {} has {}", pack.path().display(), pack.len());
-        return Err(Error::settings(problem, format!("set --images to 1..{}", pack.len())));
+        let problem = format!(
+            "{count} images are wanted, but {} has {}",
+            pack.path().display(),
+            pack.len()
+        );
+        return Err(Error::settings(
+            problem,
+            format!("set --images to 1..{}", pack.len()),
+        ));
     }
     let mut members = vec![Vec::new(); classes];
-    pack.labels().iter().enumerate().for_each(|(row, &label)| members[label as usize].push(row as i64));
+    pack.labels()
+        .iter()
+        .enumerate()
+        .for_each(|(row, &label)| members[label as usize].push(row as i64));
     // A second image of a class only when there are more images than classes.
     let rounds = (0..pack.len()).flat_map(|round| {
         let spread = count.min(classes);

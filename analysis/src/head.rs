@@ -1,5 +1,5 @@
-//! A linear head for a backbone that has none: self-supervised methods train no classifier, and their class activation maps need
-//! one (linear evaluation).
+//! A linear head for a backbone that has none: self-supervised methods train no classifier, and their class
+//! activation maps need one (linear evaluation).
 
 use camtrast_common::classifier::Classifier;
 use camtrast_common::nn::unit;
@@ -11,15 +11,19 @@ const STEPS: usize = 500;
 /// Gradient norm, relative to the first, at which the fit is good enough for a picture.
 const TOLERANCE: f64 = 1e-3;
 
-/// Fits multinomial logistic regression, `|W|^2 / 2 + sum CE` (scikit-learn's C = 1), on unit-length features by Nesterov's
-/// accelerated gradient. `features` [N, D], `labels` i64 `[N]` in 0..classes. Also returns the share of images it classifies
-/// as labelled. Features of unit length differ from raw ones by a factor an image, which no activation map sees.
+/// Fits multinomial logistic regression, `|W|^2 / 2 + sum CE` (scikit-learn's C = 1), on unit-length features
+/// by Nesterov's accelerated gradient. `features` [N, D], `labels` i64 `[N]` in 0..classes. Also returns the
+/// share of images it classifies as labelled. Features of unit length differ from raw ones by a factor an
+/// image, which no activation map sees.
 ///
 /// # Errors
 /// [`Error::Settings`] for a single class.
 pub fn fit(features: &Tensor, labels: &Tensor, classes: i64) -> Result<(Classifier, f64)> {
     if classes < 2 {
-        return Err(Error::settings("a linear head needs at least 2 classes", "give a pack with more"));
+        return Err(Error::settings(
+            "a linear head needs at least 2 classes",
+            "give a pack with more",
+        ));
     }
     no_grad(|| {
         let x = unit(&features.to_kind(Kind::Float));
@@ -34,7 +38,12 @@ pub fn fit(features: &Tensor, labels: &Tensor, classes: i64) -> Result<(Classifi
             Ok::<_, Error>((probabilities - &targets).tr().f_matmul(&x)? + w * &penalty)
         };
         // The Hessian of cross-entropy is at most half the Gram matrix.
-        let largest = x.tr().f_matmul(&x)?.f_linalg_eigvalsh("L")?.max().double_value(&[]);
+        let largest = x
+            .tr()
+            .f_matmul(&x)?
+            .f_linalg_eigvalsh("L")?
+            .max()
+            .double_value(&[]);
         let (smooth, strong) = (1.0 + largest / 2.0, 1.0f64);
         let momentum = (smooth.sqrt() - strong.sqrt()) / (smooth.sqrt() + strong.sqrt());
         let mut w = Tensor::zeros([classes, x.size()[1]], (Kind::Float, x.device()));
@@ -50,9 +59,16 @@ pub fn fit(features: &Tensor, labels: &Tensor, classes: i64) -> Result<(Classifi
                 break;
             }
         }
-        let right = x.f_matmul(&w.tr())?.argmax(1, false).eq_tensor(labels).to_kind(Kind::Double);
+        let right = x
+            .f_matmul(&w.tr())?
+            .argmax(1, false)
+            .eq_tensor(labels)
+            .to_kind(Kind::Double);
         let d = features.size()[1];
-        let classifier = Classifier { weight: w.narrow(1, 0, d).contiguous(), bias: w.select(1, d).contiguous() };
+        let classifier = Classifier {
+            weight: w.narrow(1, 0, d).contiguous(),
+            bias: w.select(1, d).contiguous(),
+        };
         Ok((classifier, right.mean(None).double_value(&[])))
     })
 }
@@ -70,17 +86,30 @@ mod tests {
         let means = fill("means", &[3, 8]);
         let features = (means.index_select(0, &labels) + fill("noise", &[60, 8]) * 0.8).relu();
         let (Classifier { weight, bias }, accuracy) = fit(&features, &labels, 3).unwrap();
-        let (w, b) = (weight.copy().set_requires_grad(true), bias.copy().set_requires_grad(true));
+        let (w, b) = (
+            weight.copy().set_requires_grad(true),
+            bias.copy().set_requires_grad(true),
+        );
         let logits = unit(&features).linear(&w, Some(&b));
         let loss = logits.cross_entropy_for_logits(&labels) * 60.0 + w.square().sum(None) / 2.0;
         loss.backward();
         assert!(w.grad().norm().double_value(&[]) < 0.05 && b.grad().norm().double_value(&[]) < 0.05);
         assert!(accuracy > 0.8, "{accuracy}");
-        assert!(relative_error(&w, &Tensor::zeros_like(&w)).is_infinite(), "it learnt something");
+        assert!(
+            relative_error(&w, &Tensor::zeros_like(&w)).is_infinite(),
+            "it learnt something"
+        );
     }
 
     #[test]
     fn one_class_is_refused() {
-        assert!(fit(&fill("x", &[4, 2]), &Tensor::zeros([4], (Kind::Int64, Device::Cpu)), 1).is_err());
+        assert!(
+            fit(
+                &fill("x", &[4, 2]),
+                &Tensor::zeros([4], (Kind::Int64, Device::Cpu)),
+                1
+            )
+            .is_err()
+        );
     }
 }

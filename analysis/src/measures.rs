@@ -1,7 +1,7 @@
 //! How much a set of features holds: entropy, effective rank, uniformity, alignment, nearest neighbours.
 //!
-//! Symbols: X features [N, D]; Sigma their covariance [D, D]; lambda its eigenvalues. Everything is computed in float64 on the
-//! features' device.
+//! Symbols: X features [N, D]; Sigma their covariance [D, D]; lambda its eigenvalues. Everything is computed
+//! in float64 on the features' device.
 
 use camtrast_common::nn::unit;
 use camtrast_common::random::{generator, permutation};
@@ -17,17 +17,19 @@ const CHUNK: i64 = 1024;
 /// What the eigenvalues of the covariance tell.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spectrum {
-    /// `H_R = -sum_j p_j ln p_j`, `p = lambda / sum lambda` (Devijver & Kittler 2012; Sun et al. 2022, eq. 1), in nats, from 0
-    /// (one direction) to ln D (all alike).
+    /// `H_R = -sum_j p_j ln p_j`, `p = lambda / sum lambda` (Devijver & Kittler 2012; Sun et al. 2022, eq.
+    /// 1), in nats, from 0 (one direction) to ln D (all alike).
     pub entropy: f64,
-    /// `exp(-sum_j s_j ln s_j)`, s the singular values of the centred X over their sum (Roy & Vetterli 2007), from 1 to D.
+    /// `exp(-sum_j s_j ln s_j)`, s the singular values of the centred X over their sum (Roy & Vetterli 2007),
+    /// from 1 to D.
     pub effective_rank: f64,
 }
 
 /// Uniformity and over what.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Uniformity {
-    /// `U = -ln mean_{i<j} exp(-2 |x_i - x_j|^2)` (Wang & Isola 2020 with its sign turned; Sun et al. 2022, eq. 2).
+    /// `U = -ln mean_{i<j} exp(-2 |x_i - x_j|^2)` (Wang & Isola 2020 with its sign turned; Sun et al. 2022,
+    /// eq. 2).
     pub value: f64,
     /// Features whose pairs were taken: all, or a sample of [`EXACT_PAIRS`].
     pub features: i64,
@@ -37,7 +39,10 @@ fn double(features: &Tensor, least: i64) -> Result<Tensor> {
     let n = features.size().first().copied().unwrap_or_default();
     if features.dim() != 2 || n < least {
         let problem = format!("{n} images are too few to describe a representation");
-        return Err(Error::settings(problem, format!("give a pack of at least {least}")));
+        return Err(Error::settings(
+            problem,
+            format!("give a pack of at least {least}"),
+        ));
     }
     Ok(features.detach().to_kind(Kind::Double))
 }
@@ -52,14 +57,21 @@ pub fn spectrum(features: &Tensor) -> Result<Spectrum> {
         let (n, d) = x.size2()?;
         let centred = &x - x.mean_dim([0i64].as_slice(), true, None);
         // The smaller of the two Gram matrices has all eigenvalues that are not zero.
-        let gram = if d <= n { centred.tr().f_matmul(&centred)? } else { centred.f_matmul(&centred.tr())? };
+        let gram = if d <= n {
+            centred.tr().f_matmul(&centred)?
+        } else {
+            centred.f_matmul(&centred.tr())?
+        };
         let eigenvalues = Vec::<f64>::try_from((gram / n as f64).f_linalg_eigvalsh("L")?)?;
         // Rounding leaves tiny values, of either sign, where there are none.
         let largest = eigenvalues.iter().fold(0.0, |a: f64, &b| a.max(b));
         let floor = largest * 1e-12;
         let eigenvalues: Vec<f64> = eigenvalues.into_iter().filter(|&l| l > floor).collect();
         let singular: Vec<f64> = eigenvalues.iter().map(|l| l.sqrt()).collect();
-        Ok(Spectrum { entropy: entropy(&eigenvalues), effective_rank: entropy(&singular).exp() })
+        Ok(Spectrum {
+            entropy: entropy(&eigenvalues),
+            effective_rank: entropy(&singular).exp(),
+        })
     })
 }
 
@@ -67,11 +79,17 @@ pub fn spectrum(features: &Tensor) -> Result<Spectrum> {
 fn entropy(weights: &[f64]) -> f64 {
     let sum: f64 = weights.iter().sum();
     // Subtracted, for a single weight has an entropy of 0 and not of -0.
-    0.0 - weights.iter().map(|w| w / sum).filter(|&p| p > 0.0).map(|p| p * p.ln()).sum::<f64>().min(0.0)
+    0.0 - weights
+        .iter()
+        .map(|w| w / sum)
+        .filter(|&p| p > 0.0)
+        .map(|p| p * p.ln())
+        .sum::<f64>()
+        .min(0.0)
 }
 
-/// Uniformity of X [N, D] as it is; give unit vectors for Wang & Isola's. Above [`EXACT_PAIRS`] features, of that many drawn
-/// from `seed`.
+/// Uniformity of X [N, D] as it is; give unit vectors for Wang & Isola's. Above [`EXACT_PAIRS`] features, of
+/// that many drawn from `seed`.
 ///
 /// # Errors
 /// [`Error::Settings`] for fewer than two features.
@@ -80,7 +98,10 @@ pub fn uniformity(features: &Tensor, seed: u64) -> Result<Uniformity> {
         let mut x = double(features, 2)?;
         if x.size()[0] > EXACT_PAIRS {
             let order = permutation(x.size()[0] as usize, &mut generator(seed, "uniformity", 0, 0));
-            x = x.index_select(0, &Tensor::from_slice(&order[..EXACT_PAIRS as usize]).to_device(x.device()));
+            x = x.index_select(
+                0,
+                &Tensor::from_slice(&order[..EXACT_PAIRS as usize]).to_device(x.device()),
+            );
         }
         // Distances do not change, and cancel less, around the mean.
         x = &x - x.mean_dim([0i64].as_slice(), true, None);
@@ -92,30 +113,39 @@ pub fn uniformity(features: &Tensor, seed: u64) -> Result<Uniformity> {
             // Pairs (i, j) with j > i: columns from this chunk's own on, above the diagonal.
             let (a, b) = (x.narrow(0, start, rows), x.narrow(0, start, n - start));
             let products = a.f_matmul(&b.tr())?;
-            let distances =
-                squares.narrow(0, start, rows).unsqueeze(1) + squares.narrow(0, start, n - start) - products * 2.0;
+            let distances = squares.narrow(0, start, rows).unsqueeze(1) + squares.narrow(0, start, n - start)
+                - products * 2.0;
             let twice = Tensor::ones_like(&distances).tril(0).to_kind(Kind::Bool);
             let exponents = (distances.clamp_min(0.0) * -2.0).masked_fill(&twice, f64::NEG_INFINITY);
             parts.push(exponents.logsumexp([0i64, 1].as_slice(), false));
         }
-        let sum = Tensor::stack(&parts, 0).logsumexp([0i64].as_slice(), false).double_value(&[]);
+        let sum = Tensor::stack(&parts, 0)
+            .logsumexp([0i64].as_slice(), false)
+            .double_value(&[]);
         let pairs = (n as f64) * (n - 1) as f64 / 2.0;
-        Ok(Uniformity { value: pairs.ln() - sum, features: n })
+        Ok(Uniformity {
+            value: pairs.ln() - sum,
+            features: n,
+        })
     })
 }
 
-/// `mean_i |x_i - y_i|^2` of unit vectors of two views of the same images, [N, D] each (Wang & Isola 2020, alpha = 2): from 0
-/// (views do not matter) to 4.
+/// `mean_i |x_i - y_i|^2` of unit vectors of two views of the same images, [N, D] each (Wang & Isola 2020,
+/// alpha = 2): from 0 (views do not matter) to 4.
 ///
 /// # Errors
 /// [`Error::Settings`] for no features.
 pub fn alignment(x: &Tensor, y: &Tensor) -> Result<f64> {
     let difference = unit(&double(x, 1)?) - unit(&double(y, 1)?);
-    Ok(difference.square().sum_dim_intlist([1i64].as_slice(), false, None).mean(None).double_value(&[]))
+    Ok(difference
+        .square()
+        .sum_dim_intlist([1i64].as_slice(), false, None)
+        .mean(None)
+        .double_value(&[]))
 }
 
-/// Share of images, in 0..1, whose label the `neighbours` nearest other images tell: votes of cosine similarity s weigh
-/// `exp(s / 0.07)` (Wu et al. 2018). X [N, D], labels i64 `[N]` in 0..classes.
+/// Share of images, in 0..1, whose label the `neighbours` nearest other images tell: votes of cosine
+/// similarity s weigh `exp(s / 0.07)` (Wu et al. 2018). X [N, D], labels i64 `[N]` in 0..classes.
 ///
 /// # Errors
 /// [`Error::Settings`] for fewer than two features.
@@ -136,7 +166,11 @@ pub fn nearest_neighbours(features: &Tensor, labels: &Tensor, classes: i64, neig
                 &labels.take(&places),
                 &((nearest - 1.0) / 0.07).exp(),
             );
-            right += votes.argmax(1, false).eq_tensor(&labels.narrow(0, start, rows)).sum(Kind::Int64).int64_value(&[]);
+            right += votes
+                .argmax(1, false)
+                .eq_tensor(&labels.narrow(0, start, rows))
+                .sum(Kind::Int64)
+                .int64_value(&[]);
         }
         Ok(right as f64 / n as f64)
     })
@@ -151,14 +185,20 @@ mod tests {
     const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
     fn close(ours: f64, truth: f64, tolerance: f64) {
-        assert!((ours - truth).abs() <= tolerance * truth.abs().max(1.0), "{ours} is not {truth}");
+        assert!(
+            (ours - truth).abs() <= tolerance * truth.abs().max(1.0),
+            "{ours} is not {truth}"
+        );
     }
 
     #[test]
     fn isotropic_features_hold_all_directions() {
         tch::manual_seed(0);
         let x = Tensor::randn([200_000, 16], F64);
-        let Spectrum { entropy, effective_rank } = spectrum(&x).unwrap();
+        let Spectrum {
+            entropy,
+            effective_rank,
+        } = spectrum(&x).unwrap();
         close(entropy, 16f64.ln(), 1e-4);
         close(effective_rank, 16.0, 1e-3);
         // |x - y|^2 / 2 of normal vectors is chi-squared with D degrees: E exp(-4 c) = (1 + 8)^(-D/2).
@@ -168,8 +208,13 @@ mod tests {
 
     #[test]
     fn features_on_a_line_hold_one_direction() {
-        let x = Tensor::arange(50, F64).unsqueeze(1).matmul(&fill("direction", &[1, 8]).to_kind(Kind::Double));
-        let Spectrum { entropy, effective_rank } = spectrum(&x).unwrap();
+        let x = Tensor::arange(50, F64)
+            .unsqueeze(1)
+            .matmul(&fill("direction", &[1, 8]).to_kind(Kind::Double));
+        let Spectrum {
+            entropy,
+            effective_rank,
+        } = spectrum(&x).unwrap();
         close(entropy, 0.0, 1e-9);
         close(effective_rank, 1.0, 1e-6);
     }
@@ -178,7 +223,10 @@ mod tests {
     fn a_simplex_has_equal_distances() {
         // D + 1 corners, as the rows of the identity: D directions of equal weight, all distances sqrt(2).
         let x = Tensor::eye(9, F64);
-        let Spectrum { entropy, effective_rank } = spectrum(&x).unwrap();
+        let Spectrum {
+            entropy,
+            effective_rank,
+        } = spectrum(&x).unwrap();
         close(entropy, 8f64.ln(), 1e-12);
         close(effective_rank, 8.0, 1e-12);
         close(uniformity(&x, 0).unwrap().value, 4.0, 1e-12);
@@ -189,7 +237,13 @@ mod tests {
     #[test]
     fn one_point_holds_nothing_and_far_points_do_not_underflow() {
         let x = Tensor::ones([5, 4], F64);
-        assert_eq!(spectrum(&x).unwrap(), Spectrum { entropy: 0.0, effective_rank: 1.0 });
+        assert_eq!(
+            spectrum(&x).unwrap(),
+            Spectrum {
+                entropy: 0.0,
+                effective_rank: 1.0
+            }
+        );
         assert_eq!(uniformity(&x, 0).unwrap().value, 0.0);
         let far = Tensor::from_slice(&[0.0, 100.0]).view([2, 1]);
         close(uniformity(&far, 0).unwrap().value, 20_000.0, 1e-12);
@@ -219,12 +273,17 @@ mod tests {
         let case = Case::open("representation");
         let mut worst = Worst::default();
         for name in ["wide", "tall", "relu"] {
-            let shape: Vec<i64> =
-                camtrast_common::testing::numbers(&case.json(name)).iter().map(|&v| v as i64).collect();
+            let shape: Vec<i64> = camtrast_common::testing::numbers(&case.json(name))
+                .iter()
+                .map(|&v| v as i64)
+                .collect();
             let x = fill(name, &shape);
             let x = if name == "relu" { x.relu() } else { x } * case.json("scale").as_f64().unwrap();
             let truth = case.tensor(&format!("{name}.result"));
-            let Spectrum { entropy, effective_rank } = spectrum(&x).unwrap();
+            let Spectrum {
+                entropy,
+                effective_rank,
+            } = spectrum(&x).unwrap();
             let second = fill(&format!("{name}/second"), &shape);
             let ours = [
                 entropy,
@@ -232,10 +291,18 @@ mod tests {
                 uniformity(&x, 0).unwrap().value,
                 uniformity(&unit(&x.to_kind(Kind::Double)), 0).unwrap().value,
                 alignment(&x, &second).unwrap(),
-                nearest_neighbours(&x, &Tensor::arange(shape[0], (Kind::Int64, Device::Cpu)).remainder(3), 3, 5)
-                    .unwrap(),
+                nearest_neighbours(
+                    &x,
+                    &Tensor::arange(shape[0], (Kind::Int64, Device::Cpu)).remainder(3),
+                    3,
+                    5,
+                )
+                .unwrap(),
             ];
-            for (i, what) in ["H_R", "rank", "U", "U unit", "alignment", "kNN"].into_iter().enumerate() {
+            for (i, what) in ["H_R", "rank", "U", "U unit", "alignment", "kNN"]
+                .into_iter()
+                .enumerate()
+            {
                 let truth = truth.double_value(&[i as i64]);
                 worst.add(&format!("{name} {what}"), (ours[i] - truth).abs() / truth.abs());
             }

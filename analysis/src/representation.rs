@@ -37,11 +37,15 @@ pub struct Representation {
 impl Representation {
     /// The definitions, a line each.
     pub const DEFINITIONS: &str = "\
-H_R        -sum p ln p, p the eigenvalues of the features' covariance over their sum (Sun et al. 2022, eq. 1), 0 to ln D
-rank       exp(-sum s ln s), s the singular values of the centred features over their sum (Roy & Vetterli 2007), 1 to D
-U          -ln mean over pairs i < j of exp(-2 |x_i - x_j|^2), features as they are (eq. 2; the paper's Figure 3 and tables)
+H_R        -sum p ln p, p the eigenvalues of the features' covariance over their sum (Sun et al. 2022, eq. \
+1), 0 to ln D
+rank       exp(-sum s ln s), s the singular values of the centred features over their sum (Roy & Vetterli \
+2007), 1 to D
+U          -ln mean over pairs i < j of exp(-2 |x_i - x_j|^2), features as they are (eq. 2; the paper's \
+Figure 3 and tables)
 U unit     the same of unit vectors x / |x| (Wang & Isola 2020 with its sign turned), 0 to about 4
-alignment  mean |x - y|^2 of unit vectors of two views under MoCo v2's augmentation (Wang & Isola 2020), 0 to 4
+alignment  mean |x - y|^2 of unit vectors of two views under MoCo v2's augmentation (Wang & Isola 2020), 0 \
+to 4
 Features are globally average-pooled; everything is computed in float64.";
 
     /// Under the names of metrics.json.
@@ -59,14 +63,32 @@ Features are globally average-pooled; everything is computed in float64.";
     }
 }
 
-/// Describes the features of some rows of a pack. The seed draws views, and a sample where there are too many images.
+/// Describes the features of some rows of a pack. The seed draws views, and a sample where there are too many
+/// images.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Settings`] for fewer than two images, [`camtrast_common::Error::Torch`].
-pub fn describe(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compute: Compute) -> Result<Representation> {
-    let features = extract_rows(backbone, pack, rows, compute.device, compute.precision, compute.progress)?;
+pub fn describe(
+    backbone: &Backbone,
+    pack: &Pack,
+    rows: &[i64],
+    seed: u64,
+    compute: Compute,
+) -> Result<Representation> {
+    let features = extract_rows(
+        backbone,
+        pack,
+        rows,
+        compute.device,
+        compute.precision,
+        compute.progress,
+    )?;
     let order = permutation(rows.len(), &mut generator(seed, "alignment/images", 0, 0));
-    let sample: Vec<i64> = order.iter().take(ALIGNED_IMAGES).map(|&i| rows[i as usize]).collect();
+    let sample: Vec<i64> = order
+        .iter()
+        .take(ALIGNED_IMAGES)
+        .map(|&i| rows[i as usize])
+        .collect();
     let [first, second] = views(backbone, pack, &sample, seed, compute)?;
     Ok(Representation {
         images: rows.len(),
@@ -81,7 +103,11 @@ pub fn describe(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compu
 
 // Features of two augmented views of each image.
 fn views(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compute: Compute) -> Result<[Tensor; 2]> {
-    let Compute { device, precision, progress } = compute;
+    let Compute {
+        device,
+        precision,
+        progress,
+    } = compute;
     let augment = Augment::MOCO_V2;
     let mut views = [Vec::new(), Vec::new()];
     progress.start("two views", rows.len() as u64, 0);

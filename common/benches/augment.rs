@@ -1,4 +1,5 @@
-//! Images per second of one augmented view on the CPU. `benches/peers/augment.py` does the same with PIL and torchvision.
+//! Images per second of one augmented view on the CPU. `benches/peers/augment.py` does the same with PIL and
+//! torchvision.
 
 use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::random::generator;
@@ -24,12 +25,24 @@ fn views(criterion: &mut Criterion) {
         blur: 0.5,
         ..Augment::NONE
     };
-    let no_hue = Augment { jitter: [0.4, 0.4, 0.4, 0.0], ..strong.clone() };
-    let no_blur = Augment { blur: 0.0, ..strong.clone() };
-    let only_crop = Augment { crop: strong.crop, flip: 0.5, ..Augment::NONE };
+    let no_hue = Augment {
+        jitter: [0.4, 0.4, 0.4, 0.0],
+        ..strong.clone()
+    };
+    let no_blur = Augment {
+        blur: 0.0,
+        ..strong.clone()
+    };
+    let only_crop = Augment {
+        crop: strong.crop,
+        flip: 0.5,
+        ..Augment::NONE
+    };
     let pixels = Tensor::randint(256, [IMAGES, 84, 84, 3], (Kind::Uint8, Device::Cpu));
     let mut group = criterion.benchmark_group("augment");
-    group.throughput(Throughput::Elements(IMAGES as u64)).sample_size(10);
+    group
+        .throughput(Throughput::Elements(IMAGES as u64))
+        .sample_size(10);
     let cases = [
         ("none", Augment::NONE),
         ("crop and flip", only_crop),

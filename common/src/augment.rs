@@ -1,8 +1,9 @@
 //! Augmentation as batched tensor operations on the training device.
 //!
-//! The host draws a few numbers per image; pixels are touched only by whole-batch operations, so the same code keeps a CPU or
-//! a GPU busy. The operations are torchvision's (`transforms.v2`), with two liberties that change no distribution an image
-//! sees by itself: the order of the colour operations is drawn once per batch, and flips are folded into the crop.
+//! The host draws a few numbers per image; pixels are touched only by whole-batch operations, so the same
+//! code keeps a CPU or a GPU busy. The operations are torchvision's (`transforms.v2`), with two liberties
+//! that change no distribution an image sees by itself: the order of the colour operations is drawn once per
+//! batch, and flips are folded into the crop.
 
 mod colour;
 mod draw;
@@ -10,7 +11,9 @@ mod geometry;
 #[cfg(test)]
 mod tests;
 
-pub use colour::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma, solarize};
+pub use colour::{
+    adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, gaussian_blur, luma, solarize,
+};
 pub use geometry::{Window, sample_windows};
 
 use crate::device::channels_last;
@@ -35,7 +38,8 @@ pub enum Crop {
         /// Pixels added on each side.
         padding: i64,
     },
-    /// A random part, of `scale` of the area and 3/4 to 4/3 as wide as high, stretched back (`RandomResizedCrop`).
+    /// A random part, of `scale` of the area and 3/4 to 4/3 as wide as high, stretched back
+    /// (`RandomResizedCrop`).
     Resized {
         /// Least and largest share of the area.
         scale: (f64, f64),
@@ -88,21 +92,37 @@ impl Augment {
         solarize: 0.0,
     };
 
-    /// Turns pixels u8 [N, H, W, 3] into network input f32 [N, 3, H, W], normalised as ImageNet and laid out channels-last. The
-    /// same generator state gives the same images on every device.
+    /// Turns pixels u8 [N, H, W, 3] into network input f32 [N, 3, H, W], normalised as ImageNet and laid out
+    /// channels-last. The same generator state gives the same images on every device.
     pub fn apply(&self, pixels: &Tensor, generator: &mut ChaCha8Rng) -> Tensor {
         self.apply_with(pixels, &IMAGENET_MEAN, &IMAGENET_STD, generator)
     }
 
     /// The same with another normalisation.
-    pub fn apply_with(&self, pixels: &Tensor, mean: &[f64; 3], std: &[f64; 3], generator: &mut ChaCha8Rng) -> Tensor {
+    pub fn apply_with(
+        &self,
+        pixels: &Tensor,
+        mean: &[f64; 3],
+        std: &[f64; 3],
+        generator: &mut ChaCha8Rng,
+    ) -> Tensor {
         let (n, height, width, _) = pixels.size4().expect("pixels are [N, H, W, 3]");
         let draws = Draws::new(self, n as usize, height, width, generator);
         // On a CPU a few images at a time stay in its cache; a GPU wants them all.
-        let chunk = if pixels.device() == Device::Cpu { 16 } else { n.max(1) };
+        let chunk = if pixels.device() == Device::Cpu {
+            16
+        } else {
+            n.max(1)
+        };
         let parts: Vec<Tensor> = (0..n)
             .step_by(chunk as usize)
-            .map(|start| self.augment(&pixels.narrow(0, start, chunk.min(n - start)), &draws, start as usize))
+            .map(|start| {
+                self.augment(
+                    &pixels.narrow(0, start, chunk.min(n - start)),
+                    &draws,
+                    start as usize,
+                )
+            })
             .map(|images| normalise(&images, mean, std))
             .collect();
         Tensor::cat(&parts, 0)
@@ -129,16 +149,27 @@ impl Augment {
             }
         }
         if let Some(grey) = &draws.grayscale {
-            let rows = images.clone().filter(|&i| grey[i]).map(|i| (i - start) as i64).collect();
+            let rows = images
+                .clone()
+                .filter(|&i| grey[i])
+                .map(|i| (i - start) as i64)
+                .collect();
             x = change_rows(x, rows, |x| luma(x).expand_as(x));
         }
         if let Some(sigmas) = &draws.blur {
-            let rows = images.clone().filter(|&i| sigmas[i].is_some()).map(|i| (i - start) as i64).collect();
+            let rows = images
+                .clone()
+                .filter(|&i| sigmas[i].is_some())
+                .map(|i| (i - start) as i64)
+                .collect();
             let sigma: Vec<f32> = sigmas[images.clone()].iter().flatten().copied().collect();
             x = change_rows(x, rows, |x| gaussian_blur(x, &sigma, self.blur_sigma.1));
         }
         if let Some(inverted) = &draws.solarize {
-            let rows = images.filter(|&i| inverted[i]).map(|i| (i - start) as i64).collect();
+            let rows = images
+                .filter(|&i| inverted[i])
+                .map(|i| (i - start) as i64)
+                .collect();
             x = change_rows(x, rows, solarize);
         }
         x
@@ -162,7 +193,12 @@ pub fn unit_range(pixels: &Tensor) -> Tensor {
 
 /// `(x - mean) / std` per channel of [N, 3, H, W], laid out channels-last.
 pub fn normalise(x: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
-    let channels = |v: [f64; 3]| Tensor::from_slice(&v).to_kind(Kind::Float).view([1, 3, 1, 1]).to_device(x.device());
+    let channels = |v: [f64; 3]| {
+        Tensor::from_slice(&v)
+            .to_kind(Kind::Float)
+            .view([1, 3, 1, 1])
+            .to_device(x.device())
+    };
     let scale = channels(std.map(|s| 1.0 / s));
     let shift = channels([0, 1, 2].map(|c| -mean[c] / std[c]));
     channels_last(&shift.addcmul(x, &scale))
@@ -174,5 +210,7 @@ pub fn to_input(pixels: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
 }
 
 fn column(values: impl Iterator<Item = f32>, device: Device) -> Tensor {
-    Tensor::from_slice(&values.collect::<Vec<f32>>()).view([-1, 1, 1, 1]).to_device(device)
+    Tensor::from_slice(&values.collect::<Vec<f32>>())
+        .view([-1, 1, 1, 1])
+        .to_device(device)
 }

@@ -72,18 +72,32 @@ impl Origin {
     /// [`Error::File`] when it is no backbone of ours, [`Error::Io`].
     pub fn read(path: &Path) -> Result<Self> {
         let file = open(path)?;
-        Ok(Origin::new(&BackboneInfo::from_metadata(path, file.metadata())?, file.checksum()?))
+        Ok(Origin::new(
+            &BackboneInfo::from_metadata(path, file.metadata())?,
+            file.checksum()?,
+        ))
     }
 
     fn new(info: &BackboneInfo, sha256: &str) -> Self {
-        Origin { method: info.method.clone(), backbone_sha256: sha256.to_owned(), partial: info.partial() }
+        Origin {
+            method: info.method.clone(),
+            backbone_sha256: sha256.to_owned(),
+            partial: info.partial(),
+        }
     }
 
     /// The same, to stand beside numbers: keys and texts.
     pub fn texts(&self) -> BTreeMap<String, String> {
-        let always = [("method", &self.method), ("backbone_sha256", &self.backbone_sha256)];
+        let always = [
+            ("method", &self.method),
+            ("backbone_sha256", &self.backbone_sha256),
+        ];
         let partial = self.partial.as_ref().map(|partial| (PARTIAL, partial));
-        always.into_iter().chain(partial).map(|(key, text)| (key.to_owned(), text.clone())).collect()
+        always
+            .into_iter()
+            .chain(partial)
+            .map(|(key, text)| (key.to_owned(), text.clone()))
+            .collect()
     }
 }
 
@@ -96,8 +110,9 @@ impl BackboneInfo {
         Self::from_metadata(path, open(path)?.metadata())
     }
 
-    /// What of an imported backbone was missing and has been initialised instead, as `3 of 102 tensors missing`; `None` for a
-    /// whole one. Every number that comes from a partial backbone is to be marked with it.
+    /// What of an imported backbone was missing and has been initialised instead, as `3 of 102 tensors
+    /// missing`; `None` for a whole one. Every number that comes from a partial backbone is to be marked with
+    /// it.
     pub fn partial(&self) -> Option<String> {
         let config: serde_json::Value = serde_json::from_str(&self.config).ok()?;
         config.get(PARTIAL)?.as_str().map(String::from)
@@ -122,16 +137,32 @@ impl BackboneInfo {
             ("config", self.config.clone()),
             ("commit", self.commit.clone()),
         ];
-        always.into_iter().chain(known).map(|(k, v)| (k.to_owned(), v)).collect()
+        always
+            .into_iter()
+            .chain(known)
+            .map(|(k, v)| (k.to_owned(), v))
+            .collect()
     }
 
     fn from_metadata(path: &Path, metadata: &Metadata) -> Result<Self> {
         let text = |key: &str| {
-            let missing = || Error::file(path, format!("its metadata lacks {key:?}"), "copy or make it again");
+            let missing = || {
+                Error::file(
+                    path,
+                    format!("its metadata lacks {key:?}"),
+                    "copy or make it again",
+                )
+            };
             metadata.get(key).cloned().ok_or_else(missing)
         };
         fn parsed<T>(path: &Path, key: &str, value: Result<T, impl std::fmt::Display>) -> Result<T> {
-            value.map_err(|e| Error::file(path, format!("its metadata {key:?} is wrong: {e}"), "copy or make it again"))
+            value.map_err(|e| {
+                Error::file(
+                    path,
+                    format!("its metadata {key:?} is wrong: {e}"),
+                    "copy or make it again",
+                )
+            })
         }
         Ok(BackboneInfo {
             arch: parsed(path, "arch", text("arch")?.parse())?,
@@ -178,10 +209,18 @@ impl Backbone {
     pub fn copy_into(&self, vs: &VarStore, prefix: &str) -> Result<()> {
         let targets = vs.variables();
         for (name, source) in self.vs.variables() {
-            let target = targets.get(&format!("{prefix}{name}")).filter(|t| t.size() == source.size());
+            let target = targets
+                .get(&format!("{prefix}{name}"))
+                .filter(|t| t.size() == source.size());
             let Some(target) = target else {
-                let problem = format!("the {} backbone's {name} has no place in this network", self.info.arch);
-                return Err(Error::settings(problem, "build the network for the checkpoint's architecture"));
+                let problem = format!(
+                    "the {} backbone's {name} has no place in this network",
+                    self.info.arch
+                );
+                return Err(Error::settings(
+                    problem,
+                    "build the network for the checkpoint's architecture",
+                ));
             };
             tch::no_grad(|| target.shallow_clone().copy_(&source));
         }
@@ -200,20 +239,26 @@ pub fn save_backbone(path: &Path, tensors: &BTreeMap<String, Tensor>, info: &Bac
 /// Loads a backbone, laid out channels-last on `device`.
 ///
 /// # Errors
-/// [`Error::File`] when the file is damaged, of another kind or a later version, not whole, not finite, or of foreign origin (to be
-/// imported first).
+/// [`Error::File`] when the file is damaged, of another kind or a later version, not whole, not finite, or of
+/// foreign origin (to be imported first).
 pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let file = open(path)?;
     file.verify()?;
     let info = BackboneInfo::from_metadata(path, file.metadata())?;
     let sha256 = file.checksum()?.to_owned();
     let (net, vs) = fill(path, info.arch, &file.tensors()?, device)?;
-    Ok(Backbone { net, vs, info, sha256 })
+    Ok(Backbone {
+        net,
+        vs,
+        info,
+        sha256,
+    })
 }
 
 fn starts_as_torch(path: &Path) -> bool {
     let mut start = [0; 9];
-    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    let read =
+        std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
     // A safetensors header may begin like a pickle, but has its brace here.
     read.is_ok() && start[8] != b'{' && (start.starts_with(b"PK\x03\x04") || start[0] == 0x80)
 }
@@ -233,7 +278,11 @@ fn open(path: &Path) -> Result<TensorFile> {
         Some(BACKBONE_FORMAT) => {}
         Some(other) if other.starts_with(OURS) => {
             let remedy = "give the run's backbone.safetensors";
-            return Err(Error::file(path, format!("is a {other} file, not a backbone checkpoint"), remedy));
+            return Err(Error::file(
+                path,
+                format!("is a {other} file, not a backbone checkpoint"),
+                remedy,
+            ));
         }
         _ => {
             let remedy = "bring foreign weights in with `camtrast checkpoint import`";
@@ -245,7 +294,12 @@ fn open(path: &Path) -> Result<TensorFile> {
 }
 
 // Builds the network and fills it from named tensors, which must be the whole backbone and nothing else.
-fn fill(path: &Path, arch: Arch, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<(ResNet, VarStore)> {
+fn fill(
+    path: &Path,
+    arch: Arch,
+    tensors: &BTreeMap<String, Tensor>,
+    device: Device,
+) -> Result<(ResNet, VarStore)> {
     let mut vs = VarStore::new(Device::Cpu);
     let net = ResNet::new(&vs.root(), arch);
     let own: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
@@ -255,16 +309,36 @@ fn fill(path: &Path, arch: Arch, tensors: &BTreeMap<String, Tensor>, device: Dev
         .filter(|n| !tensors.contains_key(*n) && !n.ends_with("num_batches_tracked"))
         .map(|s| &s[..])
         .collect();
-    let unexpected: Vec<&str> = tensors.keys().filter(|n| !own.contains_key(*n)).map(|s| &s[..]).collect();
+    let unexpected: Vec<&str> = tensors
+        .keys()
+        .filter(|n| !own.contains_key(*n))
+        .map(|s| &s[..])
+        .collect();
     if !missing.is_empty() || !unexpected.is_empty() {
-        let problem = format!("is no whole {arch}: missing {}, unexpected {}", some(&missing), some(&unexpected));
-        return Err(Error::file(path, problem, "give a file with every backbone tensor under torchvision's names"));
+        let problem = format!(
+            "is no whole {arch}: missing {}, unexpected {}",
+            some(&missing),
+            some(&unexpected)
+        );
+        return Err(Error::file(
+            path,
+            problem,
+            "give a file with every backbone tensor under torchvision's names",
+        ));
     }
     for (name, source) in tensors {
         let target = &own[name];
         if source.size() != target.size() {
-            let problem = format!("tensor {name:?} is {:?}, but {arch} has {:?}", source.size(), target.size());
-            return Err(Error::file(path, problem, "is it a checkpoint of another architecture?"));
+            let problem = format!(
+                "tensor {name:?} is {:?}, but {arch} has {:?}",
+                source.size(),
+                target.size()
+            );
+            return Err(Error::file(
+                path,
+                problem,
+                "is it a checkpoint of another architecture?",
+            ));
         }
         tch::no_grad(|| target.shallow_clone().copy_(source));
     }

@@ -27,7 +27,9 @@ impl Classifier {
     /// [`Error::Io`]; nothing is left half-written.
     pub fn save(&self, path: &Path, info: &BackboneInfo) -> Result<()> {
         let tensors = [("fc.weight", &self.weight), ("fc.bias", &self.bias)];
-        let tensors = tensors.map(|(name, t)| (name.to_owned(), t.shallow_clone())).into();
+        let tensors = tensors
+            .map(|(name, t)| (name.to_owned(), t.shallow_clone()))
+            .into();
         tensor_file::save(path, &tensors, &metadata(info))
     }
 
@@ -38,11 +40,18 @@ impl Classifier {
     pub fn load(path: &Path, info: &BackboneInfo, device: Device) -> Result<Self> {
         let file = TensorFile::open(path)?;
         file.verify()?;
-        if file.metadata().get("format").is_some_and(|format| format == CLASSIFIER_FORMAT) {
+        if file
+            .metadata()
+            .get("format")
+            .is_some_and(|format| format == CLASSIFIER_FORMAT)
+        {
             file.check_version(VERSION)?;
         }
         let remedy = "take both from one run, or remove it to have a head fitted";
-        if let Some((key, _)) = metadata(info).iter().find(|(key, value)| file.metadata().get(*key) != Some(*value)) {
+        if let Some((key, _)) = metadata(info)
+            .iter()
+            .find(|(key, value)| file.metadata().get(*key) != Some(*value))
+        {
             return Err(Error::file(
                 path,
                 format!("is not the classifier of the backbone beside it ({key} differs)"),
@@ -51,15 +60,22 @@ impl Classifier {
         }
         let tensor = |name| Ok::<_, Error>(file.tensor(name)?.to_kind(Kind::Float).to_device(device));
         let (weight, bias) = (tensor("fc.weight")?, tensor("fc.bias")?);
-        if weight.dim() != 2 || weight.size()[1] != info.arch.features() || bias.size() != weight.size()[..1] {
-            return Err(Error::file(path, format!("does not fit the features of {}", info.arch), remedy));
+        if weight.dim() != 2 || weight.size()[1] != info.arch.features() || bias.size() != weight.size()[..1]
+        {
+            return Err(Error::file(
+                path,
+                format!("does not fit the features of {}", info.arch),
+                remedy,
+            ));
         }
         Ok(Classifier { weight, bias })
     }
 
     /// Logits [N, classes] of features [N, D].
     pub fn logits(&self, features: &Tensor) -> Tensor {
-        features.to_kind(Kind::Float).linear(&self.weight, Some(&self.bias))
+        features
+            .to_kind(Kind::Float)
+            .linear(&self.weight, Some(&self.bias))
     }
 }
 

@@ -61,7 +61,7 @@ impl fmt::Display for DeviceChoice {
 
 /// A device, and how it was chosen.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct ChosenDevice {
     /// The device.
     pub device: Device,
     /// Why it is this one.
@@ -79,12 +79,17 @@ impl DeviceChoice {
         Ok(self.find()?.device)
     }
 
-    /// Finds the device, loading libtorch's CUDA half where it is wanted. Call once, before anything else touches libtorch.
+    /// Finds the device, loading libtorch's CUDA half where it is wanted. Call once, before anything else
+    /// touches libtorch.
     ///
     /// # Errors
     /// [`Error::Settings`] when a CUDA device is asked for by name and there is none.
-    pub fn find(self) -> Result<Found> {
-        let found = |device, why: &str| Found { device, why: why.to_owned(), unused_gpu: false };
+    pub fn find(self) -> Result<ChosenDevice> {
+        let found = |device, why: &str| ChosenDevice {
+            device,
+            why: why.to_owned(),
+            unused_gpu: false,
+        };
         let wanted = match self {
             Self::Cpu => return Ok(found(Device::Cpu, "--device cpu")),
             Self::Auto => 0,
@@ -92,27 +97,46 @@ impl DeviceChoice {
         };
         let loaded = native::load_cuda();
         if loaded.is_ok() && Cuda::is_available() && (wanted as i64) < Cuda::device_count() {
-            let why = if self == Self::Auto { "the first CUDA device" } else { "as --device says" };
+            let why = if self == Self::Auto {
+                "the first CUDA device"
+            } else {
+                "as --device says"
+            };
             return Ok(found(Device::Cuda(wanted), why));
         }
         let reason = match loaded {
             Err(error) => error.to_string(),
-            Ok(()) if !Cuda::is_available() => "no NVIDIA driver answers, or it is older than libtorch's CUDA".into(),
+            Ok(()) if !Cuda::is_available() => {
+                "no NVIDIA driver answers, or it is older than libtorch's CUDA".into()
+            }
             Ok(()) => format!("this machine has {}", Cuda::device_count()),
         };
         if self == Self::Auto {
             let seen = has_nvidia_gpu(Path::new("/")) && !gpus_are_hidden();
-            let why = if seen { reason } else { "no NVIDIA GPU to be seen".into() };
-            return Ok(Found { device: Device::Cpu, why, unused_gpu: seen });
+            let why = if seen {
+                reason
+            } else {
+                "no NVIDIA GPU to be seen".into()
+            };
+            return Ok(ChosenDevice {
+                device: Device::Cpu,
+                why,
+                unused_gpu: seen,
+            });
         }
         let remedy = "use --device cpu, or run `make setup CUDA=1` on a machine with an NVIDIA driver";
-        Err(Error::settings(format!("there is no CUDA device {wanted} ({reason})"), remedy))
+        Err(Error::settings(
+            format!("there is no CUDA device {wanted} ({reason})"),
+            remedy,
+        ))
     }
 }
 
-/// Whether the kernel knows an NVIDIA GPU, whatever its driver's version. `root` is the root of the file system.
+/// Whether the kernel knows an NVIDIA GPU, whatever its driver's version. `root` is the root of the file
+/// system.
 fn has_nvidia_gpu(root: &Path) -> bool {
-    let listed = std::fs::read_dir(root.join("proc/driver/nvidia/gpus")).is_ok_and(|mut gpus| gpus.next().is_some());
+    let listed =
+        std::fs::read_dir(root.join("proc/driver/nvidia/gpus")).is_ok_and(|mut gpus| gpus.next().is_some());
     listed || root.join("dev/nvidia0").exists()
 }
 
@@ -121,7 +145,8 @@ fn gpus_are_hidden() -> bool {
     std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| devices.is_empty() || devices.starts_with('-'))
 }
 
-/// The numbers of a tensor, wherever it is, on the host. Here the errors of kernels that ran before come to light.
+/// The numbers of a tensor, wherever it is, on the host. Here the errors of kernels that ran before come to
+/// light.
 ///
 /// # Errors
 /// [`Error::Torch`], also when the elements are of another type.
@@ -213,6 +238,9 @@ mod tests {
     #[test]
     fn the_reason_is_given() {
         let found = DeviceChoice::Cpu.find().unwrap();
-        assert_eq!((found.device, found.why.as_str(), found.unused_gpu), (Device::Cpu, "--device cpu", false));
+        assert_eq!(
+            (found.device, found.why.as_str(), found.unused_gpu),
+            (Device::Cpu, "--device cpu", false)
+        );
     }
 }

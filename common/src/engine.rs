@@ -1,8 +1,9 @@
 //! The one training loop, for pretraining, detection and segmentation.
 //!
-//! Every step runs the same fixed sequence: learning rate, batch, forward and loss, backward, optimiser, `after_step`, log
-//! (with the epoch's measures), checkpoint. There are no hooks. Batches are made ready by one loader thread, which must not use libtorch's random
-//! generators: those belong to the training thread, seeded anew at every step.
+//! Every step runs the same fixed sequence: learning rate, batch, forward and loss, backward, optimiser,
+//! `after_step`, log (with the epoch's measures), checkpoint. There are no hooks. Batches are made ready by
+//! one loader thread, which must not use libtorch's random generators: those belong to the training thread,
+//! seeded anew at every step.
 
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -20,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 
 /// A moment of training; all randomness derives from it.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct StepContext {
     /// The run's seed.
     pub seed: u64,
     /// Epoch, from 0.
@@ -60,13 +61,14 @@ pub trait Task {
     ///
     /// # Errors
     /// Whatever stops the run.
-    fn forward(&mut self, batch: Self::Batch, at: &Moment) -> Result<Loss>;
+    fn forward(&mut self, batch: Self::Batch, at: &StepContext) -> Result<Loss>;
     /// What follows the optimiser's step, such as the momentum encoder's.
     ///
     /// # Errors
     /// Whatever stops the run.
-    fn after_step(&mut self, at: &Moment) -> Result<()>;
-    /// What is worth measuring when an epoch (from 0) has ended, by the names it is logged under; must change nothing.
+    fn after_step(&mut self, at: &StepContext) -> Result<()>;
+    /// What is worth measuring when an epoch (from 0) has ended, by the names it is logged under; must change
+    /// nothing.
     ///
     /// # Errors
     /// Whatever stops the run.
@@ -83,7 +85,7 @@ pub trait Task {
 }
 
 /// How to train.
-pub struct Plan {
+pub struct TrainPlan {
     /// The run's seed.
     pub seed: u64,
     /// Where tensors live.
@@ -125,15 +127,15 @@ const BATCHES_AHEAD: usize = 3;
 /// Trains from where the run folder's state left off to the end, or until `stop` is set.
 ///
 /// # Errors
-/// [`Error::Diverged`] when the loss or what would be saved is not finite, with the last good state kept; otherwise what the task,
-/// the source or the disk report.
+/// [`Error::Diverged`] when the loss or what would be saved is not finite, with the last good state kept;
+/// otherwise what the task, the source or the disk report.
 #[expect(clippy::too_many_arguments)]
 pub fn train<T: Task>(
     task: &mut T,
     source: impl Source<Batch = T::Batch>,
     optimizer: &mut Optimizer,
     schedule: &Schedule,
-    plan: &Plan,
+    plan: &TrainPlan,
     run: &RunFolder,
     progress: &dyn Progress,
     stop: &AtomicBool,
@@ -149,7 +151,13 @@ pub fn train<T: Task>(
         }
         task.export(run, plan.epochs, position.step)?;
         let Position { step, seconds } = position;
-        return Ok(Outcome { step, seconds, interrupted: false, was_done: true, last_epoch: meter.last_epoch });
+        return Ok(Outcome {
+            step,
+            seconds,
+            interrupted: false,
+            was_done: true,
+            last_epoch: meter.last_epoch,
+        });
     }
     let first = position.step;
     let seconds_before = position.seconds;
@@ -184,7 +192,13 @@ pub fn train<T: Task>(
             optimizer.zero_grad();
             for micro in 0..plan.accumulate {
                 let index = (step % steps_per_epoch) * plan.accumulate + micro;
-                let at = Moment { seed: plan.seed, epoch, step, batch: index, total_steps: total };
+                let at = StepContext {
+                    seed: plan.seed,
+                    epoch,
+                    step,
+                    batch: index,
+                    total_steps: total,
+                };
                 let batch = meter.waiting(|| receive(&batches))?;
                 tch::manual_seed(torch_seed(plan.seed, "step", epoch, index));
                 let loss = task.forward(batch, &at)?;
@@ -196,7 +210,13 @@ pub fn train<T: Task>(
                 optimizer.clip_gradients(norm);
             }
             optimizer.step(schedule.base_lr, lr)?;
-            task.after_step(&Moment { seed: plan.seed, epoch, step, batch: 0, total_steps: total })?;
+            task.after_step(&StepContext {
+                seed: plan.seed,
+                epoch,
+                step,
+                batch: 0,
+                total_steps: total,
+            })?;
 
             position.step += 1;
             position.seconds = seconds_before + clock.elapsed().as_secs_f64();
@@ -221,14 +241,22 @@ pub fn train<T: Task>(
             save(task, optimizer, &mut meter, position, steps_per_epoch)?;
         }
         let Position { step, seconds } = position;
-        Ok(Outcome { step, seconds, interrupted, was_done: false, last_epoch: meter.last_epoch })
+        Ok(Outcome {
+            step,
+            seconds,
+            interrupted,
+            was_done: false,
+            last_epoch: meter.last_epoch,
+        })
     });
     progress.finish();
     outcome
 }
 
 fn receive<B>(batches: &Receiver<Result<B>>) -> Result<B> {
-    batches.recv().expect("the loader sends a batch for every step, or the error that stopped it")
+    batches
+        .recv()
+        .expect("the loader sends a batch for every step, or the error that stopped it")
 }
 
 fn resume<'a, T: Task>(
@@ -238,7 +266,15 @@ fn resume<'a, T: Task>(
     progress: &dyn Progress,
 ) -> Result<(Position, Meter<'a>)> {
     let mut meter = Meter::new(run);
-    let Some(saved) = run.load_state()? else { return Ok((Position { step: 0, seconds: 0.0 }, meter)) };
+    let Some(saved) = run.load_state()? else {
+        return Ok((
+            Position {
+                step: 0,
+                seconds: 0.0,
+            },
+            meter,
+        ));
+    };
     if let Some(warning) = &saved.warning {
         progress.note(&format!("warning: {warning}"));
     }
@@ -272,21 +308,39 @@ fn save<T: Task>(
 ) -> Result<()> {
     meter.check()?;
     let mut tensors = task.state();
-    tensors.extend(optimizer.state().into_iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)));
-    tensors.extend(meter.state().into_iter().map(|(name, sums)| (format!("{METER}{name}"), Tensor::from_slice(&sums))));
-    meter.run.save_state(&tensors, position).map_err(|error| match error {
-        Error::NotFinite { tensor, .. } => {
-            // The loss of a step comes before its update, so it may be finite when the weights are not.
-            let step = position.step.saturating_sub(1);
-            meter.diverged(step, step / steps_per_epoch.max(1), format!("{tensor:?} became NaN or infinite"))
-        }
-        error => error,
-    })?;
+    tensors.extend(
+        optimizer
+            .state()
+            .into_iter()
+            .map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor)),
+    );
+    tensors.extend(
+        meter
+            .state()
+            .into_iter()
+            .map(|(name, sums)| (format!("{METER}{name}"), Tensor::from_slice(&sums))),
+    );
+    meter
+        .run
+        .save_state(&tensors, position)
+        .map_err(|error| match error {
+            Error::NotFinite { tensor, .. } => {
+                // The loss of a step comes before its update, so it may be finite when the weights are not.
+                let step = position.step.saturating_sub(1);
+                meter.diverged(
+                    step,
+                    step / steps_per_epoch.max(1),
+                    format!("{tensor:?} became NaN or infinite"),
+                )
+            }
+            error => error,
+        })?;
     meter.kept = Some(position.step);
     Ok(())
 }
 
-/// Gathers losses on the device and reads them only when a line is logged or a state saved, so that a GPU never waits.
+/// Gathers losses on the device and reads them only when a line is logged or a state saved, so that a GPU
+/// never waits.
 struct Meter<'a> {
     run: &'a RunFolder,
     pending: Vec<(u64, u64, Vec<Tensor>)>,
@@ -311,24 +365,44 @@ struct Sums {
 
 impl Sums {
     fn new() -> Self {
-        Sums { sums: Vec::new(), batches: 0, resumed: 0, since: Instant::now(), waited: 0.0 }
+        Sums {
+            sums: Vec::new(),
+            batches: 0,
+            resumed: 0,
+            since: Instant::now(),
+            waited: 0.0,
+        }
     }
 
     /// From what [`Sums::state`] gave.
     fn resumed(state: &[f64]) -> Self {
-        let Some((&batches, sums)) = state.split_first() else { return Sums::new() };
-        Sums { sums: sums.to_vec(), batches: batches as u64, resumed: batches as u64, ..Sums::new() }
+        let Some((&batches, sums)) = state.split_first() else {
+            return Sums::new();
+        };
+        Sums {
+            sums: sums.to_vec(),
+            batches: batches as u64,
+            resumed: batches as u64,
+            ..Sums::new()
+        }
     }
 
     /// Batches, then the sums; nothing before the first batch.
     fn state(&self) -> Vec<f64> {
         let batches = Some(self.batches as f64).filter(|&batches| batches > 0.0);
-        batches.into_iter().flat_map(|batches| std::iter::once(batches).chain(self.sums.iter().copied())).collect()
+        batches
+            .into_iter()
+            .flat_map(|batches| std::iter::once(batches).chain(self.sums.iter().copied()))
+            .collect()
     }
 
     fn means(&self, names: &[&'static str]) -> Map<String, Value> {
         let mean = |sum: &f64| json!(sum / self.batches.max(1) as f64);
-        names.iter().zip(&self.sums).map(|(name, sum)| (name.to_string(), mean(sum))).collect()
+        names
+            .iter()
+            .zip(&self.sums)
+            .map(|(name, sum)| (name.to_string(), mean(sum)))
+            .collect()
     }
 }
 
@@ -355,8 +429,15 @@ impl<'a> Meter<'a> {
     /// What a resumed run needs so that its means are those of a run never cut off; without what is empty.
     fn state(&self) -> BTreeMap<String, Vec<f64>> {
         let last_epoch = self.last_epoch.iter().map_while(|mean| *mean).collect();
-        let all = [("interval", self.interval.state()), ("epoch", self.epoch.state()), ("last_epoch", last_epoch)];
-        all.into_iter().filter(|(_, sums)| !sums.is_empty()).map(|(name, sums)| (name.to_owned(), sums)).collect()
+        let all = [
+            ("interval", self.interval.state()),
+            ("epoch", self.epoch.state()),
+            ("last_epoch", last_epoch),
+        ];
+        all.into_iter()
+            .filter(|(_, sums)| !sums.is_empty())
+            .map(|(name, sums)| (name.to_owned(), sums))
+            .collect()
     }
 
     /// Takes up what [`Meter::state`] gave; a state of before there was one leaves the means to what follows.
@@ -368,7 +449,13 @@ impl<'a> Meter<'a> {
     }
 
     fn diverged(&self, step: u64, epoch: u64, what: String) -> Error {
-        Error::Diverged { step, epoch, what, kept: self.kept, run: self.run.path().to_owned() }
+        Error::Diverged {
+            step,
+            epoch,
+            what,
+            kept: self.kept,
+            run: self.run.path().to_owned(),
+        }
     }
 
     fn waiting<B>(&mut self, receive: impl FnOnce() -> B) -> B {
@@ -379,7 +466,9 @@ impl<'a> Meter<'a> {
     }
 
     fn add(&mut self, step: u64, epoch: u64, loss: Loss) {
-        self.names = std::iter::once("loss").chain(loss.parts.iter().map(|(name, _)| *name)).collect();
+        self.names = std::iter::once("loss")
+            .chain(loss.parts.iter().map(|(name, _)| *name))
+            .collect();
         let scalars = std::iter::once(loss.total).chain(loss.parts.into_iter().map(|(_, t)| t));
         let scalars = scalars.map(|t| t.detach().to_kind(Kind::Float)).collect();
         self.pending.push((step, epoch, scalars));
@@ -390,7 +479,11 @@ impl<'a> Meter<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let rows: Vec<Tensor> = self.pending.iter().map(|(_, _, scalars)| Tensor::stack(scalars, 0)).collect();
+        let rows: Vec<Tensor> = self
+            .pending
+            .iter()
+            .map(|(_, _, scalars)| Tensor::stack(scalars, 0))
+            .collect();
         let width = rows.iter().map(|r| r.size()[0]).max().unwrap_or_default();
         for (row, (step, epoch, _)) in rows.iter().zip(std::mem::take(&mut self.pending)) {
             let values = Vec::<f64>::try_from(row.to_kind(Kind::Double))?;
@@ -399,14 +492,17 @@ impl<'a> Meter<'a> {
             }
             for sums in [&mut self.interval, &mut self.epoch] {
                 sums.sums.resize(width as usize, 0.0);
-                sums.sums.iter_mut().zip(&values).for_each(|(sum, value)| *sum += value);
+                sums.sums
+                    .iter_mut()
+                    .zip(&values)
+                    .for_each(|(sum, value)| *sum += value);
                 sums.batches += 1;
             }
         }
         Ok(())
     }
 
-    fn interval(&mut self, step: u64, epoch: u64, lr: f64, plan: &Plan) -> Result<Value> {
+    fn interval(&mut self, step: u64, epoch: u64, lr: f64, plan: &TrainPlan) -> Result<Value> {
         self.check()?;
         let seconds = self.interval.since.elapsed().as_secs_f64();
         let mut line = self.interval.means(&self.names);
@@ -414,13 +510,19 @@ impl<'a> Meter<'a> {
         self.rate = ((self.interval.batches - self.interval.resumed) * plan.batch_size) as f64 / seconds;
         line.insert("kind".into(), json!("step"));
         line.insert("step".into(), json!(step));
-        line.insert("steps".into(), json!(plan.epochs * (plan.batches_per_epoch / plan.accumulate)));
+        line.insert(
+            "steps".into(),
+            json!(plan.epochs * (plan.batches_per_epoch / plan.accumulate)),
+        );
         line.insert("epoch".into(), json!(epoch));
         line.insert("lr".into(), json!(lr));
         line.insert("images_per_second".into(), json!(self.rate));
         line.insert("data_wait_share".into(), json!(self.interval.waited / seconds));
         if let Device::Cuda(index) = plan.device {
-            line.insert("cuda_peak_bytes".into(), json!(crate::native::cuda_memory(index)?.peak));
+            line.insert(
+                "cuda_peak_bytes".into(),
+                json!(crate::native::cuda_memory(index)?.peak),
+            );
         }
         self.interval = Sums::new();
         Ok(Value::Object(line))
@@ -428,19 +530,30 @@ impl<'a> Meter<'a> {
 
     fn epoch(&mut self, step: u64, epoch: u64, seconds: f64, measures: &[(&str, f64)]) -> Value {
         let mut line = self.epoch.means(&self.names);
-        self.last_epoch = [line.get("loss").and_then(Value::as_f64), line.get("accuracy").and_then(Value::as_f64)];
+        self.last_epoch = [
+            line.get("loss").and_then(Value::as_f64),
+            line.get("accuracy").and_then(Value::as_f64),
+        ];
         line.insert("kind".into(), json!("epoch"));
         line.insert("step".into(), json!(step));
         line.insert("epoch".into(), json!(epoch));
         line.insert("seconds".into(), json!(seconds));
-        line.extend(measures.iter().map(|(name, value)| (name.to_string(), json!(value))));
+        line.extend(
+            measures
+                .iter()
+                .map(|(name, value)| (name.to_string(), json!(value))),
+        );
         self.epoch = Sums::new();
         Value::Object(line)
     }
 
     fn detail(&self, epoch: u64, epochs: u64) -> String {
         match self.shown {
-            Some(loss) => format!("epoch {}/{epochs} · loss {loss:.3} · {:.0} images/s", epoch + 1, self.rate),
+            Some(loss) => format!(
+                "epoch {}/{epochs} · loss {loss:.3} · {:.0} images/s",
+                epoch + 1,
+                self.rate
+            ),
             None => format!("epoch {}/{epochs}", epoch + 1),
         }
     }

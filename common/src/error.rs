@@ -56,7 +56,8 @@ pub enum Error {
     },
     /// The loss or what the update made of the weights became NaN or infinite.
     #[error(
-        "{what} at step {step} (epoch {epoch}); {}: lower --lr, lengthen the warm-up or use --precision fp32, \
+        "{what} at step {step} (epoch {epoch}); {}: lower --lr, lengthen the warm-up or use --precision \
+         fp32, \
          then run again with --overwrite", state_kept(*kept, run)
     )]
     Diverged {
@@ -86,12 +87,15 @@ pub struct Refusal {
 }
 
 /// What readers of bytes return.
-pub type Told<T> = Result<T, Refusal>;
+pub type ReadResult<T> = Result<T, Refusal>;
 
 impl Refusal {
     /// A problem and its remedy.
     pub fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Refusal { problem: problem.into(), remedy: remedy.into() }
+        Refusal {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// For `map_err`: the error that names the file.
@@ -104,12 +108,19 @@ impl Refusal {
 impl Error {
     /// A file or folder whose content cannot be used.
     pub fn file(path: impl AsRef<Path>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Error::File { path: path.as_ref().to_owned(), problem: problem.into(), remedy: remedy.into() }
+        Error::File {
+            path: path.as_ref().to_owned(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// Settings that cannot work with each other or with the data.
     pub fn settings(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Error::Settings { problem: problem.into(), remedy: remedy.into() }
+        Error::Settings {
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// For `map_err` where a thread could not be started.
@@ -136,7 +147,9 @@ fn io_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),
-        io::ErrorKind::StorageFull => "the disk is full; free some space and run the same command again".into(),
+        io::ErrorKind::StorageFull => {
+            "the disk is full; free some space and run the same command again".into()
+        }
         _ => error.to_string(),
     }
 }

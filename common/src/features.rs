@@ -23,8 +23,8 @@ pub trait Images {
     fn rows(&self, rows: &[i64]) -> Result<Tensor>;
 }
 
-/// Globally average-pooled features of all images, f32 [N, D] on `device`, where the backbone lies. Images enter as they
-/// are, normalised as the backbone was trained.
+/// Globally average-pooled features of all images, f32 [N, D] on `device`, where the backbone lies. Images
+/// enter as they are, normalised as the backbone was trained.
 ///
 /// # Errors
 /// [`crate::Error::Torch`].
@@ -53,7 +53,11 @@ pub fn extract_rows(
 ) -> Result<Tensor> {
     progress.start("features", rows.len() as u64, 0);
     let parts = rows.chunks(BATCH).map(|rows| {
-        let input = to_input(&images.rows(rows)?.to_device(device), &backbone.info.mean, &backbone.info.std);
+        let input = to_input(
+            &images.rows(rows)?.to_device(device),
+            &backbone.info.mean,
+            &backbone.info.std,
+        );
         let features = pooled(&backbone.net, &input, device, precision)?;
         progress.advance(rows.len() as u64, "");
         Ok(features)

@@ -6,24 +6,27 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Writes `path` through a temporary neighbour that is synced and renamed, so that a crash, a kill or a full disk leaves
-/// either the old file or the new one, never a part.
+/// Writes `path` through a temporary neighbour that is synced and renamed, so that a crash, a kill or a full
+/// disk leaves either the old file or the new one, never a part.
 ///
 /// # Errors
 /// [`Error::Io`] naming `path`; the temporary file is removed.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let mut whole = WholeFile::create(path)?;
     let mut out = BufWriter::with_capacity(1 << 20, whole.file());
-    fill(&mut out).and_then(|()| out.flush()).map_err(Error::io(path, "write"))?;
+    fill(&mut out)
+        .and_then(|()| out.flush())
+        .map_err(Error::io(path, "write"))?;
     drop(out);
     whole.publish()
 }
 
-/// A file that is being written under a temporary name and appears under its own only when [`WholeFile::publish`] is called.
-/// Dropped before that, it leaves nothing; killed, it leaves a `.<name>.<process>.part` that the next `create` removes.
+/// A file that is being written under a temporary name and appears under its own only when
+/// [`WholeFile::publish`] is called. Dropped before that, it leaves nothing; killed, it leaves a
+/// `.<name>.<process>.part` that the next `create` removes.
 ///
-/// The temporary file is locked while it is written: a lock, other than a process's number, is seen by other users and, on shared
-/// file systems, by other machines.
+/// The temporary file is locked while it is written: a lock, other than a process's number, is seen by other
+/// users and, on shared file systems, by other machines.
 pub struct WholeFile {
     path: PathBuf,
     temporary: PathBuf,
@@ -42,7 +45,12 @@ impl WholeFile {
         remove_abandoned(folder, &name);
         let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
         loop {
-            let file = File::options().read(true).write(true).create(true).truncate(true).open(&temporary);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&temporary);
             let file = file.map_err(Error::io(path, "write"))?;
             match file.lock() {
                 // A file system without locks: nobody can take the file for abandoned there.
@@ -52,7 +60,11 @@ impl WholeFile {
             // Between opening and locking, another process may have removed it as abandoned.
             let same = |there: fs::Metadata| file.metadata().is_ok_and(|own| own.ino() == there.ino());
             if fs::metadata(&temporary).is_ok_and(same) {
-                return Ok(WholeFile { path: path.to_owned(), temporary, file });
+                return Ok(WholeFile {
+                    path: path.to_owned(),
+                    temporary,
+                    file,
+                });
             }
         }
     }
@@ -85,7 +97,9 @@ impl Drop for WholeFile {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 // Parts of the same file that nobody writes any more: they can be tens of gigabytes.
@@ -93,10 +107,15 @@ fn remove_abandoned(folder: &Path, name: &str) {
     let prefix = format!(".{name}.");
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let file_name = entry.file_name();
-        let process =
-            file_name.to_str().and_then(|n| n.strip_prefix(&prefix)?.strip_suffix(".part")?.parse::<i32>().ok());
+        let process = file_name.to_str().and_then(|n| {
+            n.strip_prefix(&prefix)?
+                .strip_suffix(".part")?
+                .parse::<i32>()
+                .ok()
+        });
         if process.is_some_and(|p| p > 0 && !is_alive(p)) {
-            // Unknown processes may be another machine's, whose files are locked. What cannot be opened is another user's to remove.
+            // Unknown processes may be another machine's, whose files are locked. What cannot be opened is
+            // another user's to remove.
             let part = File::options().write(true).open(entry.path());
             if part.is_ok_and(|part| part.try_lock().is_ok()) {
                 let _ = fs::remove_file(entry.path());
@@ -117,8 +136,10 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -143,7 +164,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Process numbers are below 2^22 on Linux.
         let dead = folder.path().join(".a.99999999.part");
-        let living = folder.path().join(format!(".a.{}.part", std::os::unix::process::parent_id()));
+        let living = folder
+            .path()
+            .join(format!(".a.{}.part", std::os::unix::process::parent_id()));
         let other = folder.path().join(".b.99999999.part");
         for path in [&dead, &living, &other] {
             fs::write(path, "x").unwrap();

@@ -35,7 +35,11 @@ impl Prints {
     /// # Errors
     /// [`Error::Io`] naming the first file that cannot be read.
     pub fn of<P: AsRef<Path> + Sync>(files: &[P]) -> Result<Self> {
-        files.par_iter().map(|file| print(file.as_ref(), START)).collect::<Result<_>>().map(Prints)
+        files
+            .par_iter()
+            .map(|file| print(file.as_ref(), START))
+            .collect::<Result<_>>()
+            .map(Prints)
     }
 
     /// Whether there are none, as of networks that do not know what they were trained on.
@@ -55,7 +59,9 @@ impl Prints {
         match test.0.iter().filter(|print| trained.contains(print)).count() {
             0 => None,
             seen if seen == all => Some(format!("all {all} test images are among the training images")),
-            seen => Some(format!("{seen} of {all} test images are among the training images")),
+            seen => Some(format!(
+                "{seen} of {all} test images are among the training images"
+            )),
         }
     }
 }
@@ -72,7 +78,9 @@ fn print(path: &Path, start: u64) -> Result<String> {
     let file = File::open(path).map_err(Error::io(path, "read"))?;
     let length = file.metadata().map_err(Error::io(path, "read"))?.len();
     let mut bytes = Vec::with_capacity(length.min(start) as usize);
-    file.take(start).read_to_end(&mut bytes).map_err(Error::io(path, "read"))?;
+    file.take(start)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(path, "read"))?;
     let mut hash = Sha256::new();
     hash.update(length.to_le_bytes());
     hash.update(&bytes);
@@ -93,11 +101,20 @@ mod tests {
         };
         let trained = Prints::of(&[file("a", b"one"), file("b", b"two"), file("c", b"")]).unwrap();
         let seen = |files: &[std::path::PathBuf]| trained.seen(&Prints::of(files).unwrap());
-        assert_eq!(seen(&[file("x", b"oneone"), file("y", b"on"), file("z", b"ome")]), None);
+        assert_eq!(
+            seen(&[file("x", b"oneone"), file("y", b"on"), file("z", b"ome")]),
+            None
+        );
         assert_eq!(seen(&[]), None);
         let copies = [file("x", b"two"), file("y", b"new")];
-        assert_eq!(seen(&copies).as_deref(), Some("1 of 2 test images are among the training images"));
-        assert_eq!(seen(&copies[..1]).as_deref(), Some("all 1 test images are among the training images"));
+        assert_eq!(
+            seen(&copies).as_deref(),
+            Some("1 of 2 test images are among the training images")
+        );
+        assert_eq!(
+            seen(&copies[..1]).as_deref(),
+            Some("all 1 test images are among the training images")
+        );
         assert!(Prints::default().seen(&trained).is_none() && Prints::default().is_empty());
         assert_ne!(Prints::of(&copies).unwrap().sum(), trained.sum());
         let missing = Prints::of(&[folder.path().join("none")]).unwrap_err().to_string();

@@ -17,7 +17,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the logs of a run that goes on from `step`: lines after it, left by an attempt that was cut off, are dropped.
+    /// Opens the logs of a run that goes on from `step`: lines after it, left by an attempt that was cut off,
+    /// are dropped.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -25,19 +26,34 @@ impl Log {
         let json_path = run.file("log.jsonl");
         if let Ok(old) = fs::read_to_string(&json_path) {
             let kept = |line: &&str| {
-                serde_json::from_str::<Value>(line).is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
+                serde_json::from_str::<Value>(line)
+                    .is_ok_and(|v| v["step"].as_u64().is_some_and(|s| s <= step))
             };
             let lines: Vec<&str> = old.lines().filter(kept).collect();
             crate::files::write_atomically(&json_path, |out| {
                 lines.iter().try_for_each(|line| writeln!(out, "{line}"))
             })?;
         }
-        let append =
-            |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path).map_err(Error::io(path, "write"));
+        let append = |path: &PathBuf| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(Error::io(path, "write"))
+        };
         let json = append(&json_path)?;
-        let events_path = run.file(&format!("events.out.tfevents.{:.0}.camtrast.{}", now(), std::process::id()));
+        let events_path = run.file(&format!(
+            "events.out.tfevents.{:.0}.camtrast.{}",
+            now(),
+            std::process::id()
+        ));
         let events = append(&events_path)?;
-        let mut log = Log { json, json_path, events, events_path };
+        let mut log = Log {
+            json,
+            json_path,
+            events,
+            events_path,
+        };
         log.event(step, &field(3, b"brain.Event:2"))?;
         Ok(log)
     }
@@ -51,7 +67,12 @@ impl Log {
         let step = object["step"].as_u64().unwrap_or_default();
         let kind = object["kind"].as_str().unwrap_or("step");
         let mut summary = Vec::new();
-        for (name, number) in object.as_object().into_iter().flatten().filter_map(|(k, v)| Some((k, v.as_f64()?))) {
+        for (name, number) in object
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(k, v)| Some((k, v.as_f64()?)))
+        {
             if name != "step" {
                 let mut value = field(1, format!("{kind}/{name}").as_bytes());
                 value.push(0x15); // field 2, 32-bit
@@ -62,7 +83,8 @@ impl Log {
         self.event(step, &field(5, &summary))
     }
 
-    // One TFRecord holding a protocol-buffer `tensorflow.Event`: wall_time = 1, step = 2, file_version = 3, summary = 5.
+    // One TFRecord holding a protocol-buffer `tensorflow.Event`: wall_time = 1, step = 2, file_version = 3,
+    // summary = 5.
     fn event(&mut self, step: u64, what: &[u8]) -> Result<()> {
         let mut event = vec![0x09];
         event.extend(now().to_le_bytes());
@@ -74,12 +96,17 @@ impl Log {
         record.extend(masked_crc(&length).to_le_bytes());
         record.extend(&event);
         record.extend(masked_crc(&event).to_le_bytes());
-        self.events.write_all(&record).map_err(Error::io(&self.events_path, "write"))
+        self.events
+            .write_all(&record)
+            .map_err(Error::io(&self.events_path, "write"))
     }
 }
 
 fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {

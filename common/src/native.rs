@@ -46,7 +46,9 @@ fn check(status: i32) -> Result<()> {
         return Ok(());
     }
     // SAFETY: the shim keeps the message alive in this thread until its next failure.
-    let message = unsafe { CStr::from_ptr(camtrast_last_error()) }.to_string_lossy().into_owned();
+    let message = unsafe { CStr::from_ptr(camtrast_last_error()) }
+        .to_string_lossy()
+        .into_owned();
     Err(TchError::Torch(message).into())
 }
 
@@ -54,7 +56,8 @@ fn handles(tensors: &[Tensor]) -> Vec<*const c_void> {
     tensors.iter().map(|t| t.as_ptr() as *const c_void).collect()
 }
 
-/// While it lives, libtorch runs what gains from it in bfloat16 on this thread; weights and losses stay float32.
+/// While it lives, libtorch runs what gains from it in bfloat16 on this thread; weights and losses stay
+/// float32.
 pub struct Autocast {
     cuda: i32,
 }
@@ -98,7 +101,16 @@ pub fn fused_sgd(
     let (p, g, b) = (handles(params), handles(grads), handles(buffers));
     // SAFETY: three lists of live tensors of one length.
     check(unsafe {
-        camtrast_fused_sgd(p.as_ptr(), g.as_ptr(), b.as_ptr(), p.len(), lr, momentum, weight_decay, nesterov as i32)
+        camtrast_fused_sgd(
+            p.as_ptr(),
+            g.as_ptr(),
+            b.as_ptr(),
+            p.len(),
+            lr,
+            momentum,
+            weight_decay,
+            nesterov as i32,
+        )
     })
 }
 
@@ -117,8 +129,8 @@ pub struct AdamStep {
     pub decoupled: bool,
 }
 
-/// One step of Adam or AdamW over a list of tensors at once (`torch.optim.Adam(fused=True)`). `steps` are float32 scalars,
-/// one per parameter, raised by one here.
+/// One step of Adam or AdamW over a list of tensors at once (`torch.optim.Adam(fused=True)`). `steps` are
+/// float32 scalars, one per parameter, raised by one here.
 ///
 /// # Errors
 /// [`crate::Error::Torch`] when shapes or devices do not fit.
@@ -133,7 +145,13 @@ pub fn fused_adam(
     let n = params.len();
     assert!([grads.len(), exp_avgs.len(), exp_avg_sqs.len(), steps.len()] == [n; 4]);
     let [p, g, m, v, s] = [params, grads, exp_avgs, exp_avg_sqs, steps].map(handles);
-    let AdamStep { lr, betas, weight_decay, eps, decoupled } = settings;
+    let AdamStep {
+        lr,
+        betas,
+        weight_decay,
+        eps,
+        decoupled,
+    } = settings;
     // SAFETY: five lists of live tensors of one length.
     check(unsafe {
         camtrast_fused_adam(
@@ -193,7 +211,12 @@ pub fn cuda_memory(index: usize) -> Result<CudaMemory> {
     // SAFETY: `out` has the four places the shim fills.
     check(unsafe { camtrast_cuda_memory(index as i32, out.as_mut_ptr()) })?;
     let [allocated, peak, free, total] = out;
-    Ok(CudaMemory { allocated, peak, free, total })
+    Ok(CudaMemory {
+        allocated,
+        peak,
+        free,
+        total,
+    })
 }
 
 /// Gives memory that no tensor holds back to the device.

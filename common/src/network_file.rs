@@ -1,4 +1,5 @@
-//! Fine-tuned networks on disk: every tensor, and what it takes to build the network and feed it, in one file.
+//! Fine-tuned networks on disk: every tensor, and what it takes to build the network and feed it, in one
+//! file.
 
 use crate::error::{Error, Result};
 use crate::tensor_file::{self, Metadata, TensorFile};
@@ -24,9 +25,18 @@ pub struct NetworkFile<I> {
 ///
 /// # Errors
 /// [`Error::Io`]; nothing is left half-written.
-pub fn save(path: &Path, format: &str, tensors: &BTreeMap<String, Tensor>, info: &impl Serialize) -> Result<()> {
+pub fn save(
+    path: &Path,
+    format: &str,
+    tensors: &BTreeMap<String, Tensor>,
+    info: &impl Serialize,
+) -> Result<()> {
     let info = serde_json::to_string(info).expect("plain data serialises");
-    let entries = [("format", format.to_owned()), ("version", VERSION.to_string()), ("info", info)];
+    let entries = [
+        ("format", format.to_owned()),
+        ("version", VERSION.to_string()),
+        ("info", info),
+    ];
     let metadata: Metadata = entries.map(|(key, value)| (key.to_owned(), value)).into();
     tensor_file::save(path, tensors, &metadata)
 }
@@ -37,7 +47,10 @@ pub fn save(path: &Path, format: &str, tensors: &BTreeMap<String, Tensor>, info:
 /// [`Error::File`] when the file is damaged, not finite, of another kind or of a later version.
 pub fn load<I: DeserializeOwned>(path: &Path, format: &str, remedy: &str) -> Result<NetworkFile<I>> {
     let file = TensorFile::open(path)?;
-    let found = file.metadata().get("format").map_or("a file of another tool", String::as_str);
+    let found = file
+        .metadata()
+        .get("format")
+        .map_or("a file of another tool", String::as_str);
     if found != format {
         return Err(Error::file(path, format!("is no {format} but {found}"), remedy));
     }
@@ -45,7 +58,15 @@ pub fn load<I: DeserializeOwned>(path: &Path, format: &str, remedy: &str) -> Res
     file.verify()?;
     let info = file.metadata().get("info").map_or("", String::as_str);
     let info = serde_json::from_str(info).map_err(|reason| {
-        Error::file(path, format!("its metadata cannot be read ({reason})"), "copy or make it again")
+        Error::file(
+            path,
+            format!("its metadata cannot be read ({reason})"),
+            "copy or make it again",
+        )
     })?;
-    Ok(NetworkFile { info, tensors: file.tensors()?, sha256: file.checksum()?.to_owned() })
+    Ok(NetworkFile {
+        info,
+        tensors: file.tensors()?,
+        sha256: file.checksum()?.to_owned(),
+    })
 }

@@ -12,10 +12,11 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// How batch normalisation takes its statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// From the batch, in `splits` equal parts that do not see each other (1: the whole batch, as usual). Running
-    /// statistics move.
+    /// From the batch, in `splits` equal parts that do not see each other (1: the whole batch, as usual).
+    /// Running statistics move.
     Train {
-        /// Parts the batch is cut into, as if each lay on a device of its own (MoCo's CIFAR demo: `SplitBatchNorm`).
+        /// Parts the batch is cut into, as if each lay on a device of its own (MoCo's CIFAR demo:
+        /// `SplitBatchNorm`).
         splits: i64,
     },
     /// From the batch, as [`Mode::TRAIN`]; running statistics become those of all batches of the round so
@@ -44,27 +45,40 @@ pub struct Modes {
 
 impl Modes {
     /// Running statistics everywhere, no dropout.
-    pub const EVAL: Modes = Modes { backbone: Mode::Eval, head: Mode::Eval };
+    pub const EVAL: Modes = Modes {
+        backbone: Mode::Eval,
+        head: Mode::Eval,
+    };
     /// Batch statistics everywhere.
-    pub const TRAIN: Modes = Modes { backbone: Mode::TRAIN, head: Mode::TRAIN };
+    pub const TRAIN: Modes = Modes {
+        backbone: Mode::TRAIN,
+        head: Mode::TRAIN,
+    };
 
-    /// Training as `--batch-norm` says. Over all processes is the same as over the batch while there is one process.
+    /// Training as `--batch-norm` says. Over all processes is the same as over the batch while there is one
+    /// process.
     pub fn training(backbone: BatchNormMode) -> Modes {
         match backbone {
             BatchNormMode::Train | BatchNormMode::Sync => Modes::TRAIN,
-            BatchNormMode::Frozen => Modes { backbone: Mode::Eval, ..Modes::TRAIN },
+            BatchNormMode::Frozen => Modes {
+                backbone: Mode::Eval,
+                ..Modes::TRAIN
+            },
         }
     }
 
     /// The same with another mode of training, such as [`Mode::Measure`]; what stays in [`Mode::Eval`] stays.
     pub fn with_training(self, mode: Mode) -> Modes {
         let of = |own| if own == Mode::Eval { own } else { mode };
-        Modes { backbone: of(self.backbone), head: of(self.head) }
+        Modes {
+            backbone: of(self.backbone),
+            head: of(self.head),
+        }
     }
 }
 
-/// A convolution. Weights [out, in, k, k] from He's normal initialisation over the fan-out and no bias, as in torchvision's
-/// ResNet, unless built otherwise.
+/// A convolution. Weights [out, in, k, k] from He's normal initialisation over the fan-out and no bias, as in
+/// torchvision's ResNet, unless built otherwise.
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Tensor,
@@ -80,14 +94,28 @@ impl Conv2d {
     pub fn new(vs: &Path, inputs: i64, outputs: i64, kernel: i64, stride: i64) -> Self {
         let deviation = (2.0 / (outputs * kernel * kernel) as f64).sqrt();
         let weight = vs.randn("weight", &[outputs, inputs, kernel, kernel], 0.0, deviation);
-        Conv2d { weight, bias: None, stride, padding: kernel / 2, dilation: 1, groups: 1 }
+        Conv2d {
+            weight,
+            bias: None,
+            stride,
+            padding: kernel / 2,
+            dilation: 1,
+            groups: 1,
+        }
     }
 
     /// A `kernel` x `kernel` convolution of stride 1 with a bias that starts at zero and weights from `init`.
     pub fn with_bias(vs: &Path, inputs: i64, outputs: i64, kernel: i64, init: Init) -> Self {
         let weight = vs.var("weight", &[outputs, inputs, kernel, kernel], init);
         let bias = Some(vs.zeros("bias", &[outputs]));
-        Conv2d { weight, bias, stride: 1, padding: kernel / 2, dilation: 1, groups: 1 }
+        Conv2d {
+            weight,
+            bias,
+            stride: 1,
+            padding: kernel / 2,
+            dilation: 1,
+            groups: 1,
+        }
     }
 
     /// A `kernel` x `kernel` convolution of stride 1 of every channel by itself; weights [channels, 1, k, k].
@@ -96,27 +124,50 @@ impl Conv2d {
     pub fn depthwise(vs: &Path, channels: i64, kernel: i64) -> Self {
         let deviation = (2.0 / (channels * kernel * kernel) as f64).sqrt();
         let weight = vs.randn("weight", &[channels, 1, kernel, kernel], 0.0, deviation);
-        Conv2d { weight, bias: None, stride: 1, padding: kernel / 2, dilation: 1, groups: channels }
+        Conv2d {
+            weight,
+            bias: None,
+            stride: 1,
+            padding: kernel / 2,
+            dilation: 1,
+            groups: channels,
+        }
     }
 
     /// The same with its taps `dilation` pixels apart, padded to keep the size.
     pub fn dilated(self, dilation: i64) -> Self {
         let padding = dilation * (self.weight.size()[2] / 2);
-        Conv2d { padding, dilation, ..self }
+        Conv2d {
+            padding,
+            dilation,
+            ..self
+        }
     }
 
     /// [N, in, H, W] to [N, out, H / stride, W / stride].
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let (_, inputs, kernel, _) = self.weight.size4().expect("weights [out, in, k, k]");
         if self.stride > 1 && kernel == 1 && inputs < ONEDNN_BLOCK {
-            // The same, on the places that count: oneDNN's weight gradient of this case writes outside its memory (oneDNN issue 6035).
+            // The same, on the places that count: oneDNN's weight gradient of this case writes outside its
+            // memory (oneDNN issue 6035).
             let places = |x: &Tensor, dim| x.slice(dim, None, None, self.stride);
             return places(&places(x, 2), 3).conv2d(&self.weight, self.bias.as_ref(), 1, 0, 1, self.groups);
         }
         let conv = |x: &Tensor| {
-            x.conv2d(&self.weight, self.bias.as_ref(), self.stride, self.padding, self.dilation, self.groups)
+            x.conv2d(
+                &self.weight,
+                self.bias.as_ref(),
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.groups,
+            )
         };
-        if self.planar(x) { channels_last(&conv(&x.contiguous())) } else { conv(x) }
+        if self.planar(x) {
+            channels_last(&conv(&x.contiguous()))
+        } else {
+            conv(x)
+        }
     }
 
     /// Whether the convolution is computed channels-first whatever the layout of `x`: oneDNN takes three to
@@ -200,7 +251,12 @@ impl BatchNorm {
     /// Normalises images [n, C, h, w] of several sizes as one batch, whose statistics are of all their places
     /// together: what synchronised batch norm does with one tensor per device. `activation` follows. The
     /// batch is not split.
-    pub fn forward_all(&self, parts: &[Tensor], mode: Mode, activation: impl Fn(Tensor) -> Tensor) -> Vec<Tensor> {
+    pub fn forward_all(
+        &self,
+        parts: &[Tensor],
+        mode: Mode,
+        activation: impl Fn(Tensor) -> Tensor,
+    ) -> Vec<Tensor> {
         if parts.len() == 1 || mode == Mode::Eval {
             return parts.iter().map(|x| activation(self.forward(x, mode))).collect();
         }
@@ -217,16 +273,28 @@ impl BatchNorm {
         split.into_iter().zip(parts).map(shaped).collect()
     }
 
-    // Each part moves running statistics of its own from the common start; their mean is kept, as SplitBatchNorm does.
+    // Each part moves running statistics of its own from the common start; their mean is kept, as
+    // SplitBatchNorm does.
     fn split(&self, x: &Tensor, splits: i64) -> Tensor {
         let means = self.running_mean.repeat([splits, 1]);
         let vars = self.running_var.repeat([splits, 1]);
         let parts: Vec<Tensor> = (x.chunk(splits, 0).iter().enumerate())
-            .map(|(i, part)| self.normalise(part, &means.get(i as i64), &vars.get(i as i64), Some(Self::MOMENTUM)))
+            .map(|(i, part)| {
+                self.normalise(
+                    part,
+                    &means.get(i as i64),
+                    &vars.get(i as i64),
+                    Some(Self::MOMENTUM),
+                )
+            })
             .collect();
         no_grad(|| {
-            self.running_mean.shallow_clone().copy_(&means.mean_dim(0, false, None));
-            self.running_var.shallow_clone().copy_(&vars.mean_dim(0, false, None));
+            self.running_mean
+                .shallow_clone()
+                .copy_(&means.mean_dim(0, false, None));
+            self.running_var
+                .shallow_clone()
+                .copy_(&vars.mean_dim(0, false, None));
         });
         Tensor::cat(&parts, 0)
     }
@@ -253,7 +321,16 @@ impl BatchNorm {
     fn normalise(&self, x: &Tensor, mean: &Tensor, var: &Tensor, momentum: Option<f64>) -> Tensor {
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
         let (train, momentum) = (momentum.is_some(), momentum.unwrap_or_default());
-        x.batch_norm(weight, bias, Some(mean), Some(var), train, momentum, Self::EPSILON, true)
+        x.batch_norm(
+            weight,
+            bias,
+            Some(mean),
+            Some(var),
+            train,
+            momentum,
+            Self::EPSILON,
+            true,
+        )
     }
 }
 
@@ -270,12 +347,18 @@ impl Linear {
     /// From `inputs` to `outputs` features, with a bias.
     pub fn new(vs: &Path, inputs: i64, outputs: i64) -> Self {
         let linear = Self::without_bias(vs, inputs, outputs);
-        Linear { bias: Some(vs.var("bias", &[outputs], init(inputs))), ..linear }
+        Linear {
+            bias: Some(vs.var("bias", &[outputs], init(inputs))),
+            ..linear
+        }
     }
 
     /// The same without a bias, for where batch norm follows.
     pub fn without_bias(vs: &Path, inputs: i64, outputs: i64) -> Self {
-        Linear { weight: vs.var("weight", &[outputs, inputs], init(inputs)), bias: None }
+        Linear {
+            weight: vs.var("weight", &[outputs, inputs], init(inputs)),
+            bias: None,
+        }
     }
 
     /// [N, in] to [N, out].
@@ -286,7 +369,10 @@ impl Linear {
 
 fn init(inputs: i64) -> Init {
     let bound = 1.0 / (inputs as f64).sqrt();
-    Init::Uniform { lo: -bound, up: bound }
+    Init::Uniform {
+        lo: -bound,
+        up: bound,
+    }
 }
 
 /// Lays out all convolution weights channels-last, once, so that no step has to.
@@ -299,12 +385,19 @@ pub fn weights_channels_last(vs: &VarStore) {
     });
 }
 
-/// Rows of [N, D] scaled to length one, in float32 at least; a row of zeros stays as it is, with a gradient of its own divided by
-/// 1e-12, as in `torch.nn.functional.normalize`.
+/// Rows of [N, D] scaled to length one, in float32 at least; a row of zeros stays as it is, with a gradient
+/// of its own divided by 1e-12, as in `torch.nn.functional.normalize`.
 pub fn unit(x: &Tensor) -> Tensor {
-    let x = if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) };
+    let x = if x.kind() == Kind::Double {
+        x.shallow_clone()
+    } else {
+        x.to_kind(Kind::Float)
+    };
     // Clamped before the root, whose gradient at zero is infinite and would turn to NaN.
-    let square = x.square().sum_dim_intlist([1i64].as_slice(), true, None).clamp_min(1e-24);
+    let square = x
+        .square()
+        .sum_dim_intlist([1i64].as_slice(), true, None)
+        .clamp_min(1e-24);
     x / square.sqrt()
 }
 
@@ -327,8 +420,14 @@ mod tests {
             (&y * &upstream).sum(Kind::Float).backward();
             let places = x.slice(2, None, None, 2).slice(3, None, None, 2);
             let expected = Tensor::einsum("nohw,nihw->oi", &[&upstream, &places], None::<i64>);
-            let error = (conv.weight.grad().view([16, 8]) - &expected).abs().max().double_value(&[]);
-            assert!(error < 1e-3 * expected.abs().max().double_value(&[]), "{height} x {width}: {error}");
+            let error = (conv.weight.grad().view([16, 8]) - &expected)
+                .abs()
+                .max()
+                .double_value(&[]);
+            assert!(
+                error < 1e-3 * expected.abs().max().double_value(&[]),
+                "{height} x {width}: {error}"
+            );
         }
     }
 }

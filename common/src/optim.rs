@@ -21,8 +21,8 @@ pub enum Algorithm {
     Adam,
     /// `torch.optim.AdamW`, betas (0.9, 0.999), eps 1e-8.
     AdamW,
-    /// Layer-wise adaptive rate scaling (You et al. 2017) as SimCLR and BYOL use it: trust coefficient 0.001, and
-    /// parameters of one dimension (biases, norms) neither decayed nor adapted.
+    /// Layer-wise adaptive rate scaling (You et al. 2017) as SimCLR and BYOL use it: trust coefficient 0.001,
+    /// and parameters of one dimension (biases, norms) neither decayed nor adapted.
     Lars,
 }
 
@@ -70,7 +70,8 @@ pub struct ParamGroup {
     pub params: Vec<(String, Tensor)>,
     /// Factor on the learning rate.
     pub lr_scale: f64,
-    /// Whether the learning rate stays at its base value instead of following the schedule (SimSiam's predictor).
+    /// Whether the learning rate stays at its base value instead of following the schedule (SimSiam's
+    /// predictor).
     pub constant_lr: bool,
     /// Weight decay of its own.
     pub weight_decay: Option<f64>,
@@ -84,9 +85,18 @@ impl ParamGroup {
 
     /// The trainable variables whose names `wanted` accepts, sorted by name, with the settings of the whole.
     pub fn matching(vs: &VarStore, wanted: impl Fn(&str) -> bool) -> Self {
-        let mut params: Vec<_> = vs.variables().into_iter().filter(|(n, t)| t.requires_grad() && wanted(n)).collect();
+        let mut params: Vec<_> = vs
+            .variables()
+            .into_iter()
+            .filter(|(n, t)| t.requires_grad() && wanted(n))
+            .collect();
         params.sort_by(|a, b| a.0.cmp(&b.0));
-        ParamGroup { params, lr_scale: 1.0, constant_lr: false, weight_decay: None }
+        ParamGroup {
+            params,
+            lr_scale: 1.0,
+            constant_lr: false,
+            weight_decay: None,
+        }
     }
 }
 
@@ -113,7 +123,11 @@ impl Optimizer {
                 state.insert(format!("{name}/{moment}"), zeros);
             }
         }
-        Optimizer { config, groups, state }
+        Optimizer {
+            config,
+            groups,
+            state,
+        }
     }
 
     /// Forgets all gradients.
@@ -123,11 +137,16 @@ impl Optimizer {
         }
     }
 
-    /// Scales all gradients down so that their joint Euclidean norm is at most `max_norm`; returns the norm before
-    /// (`torch.nn.utils.clip_grad_norm_`).
+    /// Scales all gradients down so that their joint Euclidean norm is at most `max_norm`; returns the norm
+    /// before (`torch.nn.utils.clip_grad_norm_`).
     pub fn clip_gradients(&mut self, max_norm: f64) -> f64 {
-        let grads: Vec<Tensor> =
-            self.groups.iter().flat_map(|g| &g.params).map(|(_, p)| p.grad()).filter(Tensor::defined).collect();
+        let grads: Vec<Tensor> = self
+            .groups
+            .iter()
+            .flat_map(|g| &g.params)
+            .map(|(_, p)| p.grad())
+            .filter(Tensor::defined)
+            .collect();
         let norms: Vec<Tensor> = grads.iter().map(|g| g.norm()).collect();
         if norms.is_empty() {
             return 0.0;
@@ -140,19 +159,24 @@ impl Optimizer {
         total.double_value(&[])
     }
 
-    /// Updates every parameter that has a gradient. `base_lr` is the configured learning rate, `lr` what the schedule
-    /// makes of it at this step.
+    /// Updates every parameter that has a gradient. `base_lr` is the configured learning rate, `lr` what the
+    /// schedule makes of it at this step.
     ///
     /// # Errors
     /// [`Error::Torch`] from the kernels.
     pub fn step(&mut self, base_lr: f64, lr: f64) -> Result<()> {
-        let Optimizer { config, groups, state } = self;
+        let Optimizer {
+            config,
+            groups,
+            state,
+        } = self;
         for group in groups {
             let lr = group.lr_scale * if group.constant_lr { base_lr } else { lr };
             let decay = group.weight_decay.unwrap_or(config.weight_decay);
             let mut params = Vec::with_capacity(group.params.len());
             let mut grads = Vec::with_capacity(group.params.len());
-            let mut moment_lists: Vec<Vec<Tensor>> = moments(config.algorithm).iter().map(|_| Vec::new()).collect();
+            let mut moment_lists: Vec<Vec<Tensor>> =
+                moments(config.algorithm).iter().map(|_| Vec::new()).collect();
             for (name, param) in &group.params {
                 let grad = param.grad();
                 if !grad.defined() {
@@ -173,9 +197,15 @@ impl Optimizer {
             };
             match (config.algorithm, moment_lists.as_slice()) {
                 _ if params.is_empty() => {}
-                (Algorithm::Sgd, [momentum]) => {
-                    native::fused_sgd(&params, &grads, momentum, lr, config.momentum, decay, config.nesterov)?
-                }
+                (Algorithm::Sgd, [momentum]) => native::fused_sgd(
+                    &params,
+                    &grads,
+                    momentum,
+                    lr,
+                    config.momentum,
+                    decay,
+                    config.nesterov,
+                )?,
                 (Algorithm::Lars, [momentum]) => {
                     for ((param, grad), buffer) in params.iter().zip(&grads).zip(momentum) {
                         lars(param, grad, buffer, lr, config.momentum, decay);
@@ -192,7 +222,10 @@ impl Optimizer {
 
     /// The moments, for a checkpoint.
     pub fn state(&self) -> BTreeMap<String, Tensor> {
-        self.state.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        self.state
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect()
     }
 
     /// Takes moments back from a checkpoint.
@@ -233,17 +266,28 @@ fn lars(param: &Tensor, grad: &Tensor, buffer: &Tensor, lr: f64, momentum: f64, 
 ///
 /// # Errors
 /// [`Error::Settings`] naming the first tensor that is missing, left over or shaped otherwise.
-pub fn copy_into(live: &BTreeMap<String, Tensor>, saved: &BTreeMap<String, Tensor>, what: &str) -> Result<()> {
+pub fn copy_into(
+    live: &BTreeMap<String, Tensor>,
+    saved: &BTreeMap<String, Tensor>,
+    what: &str,
+) -> Result<()> {
     let remedy = "it was saved by another configuration: use another --out, or --overwrite to start anew";
     if let Some(name) = saved.keys().find(|name| !live.contains_key(*name)) {
-        return Err(Error::settings(format!("{what} holds {name:?}, which this run does not have"), remedy));
+        return Err(Error::settings(
+            format!("{what} holds {name:?}, which this run does not have"),
+            remedy,
+        ));
     }
     for (name, tensor) in live {
         let Some(source) = saved.get(name) else {
             return Err(Error::settings(format!("{what} lacks {name:?}"), remedy));
         };
         if source.size() != tensor.size() {
-            let problem = format!("{what} has {name:?} of shape {:?}, not {:?}", source.size(), tensor.size());
+            let problem = format!(
+                "{what} has {name:?} of shape {:?}, not {:?}",
+                source.size(),
+                tensor.size()
+            );
             return Err(Error::settings(problem, remedy));
         }
         no_grad(|| tensor.shallow_clone().copy_(source));

@@ -42,7 +42,12 @@ impl Population {
     /// Nothing yet, of as many channels as `like` has.
     pub(crate) fn new(round: u64, like: &Tensor) -> Self {
         let zeros = || like.zeros_like().to_kind(Kind::Double);
-        Population { round, values: 0.0, mean: zeros(), mean_square: zeros() }
+        Population {
+            round,
+            values: 0.0,
+            mean: zeros(),
+            mean_square: zeros(),
+        }
     }
 
     /// Adds a batch of so many values a channel, by its mean and its variance with Bessel's correction, both

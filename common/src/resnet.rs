@@ -1,4 +1,5 @@
-//! ResNet-18/34/50/101 with torchvision's tensor names and shapes (stride on the 3x3 convolution of a bottleneck).
+//! ResNet-18/34/50/101 with torchvision's tensor names and shapes (stride on the 3x3 convolution of a
+//! bottleneck).
 //!
 //! Source: He et al., "Deep Residual Learning for Image Recognition", and `torchvision.models.resnet`.
 
@@ -32,7 +33,8 @@ const DEPTHS: [u32; 4] = [18, 34, 50, 101];
 pub enum Stem {
     /// 7x7 convolution of stride 2 and 3x3 max pooling of stride 2: for images of 64 pixels and more.
     Standard,
-    /// 3x3 convolution of stride 1, no pooling: for 32-pixel images, as in the CIFAR variants of MoCo and SimCLR.
+    /// 3x3 convolution of stride 1, no pooling: for 32-pixel images, as in the CIFAR variants of MoCo and
+    /// SimCLR.
     Small,
     /// Three 3x3 convolutions, the first of stride 2, the first two with half the channels, then the max
     /// pooling: ResNet-C of He et al. 2019, "Bag of Tricks for Image Classification", mmsegmentation's
@@ -88,8 +90,14 @@ impl Arch {
 
     // The stem's convolutions, each followed by batch norm and ReLU.
     fn stem_layers(&self) -> Vec<StemLayer> {
-        let layer =
-            |conv, norm, inputs, outputs, kernel, stride| StemLayer { conv, norm, inputs, outputs, kernel, stride };
+        let layer = |conv, norm, inputs, outputs, kernel, stride| StemLayer {
+            conv,
+            norm,
+            inputs,
+            outputs,
+            kernel,
+            stride,
+        };
         let (width, half) = (self.width, self.width / 2);
         match self.stem {
             Stem::Standard => vec![layer("conv1", "bn1", 3, width, 7, 2)],
@@ -113,7 +121,13 @@ impl Arch {
             tensors.insert(format!("{norm}.num_batches_tracked"), vec![]);
         };
         for layer in self.stem_layers() {
-            pair(layer.conv.into(), layer.norm.into(), layer.outputs, layer.inputs, layer.kernel);
+            pair(
+                layer.conv.into(),
+                layer.norm.into(),
+                layer.outputs,
+                layer.inputs,
+                layer.kernel,
+            );
         }
         let mut inputs = self.width;
         for (l, blocks) in self.blocks().into_iter().enumerate() {
@@ -127,10 +141,22 @@ impl Arch {
                     vec![(planes, inputs, 3), (planes, planes, 3)]
                 };
                 for (i, (outputs, inputs, kernel)) in (1..).zip(shapes) {
-                    pair(format!("{block}.conv{i}"), format!("{block}.bn{i}"), outputs, inputs, kernel);
+                    pair(
+                        format!("{block}.conv{i}"),
+                        format!("{block}.bn{i}"),
+                        outputs,
+                        inputs,
+                        kernel,
+                    );
                 }
                 if b == 0 && (l > 0 || inputs != outputs) {
-                    pair(format!("{block}.downsample.0"), format!("{block}.downsample.1"), outputs, inputs, 1);
+                    pair(
+                        format!("{block}.downsample.0"),
+                        format!("{block}.downsample.1"),
+                        outputs,
+                        inputs,
+                        1,
+                    );
                 }
                 inputs = outputs;
             }
@@ -149,22 +175,39 @@ impl Arch {
         let mut blocks = [0i64; 4];
         for name in names.clone() {
             let mut parts = name.split('.');
-            let layer = parts.next().and_then(|p| p.strip_prefix("layer")?.parse::<usize>().ok());
+            let layer = parts
+                .next()
+                .and_then(|p| p.strip_prefix("layer")?.parse::<usize>().ok());
             let block = parts.next().and_then(|p| p.parse::<u16>().ok());
             if let (Some(layer @ 1..=4), Some(block)) = (layer, block) {
                 blocks[layer - 1] = blocks[layer - 1].max(i64::from(block) + 1);
             }
         }
         let bottleneck = names.clone().any(|name| name.ends_with(".conv3.weight"));
-        let of = |depth| Arch { depth, width: 64, stem: Stem::Standard };
-        let known = DEPTHS.map(of).into_iter().find(|a| a.bottleneck() == bottleneck && a.blocks() == blocks);
+        let of = |depth| Arch {
+            depth,
+            width: 64,
+            stem: Stem::Standard,
+        };
+        let known = DEPTHS
+            .map(of)
+            .into_iter()
+            .find(|a| a.bottleneck() == bottleneck && a.blocks() == blocks);
         let mut arch = known.ok_or_else(|| {
             let kind = if bottleneck { "bottlenecks" } else { "basic blocks" };
             format!("has stages of {blocks:?} {kind}, which no ResNet-18, 34, 50 or 101 has")
         })?;
-        let first =
-            ["conv1.weight", "bn1.weight", "stem.7.weight", "layer1.0.conv1.weight"].into_iter().find_map(&shape);
-        let width = first.and_then(|shape| shape.first().copied()).filter(|width| (4..=512).contains(width));
+        let first = [
+            "conv1.weight",
+            "bn1.weight",
+            "stem.7.weight",
+            "layer1.0.conv1.weight",
+        ]
+        .into_iter()
+        .find_map(&shape);
+        let width = first
+            .and_then(|shape| shape.first().copied())
+            .filter(|width| (4..=512).contains(width));
         arch.width = width.ok_or("has a stem that is no ResNet's of 4 to 512 channels")?;
         if names.clone().any(|name| name.starts_with("stem.")) {
             arch.stem = Stem::V1c;
@@ -186,7 +229,11 @@ impl fmt::Display for Arch {
         if self.width != 64 {
             write!(f, "-w{}", self.width)?;
         }
-        if self.stem == Stem::Standard { Ok(()) } else { write!(f, "-{}", self.stem) }
+        if self.stem == Stem::Standard {
+            Ok(())
+        } else {
+            write!(f, "-{}", self.stem)
+        }
     }
 }
 
@@ -195,13 +242,21 @@ impl FromStr for Arch {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
             format!(
-                "{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN, -small and -v1c"
+                "{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN, \
+                 -small and -v1c"
             )
         };
         let mut parts = text.split('-');
-        let depth =
-            parts.next().and_then(|p| p.strip_prefix("resnet")).and_then(|d| d.parse().ok()).ok_or_else(unknown)?;
-        let mut arch = Arch { depth, width: 64, stem: Stem::Standard };
+        let depth = parts
+            .next()
+            .and_then(|p| p.strip_prefix("resnet"))
+            .and_then(|d| d.parse().ok())
+            .ok_or_else(unknown)?;
+        let mut arch = Arch {
+            depth,
+            width: 64,
+            stem: Stem::Standard,
+        };
         if !DEPTHS.contains(&depth) {
             return Err(unknown());
         }
@@ -241,7 +296,10 @@ impl Block {
     fn new(vs: &Path, bottleneck: bool, inputs: i64, planes: i64, stride: i64, dilation: [i64; 2]) -> Self {
         // (outputs, kernel, stride) of each convolution.
         let (shapes, outputs) = if bottleneck {
-            (vec![(planes, 1, 1), (planes, 3, stride), (planes * 4, 1, 1)], planes * 4)
+            (
+                vec![(planes, 1, 1), (planes, 3, stride), (planes * 4, 1, 1)],
+                planes * 4,
+            )
         } else {
             (vec![(planes, 3, stride), (planes, 3, 1)], planes)
         };
@@ -249,15 +307,28 @@ impl Block {
         let mut dilation = dilation.into_iter();
         let convs = (shapes.into_iter().enumerate())
             .map(|(i, (outputs, kernel, stride))| {
-                let conv = Conv2d::new(&(vs / format!("conv{}", i + 1)), channels, outputs, kernel, stride);
-                let conv = if kernel == 3 { conv.dilated(dilation.next().expect("two at most")) } else { conv };
+                let conv = Conv2d::new(
+                    &(vs / format!("conv{}", i + 1)),
+                    channels,
+                    outputs,
+                    kernel,
+                    stride,
+                );
+                let conv = if kernel == 3 {
+                    conv.dilated(dilation.next().expect("two at most"))
+                } else {
+                    conv
+                };
                 channels = outputs;
                 (conv, BatchNorm::new(&(vs / format!("bn{}", i + 1)), outputs))
             })
             .collect();
         let downsample = (stride != 1 || inputs != outputs).then(|| {
             let vs = vs / "downsample";
-            (Conv2d::new(&(&vs / 0), inputs, outputs, 1, stride), BatchNorm::new(&(&vs / 1), outputs))
+            (
+                Conv2d::new(&(&vs / 0), inputs, outputs, 1, stride),
+                BatchNorm::new(&(&vs / 1), outputs),
+            )
         });
         Block { convs, downsample }
     }
@@ -269,9 +340,16 @@ impl Block {
         };
         let last = self.convs.len() - 1;
         let y = self.convs.iter().enumerate().fold(x, |y, (i, (conv, bn))| {
-            bn.forward_all(&conv.forward_all(&y), mode, |mut y| if i < last { y.relu_() } else { y })
+            bn.forward_all(
+                &conv.forward_all(&y),
+                mode,
+                |mut y| if i < last { y.relu_() } else { y },
+            )
         });
-        y.into_iter().zip(shortcut).map(|(y, shortcut)| (y + shortcut).relu_()).collect()
+        y.into_iter()
+            .zip(shortcut)
+            .map(|(y, shortcut)| (y + shortcut).relu_())
+            .collect()
     }
 }
 
@@ -279,7 +357,13 @@ impl StemLayer {
     // A module's path has no dots: `stem.0` is `0` in `stem`.
     fn build(&self, vs: &Path) -> (Conv2d, BatchNorm) {
         let at = |name: &str| name.split('.').fold(vs.clone(), |vs, part| &vs / part);
-        let conv = Conv2d::new(&at(self.conv), self.inputs, self.outputs, self.kernel, self.stride);
+        let conv = Conv2d::new(
+            &at(self.conv),
+            self.inputs,
+            self.outputs,
+            self.kernel,
+            self.stride,
+        );
         (conv, BatchNorm::new(&at(self.norm), self.outputs))
     }
 }
@@ -319,9 +403,10 @@ impl ResNet {
         Self::atrous(vs, arch, 32, BasicDilation::Both)
     }
 
-    /// With dilation in place of the strides that would go beyond `output_stride` (32, 16 or 8; a quarter of it with the small
-    /// stem), as torchvision's `replace_stride_with_dilation`: same variables, same weights. The first block of such a layer
-    /// keeps the dilation of the layer before (mmsegmentation's `contract_dilation`).
+    /// With dilation in place of the strides that would go beyond `output_stride` (32, 16 or 8; a quarter of
+    /// it with the small stem), as torchvision's `replace_stride_with_dilation`: same variables, same
+    /// weights. The first block of such a layer keeps the dilation of the layer before (mmsegmentation's
+    /// `contract_dilation`).
     pub fn atrous(vs: &Path, arch: Arch, output_stride: i64, basic: BasicDilation) -> Self {
         let mut channels = arch.width;
         let mut dilation = 1;
@@ -345,7 +430,15 @@ impl ResNet {
                 })
                 .collect()
         });
-        ResNet { arch, stem: arch.stem_layers().into_iter().map(|layer| layer.build(vs)).collect(), layers }
+        ResNet {
+            arch,
+            stem: arch
+                .stem_layers()
+                .into_iter()
+                .map(|layer| layer.build(vs))
+                .collect(),
+            layers,
+        }
     }
 
     /// Depth, width and stem.
@@ -361,16 +454,19 @@ impl ResNet {
             maps = bn.forward_all(&conv.forward_all(&maps), mode, |mut y| y.relu_());
         }
         match self.arch.stem {
-            Stem::Standard | Stem::V1c => {
-                maps.iter().map(|y| y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)).collect()
-            }
+            Stem::Standard | Stem::V1c => maps
+                .iter()
+                .map(|y| y.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false))
+                .collect(),
             Stem::Small => maps,
         }
     }
 
     /// Layer `number` (1 to 4) on the feature maps before it, of several sizes.
     pub fn layer_of_all(&self, number: usize, maps: Vec<Tensor>, mode: Mode) -> Vec<Tensor> {
-        self.layers[number - 1].iter().fold(maps, |maps, block| block.forward(maps, mode))
+        self.layers[number - 1]
+            .iter()
+            .fold(maps, |maps, block| block.forward(maps, mode))
     }
 
     /// The stem's feature map of images [N, 3, H, W]: [N, width, H/4, W/4] (H x W with the small stem).
@@ -394,16 +490,33 @@ impl ResNet {
         let mut maps: Vec<Tensor> = stem.iter().map(Tensor::shallow_clone).collect();
         let mut layers = [1, 2, 3, 4].map(|number| {
             maps = self.layer_of_all(number, std::mem::take(&mut maps), mode);
-            maps.iter().map(Tensor::shallow_clone).collect::<Vec<_>>().into_iter()
+            maps.iter()
+                .map(Tensor::shallow_clone)
+                .collect::<Vec<_>>()
+                .into_iter()
         });
-        let mut of_image = || layers.each_mut().map(|maps| maps.next().expect("a map of every image at every layer"));
-        stem.into_iter().map(|stem| Stages { stem, layers: of_image() }).collect()
+        let mut of_image = || {
+            layers
+                .each_mut()
+                .map(|maps| maps.next().expect("a map of every image at every layer"))
+        };
+        stem.into_iter()
+            .map(|stem| Stages {
+                stem,
+                layers: of_image(),
+            })
+            .collect()
     }
 
-    /// Sets the scale of the last batch norm of every block to zero, so that training begins with blocks that pass their input
-    /// on (Goyal et al. 2017; torchvision's `zero_init_residual`).
+    /// Sets the scale of the last batch norm of every block to zero, so that training begins with blocks that
+    /// pass their input on (Goyal et al. 2017; torchvision's `zero_init_residual`).
     pub fn zero_init_residuals(&self) {
-        for (_, norm) in self.layers.iter().flatten().filter_map(|block| block.convs.last()) {
+        for (_, norm) in self
+            .layers
+            .iter()
+            .flatten()
+            .filter_map(|block| block.convs.last())
+        {
             norm.zero_scale();
         }
     }

@@ -63,7 +63,8 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// Opens the folder to train in, emptied of an earlier run (what `also` names included, see [`RunFolder::clear`]) when so asked.
+    /// Opens the folder to train in, emptied of an earlier run (what `also` names included, see
+    /// [`RunFolder::clear`]) when so asked.
     ///
     /// # Errors
     /// As [`RunFolder::begin`].
@@ -110,7 +111,10 @@ impl RunFolder {
     /// [`Error::Io`] when it cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(Error::io(path, "create"))?;
-        Ok(RunFolder { path: path.to_owned(), _lock: None })
+        Ok(RunFolder {
+            path: path.to_owned(),
+            _lock: None,
+        })
     }
 
     /// Opens a folder to train in, which no other process may do until this value is dropped.
@@ -120,9 +124,16 @@ impl RunFolder {
     pub fn begin(path: &Path) -> Result<Self> {
         let folder = Self::create(path)?;
         let lock = lock(path)?.ok_or_else(|| {
-            Error::file(path, "another camtrast is writing this run", "wait until it ends, or give another --out")
+            Error::file(
+                path,
+                "another camtrast is writing this run",
+                "wait until it ends, or give another --out",
+            )
         })?;
-        Ok(RunFolder { _lock: Some(Arc::new(lock)), ..folder })
+        Ok(RunFolder {
+            _lock: Some(Arc::new(lock)),
+            ..folder
+        })
     }
 
     /// Where it lies.
@@ -135,9 +146,9 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Writes config.toml, or checks that the one there says the same before its `[build]` table, which tells where and by
-    /// which program the run was begun. How files are named ([`PLACES`] and the backbone) is not compared:
-    /// their checksums stand in the `[dataset]` table.
+    /// Writes config.toml, or checks that the one there says the same before its `[build]` table, which tells
+    /// where and by which program the run was begun. How files are named ([`PLACES`] and the backbone) is not
+    /// compared: their checksums stand in the `[dataset]` table.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
@@ -145,16 +156,26 @@ impl RunFolder {
         let path = self.file("config.toml");
         let old = match fs::read_to_string(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let [version, commit, device] = [&build.version, &build.commit, &device_name(device)].map(|s| json!(s));
+                let [version, commit, device] =
+                    [&build.version, &build.commit, &device_name(device)].map(|s| json!(s));
                 let threads = tch::get_num_threads();
-                let rows = format!("version = {version}\ncommit = {commit}\ndevice = {device}\nthreads = {threads}");
+                let rows =
+                    format!("version = {version}\ncommit = {commit}\ndevice = {device}\nthreads = {threads}");
                 return write_atomically(&path, |out| writeln!(out, "{config}\n[build]\n{rows}"));
             }
             old => old.map_err(Error::io(&path, "read"))?,
         };
-        let Some((held, wanted)) = difference(&old, config) else { return Ok(()) };
-        let problem = format!("{} holds a run with {held}, this command says {wanted}", self.path.display());
-        Err(Error::settings(problem, "give another --out, or --overwrite to start anew"))
+        let Some((held, wanted)) = difference(&old, config) else {
+            return Ok(());
+        };
+        let problem = format!(
+            "{} holds a run with {held}, this command says {wanted}",
+            self.path.display()
+        );
+        Err(Error::settings(
+            problem,
+            "give another --out, or --overwrite to start anew",
+        ))
     }
 
     /// Refuses a folder that a training has written: an evaluation there would take away what the training
@@ -165,16 +186,18 @@ impl RunFolder {
     pub fn refuse_training(path: &Path) -> Result<()> {
         let config = path.join("config.toml");
         match fs::read_to_string(&config) {
-            Ok(text) if !text.lines().any(|line| line.starts_with(COMMAND)) => {
-                Err(Error::file(path, "holds a training run", "give an evaluation a folder of its own with --out"))
-            }
+            Ok(text) if !text.lines().any(|line| line.starts_with(COMMAND)) => Err(Error::file(
+                path,
+                "holds a training run",
+                "give an evaluation a folder of its own with --out",
+            )),
             _ => Ok(()),
         }
     }
 
     /// Writes config.toml of an evaluation: `config`, and in its `[build]` table the program, the `device`
-    /// and the `command`, which tells the report that it is no training. The metrics of an earlier evaluation go first,
-    /// so that numbers never stand beside a protocol that is not theirs.
+    /// and the `command`, which tells the report that it is no training. The metrics of an earlier evaluation
+    /// go first, so that numbers never stand beside a protocol that is not theirs.
     ///
     /// # Errors
     /// As [`RunFolder::refuse_training`], [`Error::Io`].
@@ -185,12 +208,16 @@ impl RunFolder {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(&metrics, "remove")(e)),
             _ => {}
         }
-        let [version, commit, device, command] = [&build.version[..], &build.commit, device, command].map(|s| json!(s));
+        let [version, commit, device, command] =
+            [&build.version[..], &build.commit, device, command].map(|s| json!(s));
         let rows = format!("{COMMAND}{command}\nversion = {version}\ncommit = {commit}\ndevice = {device}");
-        write_atomically(&self.file("config.toml"), |out| writeln!(out, "{config}\n[build]\n{rows}"))
+        write_atomically(&self.file("config.toml"), |out| {
+            writeln!(out, "{config}\n[build]\n{rows}")
+        })
     }
 
-    /// Removes everything a run writes, the files and folders of its own that `also` names included, and nothing else.
+    /// Removes everything a run writes, the files and folders of its own that `also` names included, and
+    /// nothing else.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -214,7 +241,11 @@ impl RunFolder {
                 || name.ends_with(".part");
             if ours {
                 let path = entry.path();
-                let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                let removed = if path.is_dir() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::remove_file(&path)
+                };
                 removed.map_err(Error::io(&path, "remove"))?;
             }
         }
@@ -235,12 +266,18 @@ impl RunFolder {
         .map(|(k, v)| (k.to_owned(), v))
         .into();
         // The new state is whole on the disk before the old one gives up its name.
-        let (state, previous, fresh) =
-            (self.file(STATE), self.file(PREVIOUS), self.file(".state.safetensors.new.part"));
+        let (state, previous, fresh) = (
+            self.file(STATE),
+            self.file(PREVIOUS),
+            self.file(".state.safetensors.new.part"),
+        );
         tensor_file::save(&fresh, tensors, &metadata).map_err(|error| match error {
             // The user knows the state by its own name.
             Error::Io { action, source, .. } => Error::io(&state, action)(source),
-            Error::NotFinite { tensor, .. } => Error::NotFinite { path: state.clone(), tensor },
+            Error::NotFinite { tensor, .. } => Error::NotFinite {
+                path: state.clone(),
+                tensor,
+            },
             other => other,
         })?;
         if state.exists() {
@@ -249,8 +286,8 @@ impl RunFolder {
         fs::rename(&fresh, &state).map_err(Error::io(&state, "write"))
     }
 
-    /// Reads the newest whole training state, `None` when there is none at all. A damaged one gives way to the one before it,
-    /// so that the next save does not push the whole one out in its favour.
+    /// Reads the newest whole training state, `None` when there is none at all. A damaged one gives way to
+    /// the one before it, so that the next save does not push the whole one out in its favour.
     ///
     /// # Errors
     /// [`Error::File`] when states exist but none is whole.
@@ -266,8 +303,10 @@ impl RunFolder {
                     if matches!(error, Error::File { .. }) {
                         fs::rename(&previous, &state).map_err(Error::io(&state, "write"))?;
                     }
-                    saved.warning =
-                        Some(format!("{error}; went back to the state before it (step {})", saved.position.step));
+                    saved.warning = Some(format!(
+                        "{error}; went back to the state before it (step {})",
+                        saved.position.step
+                    ));
                     Ok(Some(saved))
                 }
                 Err(error) => Err(error),
@@ -298,13 +337,20 @@ fn difference(old: &str, new: &str) -> Option<(String, String)> {
     };
     let differs = |of_place: bool| {
         let only = |these: &[&str], others: &[&str]| {
-            these.iter().find(|line| is_place(line) == of_place && !others.contains(line)).map(|line| key(line))
+            these
+                .iter()
+                .find(|line| is_place(line) == of_place && !others.contains(line))
+                .map(|line| key(line))
         };
         only(&new, &old).or_else(|| only(&old, &new))
     };
     let mut differing = differs(false)?;
-    let of_data =
-        |lines: &[&str]| lines.iter().skip_while(|line| **line != "[dataset]").any(|line| key(line) == differing);
+    let of_data = |lines: &[&str]| {
+        lines
+            .iter()
+            .skip_while(|line| **line != "[dataset]")
+            .any(|line| key(line) == differing)
+    };
     if of_data(&old) || of_data(&new) {
         differing = differs(true).unwrap_or(differing);
     }
@@ -321,27 +367,36 @@ pub type Metrics = BTreeMap<String, f64>;
 /// leakage.
 pub type Texts = BTreeMap<String, String>;
 
-/// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`, and the texts given.
+/// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`, and the texts
+/// given.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn write_metrics(path: &Path, metrics: &Metrics, texts: Texts, seconds: f64, device: &str) -> Result<()> {
     let texts = texts.into_iter().map(|(key, text)| (key, json!(text)));
-    let mut object: Map<String, Value> = metrics.iter().map(|(k, v)| (k.clone(), json!(v))).chain(texts).collect();
+    let mut object: Map<String, Value> = metrics
+        .iter()
+        .map(|(k, v)| (k.clone(), json!(v)))
+        .chain(texts)
+        .collect();
     object.insert("schema".into(), json!(SCHEMA));
     object.insert("seconds".into(), json!(seconds));
     object.insert("device".into(), json!(device));
     write_atomically(path, |out| writeln!(out, "{:#}", Value::Object(object)))
 }
 
-/// Locks a folder for this process until the file is dropped; `None` when another process holds it. The system lets go of it
-/// however a process ends.
+/// Locks a folder for this process until the file is dropped; `None` when another process holds it. The
+/// system lets go of it however a process ends.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn lock(folder: &Path) -> Result<Option<File>> {
     let path = folder.join(LOCK);
-    let file = File::options().create(true).append(true).open(&path).map_err(Error::io(&path, "write"))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(Error::io(&path, "write"))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -365,12 +420,23 @@ const PREVIOUS: &str = "state.previous.safetensors";
 fn read_state(path: &Path) -> Result<SavedState> {
     let file = TensorFile::open(path)?;
     if file.metadata().get("format").map(String::as_str) != Some(STATE_FORMAT) {
-        return Err(Error::file(path, "is no training state", "give another --out, or --overwrite to start anew"));
+        return Err(Error::file(
+            path,
+            "is no training state",
+            "give another --out, or --overwrite to start anew",
+        ));
     }
     file.check_version(VERSION)?;
     file.verify()?;
-    let position = Position { step: file.number("step")?, seconds: file.number("seconds")? };
-    Ok(SavedState { position, tensors: file.tensors()?, warning: None })
+    let position = Position {
+        step: file.number("step")?,
+        seconds: file.number("seconds")?,
+    };
+    Ok(SavedState {
+        position,
+        tensors: file.tensors()?,
+        warning: None,
+    })
 }
 
 #[cfg(test)]
@@ -392,9 +458,20 @@ mod tests {
         assert_eq!(differs("0.1", "0.2"), pair("lr = 0.1", "lr = 0.2"));
         assert_eq!(differs("lr = 0.1\n", ""), pair("lr = 0.1", "no lr"));
         // `labels` of pretraining is no folder.
-        assert_eq!(differs("classes", "categories"), pair("labels = \"classes\"", "labels = \"categories\""));
-        assert_eq!(differs("sha256 = \"1\"", "sha256 = \"2\""), pair("sha256 = \"1\"", "sha256 = \"2\""));
-        let other = CONFIG.replace("a.pack", "b.pack").replace("sha256 = \"1\"", "sha256 = \"2\"");
-        assert_eq!(difference(CONFIG, &other), pair("data = \"a.pack\"", "data = \"b.pack\""));
+        assert_eq!(
+            differs("classes", "categories"),
+            pair("labels = \"classes\"", "labels = \"categories\"")
+        );
+        assert_eq!(
+            differs("sha256 = \"1\"", "sha256 = \"2\""),
+            pair("sha256 = \"1\"", "sha256 = \"2\"")
+        );
+        let other = CONFIG
+            .replace("a.pack", "b.pack")
+            .replace("sha256 = \"1\"", "sha256 = \"2\"");
+        assert_eq!(
+            difference(CONFIG, &other),
+            pair("data = \"a.pack\"", "data = \"b.pack\"")
+        );
     }
 }

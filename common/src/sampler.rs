@@ -1,5 +1,5 @@
-//! Which sample comes when, for training that is counted in steps: pass after pass over the data without a gap, each in an order of
-//! its own.
+//! Which sample comes when, for training that is counted in steps: pass after pass over the data without a
+//! gap, each in an order of its own.
 
 use crate::random::{generator, permutation};
 
@@ -15,29 +15,43 @@ pub struct Passes {
 impl Passes {
     /// Over so many samples (at least 1).
     pub fn new(samples: usize, seed: u64) -> Self {
-        Passes { samples: samples as u64, seed, order: (u64::MAX, Vec::new()) }
+        Passes {
+            samples: samples as u64,
+            seed,
+            order: (u64::MAX, Vec::new()),
+        }
     }
 
     /// The sample at a place (from 0) of the whole training.
     pub fn sample(&mut self, place: u64) -> usize {
         let pass = place / self.samples;
         if self.order.0 != pass {
-            self.order = (pass, permutation(self.samples as usize, &mut generator(self.seed, "sampler", pass, 0)));
+            self.order = (
+                pass,
+                permutation(
+                    self.samples as usize,
+                    &mut generator(self.seed, "sampler", pass, 0),
+                ),
+            );
         }
         self.order.1[(place % self.samples) as usize] as usize
     }
 
-    /// Places and samples of the batch of this number; it may span two passes, so that every number of samples trains.
-    /// Data-parallel training would give each process its own part here, and nowhere else.
+    /// Places and samples of the batch of this number; it may span two passes, so that every number of
+    /// samples trains. Data-parallel training would give each process its own part here, and nowhere else.
     pub fn batch(&mut self, number: u64, size: u64) -> Vec<(u64, usize)> {
-        (number * size..(number + 1) * size).map(|place| (place, self.sample(place))).collect()
+        (number * size..(number + 1) * size)
+            .map(|place| (place, self.sample(place)))
+            .collect()
     }
 }
 
-/// Steps after which the engine logs means, its "epoch" when training is counted in steps: at least a pass of `pass` steps, and a
-/// part of `steps` without a rest.
+/// Steps after which the engine logs means, its "epoch" when training is counted in steps: at least a pass of
+/// `pass` steps, and a part of `steps` without a rest.
 pub fn period(steps: u64, pass: u64) -> u64 {
-    (pass.max(1)..=steps).find(|period| steps.is_multiple_of(*period)).unwrap_or(steps.max(1))
+    (pass.max(1)..=steps)
+        .find(|period| steps.is_multiple_of(*period))
+        .unwrap_or(steps.max(1))
 }
 
 #[cfg(test)]
@@ -47,7 +61,9 @@ mod tests {
     #[test]
     fn every_pass_holds_every_sample_once() {
         let mut passes = Passes::new(7, 3);
-        let orders: Vec<Vec<usize>> = (0..3).map(|p| (p * 7..p * 7 + 7).map(|i| passes.sample(i)).collect()).collect();
+        let orders: Vec<Vec<usize>> = (0..3)
+            .map(|p| (p * 7..p * 7 + 7).map(|i| passes.sample(i)).collect())
+            .collect();
         for order in &orders {
             let mut sorted = order.clone();
             sorted.sort_unstable();
@@ -60,7 +76,13 @@ mod tests {
     #[test]
     fn a_period_divides_the_steps() {
         assert_eq!(
-            [period(24_000, 1035), period(100, 7), period(13, 5), period(5, 9), period(0, 3)],
+            [
+                period(24_000, 1035),
+                period(100, 7),
+                period(13, 5),
+                period(5, 9),
+                period(0, 3)
+            ],
             [1200, 10, 13, 5, 1]
         );
     }

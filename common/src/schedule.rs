@@ -12,8 +12,8 @@ pub enum Decay {
     Constant,
     /// Times `gamma` at each milestone epoch (`MultiStepLR`).
     Step,
-    /// `0.5 (1 + cos(pi t))`, t the share of training done. Moves every step; at the start of each epoch it has the value
-    /// that MoCo's and SimSiam's scripts use for that whole epoch.
+    /// `0.5 (1 + cos(pi t))`, t the share of training done. Moves every step; at the start of each epoch it
+    /// has the value that MoCo's and SimSiam's scripts use for that whole epoch.
     Cosine,
     /// `(1 - t)^0.9`, every step (DeepLab).
     Poly,
@@ -30,7 +30,9 @@ impl FromStr for Decay {
             "cosine" => Ok(Self::Cosine),
             "poly" => Ok(Self::Poly),
             "exponential" => Ok(Self::Exponential),
-            _ => Err(format!("{text:?} is none of constant, step, cosine, poly, exponential")),
+            _ => Err(format!(
+                "{text:?} is none of constant, step, cosine, poly, exponential"
+            )),
         }
     }
 }
@@ -75,12 +77,18 @@ pub struct Schedule {
 impl Schedule {
     /// The learning rate at a step, counted from 0 over the whole training.
     pub fn lr(&self, step: u64) -> f64 {
-        let falling = if self.floor > 0.0 { self.total_steps.saturating_sub(1) } else { self.total_steps };
+        let falling = if self.floor > 0.0 {
+            self.total_steps.saturating_sub(1)
+        } else {
+            self.total_steps
+        };
         let done = step as f64 / falling.max(1) as f64;
         let epoch = step / self.steps_per_epoch.max(1);
         let decay = match self.decay {
             Decay::Constant => 1.0,
-            Decay::Step => self.gamma.powi(self.milestones.iter().filter(|&&m| epoch >= m).count() as i32),
+            Decay::Step => self
+                .gamma
+                .powi(self.milestones.iter().filter(|&&m| epoch >= m).count() as i32),
             Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
             Decay::Poly => (1.0 - done).max(0.0).powf(0.9),
             Decay::Exponential => self.gamma.powf(epoch as f64),

@@ -6,11 +6,11 @@ use std::fmt;
 use std::ops::RangeBounds;
 use std::str::FromStr;
 
-/// Declares a struct of optional settings under a heading of `--help`. A field's documentation is its help; its default comes from a
-/// method or preset, so that `None` means "not given".
+/// Declares a struct of optional settings under a heading of `--help`. A field's documentation is its help;
+/// its default comes from a method or preset, so that `None` means "not given".
 ///
-/// The struct gets `or(others)`, these settings and `others` where they say nothing, and `given()`, the flags that are set.
-/// Callers need `clap` and `serde`.
+/// The struct gets `or(others)`, these settings and `others` where they say nothing, and `given()`, the flags
+/// that are set. Callers need `clap` and `serde`.
 #[macro_export]
 macro_rules! settings {
     (
@@ -44,7 +44,8 @@ macro_rules! settings {
     };
 }
 
-/// The most epochs, steps or images a batch that a setting may ask for: far beyond any use, and no product of them overflows.
+/// The most epochs, steps or images a batch that a setting may ask for: far beyond any use, and no product of
+/// them overflows.
 pub const MOST: u64 = 100_000_000;
 
 /// Refuses a number outside a range, NaN included. `words` say the range after "give a number".
@@ -55,7 +56,10 @@ pub fn check_range(flag: &str, value: f64, range: impl RangeBounds<f64>, words: 
     if range.contains(&value) {
         return Ok(());
     }
-    Err(Error::settings(format!("--{flag} {value} is out of range"), format!("give a number {words}")))
+    Err(Error::settings(
+        format!("--{flag} {value} is out of range"),
+        format!("give a number {words}"),
+    ))
 }
 
 /// Refuses what is negative, infinite or no number; `None` is none of them.
@@ -63,7 +67,9 @@ pub fn check_range(flag: &str, value: f64, range: impl RangeBounds<f64>, words: 
 /// # Errors
 /// As [`check_range`].
 pub fn check_not_negative(settings: &[(&str, Option<f64>)]) -> Result<()> {
-    let mut given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)?)));
+    let mut given = settings
+        .iter()
+        .filter_map(|(flag, value)| Some((flag, (*value)?)));
     given.try_for_each(|(flag, value)| check_range(flag, value, 0.0..=f64::MAX, "of at least 0"))
 }
 
@@ -72,8 +78,11 @@ pub fn check_not_negative(settings: &[(&str, Option<f64>)]) -> Result<()> {
 /// # Errors
 /// As [`check_range`].
 pub fn check_counts(settings: &[(&str, Option<u64>)]) -> Result<()> {
-    let mut given = settings.iter().filter_map(|(flag, value)| Some((flag, (*value)? as f64)));
-    given.try_for_each(|(flag, value)| check_range(flag, value, ..=MOST as f64, &format!("of at most {MOST}")))
+    let mut given = settings
+        .iter()
+        .filter_map(|(flag, value)| Some((flag, (*value)? as f64)));
+    given
+        .try_for_each(|(flag, value)| check_range(flag, value, ..=MOST as f64, &format!("of at most {MOST}")))
 }
 
 /// Refuses milestones that are no whole numbers from 0 on in rising order.
@@ -82,11 +91,17 @@ pub fn check_counts(settings: &[(&str, Option<u64>)]) -> Result<()> {
 /// [`Error::Settings`].
 pub fn check_milestones(milestones: &Option<Numbers>) -> Result<()> {
     let Some(list) = milestones else { return Ok(()) };
-    let whole = list.0.iter().all(|m| m.fract() == 0.0 && (0.0..=MOST as f64).contains(m));
+    let whole = list
+        .0
+        .iter()
+        .all(|m| m.fract() == 0.0 && (0.0..=MOST as f64).contains(m));
     if whole && list.0.is_sorted() {
         return Ok(());
     }
-    Err(Error::settings(format!("--milestones {list} are no whole numbers in rising order"), "give them as 60,80"))
+    Err(Error::settings(
+        format!("--milestones {list} are no whole numbers in rising order"),
+        "give them as 60,80",
+    ))
 }
 
 /// The value of a setting that defaults guarantee.
@@ -103,7 +118,11 @@ impl FromStr for Numbers {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |part: &str| part.trim().parse().map_err(|_| format!("{part:?} is no number"));
-        text.split(',').filter(|p| !p.trim().is_empty()).map(number).collect::<Result<_, _>>().map(Numbers)
+        text.split(',')
+            .filter(|p| !p.trim().is_empty())
+            .map(number)
+            .collect::<Result<_, _>>()
+            .map(Numbers)
     }
 }
 

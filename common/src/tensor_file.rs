@@ -1,7 +1,8 @@
 //! safetensors files with a checksum: named tensors plus text metadata.
 //!
-//! Reading goes through the `safetensors` crate. Writing is done here because that crate keeps metadata in a hash map, so
-//! two writes of the same content differ in bytes; ours are reproducible (sorted keys), which resumed runs are tested on.
+//! Reading goes through the `safetensors` crate. Writing is done here because that crate keeps metadata in a
+//! hash map, so two writes of the same content differ in bytes; ours are reproducible (sorted keys), which
+//! resumed runs are tested on.
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -20,23 +21,27 @@ pub type Metadata = BTreeMap<String, String>;
 /// Metadata key under which [`save`] stores the SHA-256 of all tensor names, shapes and bytes.
 pub const CHECKSUM: &str = "checksum";
 
-/// Metadata key of the SHA-256 of all other metadata. Apart, because the same tensors shall have the same [`CHECKSUM`]
-/// whatever is said of them.
+/// Metadata key of the SHA-256 of all other metadata. Apart, because the same tensors shall have the same
+/// [`CHECKSUM`] whatever is said of them.
 const METADATA_CHECKSUM: &str = "metadata_checksum";
 
-/// Saves tensors (moved to the CPU and made contiguous) and metadata, whole or not at all. The same content gives the same
-/// bytes.
+/// Saves tensors (moved to the CPU and made contiguous) and metadata, whole or not at all. The same content
+/// gives the same bytes.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::File`] for a tensor kind safetensors lacks, [`Error::NotFinite`] for
-/// NaN or infinite values, which would replace a good file by one of no use.
+/// [`Error::Io`] when the file cannot be written, [`Error::File`] for a tensor kind safetensors lacks,
+/// [`Error::NotFinite`] for NaN or infinite values, which would replace a good file by one of no use.
 pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata) -> Result<()> {
     let mut plain = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         // Channels-last tensors must be laid out plainly: the format knows no strides.
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let dtype = dtype_name(tensor.kind()).ok_or_else(|| {
-            Error::file(path, format!("tensor {name} is {:?}", tensor.kind()), "store it as f32 or i64")
+            Error::file(
+                path,
+                format!("tensor {name} is {:?}", tensor.kind()),
+                "store it as f32 or i64",
+            )
         })?;
         plain.push((name, dtype, tensor));
     }
@@ -45,10 +50,18 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
     for (name, dtype, tensor) in &plain {
         let bytes = bytes_of(tensor);
         if !is_finite(tensor) {
-            return Err(Error::NotFinite { path: path.to_owned(), tensor: name.to_string() });
+            return Err(Error::NotFinite {
+                path: path.to_owned(),
+                tensor: name.to_string(),
+            });
         }
         absorb(&mut hash, name, dtype, &tensor.size(), bytes);
-        entries.push(Entry { name, dtype, shape: tensor.size(), bytes: bytes.len() });
+        entries.push(Entry {
+            name,
+            dtype,
+            shape: tensor.size(),
+            bytes: bytes.len(),
+        });
     }
     let mut metadata = metadata.clone();
     metadata.insert(CHECKSUM.into(), hex(&hash.finalize()));
@@ -56,7 +69,9 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
     write_atomically(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        plain.iter().try_for_each(|(_, _, tensor)| out.write_all(bytes_of(tensor)))
+        plain
+            .iter()
+            .try_for_each(|(_, _, tensor)| out.write_all(bytes_of(tensor)))
     })
 }
 
@@ -72,13 +87,15 @@ pub struct Entry<'a> {
     pub bytes: usize,
 }
 
-/// The JSON header for tensors that lie one after the other, with a checksum of the metadata, padded with spaces to a multiple of 8 bytes.
+/// The JSON header for tensors that lie one after the other, with a checksum of the metadata, padded with
+/// spaces to a multiple of 8 bytes.
 pub fn header(entries: &[Entry], metadata: &Metadata) -> Vec<u8> {
     let mut header = serde_json::Map::new();
     let mut offset = 0;
     for entry in entries {
         let end = offset + entry.bytes;
-        let value = serde_json::json!({"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [offset, end]});
+        let value =
+            serde_json::json!({"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [offset, end]});
         header.insert(entry.name.to_owned(), value);
         offset = end;
     }
@@ -113,10 +130,24 @@ impl TensorFile {
             SafeTensors::deserialize(&map)?; // checks that the offsets cover the file exactly
             Ok(header)
         });
-        let header = header
-            .map_err(|e| Error::file(path, format!("not a whole safetensors file ({e})"), "make or copy it again"))?;
-        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        Ok(TensorFile { path: path.to_owned(), map, metadata })
+        let header = header.map_err(|e| {
+            Error::file(
+                path,
+                format!("not a whole safetensors file ({e})"),
+                "make or copy it again",
+            )
+        })?;
+        let metadata = header
+            .metadata()
+            .clone()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        Ok(TensorFile {
+            path: path.to_owned(),
+            map,
+            metadata,
+        })
     }
 
     /// Where the file lies.
@@ -156,7 +187,11 @@ impl TensorFile {
     /// [`Error::File`] when there is no such tensor or its type is another.
     pub fn bytes(&self, name: &str, wanted: Kind) -> Result<(Vec<i64>, &[u8])> {
         let view = self.view().tensor(name).map_err(|_| {
-            Error::file(&self.path, format!("holds no tensor {name:?}"), "is it the right kind of file?")
+            Error::file(
+                &self.path,
+                format!("holds no tensor {name:?}"),
+                "is it the right kind of file?",
+            )
         })?;
         if kind_of(view.dtype()) != Some(wanted) {
             let problem = format!("tensor {name:?} is {:?}, not {wanted:?}", view.dtype());
@@ -184,19 +219,30 @@ impl TensorFile {
     /// [`Error::File`] when there is none or it is no such number.
     pub fn number<T: FromStr>(&self, key: &str) -> Result<T> {
         let text = self.metadata.get(key).map_or("", String::as_str);
-        let wrong = |_| Error::file(&self.path, format!("its metadata {key:?} is {text:?}"), "copy or make it again");
+        let wrong = |_| {
+            Error::file(
+                &self.path,
+                format!("its metadata {key:?} is {text:?}"),
+                "copy or make it again",
+            )
+        };
         text.parse().map_err(wrong)
     }
 
     /// Copies one tensor to the CPU.
     ///
     /// # Errors
-    /// [`Error::File`] when there is no such tensor, its type has no libtorch twin, or it holds NaN or infinite values.
+    /// [`Error::File`] when there is no such tensor, its type has no libtorch twin, or it holds NaN or
+    /// infinite values.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let tensor = self.any_tensor(name)?;
         if !is_finite(&tensor) {
             let problem = format!("tensor {name:?} holds NaN or infinite values");
-            return Err(Error::file(&self.path, problem, "take a file of before its training diverged"));
+            return Err(Error::file(
+                &self.path,
+                problem,
+                "take a file of before its training diverged",
+            ));
         }
         Ok(tensor)
     }
@@ -207,10 +253,18 @@ impl TensorFile {
     /// As [`TensorFile::tensor`], but for the values.
     pub fn any_tensor(&self, name: &str) -> Result<Tensor> {
         let view = self.view().tensor(name).map_err(|_| {
-            Error::file(&self.path, format!("holds no tensor {name:?}"), "is it the right kind of file?")
+            Error::file(
+                &self.path,
+                format!("holds no tensor {name:?}"),
+                "is it the right kind of file?",
+            )
         })?;
         let kind = kind_of(view.dtype()).ok_or_else(|| {
-            Error::file(&self.path, format!("tensor {name:?} is {:?}", view.dtype()), "convert it to f32")
+            Error::file(
+                &self.path,
+                format!("tensor {name:?} is {:?}", view.dtype()),
+                "convert it to f32",
+            )
         })?;
         let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
         Ok(Tensor::f_from_data_size(view.data(), &shape, kind)?)
@@ -221,7 +275,10 @@ impl TensorFile {
     /// # Errors
     /// As [`TensorFile::tensor`].
     pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.names().into_iter().map(|name| self.tensor(&name).map(|t| (name, t))).collect()
+        self.names()
+            .into_iter()
+            .map(|name| self.tensor(&name).map(|t| (name, t)))
+            .collect()
     }
 
     /// Compares tensors and metadata with the checksums that [`save`] stored.
@@ -274,7 +331,10 @@ fn metadata_checksum(metadata: &Metadata) -> String {
 
 /// The bytes of a tensor that is contiguous and on the CPU.
 pub fn bytes_of(tensor: &Tensor) -> &[u8] {
-    assert!(tensor.is_contiguous() && tensor.device() == Device::Cpu, "moved and laid out before");
+    assert!(
+        tensor.is_contiguous() && tensor.device() == Device::Cpu,
+        "moved and laid out before"
+    );
     let length = tensor.numel() * tensor.kind().elt_size_in_bytes();
     if length == 0 {
         return &[];

@@ -1,4 +1,5 @@
-//! What the tests of several crates share: golden cases, their filler and their probes. See `tests/golden/_fill.py`.
+//! What the tests of several crates share: golden cases, their filler and their probes. See
+//! `tests/golden/_fill.py`.
 
 use crate::tensor_file::TensorFile;
 use serde_json::Value;
@@ -33,16 +34,28 @@ impl Case {
 
 /// The strings of a JSON array.
 pub fn strings(value: &Value) -> Vec<String> {
-    value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// The numbers of a JSON array.
 pub fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap())
+        .collect()
 }
 
 fn fnv1a64(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| {
+        (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// `u` of the filler: `count` numbers in [0, 1).
@@ -97,8 +110,12 @@ pub fn fill_variables(vs: &VarStore) {
 /// The nine numbers that stand for a big tensor, f64 `[9]`.
 pub fn probe(name: &str, tensor: &Tensor) -> Tensor {
     let flat = Vec::<f64>::try_from(tensor.detach().to_kind(Kind::Double).reshape([-1])).unwrap();
-    let dot =
-        |k| flat.iter().zip(uniform(&format!("{name}/probe{k}"), flat.len())).map(|(v, u)| v * (2.0 * u - 1.0)).sum();
+    let dot = |k| {
+        flat.iter()
+            .zip(uniform(&format!("{name}/probe{k}"), flat.len()))
+            .map(|(v, u)| v * (2.0 * u - 1.0))
+            .sum()
+    };
     let norm = flat.iter().map(|v| v * v).sum::<f64>().sqrt();
     Tensor::from_slice(&(0..8).map(dot).chain([norm]).collect::<Vec<f64>>())
 }
@@ -126,15 +143,26 @@ impl Worst {
     /// Takes one more error in.
     pub fn add(&mut self, name: &str, error: f64) {
         if self.name.is_empty() || error.is_nan() || error > self.error {
-            *self = Worst { name: name.to_owned(), error };
+            *self = Worst {
+                name: name.to_owned(),
+                error,
+            };
         }
     }
 
     /// Panics when the largest error exceeds `tolerance`, or when there was none to compare.
     pub fn check(&self, what: &str, tolerance: f64) {
-        println!("{what}: worst {:.1e} ({}), tolerance {tolerance:.0e}", self.error, self.name);
+        println!(
+            "{what}: worst {:.1e} ({}), tolerance {tolerance:.0e}",
+            self.error, self.name
+        );
         assert!(!self.name.is_empty(), "{what}: nothing was compared");
-        assert!(self.error <= tolerance, "{what}: {} is off by {:e}, more than {tolerance:e}", self.name, self.error);
+        assert!(
+            self.error <= tolerance,
+            "{what}: {} is off by {:e}, more than {tolerance:e}",
+            self.name,
+            self.error
+        );
     }
 }
 
@@ -147,9 +175,14 @@ mod tests {
         assert_eq!(fnv1a64("input"), 0x1ebb_ae8f_5810_b65b);
         let start: Vec<f64> = uniform("input", 3).map(|u| u * (1u64 << 24) as f64).collect();
         assert_eq!(start, [1_641_119.0, 2_474_280.0, 9_631_538.0]);
-        let known = [-3.3899, -1.5394, 1.8047, 1.3533, -0.6868, 1.9036, 1.2045, 0.5221, 2.5797];
+        let known = [
+            -3.3899, -1.5394, 1.8047, 1.3533, -0.6868, 1.9036, 1.2045, 0.5221, 2.5797,
+        ];
         let ours = Vec::<f64>::try_from(probe("input", &fill("input", &[4]))).unwrap();
-        assert!(ours.iter().zip(known).all(|(a, b)| (a - b).abs() < 5e-5), "{ours:?}");
+        assert!(
+            ours.iter().zip(known).all(|(a, b)| (a - b).abs() < 5e-5),
+            "{ours:?}"
+        );
     }
 
     #[test]

@@ -51,9 +51,19 @@ fn equal(a: &Tensors, b: &Tensors) -> bool {
 
 // A failure in one line that names the file.
 fn refused<T>(result: camtrast_common::Result<T>, path: &Path, reason: &str) {
-    let message = result.err().unwrap_or_else(|| panic!("{} was accepted", path.display())).to_string();
-    assert!(message.starts_with(&path.display().to_string()), "{message:?} does not name {}", path.display());
-    assert!(message.contains(reason) && !message.contains('\n'), "{message:?} lacks {reason:?}");
+    let message = result
+        .err()
+        .unwrap_or_else(|| panic!("{} was accepted", path.display()))
+        .to_string();
+    assert!(
+        message.starts_with(&path.display().to_string()),
+        "{message:?} does not name {}",
+        path.display()
+    );
+    assert!(
+        message.contains(reason) && !message.contains('\n'),
+        "{message:?} lacks {reason:?}"
+    );
 }
 
 #[test]
@@ -64,7 +74,10 @@ fn backbone_comes_back_bit_by_bit() {
     save_backbone(&path, &tensors, &info(SMALL)).unwrap();
     let loaded = load_backbone(&path, Device::Cpu).unwrap();
     assert!(equal(&loaded.vs.variables().into_iter().collect(), &tensors));
-    assert_eq!(serde_json::to_value(&loaded.info).unwrap(), serde_json::to_value(info(SMALL)).unwrap());
+    assert_eq!(
+        serde_json::to_value(&loaded.info).unwrap(),
+        serde_json::to_value(info(SMALL)).unwrap()
+    );
     assert_eq!(loaded.sha256.len(), 64);
     let x = fill("input", &[1, 3, 16, 16]);
     let vs = VarStore::new(Device::Cpu);
@@ -79,7 +92,12 @@ fn one_content_gives_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = ["a", "b"].map(|name| folder.path().join(name));
     let tensors = backbone(SMALL);
-    let relaid = tensors.iter().map(|(name, t)| (name.clone(), if t.dim() == 4 { channels_last(t) } else { t.copy() }));
+    let relaid = tensors.iter().map(|(name, t)| {
+        (
+            name.clone(),
+            if t.dim() == 4 { channels_last(t) } else { t.copy() },
+        )
+    });
     save_backbone(&first, &tensors, &info(SMALL)).unwrap();
     save_backbone(&second, &relaid.collect(), &info(SMALL)).unwrap();
     assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
@@ -90,9 +108,20 @@ fn every_tensor_kind_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tensors");
     let x = fill("input", &[2, 3]);
-    let kinds =
-        [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16, Kind::Int64, Kind::Int, Kind::Uint8, Kind::Bool];
-    let mut tensors: Tensors = kinds.into_iter().map(|k| (format!("{k:?}"), x.clamp_min(0.0).to_kind(k))).collect();
+    let kinds = [
+        Kind::Float,
+        Kind::Double,
+        Kind::Half,
+        Kind::BFloat16,
+        Kind::Int64,
+        Kind::Int,
+        Kind::Uint8,
+        Kind::Bool,
+    ];
+    let mut tensors: Tensors = kinds
+        .into_iter()
+        .map(|k| (format!("{k:?}"), x.clamp_min(0.0).to_kind(k)))
+        .collect();
     tensors.insert("scalar".into(), Tensor::from(7i64));
     tensors.insert("empty".into(), Tensor::zeros([0, 4], (Kind::Float, Device::Cpu)));
     tensors.insert("part".into(), x.narrow(1, 1, 2));
@@ -103,9 +132,21 @@ fn every_tensor_kind_comes_back() {
     refused(file.tensor("nothing"), &path, "holds no tensor \"nothing\"");
     refused(file.bytes("Half", Kind::Float), &path, "is F16");
     let complex = [("c".to_owned(), x.to_kind(Kind::ComplexFloat))].into();
-    refused(tensor_file::save(&path, &complex, &Metadata::new()), &path, "ComplexFloat");
-    refused(TensorFile::open(folder.path()).map(drop), folder.path(), "is a folder");
-    refused(TensorFile::open(&folder.path().join("absent")).map(drop), &folder.path().join("absent"), "no such file");
+    refused(
+        tensor_file::save(&path, &complex, &Metadata::new()),
+        &path,
+        "ComplexFloat",
+    );
+    refused(
+        TensorFile::open(folder.path()).map(drop),
+        folder.path(),
+        "is a folder",
+    );
+    refused(
+        TensorFile::open(&folder.path().join("absent")).map(drop),
+        &folder.path().join("absent"),
+        "no such file",
+    );
 }
 
 #[test]
@@ -120,12 +161,25 @@ fn nothing_that_is_not_finite_is_written() {
             let tensor = Tensor::zeros([5], (kind, Device::Cpu));
             let _ = tensor.get(4).fill_(value);
             let bad: Tensors = [("a".to_owned(), fill("a", &[4])), ("b".to_owned(), tensor)].into();
-            refused(tensor_file::save(&path, &bad, &Metadata::new()), &path, "\"b\" holds NaN or infinite values");
+            refused(
+                tensor_file::save(&path, &bad, &Metadata::new()),
+                &path,
+                "\"b\" holds NaN or infinite values",
+            );
         }
-        let largest = Tensor::full([1], if kind == Kind::Half { 65504.0 } else { 3e38 }, (kind, Device::Cpu));
+        let largest = Tensor::full(
+            [1],
+            if kind == Kind::Half { 65504.0 } else { 3e38 },
+            (kind, Device::Cpu),
+        );
         let extreme: Tensors = [("a".to_owned(), largest)].into();
         tensor_file::save(&folder.path().join("extreme"), &extreme, &Metadata::new()).unwrap();
-        assert!(TensorFile::open(&folder.path().join("extreme")).unwrap().tensor("a").is_ok());
+        assert!(
+            TensorFile::open(&folder.path().join("extreme"))
+                .unwrap()
+                .tensor("a")
+                .is_ok()
+        );
     }
     assert!(fs::read(&path).unwrap() == before, "the good file was replaced");
 }
@@ -135,9 +189,12 @@ fn nothing_that_is_not_finite_is_written() {
 fn no_flipped_bit_goes_unnoticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tensors");
-    let tensors: Tensors =
-        [("a.weight", [2i64, 3]), ("b", [1, 2])].map(|(n, shape)| (n.into(), fill(n, &shape))).into();
-    let metadata: Metadata = [("format", "camtrast-state"), ("step", "1200")].map(|(k, v)| (k.into(), v.into())).into();
+    let tensors: Tensors = [("a.weight", [2i64, 3]), ("b", [1, 2])]
+        .map(|(n, shape)| (n.into(), fill(n, &shape)))
+        .into();
+    let metadata: Metadata = [("format", "camtrast-state"), ("step", "1200")]
+        .map(|(k, v)| (k.into(), v.into()))
+        .into();
     tensor_file::save(&path, &tensors, &metadata).unwrap();
     let whole = fs::read(&path).unwrap();
     let check = || TensorFile::open(&path).and_then(|file| file.verify());
@@ -148,8 +205,8 @@ fn no_flipped_bit_goes_unnoticed() {
             file.write_at(&[byte ^ (1 << bit)], place as u64).unwrap();
             let message = check().err().map(|e| e.to_string());
             let near = String::from_utf8_lossy(&whole[place.saturating_sub(10)..whole.len().min(place + 10)]);
-            let message =
-                message.unwrap_or_else(|| panic!("bit {bit} of byte {place} ({near:?}) flipped and not noticed"));
+            let message = message
+                .unwrap_or_else(|| panic!("bit {bit} of byte {place} ({near:?}) flipped and not noticed"));
             assert!(message.starts_with(&path.display().to_string()), "{message}");
         }
         file.write_at(&[byte], place as u64).unwrap();
@@ -183,18 +240,37 @@ fn damaged_and_foreign_backbones_are_refused() {
     let (mut lacking, mut reshaped, mut more) = (backbone(SMALL), backbone(SMALL), backbone(SMALL));
     lacking.remove("layer3.0.bn1.running_var");
     save(&lacking);
-    refused(load(), &path, "missing layer3.0.bn1.running_var, unexpected nothing");
+    refused(
+        load(),
+        &path,
+        "missing layer3.0.bn1.running_var, unexpected nothing",
+    );
     reshaped.insert("bn1.weight".into(), fill("bn1.weight", &[5]));
     save(&reshaped);
-    refused(load(), &path, "\"bn1.weight\" is [5], but resnet18-w4-small has [4]");
+    refused(
+        load(),
+        &path,
+        "\"bn1.weight\" is [5], but resnet18-w4-small has [4]",
+    );
     more.insert("layer5.weight".into(), fill("layer5.weight", &[5]));
     save(&more);
     refused(load(), &path, "unexpected layer5.weight");
 
     let run = RunFolder::create(folder.path()).unwrap();
-    run.save_state(&backbone(SMALL), Position { step: 3, seconds: 1.5 }).unwrap();
+    run.save_state(
+        &backbone(SMALL),
+        Position {
+            step: 3,
+            seconds: 1.5,
+        },
+    )
+    .unwrap();
     let state = run.file("state.safetensors");
-    refused(load_backbone(&state, Device::Cpu).map(|b| b.info.arch), &state, "is a camtrast-state file");
+    refused(
+        load_backbone(&state, Device::Cpu).map(|b| b.info.arch),
+        &state,
+        "is a camtrast-state file",
+    );
     fs::write(&path, safetensors_of(&backbone(SMALL))).unwrap();
     refused(load(), &path, "another tool");
 }
@@ -206,22 +282,40 @@ fn safetensors_of(tensors: &Tensors) -> Vec<u8> {
         match t.kind() {
             Kind::Int64 => (
                 safetensors::Dtype::I64,
-                Vec::<i64>::try_from(flat).unwrap().iter().flat_map(|v| v.to_le_bytes()).collect(),
+                Vec::<i64>::try_from(flat)
+                    .unwrap()
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect(),
             ),
             Kind::Double => (
                 safetensors::Dtype::F64,
-                Vec::<f64>::try_from(flat).unwrap().iter().flat_map(|v| v.to_le_bytes()).collect(),
+                Vec::<f64>::try_from(flat)
+                    .unwrap()
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect(),
             ),
             _ => (
                 safetensors::Dtype::F32,
-                Vec::<f32>::try_from(flat).unwrap().iter().flat_map(|v| v.to_le_bytes()).collect(),
+                Vec::<f32>::try_from(flat)
+                    .unwrap()
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect(),
             ),
         }
     };
-    let data: Vec<_> = tensors.iter().map(|(name, t)| (name, t.size(), bytes(t))).collect();
+    let data: Vec<_> = tensors
+        .iter()
+        .map(|(name, t)| (name, t.size(), bytes(t)))
+        .collect();
     let views = data.iter().map(|(name, shape, (dtype, bytes))| {
         let shape = shape.iter().map(|&d| d as usize).collect();
-        (name.as_str(), safetensors::tensor::TensorView::new(*dtype, shape, bytes).unwrap())
+        (
+            name.as_str(),
+            safetensors::tensor::TensorView::new(*dtype, shape, bytes).unwrap(),
+        )
     });
     safetensors::serialize(views, None).unwrap()
 }
@@ -242,8 +336,16 @@ fn torchvision_loads_our_backbone() {
     let path = folder.path().join("backbone.safetensors");
     save_backbone(&path, &backbone("resnet50"), &info("resnet50")).unwrap();
     let script = golden_path("checkpoint_load/check_load.py");
-    let done = Command::new(&python).arg(script).arg(&path).env_remove("LD_LIBRARY_PATH").output().unwrap();
-    let (said, failed) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let done = Command::new(&python)
+        .arg(script)
+        .arg(&path)
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .unwrap();
+    let (said, failed) = (
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr),
+    );
     assert!(done.status.success() && said.starts_with("OK"), "{said}{failed}");
     println!("{said}");
 }
@@ -256,11 +358,22 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        Run { folder: RunFolder::create(&root.path().join("run")).unwrap(), _root: root }
+        Run {
+            folder: RunFolder::create(&root.path().join("run")).unwrap(),
+            _root: root,
+        }
     }
 
     fn save(&self, step: u64) {
-        self.folder.save_state(&state(step), Position { step, seconds: step as f64 / 3.0 }).unwrap();
+        self.folder
+            .save_state(
+                &state(step),
+                Position {
+                    step,
+                    seconds: step as f64 / 3.0,
+                },
+            )
+            .unwrap();
     }
 
     fn damage(&self, name: &str, how: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
@@ -292,7 +405,13 @@ fn newest_state_is_taken() {
     for step in [10, 20, 30] {
         run.save(step);
         let saved = run.folder.load_state().unwrap().unwrap();
-        assert_eq!(saved.position, Position { step, seconds: step as f64 / 3.0 });
+        assert_eq!(
+            saved.position,
+            Position {
+                step,
+                seconds: step as f64 / 3.0
+            }
+        );
         assert!(equal(&saved.tensors, &state(step)) && saved.warning.is_none());
     }
     // Killed between the two renames: only the previous one has its name.
@@ -316,7 +435,10 @@ fn damaged_state_falls_back_to_the_one_before() {
         assert_eq!(saved.position.step, 10);
         assert!(equal(&saved.tensors, &state(10)));
         let warning = saved.warning.unwrap();
-        assert!(warning.contains(&path.display().to_string()) && warning.contains("(step 10)"), "{warning}");
+        assert!(
+            warning.contains(&path.display().to_string()) && warning.contains("(step 10)"),
+            "{warning}"
+        );
 
         let run = Run::new();
         run.save(10);
@@ -337,12 +459,18 @@ fn saving_after_a_fallback_keeps_a_whole_state() {
     run.save(15);
     run.damage(STATE, cut);
     let saved = run.folder.load_state().map(|s| s.map(|s| s.position.step));
-    assert_eq!(saved.unwrap(), Some(10), "the damaged state of step 20 must not replace the whole one of step 10");
+    assert_eq!(
+        saved.unwrap(),
+        Some(10),
+        "the damaged state of step 20 must not replace the whole one of step 10"
+    );
 }
 
 fn log_lines(run: &RunFolder) -> Vec<Value> {
     let text = fs::read_to_string(run.file("log.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -356,14 +484,19 @@ fn log_goes_on_from_the_saved_step() {
     run.damage("log.jsonl", |bytes| bytes.truncate(bytes.len() - 4));
     let mut log = Log::open(&run.folder, 3).unwrap();
     log.write(&line(4, 2.0)).unwrap();
-    let expected: Vec<Value> = (1..=3).map(|step| line(step, 1.0)).chain([line(4, 2.0)]).collect();
+    let expected: Vec<Value> = (1..=3)
+        .map(|step| line(step, 1.0))
+        .chain([line(4, 2.0)])
+        .collect();
     assert_eq!(log_lines(&run.folder), expected);
 }
 
 // CRC-32C by its definition, bit by bit, masked as TFRecord wants it.
 fn masked_crc(bytes: &[u8]) -> u32 {
     let crc = bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
     });
     (!crc).rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -379,7 +512,10 @@ fn records(mut bytes: &[u8]) -> Vec<&[u8]> {
     while !bytes.is_empty() {
         let length = take(&mut bytes, 8);
         assert_eq!(take(&mut bytes, 4), masked_crc(length).to_le_bytes());
-        let record = take(&mut bytes, u64::from_le_bytes(length.try_into().unwrap()) as usize);
+        let record = take(
+            &mut bytes,
+            u64::from_le_bytes(length.try_into().unwrap()) as usize,
+        );
         assert_eq!(take(&mut bytes, 4), masked_crc(record).to_le_bytes());
         records.push(record);
     }
@@ -419,20 +555,30 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, u64, &[u8])> {
 
 #[test]
 fn tensorboard_reads_the_events() {
-    assert_eq!(masked_crc(b"123456789"), 0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8));
+    assert_eq!(
+        masked_crc(b"123456789"),
+        0xe306_9283u32.rotate_right(15).wrapping_add(0xa282_ead8)
+    );
     let run = Run::new();
     let mut log = Log::open(&run.folder, 0).unwrap();
     let long = "a_name_that_takes_more_than_one_byte_of_length_".repeat(4);
-    log.write(&json!({"kind": "step", "step": 300, "loss": 0.25, "note": "text", (&long): -3.5})).unwrap();
-    log.write(&json!({"kind": "epoch", "step": 301, "epoch": 2})).unwrap();
-    let names = fs::read_dir(run.folder.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    log.write(&json!({"kind": "step", "step": 300, "loss": 0.25, "note": "text", (&long): -3.5}))
+        .unwrap();
+    log.write(&json!({"kind": "epoch", "step": 301, "epoch": 2}))
+        .unwrap();
+    let names = fs::read_dir(run.folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
     let events: Vec<String> = names.filter(|n| n.starts_with("events.out.tfevents.")).collect();
     assert_eq!(events.len(), 1);
     let bytes = fs::read(run.folder.file(&events[0])).unwrap();
     let records = records(&bytes);
     assert_eq!(records.len(), 3);
     let seconds = f64::from_le_bytes(fields(records[0])[0].2.try_into().unwrap());
-    assert!(fields(records[0])[0].0 == 1 && (1.7e9..1e10).contains(&seconds), "{seconds}");
+    assert!(
+        fields(records[0])[0].0 == 1 && (1.7e9..1e10).contains(&seconds),
+        "{seconds}"
+    );
     assert_eq!(fields(records[0])[2], (3, 0, &b"brain.Event:2"[..]));
 
     let scalars = |record| -> (u64, BTreeMap<String, f32>) {
@@ -448,5 +594,8 @@ fn tensorboard_reads_the_events() {
     };
     let first = [("step/loss".to_owned(), 0.25), (format!("step/{long}"), -3.5)].into();
     assert_eq!(scalars(records[1]), (300, first));
-    assert_eq!(scalars(records[2]), (301, [("epoch/epoch".to_owned(), 2.0)].into()));
+    assert_eq!(
+        scalars(records[2]),
+        (301, [("epoch/epoch".to_owned(), 2.0)].into())
+    );
 }

@@ -1,7 +1,8 @@
 //! Public data sets from the net: downloaded, verified and unpacked, each of it once.
 //!
-//! In the folder, `<archive>.part` with `<archive>.part.json` (where it comes from) is a download to be continued, and
-//! `.<archive>.files` lists what was unpacked. Nothing unpacked appears before all of the archive proved to be good.
+//! In the folder, `<archive>.part` with `<archive>.part.json` (where it comes from) is a download to be
+//! continued, and `.<archive>.files` lists what was unpacked. Nothing unpacked appears before all of the
+//! archive proved to be good.
 
 mod catalogue;
 mod checksum;
@@ -28,8 +29,8 @@ pub struct FetchOptions {
     pub archive: Archive,
     /// The folder it is unpacked into, made when missing.
     pub out: PathBuf,
-    /// Address of a folder that holds a copy of the archive under its own name, instead of the archive's address. The
-    /// checksum stays.
+    /// Address of a folder that holds a copy of the archive under its own name, instead of the archive's
+    /// address. The checksum stays.
     pub base_url: Option<String>,
     /// Whether it is unpacked and not kept; else the archive itself is put into the folder.
     pub unpack: bool,
@@ -55,21 +56,33 @@ pub struct Fetched {
     pub was_there: bool,
 }
 
-/// Downloads an archive, verifies its checksum and unpacks it. What an earlier call did is not done again: a download goes on
-/// where it was cut off, and what is unpacked stays.
+/// Downloads an archive, verifies its checksum and unpacks it. What an earlier call did is not done again: a
+/// download goes on where it was cut off, and what is unpacked stays.
 ///
 /// # Errors
-/// [`Error::Usage`] for an address that is none; [`Error::Settings`] when the server cannot be reached or has no such file;
-/// [`Error::File`] for a wrong checksum or an archive that cannot be unpacked, which is removed then; [`Error::Io`], such as a
-/// full disk, after which the same call goes on.
+/// [`Error::Usage`] for an address that is none; [`Error::Settings`] when the server cannot be reached or has
+/// no such file; [`Error::File`] for a wrong checksum or an archive that cannot be unpacked, which is removed
+/// then; [`Error::Io`], such as a full disk, after which the same call goes on.
 pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched> {
-    let FetchOptions { archive, out, base_url, unpack, stall } = options;
+    let FetchOptions {
+        archive,
+        out,
+        base_url,
+        unpack,
+        stall,
+    } = options;
     let name = file_name(&archive.url)?;
-    let url = base_url.as_ref().map_or(archive.url.clone(), |base| format!("{}/{name}", base.trim_end_matches('/')));
+    let url = base_url.as_ref().map_or(archive.url.clone(), |base| {
+        format!("{}/{name}", base.trim_end_matches('/'))
+    });
     download::check(&url)?;
     fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
     let _lock = lock(out)?.ok_or_else(|| {
-        Error::file(out, "another camtrast is fetching into this folder", "wait until it ends, or give another --out")
+        Error::file(
+            out,
+            "another camtrast is fetching into this folder",
+            "wait until it ends, or give another --out",
+        )
     })?;
 
     let list = out.join(format!(".{name}.files"));
@@ -89,8 +102,15 @@ pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched>
         download::download(&url, &part, archive.size, *stall, progress)?;
         archive.checksum.verify(part.path(), progress)?.map_err(|found| {
             part.remove();
-            let problem = format!("what {url} sent has {found} instead of {}, and was removed", archive.checksum);
-            Error::file(&whole, problem, "run the same command again, or name another source")
+            let problem = format!(
+                "what {url} sent has {found} instead of {}, and was removed",
+                archive.checksum
+            );
+            Error::file(
+                &whole,
+                problem,
+                "run the same command again, or name another source",
+            )
         })?;
     }
     if !unpack {
@@ -99,16 +119,24 @@ pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched>
             part.remove();
         }
         let bytes = fs::metadata(&whole).map_err(Error::io(&whole, "read"))?.len();
-        return Ok(Fetched { place: whole, files: 1, bytes, was_there: is_whole });
+        return Ok(Fetched {
+            place: whole,
+            files: 1,
+            bytes,
+            was_there: is_whole,
+        });
     }
-    let files =
-        unpack::unpack(if is_whole { &whole } else { part.path() }, &name, out, progress).inspect_err(|error| {
+    let files = unpack::unpack(if is_whole { &whole } else { part.path() }, &name, out, progress)
+        .inspect_err(|error| {
             // A full disk is no fault of the archive.
             if !matches!(error, Error::Io { .. }) {
                 part.remove();
             }
         })?;
-    let unpacked = Unpacked { checksum: archive.checksum.to_string(), files };
+    let unpacked = Unpacked {
+        checksum: archive.checksum.to_string(),
+        files,
+    };
     write_atomically(&list, |out| Ok(serde_json::to_writer(out, &unpacked)?))?;
     part.remove();
     Ok(unpacked.fetched(out, false))
@@ -118,7 +146,10 @@ pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched>
 fn file_name(url: &str) -> Result<String> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let name = path.split_once('/').and_then(|(_, path)| path.rsplit('/').next()).unwrap_or_default();
+    let name = path
+        .split_once('/')
+        .and_then(|(_, path)| path.rsplit('/').next())
+        .unwrap_or_default();
     if name.is_empty() || name.starts_with('.') || name.contains(['\\', '\0']) {
         return Err(Error::Usage {
             problem: format!("the address {url:?} ends in no name of a file"),
@@ -156,15 +187,25 @@ impl Unpacked {
     }
 
     fn is_there(&self, out: &Path, checksum: &Checksum) -> bool {
-        let there = |(path, bytes): &(PathBuf, u64)| fs::metadata(out.join(path)).is_ok_and(|m| m.len() == *bytes);
+        let there =
+            |(path, bytes): &(PathBuf, u64)| fs::metadata(out.join(path)).is_ok_and(|m| m.len() == *bytes);
         self.checksum == checksum.to_string() && self.files.iter().all(there)
     }
 
     fn fetched(&self, out: &Path, was_there: bool) -> Fetched {
         let first = self.files.first().and_then(|(path, _)| path.components().next());
-        let shared = first.filter(|first| self.files.iter().all(|(path, _)| path.components().next() == Some(*first)));
+        let shared = first.filter(|first| {
+            self.files
+                .iter()
+                .all(|(path, _)| path.components().next() == Some(*first))
+        });
         let place = shared.map_or(out.to_owned(), |first| out.join(first));
-        Fetched { place, files: self.files.len(), bytes: self.files.iter().map(|(_, b)| b).sum(), was_there }
+        Fetched {
+            place,
+            files: self.files.len(),
+            bytes: self.files.iter().map(|(_, b)| b).sum(),
+            was_there,
+        }
     }
 }
 
@@ -181,8 +222,18 @@ const MEGA: u64 = 1_000_000;
 
 impl<'a> Meter<'a> {
     fn new(progress: &'a dyn Progress, verb: &str, what: &str, total: Option<u64>, done: u64) -> Self {
-        progress.start(&format!("MB {verb}"), total.unwrap_or(0).div_ceil(MEGA), done / MEGA);
-        Meter { progress, what: what.to_owned(), bytes: done, fresh: 0, begun: Instant::now() }
+        progress.start(
+            &format!("MB {verb}"),
+            total.unwrap_or(0).div_ceil(MEGA),
+            done / MEGA,
+        );
+        Meter {
+            progress,
+            what: what.to_owned(),
+            bytes: done,
+            fresh: 0,
+            begun: Instant::now(),
+        }
     }
 
     fn add(&mut self, bytes: usize) {
@@ -191,7 +242,10 @@ impl<'a> Meter<'a> {
         self.fresh += bytes as u64;
         if self.bytes / MEGA > before {
             let rate = self.fresh as f64 / MEGA as f64 / self.begun.elapsed().as_secs_f64().max(1e-3);
-            self.progress.advance(self.bytes / MEGA - before, &format!("{} · {rate:.1} MB/s", self.what));
+            self.progress.advance(
+                self.bytes / MEGA - before,
+                &format!("{} · {rate:.1} MB/s", self.what),
+            );
         }
     }
 }
@@ -199,14 +253,18 @@ impl<'a> Meter<'a> {
 impl Drop for Meter<'_> {
     fn drop(&mut self) {
         // The last, begun megabyte.
-        self.progress.advance(u64::from(!self.bytes.is_multiple_of(MEGA)), &self.what);
+        self.progress
+            .advance(u64::from(!self.bytes.is_multiple_of(MEGA)), &self.what);
         self.progress.finish();
     }
 }
 
 // What a file is called in messages and bars.
 fn shown(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
@@ -222,8 +280,17 @@ mod tests {
 
     #[test]
     fn names_of_files_come_from_the_end_of_an_address() {
-        assert_eq!(file_name("https://a.org/b/c.tar.gz?token=1#x").unwrap(), "c.tar.gz");
-        for bad in ["https://a.org", "https://a.org/", "https://a.org/b/", "https://a.org/..", "c.tar"] {
+        assert_eq!(
+            file_name("https://a.org/b/c.tar.gz?token=1#x").unwrap(),
+            "c.tar.gz"
+        );
+        for bad in [
+            "https://a.org",
+            "https://a.org/",
+            "https://a.org/b/",
+            "https://a.org/..",
+            "c.tar",
+        ] {
             assert!(matches!(file_name(bad), Err(Error::Usage { .. })), "{bad}");
         }
     }

@@ -13,7 +13,10 @@ pub fn put(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
 /// Writes `count` JPEGs named `0.jpg`, `1.jpg`, ... into a folder.
 pub fn put_images(folder: impl AsRef<Path>, count: u8) {
     for i in 0..count {
-        put(folder.as_ref().join(format!("{i}.jpg")), encoded(".jpg", 20, 30, i));
+        put(
+            folder.as_ref().join(format!("{i}.jpg")),
+            encoded(".jpg", 20, 30, i),
+        );
     }
 }
 
@@ -22,7 +25,10 @@ pub fn miniimagenet(root: &Path) {
     let mut rows = String::from("filename,label\n");
     for (class, count) in [("c", 5), ("a", 4), ("b", 4)] {
         for i in 0..count {
-            put(root.join(format!("images/{class}{i}.jpg")), encoded(".jpg", 20, 30, i));
+            put(
+                root.join(format!("images/{class}{i}.jpg")),
+                encoded(".jpg", 20, 30, i),
+            );
             rows += &format!("{class}{i}.jpg,{class}\n");
         }
     }

@@ -69,18 +69,29 @@ pub struct ClassInfo {
     pub images: usize,
 }
 
-/// Looks into a pack (and verifies its checksum, which reads it whole) or a data set folder or archive, whose layout it
-/// recognises. In a folder image files are looked at by their first bytes, and a sample is decoded.
+/// Looks into a pack (and verifies its checksum, which reads it whole) or a data set folder or archive, whose
+/// layout it recognises. In a folder image files are looked at by their first bytes, and a sample is decoded.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Io`] when it is neither, or nothing in it can be listed. Lesser faults become `problems`.
+/// [`Error::File`] or [`Error::Io`] when it is neither, or nothing in it can be listed. Lesser faults become
+/// `problems`.
 pub fn info(path: &Path) -> Result<Info> {
     if !path.exists() {
-        return Err(Error::file(path, "does not exist", "name a pack or the folder of a data set"));
+        return Err(Error::file(
+            path,
+            "does not exist",
+            "name a pack or the folder of a data set",
+        ));
     }
     let name = path.to_string_lossy();
-    let archive = [".tar.gz", ".tgz", ".tar"].iter().any(|ending| name.ends_with(ending));
-    if path.is_dir() || archive { of_folder(path) } else { of_pack(path) }
+    let archive = [".tar.gz", ".tgz", ".tar"]
+        .iter()
+        .any(|ending| name.ends_with(ending));
+    if path.is_dir() || archive {
+        of_folder(path)
+    } else {
+        of_pack(path)
+    }
 }
 
 fn of_pack(path: &Path) -> Result<Info> {
@@ -122,8 +133,17 @@ fn of_folder(path: &Path) -> Result<Info> {
     for split in layout.splits(path) {
         match layout.list(path, split) {
             Ok(listing) => {
-                problems.extend(listing.notes.iter().map(|note| format!("{}: {note}", listing.split)));
-                problems.extend(listing.note_of_empty().map(|note| format!("{}: {note}", listing.split)));
+                problems.extend(
+                    listing
+                        .notes
+                        .iter()
+                        .map(|note| format!("{}: {note}", listing.split)),
+                );
+                problems.extend(
+                    listing
+                        .note_of_empty()
+                        .map(|note| format!("{}: {note}", listing.split)),
+                );
                 problems.extend(bad_files(&listing));
                 let (heights, widths) = sizes(&listing);
                 let titles = listing.class_titles.as_ref().unwrap_or(&listing.class_names);
@@ -131,15 +151,25 @@ fn of_folder(path: &Path) -> Result<Info> {
                     &listing.split,
                     listing.images.iter().map(|(_, label)| *label),
                     (&listing.class_names, titles),
-                    listing.category_of_class.as_deref().zip(listing.category_names.as_deref()),
+                    listing
+                        .category_of_class
+                        .as_deref()
+                        .zip(listing.category_names.as_deref()),
                     (heights, widths),
                     listing.ignored,
                 );
                 problems.extend(small_classes(&split));
-                problems.extend(listed.iter().flat_map(|before| in_common(layout, before, &listing)));
+                problems.extend(
+                    listed
+                        .iter()
+                        .flat_map(|before| in_common(layout, before, &listing)),
+                );
                 splits.push(split);
                 // Pixels are large, and not compared.
-                listed.push(Listing { raw: RawImages::default(), ..listing });
+                listed.push(Listing {
+                    raw: RawImages::default(),
+                    ..listing
+                });
             }
             Err(error) => {
                 problems.push(error.to_string());
@@ -176,7 +206,11 @@ fn split_info(
     let classes = names.iter().zip(titles).zip(&counts);
     let categories = categories.map(|(of_class, names)| {
         let classes_of = |category| of_class.iter().filter(|&&c| c == category).count();
-        names.iter().enumerate().map(|(i, name)| (name.clone(), classes_of(i))).collect()
+        names
+            .iter()
+            .enumerate()
+            .map(|(i, name)| (name.clone(), classes_of(i)))
+            .collect()
     });
     SplitInfo {
         split: split.to_owned(),
@@ -187,7 +221,11 @@ fn split_info(
         heights,
         widths,
         classes: classes
-            .map(|((name, title), &images)| ClassInfo { name: name.clone(), title: title.clone(), images })
+            .map(|((name, title), &images)| ClassInfo {
+                name: name.clone(),
+                title: title.clone(),
+                images,
+            })
             .collect(),
         categories: categories.unwrap_or_default(),
         ignored,
@@ -195,10 +233,15 @@ fn split_info(
 }
 
 fn small_classes(split: &SplitInfo) -> Option<String> {
-    let small: Vec<&ClassInfo> = split.classes.iter().filter(|class| class.images < EPISODE_IMAGES).collect();
+    let small: Vec<&ClassInfo> = split
+        .classes
+        .iter()
+        .filter(|class| class.images < EPISODE_IMAGES)
+        .collect();
     let first = small.first()?;
     Some(format!(
-        "{}: {} of {} classes have fewer than the {EPISODE_IMAGES} images that 5 shots and 15 queries need, such as {} ({})",
+        "{}: {} of {} classes have fewer than the {EPISODE_IMAGES} images that 5 shots and 15 queries need, \
+         such as {} ({})",
         split.split,
         small.len(),
         split.classes.len(),
@@ -209,7 +252,13 @@ fn small_classes(split: &SplitInfo) -> Option<String> {
 
 // One line about image files whose first bytes are those of no image.
 fn bad_files(listing: &Listing) -> Option<String> {
-    let path = |source: &Source| if let Source::File(path) = source { Some(path.clone()) } else { None };
+    let path = |source: &Source| {
+        if let Source::File(path) = source {
+            Some(path.clone())
+        } else {
+            None
+        }
+    };
     let images: Vec<&(Source, usize)> = listing.images.iter().collect();
     let bad: Vec<PathBuf> = images
         .par_iter()
@@ -217,7 +266,12 @@ fn bad_files(listing: &Listing) -> Option<String> {
         .collect();
     let first = bad.first()?;
     let problem = "files begin like no image, such as";
-    Some(format!("{}: {} {problem} {}", listing.split, bad.len(), first.display()))
+    Some(format!(
+        "{}: {} {problem} {}",
+        listing.split,
+        bad.len(),
+        first.display()
+    ))
 }
 
 // Smallest and largest height and width of a sample spread over the split.
@@ -231,9 +285,16 @@ fn sizes(listing: &Listing) -> ([usize; 2], [usize; 2]) {
             Source::Row(_) => Some((listing.raw.height, listing.raw.width)),
         })
         .collect();
-    let range =
-        |values: Vec<usize>| [values.iter().min().copied().unwrap_or(0), values.iter().max().copied().unwrap_or(0)];
-    (range(sizes.iter().map(|s| s.0).collect()), range(sizes.iter().map(|s| s.1).collect()))
+    let range = |values: Vec<usize>| {
+        [
+            values.iter().min().copied().unwrap_or(0),
+            values.iter().max().copied().unwrap_or(0),
+        ]
+    };
+    (
+        range(sizes.iter().map(|s| s.0).collect()),
+        range(sizes.iter().map(|s| s.1).collect()),
+    )
 }
 
 impl fmt::Display for Info {
@@ -243,10 +304,22 @@ impl fmt::Display for Info {
             writeln!(f, "checksum {sha256} {}", if ok { "ok" } else { "DOES NOT FIT" })?;
         }
         writeln!(f)?;
-        writeln!(f, "split   images  classes  categories  per class min/median/max  height     width")?;
+        writeln!(
+            f,
+            "split   images  classes  categories  per class min/median/max  height     width"
+        )?;
         for split in &self.splits {
-            let per_class = format!("{}/{}/{}", split.min_per_class, split.median_per_class, split.max_per_class);
-            let range = |[low, high]: [usize; 2]| if low == high { low.to_string() } else { format!("{low}-{high}") };
+            let per_class = format!(
+                "{}/{}/{}",
+                split.min_per_class, split.median_per_class, split.max_per_class
+            );
+            let range = |[low, high]: [usize; 2]| {
+                if low == high {
+                    low.to_string()
+                } else {
+                    format!("{low}-{high}")
+                }
+            };
             let categories = match split.categories.len() {
                 0 => "-".to_owned(),
                 n => n.to_string(),
@@ -266,7 +339,11 @@ impl fmt::Display for Info {
         for split in &self.splits {
             write!(f, "\n{}:", split.split)?;
             for class in &split.classes {
-                let title = if class.title == class.name { String::new() } else { format!(" {}", class.title) };
+                let title = if class.title == class.name {
+                    String::new()
+                } else {
+                    format!(" {}", class.title)
+                };
                 write!(f, " {}{title} ({}),", class.name, class.images)?;
             }
             writeln!(f)?;
@@ -277,6 +354,8 @@ impl fmt::Display for Info {
         if !self.problems.is_empty() {
             writeln!(f, "\nproblems:")?;
         }
-        self.problems.iter().try_for_each(|problem| writeln!(f, "- {problem}"))
+        self.problems
+            .iter()
+            .try_for_each(|problem| writeln!(f, "- {problem}"))
     }
 }

@@ -32,8 +32,13 @@ pub enum Layout {
 
 impl Layout {
     /// Every layout.
-    pub const ALL: [Layout; 5] =
-        [Layout::MiniImagenet, Layout::TieredImagenet, Layout::CifarFs, Layout::TinyImagenet, Layout::Imagefolder];
+    pub const ALL: [Layout; 5] = [
+        Layout::MiniImagenet,
+        Layout::TieredImagenet,
+        Layout::CifarFs,
+        Layout::TinyImagenet,
+        Layout::Imagefolder,
+    ];
 
     /// Its name on the command line and in packs.
     pub fn name(self) -> &'static str {
@@ -52,7 +57,11 @@ impl Layout {
     /// [`Error::File`] or [`Error::Io`] naming the folder, list or line at fault.
     pub fn list(self, from: &Path, split: Option<&str>) -> Result<Listing> {
         if !from.exists() {
-            return Err(Error::file(from, "does not exist", format!("name the folder that holds the {self} data set")));
+            return Err(Error::file(
+                from,
+                "does not exist",
+                format!("name the folder that holds the {self} data set"),
+            ));
         }
         match self {
             Layout::MiniImagenet => miniimagenet::list(from, one_of(split, &["train", "val", "test"])?),
@@ -75,10 +84,16 @@ impl FromStr for Layout {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        Layout::ALL.into_iter().find(|layout| layout.name() == name).ok_or_else(|| {
-            let known = Layout::ALL.map(Layout::name).join(", ");
-            Error::settings(format!("there is no layout {name:?}"), format!("choose one of {known}"))
-        })
+        Layout::ALL
+            .into_iter()
+            .find(|layout| layout.name() == name)
+            .ok_or_else(|| {
+                let known = Layout::ALL.map(Layout::name).join(", ");
+                Error::settings(
+                    format!("there is no layout {name:?}"),
+                    format!("choose one of {known}"),
+                )
+            })
     }
 }
 
@@ -142,17 +157,29 @@ impl Listing {
     pub fn note_of_empty(&self) -> Option<String> {
         let first = self.empty.first()?;
         let count = self.empty.len();
-        Some(format!("{count} class folders hold no image of a kind that can be read, such as {}", first.display()))
+        Some(format!(
+            "{count} class folders hold no image of a kind that can be read, such as {}",
+            first.display()
+        ))
     }
 
     /// The same without the classes that are not `kept`, [classes]; images keep their labels.
     pub(super) fn only(&self, kept: &[bool]) -> Listing {
         fn chosen<T: Clone>(all: &[T], kept: &[bool]) -> Vec<T> {
-            all.iter().zip(kept).filter(|(_, kept)| **kept).map(|(one, _)| one.clone()).collect()
+            all.iter()
+                .zip(kept)
+                .filter(|(_, kept)| **kept)
+                .map(|(one, _)| one.clone())
+                .collect()
         }
-        let of_class = self.category_of_class.as_ref().map(|of_class| chosen(of_class, kept));
+        let of_class = self
+            .category_of_class
+            .as_ref()
+            .map(|of_class| chosen(of_class, kept));
         let categories = 0..self.category_names.as_ref().map_or(0, Vec::len);
-        let used: Vec<bool> = categories.map(|c| of_class.as_ref().is_some_and(|all| all.contains(&c))).collect();
+        let used: Vec<bool> = categories
+            .map(|c| of_class.as_ref().is_some_and(|all| all.contains(&c)))
+            .collect();
         let number = |category: usize| used[..category].iter().filter(|used| **used).count();
         Listing {
             class_names: chosen(&self.class_names, kept),
@@ -164,13 +191,18 @@ impl Listing {
         }
     }
 
-    /// Numbers classes and categories by sorted name. `facts` must have a category for every class, or none at all.
+    /// Numbers classes and categories by sorted name. `facts` must have a category for every class, or none
+    /// at all.
     fn assemble(split: &str, named: Vec<(Source, String)>, facts: &Facts, origin: &Path) -> Result<Self> {
         let classes: BTreeSet<&String> = named.iter().map(|(_, class)| class).collect();
         let class_names: Vec<String> = classes.into_iter().cloned().collect();
         if class_names.is_empty() {
             let problem = format!("has no images in split {split:?}");
-            return Err(Error::file(origin, problem, "check that the data set is unpacked completely"));
+            return Err(Error::file(
+                origin,
+                problem,
+                "check that the data set is unpacked completely",
+            ));
         }
         let titles = |names: &[String], titles: &BTreeMap<String, String>| -> Option<Vec<String>> {
             (!titles.is_empty()).then(|| names.iter().map(|n| titles.get(n).unwrap_or(n).clone()).collect())
@@ -180,19 +212,35 @@ impl Listing {
         if !facts.category.is_empty() {
             let of_class = class_names.iter().map(|class| {
                 facts.category.get(class).ok_or_else(|| {
-                    Error::file(origin, format!("knows no category for class {class}"), "add the class to its list")
+                    Error::file(
+                        origin,
+                        format!("knows no category for class {class}"),
+                        "add the class to its list",
+                    )
                 })
             });
             let of_class = of_class.collect::<Result<Vec<&String>>>()?;
-            let distinct: Vec<&String> = of_class.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+            let distinct: Vec<&String> = of_class
+                .iter()
+                .copied()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect();
             let number = |name| distinct.binary_search(&name).expect("taken from the same names");
             category_of_class = Some(of_class.into_iter().map(number).collect());
             let names: Vec<String> = distinct.into_iter().cloned().collect();
             category_titles = titles(&names, &facts.category_titles);
             category_names = Some(names);
         }
-        let number = |class| class_names.binary_search(&class).expect("taken from the same names");
-        let images = named.into_iter().map(|(source, class)| (source, number(class))).collect();
+        let number = |class| {
+            class_names
+                .binary_search(&class)
+                .expect("taken from the same names")
+        };
+        let images = named
+            .into_iter()
+            .map(|(source, class)| (source, number(class)))
+            .collect();
         Ok(Listing {
             split: split.to_owned(),
             images,
@@ -218,15 +266,30 @@ pub(crate) fn in_common(layout: Layout, one: &Listing, other: &Listing) -> Vec<S
         files.collect()
     }
     let line = |count: usize, what: &str, first: String| {
-        format!("{} and {} have {count} {what} in common, such as {first}", one.split, other.split)
+        format!(
+            "{} and {} have {count} {what} in common, such as {first}",
+            one.split, other.split
+        )
     };
     let (ours, theirs) = (files(one), files(other));
     let images: Vec<&&Path> = ours.intersection(&theirs).collect();
     let mut lines: Vec<String> = Vec::new();
-    lines.extend(images.first().map(|first| line(images.len(), "images", first.display().to_string())));
+    lines.extend(
+        images
+            .first()
+            .map(|first| line(images.len(), "images", first.display().to_string())),
+    );
     if matches!(layout, Layout::MiniImagenet | Layout::TieredImagenet) {
-        let classes: Vec<&String> = one.class_names.iter().filter(|name| other.class_names.contains(name)).collect();
-        lines.extend(classes.first().map(|first| line(classes.len(), "classes", (*first).clone())));
+        let classes: Vec<&String> = one
+            .class_names
+            .iter()
+            .filter(|name| other.class_names.contains(name))
+            .collect();
+        lines.extend(
+            classes
+                .first()
+                .map(|first| line(classes.len(), "classes", (*first).clone())),
+        );
     }
     lines
 }
@@ -235,8 +298,9 @@ fn one_of<'a>(split: Option<&'a str>, known: &[&'a str]) -> Result<&'a str> {
     match split {
         None => Ok(known[0]),
         Some(split) if known.contains(&split) => Ok(split),
-        Some(split) => {
-            Err(Error::settings(format!("there is no split {split:?}"), format!("set --split to {}", known.join(", "))))
-        }
+        Some(split) => Err(Error::settings(
+            format!("there is no split {split:?}"),
+            format!("set --split to {}", known.join(", ")),
+        )),
     }
 }

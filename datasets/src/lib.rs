@@ -1,7 +1,7 @@
 //! Data packs and the public layouts they are made from.
 //!
-//! [`prepare`](prepare::prepare) lists a public data set with its [`Layout`], decodes it once and writes a [`Pack`]: one
-//! file of equally sized RGB images with labels, which training maps into memory.
+//! [`prepare`](prepare::prepare) lists a public data set with its [`Layout`], decodes it once and writes a
+//! [`Pack`]: one file of equally sized RGB images with labels, which training maps into memory.
 
 pub mod fetch;
 pub mod info;

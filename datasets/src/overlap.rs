@@ -21,7 +21,11 @@ pub fn of_backbone(info: &BackboneInfo, test: &Pack) -> Option<String> {
 /// n01532829`; `None` for nothing.
 pub fn overlap(dataset_sha256: &str, class_names: &[String], test: &Pack) -> Option<String> {
     let trained: BTreeSet<&String> = class_names.iter().collect();
-    let shared: Vec<&String> = test.class_names().iter().filter(|name| trained.contains(name)).collect();
+    let shared: Vec<&String> = test
+        .class_names()
+        .iter()
+        .filter(|name| trained.contains(name))
+        .collect();
     let all = test.class_names().len();
     if dataset_sha256 == test.sha256() && !dataset_sha256.is_empty() {
         let part = !class_names.is_empty() && shared.len() < all;
@@ -33,5 +37,8 @@ pub fn overlap(dataset_sha256: &str, class_names: &[String], test: &Pack) -> Opt
     }
     let first = shared.first()?;
     let pack = test.path().file_name().unwrap_or_default().to_string_lossy();
-    Some(format!("{} of the {all} classes of {pack}, such as {first}", shared.len()))
+    Some(format!(
+        "{} of the {all} classes of {pack}, such as {first}",
+        shared.len()
+    ))
 }

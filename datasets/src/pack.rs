@@ -6,9 +6,10 @@
 //! | `labels` | `i64 [N]` | class of each image, `0..C`, classes sorted by name |
 //! | `categories` | `i64 [N]` | general category, `0..G`; absent when the layout knows none |
 //!
-//! Metadata: `format` = [`FORMAT`], `version`, `layout`, `split`, `size`, `resize`, `crop`, `source`, `class_names` and
-//! `category_names` (JSON lists in label order), `class_titles` and `category_titles` (the same in plain words, when known),
-//! and the `checksum` of [`tensor_file`](camtrast_common::tensor_file), which other files call `dataset_sha256`.
+//! Metadata: `format` = [`FORMAT`], `version`, `layout`, `split`, `size`, `resize`, `crop`, `source`,
+//! `class_names` and `category_names` (JSON lists in label order), `class_titles` and `category_titles` (the
+//! same in plain words, when known), and the `checksum` of [`tensor_file`](camtrast_common::tensor_file),
+//! which other files call `dataset_sha256`.
 
 use camtrast_common::error::{Error, Result};
 use camtrast_common::features::Images;
@@ -36,17 +37,22 @@ pub struct Pack {
 }
 
 impl Pack {
-    /// Maps a pack and checks everything but the pixels: shapes, label ranges, that every class has an image and a name.
+    /// Maps a pack and checks everything but the pixels: shapes, label ranges, that every class has an image
+    /// and a name.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is another kind of file or not consistent.
+    /// [`Error::Io`] when it cannot be read; [`Error::File`] when it is another kind of file or not
+    /// consistent.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
             let remedy = "pack it first with `camtrast data prepare LAYOUT --from FOLDER --out PACK`";
             return Err(Error::file(path, "is a folder, not a data pack", remedy));
         }
         let file = TensorFile::open(path)?;
-        let format = file.metadata().get("format").map_or("no camtrast file", String::as_str);
+        let format = file
+            .metadata()
+            .get("format")
+            .map_or("no camtrast file", String::as_str);
         if format != FORMAT {
             let remedy = "name a file made by `camtrast data prepare`";
             return Err(Error::file(path, format!("is {format}, not a data pack"), remedy));
@@ -61,7 +67,11 @@ impl Pack {
         }
         let (shape, pixels) = file.bytes("pixels", Kind::Uint8)?;
         let [n, h, w, 3] = shape[..] else {
-            return Err(Error::file(path, format!("pixels are {shape:?}, not [N, H, W, 3]"), REMAKE));
+            return Err(Error::file(
+                path,
+                format!("pixels are {shape:?}, not [N, H, W, 3]"),
+                REMAKE,
+            ));
         };
         if n == 0 || h == 0 || w == 0 {
             return Err(Error::file(path, "holds no images", REMAKE));
@@ -77,7 +87,15 @@ impl Pack {
             category_names = Some(named);
         }
         let shape = [n as usize, h as usize, w as usize];
-        Ok(Pack { file, shape, pixels, labels, categories, class_names, category_names })
+        Ok(Pack {
+            file,
+            shape,
+            pixels,
+            labels,
+            categories,
+            class_names,
+            category_names,
+        })
     }
 
     /// Number of images, at least 1.
@@ -111,7 +129,8 @@ impl Pack {
         self.categories.as_deref()
     }
 
-    /// Names of the classes in label order, as the data set writes them (WordNet ids for ImageNet's children).
+    /// Names of the classes in label order, as the data set writes them (WordNet ids for ImageNet's
+    /// children).
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
@@ -123,8 +142,14 @@ impl Pack {
 
     /// The class names in plain words where the data set gives them, otherwise [`Pack::class_names`].
     pub fn class_titles(&self) -> Vec<String> {
-        let titles = self.file.metadata().get("class_titles").and_then(|t| serde_json::from_str(t).ok());
-        titles.filter(|t: &Vec<String>| t.len() == self.class_names.len()).unwrap_or_else(|| self.class_names.clone())
+        let titles = self
+            .file
+            .metadata()
+            .get("class_titles")
+            .and_then(|t| serde_json::from_str(t).ok());
+        titles
+            .filter(|t: &Vec<String>| t.len() == self.class_names.len())
+            .unwrap_or_else(|| self.class_names.clone())
     }
 
     /// The layout it was made from, such as `miniimagenet`.
@@ -145,8 +170,8 @@ impl Pack {
         }
     }
 
-    /// The checksum stored in the file (SHA-256 of names, shapes and bytes): the `dataset_sha256` of checkpoints. Empty when
-    /// the file has none; [`Pack::verify`] tells whether it is true.
+    /// The checksum stored in the file (SHA-256 of names, shapes and bytes): the `dataset_sha256` of
+    /// checkpoints. Empty when the file has none; [`Pack::verify`] tells whether it is true.
     pub fn sha256(&self) -> &str {
         self.text(CHECKSUM)
     }
@@ -183,20 +208,34 @@ fn names(file: &TensorFile, key: &str) -> Result<Vec<String>> {
 fn integers(file: &TensorFile, name: &str, n: i64, names: usize) -> Result<Vec<i64>> {
     let (shape, bytes) = file.bytes(name, Kind::Int64)?;
     if shape != [n] {
-        return Err(Error::file(file.path(), format!("has {n} images but {name} of shape {shape:?}"), REMAKE));
+        return Err(Error::file(
+            file.path(),
+            format!("has {n} images but {name} of shape {shape:?}"),
+            REMAKE,
+        ));
     }
     // Copied, because another writer may have put them at an address that is no multiple of 8.
-    let values: Vec<i64> =
-        bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().expect("chunks are 8 bytes"))).collect();
+    let values: Vec<i64> = bytes
+        .chunks_exact(8)
+        .map(|b| i64::from_le_bytes(b.try_into().expect("chunks are 8 bytes")))
+        .collect();
     let mut seen = vec![false; names];
     for &value in &values {
         let Some(flag) = usize::try_from(value).ok().and_then(|v| seen.get_mut(v)) else {
-            return Err(Error::file(file.path(), format!("{name} hold {value}, but only {names} are named"), REMAKE));
+            return Err(Error::file(
+                file.path(),
+                format!("{name} hold {value}, but only {names} are named"),
+                REMAKE,
+            ));
         };
         *flag = true;
     }
     match seen.iter().position(|seen| !seen) {
-        Some(missing) => Err(Error::file(file.path(), format!("{name} never hold {missing}, which is named"), REMAKE)),
+        Some(missing) => Err(Error::file(
+            file.path(),
+            format!("{name} never hold {missing}, which is named"),
+            REMAKE,
+        )),
         None => Ok(values),
     }
 }
@@ -210,7 +249,12 @@ impl Images for Pack {
         let (height, width) = (self.height(), self.width());
         let image = height * width * 3;
         let mut bytes: Vec<u8> = Vec::with_capacity(rows.len() * image);
-        rows.iter().for_each(|&row| bytes.extend(&self.pixels()[row as usize * image..][..image]));
-        Ok(Tensor::f_from_data_size(&bytes, &[rows.len() as i64, height as i64, width as i64, 3], Kind::Uint8)?)
+        rows.iter()
+            .for_each(|&row| bytes.extend(&self.pixels()[row as usize * image..][..image]));
+        Ok(Tensor::f_from_data_size(
+            &bytes,
+            &[rows.len() as i64, height as i64, width as i64, 3],
+            Kind::Uint8,
+        )?)
     }
 }

@@ -1,7 +1,8 @@
 //! Writing a pack as a stream: ImageNet at 84 pixels is 27 GB, so only a chunk of it is ever in memory.
 //!
-//! The header holds the checksum and the labels lie before the pixels, both known only at the end (images may be skipped).
-//! So room is left at the front: pixels begin where they would if every row came, and the header is padded to meet them.
+//! The header holds the checksum and the labels lie before the pixels, both known only at the end (images may
+//! be skipped). So room is left at the front: pixels begin where they would if every row came, and the header
+//! is padded to meet them.
 
 use crate::pack::{FORMAT, VERSION};
 use camtrast_common::error::{Error, Result};
@@ -47,10 +48,20 @@ impl PackWriter {
         let mut whole = WholeFile::create(path)?;
         let front = front(&description, rows, &"0".repeat(64));
         let pixel_start = 8 + front.len() + label_bytes(&description, rows);
-        reserve(&mut whole, pixel_start + rows * description.height * description.width * 3)
-            .and_then(|()| whole.file().seek(SeekFrom::Start(pixel_start as u64)))
-            .map_err(Error::io(path, "write"))?;
-        Ok(PackWriter { path: path.to_owned(), whole, description, pixel_start, rows_at_most: rows, bytes: 0 })
+        reserve(
+            &mut whole,
+            pixel_start + rows * description.height * description.width * 3,
+        )
+        .and_then(|()| whole.file().seek(SeekFrom::Start(pixel_start as u64)))
+        .map_err(Error::io(path, "write"))?;
+        Ok(PackWriter {
+            path: path.to_owned(),
+            whole,
+            description,
+            pixel_start,
+            rows_at_most: rows,
+            bytes: 0,
+        })
     }
 
     /// Says something else of the pack, which must not take more room than what was said before: fewer
@@ -70,39 +81,74 @@ impl PackWriter {
         let image = self.description.height * self.description.width * 3;
         assert_eq!(pixels.len() % image, 0, "whole images");
         self.bytes += pixels.len();
-        assert!(self.bytes <= self.rows_at_most * image, "no more images than announced");
-        self.whole.file().write_all(pixels).map_err(Error::io(&self.path, "write"))
+        assert!(
+            self.bytes <= self.rows_at_most * image,
+            "no more images than announced"
+        );
+        self.whole
+            .file()
+            .write_all(pixels)
+            .map_err(Error::io(&self.path, "write"))
     }
 
-    /// Writes labels (and categories), the header and the checksum, and lets the file appear. Returns the checksum.
+    /// Writes labels (and categories), the header and the checksum, and lets the file appear. Returns the
+    /// checksum.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be written.
     ///
     /// # Panics
-    /// When the number of labels or categories is not the number of images pushed, or categories come without names.
+    /// When the number of labels or categories is not the number of images pushed, or categories come without
+    /// names.
     pub fn finish(mut self, labels: &[i64], categories: Option<&[i64]>) -> Result<String> {
         let image = self.description.height * self.description.width * 3;
         let rows = self.bytes / image;
         assert_eq!(labels.len(), rows, "a label for each image");
-        assert_eq!(categories.map(<[i64]>::len), self.description.category_names.as_ref().map(|_| rows));
-        let checksum = self.write_front(labels, categories, rows).map_err(Error::io(&self.path, "write"))?;
+        assert_eq!(
+            categories.map(<[i64]>::len),
+            self.description.category_names.as_ref().map(|_| rows)
+        );
+        let checksum = self
+            .write_front(labels, categories, rows)
+            .map_err(Error::io(&self.path, "write"))?;
         self.whole.publish()?;
         Ok(checksum)
     }
 
-    fn write_front(&mut self, labels: &[i64], categories: Option<&[i64]>, rows: usize) -> std::io::Result<String> {
+    fn write_front(
+        &mut self,
+        labels: &[i64],
+        categories: Option<&[i64]>,
+        rows: usize,
+    ) -> std::io::Result<String> {
         let [labels, categories] = [Some(labels), categories].map(|values| values.map(little_endian));
         let file = self.whole.file();
         file.set_len((self.pixel_start + self.bytes) as u64)?;
         // SAFETY: the temporary file is ours alone.
-        let pixels = unsafe { MmapOptions::new().offset(self.pixel_start as u64).len(self.bytes).map(&*file) }?;
+        let pixels = unsafe {
+            MmapOptions::new()
+                .offset(self.pixel_start as u64)
+                .len(self.bytes)
+                .map(&*file)
+        }?;
         let mut hash = Sha256::new();
         if let Some(categories) = &categories {
             absorb(&mut hash, "categories", "I64", &[rows as i64], categories);
         }
-        absorb(&mut hash, "labels", "I64", &[rows as i64], labels.as_deref().unwrap_or_default());
-        absorb(&mut hash, "pixels", "U8", &pixel_shape(&self.description, rows), &pixels);
+        absorb(
+            &mut hash,
+            "labels",
+            "I64",
+            &[rows as i64],
+            labels.as_deref().unwrap_or_default(),
+        );
+        absorb(
+            &mut hash,
+            "pixels",
+            "U8",
+            &pixel_shape(&self.description, rows),
+            &pixels,
+        );
         let checksum = hex(&hash.finalize());
 
         let mut front = front(&self.description, rows, &checksum);
@@ -126,35 +172,60 @@ fn front(description: &PackDescription, rows: usize, checksum: &str) -> Vec<u8> 
     metadata.insert("class_names".into(), json(&description.class_names));
     metadata.insert(CHECKSUM.into(), checksum.into());
     let mut entries = Vec::new();
-    let integers = |name| Entry { name, dtype: "I64", shape: vec![rows as i64], bytes: rows * 8 };
+    let integers = |name| Entry {
+        name,
+        dtype: "I64",
+        shape: vec![rows as i64],
+        bytes: rows * 8,
+    };
     if let Some(names) = &description.category_names {
         metadata.insert("category_names".into(), json(names));
         entries.push(integers("categories"));
     }
     entries.push(integers("labels"));
     let bytes = rows * description.height * description.width * 3;
-    entries.push(Entry { name: "pixels", dtype: "U8", shape: pixel_shape(description, rows).into(), bytes });
+    entries.push(Entry {
+        name: "pixels",
+        dtype: "U8",
+        shape: pixel_shape(description, rows).into(),
+        bytes,
+    });
     header(&entries, &metadata)
 }
 
 fn label_bytes(description: &PackDescription, rows: usize) -> usize {
-    rows * 8 * if description.category_names.is_some() { 2 } else { 1 }
+    rows * 8
+        * if description.category_names.is_some() {
+            2
+        } else {
+            1
+        }
 }
 
 fn pixel_shape(description: &PackDescription, rows: usize) -> [i64; 4] {
-    [rows as i64, description.height as i64, description.width as i64, 3]
+    [
+        rows as i64,
+        description.height as i64,
+        description.width as i64,
+        3,
+    ]
 }
 
 fn little_endian(values: &[i64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-// A full disk should show now, not after half an hour of decoding. File systems that cannot reserve go on without.
+// A full disk should show now, not after half an hour of decoding. File systems that cannot reserve go on
+// without.
 fn reserve(whole: &mut WholeFile, bytes: usize) -> std::io::Result<()> {
     // SAFETY: a plain system call on a descriptor that is open.
     if unsafe { libc::fallocate(whole.file().as_raw_fd(), 0, 0, bytes as libc::off_t) } == 0 {
         return Ok(());
     }
     let error = std::io::Error::last_os_error();
-    if error.kind() == std::io::ErrorKind::StorageFull { Err(error) } else { Ok(()) }
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        Err(error)
+    } else {
+        Ok(())
+    }
 }

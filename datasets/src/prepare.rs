@@ -59,13 +59,25 @@ impl PrepareOptions {
         let fit = match (self.resize, self.crop) {
             (None, None) => Fit::Stretch { size: self.size },
             (None, Some(_)) => {
-                return Err(Error::settings("--crop is given without --resize", "add --resize, such as 92"));
+                return Err(Error::settings(
+                    "--crop is given without --resize",
+                    "add --resize, such as 92",
+                ));
             }
-            (Some(resize), crop) => Fit::ResizeCrop { resize, crop: crop.unwrap_or(self.size) },
+            (Some(resize), crop) => Fit::ResizeCrop {
+                resize,
+                crop: crop.unwrap_or(self.size),
+            },
         };
         if !(1..=LARGEST).contains(&fit.size()) || self.resize.is_some_and(|resize| resize > LARGEST) {
-            let problem = format!("images of {} pixels are out of range", fit.size().max(self.resize.unwrap_or(0)));
-            return Err(Error::settings(problem, format!("set --size, --resize and --crop to 1..{LARGEST}")));
+            let problem = format!(
+                "images of {} pixels are out of range",
+                fit.size().max(self.resize.unwrap_or(0))
+            );
+            return Err(Error::settings(
+                problem,
+                format!("set --size, --resize and --crop to 1..{LARGEST}"),
+            ));
         }
         match fit {
             Fit::ResizeCrop { resize, crop } if crop > resize => Err(Error::settings(
@@ -109,12 +121,17 @@ pub struct PrepareReport {
 /// Lists, decodes and packs one split. Nothing appears at `out` before the pack is whole.
 ///
 /// # Errors
-/// [`Error::Settings`] for sizes or splits that cannot be, [`Error::File`] and [`Error::Io`] naming what cannot be read.
+/// [`Error::Settings`] for sizes or splits that cannot be, [`Error::File`] and [`Error::Io`] naming what
+/// cannot be read.
 pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<PrepareReport> {
     let begun = Instant::now();
     let fit = options.fit()?;
     if options.out.is_dir() {
-        return Err(Error::file(&options.out, "is a folder", "let --out name a file, such as train.pack"));
+        return Err(Error::file(
+            &options.out,
+            "is a folder",
+            "let --out name a file, such as train.pack",
+        ));
     }
     let mut listing = options.layout.list(&options.from, options.split.as_deref())?;
     if let Some(folder) = listing.empty.first().filter(|_| !options.skip_bad) {
@@ -123,11 +140,18 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
     }
     listing.notes.extend(listing.note_of_empty());
     let in_common = with_other_splits(options, &listing);
-    let mut writer = PackWriter::create(&options.out, describe(options, fit, &listing), listing.images.len())?;
+    let mut writer = PackWriter::create(
+        &options.out,
+        describe(options, fit, &listing),
+        listing.images.len(),
+    )?;
     let (mut labels, mut skipped) = (Vec::with_capacity(listing.images.len()), Vec::new());
     progress.start("packing images", listing.images.len() as u64, 0);
     for chunk in listing.images.chunks(CHUNK) {
-        let decoded: Vec<_> = chunk.par_iter().map(|(source, _)| decode_one(source, &listing, fit)).collect();
+        let decoded: Vec<_> = chunk
+            .par_iter()
+            .map(|(source, _)| decode_one(source, &listing, fit))
+            .collect();
         for (decoded, (_, label)) in decoded.into_iter().zip(chunk) {
             match decoded {
                 Ok(pixels) => {
@@ -144,10 +168,12 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
     progress.finish();
     let listing = without_lost_classes(&mut labels, listing, &options.from)?;
     writer.describe(describe(options, fit, &listing));
-    let categories: Option<Vec<i64>> = listing
-        .category_of_class
-        .as_ref()
-        .map(|category| labels.iter().map(|&label| category[label as usize] as i64).collect());
+    let categories: Option<Vec<i64>> = listing.category_of_class.as_ref().map(|category| {
+        labels
+            .iter()
+            .map(|&label| category[label as usize] as i64)
+            .collect()
+    });
     let sha256 = writer.finish(&labels, categories.as_deref())?;
     Ok(PrepareReport {
         path: options.out.clone(),
@@ -172,14 +198,27 @@ fn with_other_splits(options: &PrepareOptions, listing: &Listing) -> Vec<String>
     if *layout == Layout::CifarFs {
         return Vec::new();
     }
-    let others = layout.splits(from).into_iter().flatten().filter(|split| **split != listing.split);
-    let compared = others.filter_map(|split| layout.list(from, Some(split)).ok()).flat_map(|other| {
-        // In the order of `data info`: training first.
-        let order =
-            |listing: &Listing| ["train", "val", "valid", "test"].iter().position(|name| *name == listing.split);
-        let (first, second) = if order(&other) < order(listing) { (&other, listing) } else { (listing, &other) };
-        in_common(*layout, first, second)
-    });
+    let others = layout
+        .splits(from)
+        .into_iter()
+        .flatten()
+        .filter(|split| **split != listing.split);
+    let compared = others
+        .filter_map(|split| layout.list(from, Some(split)).ok())
+        .flat_map(|other| {
+            // In the order of `data info`: training first.
+            let order = |listing: &Listing| {
+                ["train", "val", "valid", "test"]
+                    .iter()
+                    .position(|name| *name == listing.split)
+            };
+            let (first, second) = if order(&other) < order(listing) {
+                (&other, listing)
+            } else {
+                (listing, &other)
+            };
+            in_common(*layout, first, second)
+        });
     compared.collect()
 }
 
@@ -187,9 +226,17 @@ fn decode_one(source: &Source, listing: &Listing, fit: Fit) -> Result<Vec<u8>> {
     match source {
         Source::File(path) => decode::load(path, fit),
         Source::Row(row) => {
-            let RawImages { height, width, ref pixels } = listing.raw;
+            let RawImages {
+                height,
+                width,
+                ref pixels,
+            } = listing.raw;
             let bytes = height * width * 3;
-            let image = Image { height, width, pixels: pixels[row * bytes..][..bytes].to_vec() };
+            let image = Image {
+                height,
+                width,
+                pixels: pixels[row * bytes..][..bytes].to_vec(),
+            };
             Ok(decode::fit_image(image, fit).pixels)
         }
     }
@@ -199,12 +246,22 @@ fn decode_one(source: &Source, listing: &Listing, fit: Fit) -> Result<Vec<u8>> {
 fn without_lost_classes(labels: &mut [i64], mut listing: Listing, from: &Path) -> Result<Listing> {
     let mut kept = vec![false; listing.class_names.len()];
     labels.iter().for_each(|&label| kept[label as usize] = true);
-    let Some(first) = kept.iter().position(|kept| !kept) else { return Ok(listing) };
+    let Some(first) = kept.iter().position(|kept| !kept) else {
+        return Ok(listing);
+    };
     if labels.is_empty() {
-        return Err(Error::file(from, "has no image that can be decoded", "check that the data set is whole"));
+        return Err(Error::file(
+            from,
+            "has no image that can be decoded",
+            "check that the data set is whole",
+        ));
     }
-    let (lost, name) = (kept.iter().filter(|kept| !**kept).count(), &listing.class_names[first]);
-    let note = format!("{lost} classes are left out, for none of their images can be decoded, such as {name}");
+    let (lost, name) = (
+        kept.iter().filter(|kept| !**kept).count(),
+        &listing.class_names[first],
+    );
+    let note =
+        format!("{lost} classes are left out, for none of their images can be decoded, such as {name}");
     listing.notes.push(note);
     let number = |label: i64| kept[..label as usize].iter().filter(|kept| **kept).count() as i64;
     labels.iter_mut().for_each(|label| *label = number(*label));
@@ -218,8 +275,15 @@ fn describe(options: &PrepareOptions, fit: Fit, listing: &Listing) -> PackDescri
         Fit::ResizeCrop { resize, crop } => (format!("{resize} (shorter side)"), crop.to_string()),
     };
     // The folder's name only: where it lies is nobody else's business.
-    let source = options.from.canonicalize().unwrap_or_else(|_| options.from.clone());
-    let source = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let source = options
+        .from
+        .canonicalize()
+        .unwrap_or_else(|_| options.from.clone());
+    let source = source
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let mut more = Metadata::from([
         ("layout".to_owned(), options.layout.to_string()),
         ("split".to_owned(), listing.split.clone()),
@@ -228,9 +292,15 @@ fn describe(options: &PrepareOptions, fit: Fit, listing: &Listing) -> PackDescri
         ("crop".to_owned(), crop),
         ("source".to_owned(), source),
     ]);
-    for (key, titles) in [("class_titles", &listing.class_titles), ("category_titles", &listing.category_titles)] {
+    for (key, titles) in [
+        ("class_titles", &listing.class_titles),
+        ("category_titles", &listing.category_titles),
+    ] {
         if let Some(titles) = titles {
-            more.insert(key.to_owned(), serde_json::to_string(titles).expect("strings serialise"));
+            more.insert(
+                key.to_owned(),
+                serde_json::to_string(titles).expect("strings serialise"),
+            );
         }
     }
     PackDescription {

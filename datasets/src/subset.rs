@@ -1,7 +1,8 @@
 //! Parts of a pack for the control experiments (paper, Tables 1, 2 and 5, Figures 1 and 3).
 //!
-//! Subsets of one seed are nested: the 8 classes of `--classes 8` are among those of 16, and the first 75 images of a class
-//! among its first 150, so that a curve over C or K compares more data with less, never with other data.
+//! Subsets of one seed are nested: the 8 classes of `--classes 8` are among those of 16, and the first 75
+//! images of a class among its first 150, so that a curve over C or K compares more data with less, never
+//! with other data.
 
 use crate::Pack;
 use camtrast_common::error::{Error, Result};
@@ -35,12 +36,13 @@ impl std::str::FromStr for LabelKind {
 pub struct SubsetOptions {
     /// Number of classes C; all when `None`.
     pub classes: Option<usize>,
-    /// Number of general categories from which the classes come, evenly in turn (paper, Table 2); any when `None`.
+    /// Number of general categories from which the classes come, evenly in turn (paper, Table 2); any when
+    /// `None`.
     pub categories: Option<usize>,
     /// Number of images K of each class; all when `None`.
     pub images_per_class: Option<usize>,
-    /// Number of images in all, spread over the classes as evenly as it goes (paper, Figures 1 and 3); excludes
-    /// `images_per_class`.
+    /// Number of images in all, spread over the classes as evenly as it goes (paper, Figures 1 and 3);
+    /// excludes `images_per_class`.
     pub total_images: Option<usize>,
     /// Classes or general categories as labels.
     pub labels: LabelKind,
@@ -64,7 +66,8 @@ pub struct Selection {
 /// Chooses classes and images by seeded permutations.
 ///
 /// # Errors
-/// [`Error::Settings`] when the pack has fewer classes, categories or images than asked for, or no general categories.
+/// [`Error::Settings`] when the pack has fewer classes, categories or images than asked for, or no general
+/// categories.
 pub fn select_subset(pack: &Pack, options: &SubsetOptions) -> Result<Selection> {
     let mut rows = vec![Vec::new(); pack.class_names().len()];
     for (row, &label) in pack.labels().iter().enumerate() {
@@ -94,7 +97,10 @@ pub fn select_subset(pack: &Pack, options: &SubsetOptions) -> Result<Selection> 
                 remedy,
             ));
         }
-        let order = permutation(available.len(), &mut generator(options.seed, "subset/images", class as u64, 0));
+        let order = permutation(
+            available.len(),
+            &mut generator(options.seed, "subset/images", class as u64, 0),
+        );
         indices.extend(order[..wanted].iter().map(|&i| available[i as usize]));
     }
     indices.sort_unstable();
@@ -111,21 +117,36 @@ pub fn select_subset(pack: &Pack, options: &SubsetOptions) -> Result<Selection> 
         *label = class_names.len() as i64;
         class_names.push(name.clone());
     }
-    let labels = indices.iter().map(|&row| dense[all_labels[row as usize] as usize]).collect();
-    Ok(Selection { indices, labels, classes: class_names.len(), class_names })
+    let labels = indices
+        .iter()
+        .map(|&row| dense[all_labels[row as usize] as usize])
+        .collect();
+    Ok(Selection {
+        indices,
+        labels,
+        classes: class_names.len(),
+        class_names,
+    })
 }
 
-// The first C classes of one permutation; with G categories, of the classes of the first G categories taken in turn.
+// The first C classes of one permutation; with G categories, of the classes of the first G categories taken
+// in turn.
 fn choose_classes(pack: &Pack, options: &SubsetOptions, rows: &[Vec<i64>]) -> Result<Vec<usize>> {
     let shuffled = |n, purpose| permutation(n, &mut generator(options.seed, purpose, 0, 0));
-    let mut order: Vec<usize> =
-        shuffled(rows.len(), "subset/classes").into_iter().map(|class| class as usize).collect();
+    let mut order: Vec<usize> = shuffled(rows.len(), "subset/classes")
+        .into_iter()
+        .map(|class| class as usize)
+        .collect();
     let mut within = String::new();
     if let Some(wanted) = options.categories {
         let (categories, names) = general(pack, "--categories")?;
         if wanted == 0 || wanted > names.len() {
             return Err(Error::settings(
-                format!("{wanted} categories are wanted, but {} has {}", pack.path().display(), names.len()),
+                format!(
+                    "{wanted} categories are wanted, but {} has {}",
+                    pack.path().display(),
+                    names.len()
+                ),
                 format!("set --categories to 1..{}", names.len()),
             ));
         }
@@ -138,14 +159,20 @@ fn choose_classes(pack: &Pack, options: &SubsetOptions, rows: &[Vec<i64>]) -> Re
             }
         }
         let rounds = members.iter().map(Vec::len).max().unwrap_or(0);
-        order = (0..rounds).flat_map(|round| members.iter().filter_map(move |m| m.get(round).copied())).collect();
+        order = (0..rounds)
+            .flat_map(|round| members.iter().filter_map(move |m| m.get(round).copied()))
+            .collect();
         within = format!(" in {wanted} categories");
     }
     let wanted = options.classes.unwrap_or(order.len());
     let least = options.categories.unwrap_or(1);
     if wanted < least || wanted > order.len() {
         return Err(Error::settings(
-            format!("{wanted} classes are wanted, but {} has {}{within}", pack.path().display(), order.len()),
+            format!(
+                "{wanted} classes are wanted, but {} has {}{within}",
+                pack.path().display(),
+                order.len()
+            ),
             format!("set --classes to {least}..{}", order.len()),
         ));
     }
@@ -156,8 +183,12 @@ fn choose_classes(pack: &Pack, options: &SubsetOptions, rows: &[Vec<i64>]) -> Re
 fn general<'a>(pack: &'a Pack, flag: &str) -> Result<(&'a [i64], &'a [String])> {
     pack.categories().zip(pack.category_names()).ok_or_else(|| {
         Error::settings(
-            format!("{} knows no general categories, which {flag} needs", pack.path().display()),
-            "pack a data set with categories (tieredimagenet, cifar-fs, or a categories.csv beside the images)",
+            format!(
+                "{} knows no general categories, which {flag} needs",
+                pack.path().display()
+            ),
+            "pack a data set with categories (tieredimagenet, cifar-fs, or a categories.csv beside the \
+             images)",
         )
     })
 }

@@ -1,14 +1,16 @@
-//! RoIAlign (forward and backward) and suppression at the sizes of `c4` on an image of 800 x 800, and the images a second that the data
-//! path makes ready for it. Prints a line `name seconds` each; `benches/peers/detection_operators.py` runs them in turns with torchvision's.
+//! RoIAlign (forward and backward) and suppression at the sizes of `c4` on an image of 800 x 800, and the
+//! images a second that the data path makes ready for it. Prints a line `name seconds` each;
+//! `benches/peers/detection_operators.py` runs them in turns with torchvision's.
 //!
-//! `CAMTRAST_BENCH_IMAGES`: a JPEG file to decode and resize, over and over; without it the data path is left out.
+//! `CAMTRAST_BENCH_IMAGES`: a JPEG file to decode and resize, over and over; without it the data path is left
+//! out.
 
 use camtrast_common::engine::Source;
 use camtrast_common::testing::{fill, unit};
 use camtrast_detection::grouping::Grouping;
 use camtrast_detection::model::nms::nms;
 use camtrast_detection::model::roi_align::RoiAlign;
-use camtrast_detection::source::{Augment, DetectionSource};
+use camtrast_detection::source::{DetectionAugment, DetectionSource};
 use camtrast_detection::transform::{Aspect, Scale};
 use camtrast_detection::{Annotated, Dataset, Object};
 use std::hint::black_box;
@@ -45,13 +47,23 @@ fn main() {
         tch::set_num_threads(threads);
     }
     let (proposals, scores) = (boxes("nms", 2000, 800.0), unit("scores", &[2000]));
-    println!("nms {:.6}", median(|| drop(black_box(nms(&proposals, &scores, 0.7, usize::MAX).unwrap()))));
+    println!(
+        "nms {:.6}",
+        median(|| drop(black_box(nms(&proposals, &scores, 0.7, usize::MAX).unwrap())))
+    );
 
     let regions = boxes("regions", 512, 800.0);
-    let regions = Tensor::cat(&[Tensor::zeros([512, 1], (Kind::Float, tch::Device::Cpu)), regions], 1);
+    let regions = Tensor::cat(
+        &[Tensor::zeros([512, 1], (Kind::Float, tch::Device::Cpu)), regions],
+        1,
+    );
     let features =
         camtrast_common::device::channels_last(&fill("features", &[1, 1024, 50, 50])).set_requires_grad(true);
-    let align = RoiAlign { bins: 14, sampling_ratio: 0, aligned: true };
+    let align = RoiAlign {
+        bins: 14,
+        sampling_ratio: 0,
+        aligned: true,
+    };
     let before = peak_bytes();
     let seconds = median(|| {
         let pooled = align.forward(&features, &regions, 1.0 / 16.0).unwrap();
@@ -60,16 +72,45 @@ fn main() {
     println!("roi_align {seconds:.6}");
     println!("roi_align_bytes {}", peak_bytes() - before);
 
-    let Some(image) = std::env::var_os("CAMTRAST_BENCH_IMAGES") else { return };
-    let object = Object { class: 0, bbox: [10.0, 10.0, 90.0, 90.0], difficult: false, area: None };
+    let Some(image) = std::env::var_os("CAMTRAST_BENCH_IMAGES") else {
+        return;
+    };
+    let object = Object {
+        class: 0,
+        bbox: [10.0, 10.0, 90.0, 90.0],
+        difficult: false,
+        area: None,
+    };
     let annotated = |id: usize| {
         let (width, height) = (0, 0);
-        Annotated { id: id.to_string(), image: (&image).into(), width, height, objects: vec![object.clone()] }
+        Annotated {
+            id: id.to_string(),
+            image: (&image).into(),
+            width,
+            height,
+            objects: vec![object.clone()],
+        }
     };
-    let dataset = Dataset { images: (0..16).map(annotated).collect(), ..Dataset::default() };
-    let scale = Scale { side: 800, max_side: 1333, aspect: Aspect::Keep, pad_to: 32 };
-    let augment = Augment { scales: vec![scale], flip: 0.5, difficult: true };
-    let grouping = Grouping { batch_size: 16, images_per_group: 0, by_aspect: false };
+    let dataset = Dataset {
+        images: (0..16).map(annotated).collect(),
+        ..Dataset::default()
+    };
+    let scale = Scale {
+        side: 800,
+        max_side: 1333,
+        aspect: Aspect::Keep,
+        pad_to: 32,
+    };
+    let augment = DetectionAugment {
+        scales: vec![scale],
+        flip: 0.5,
+        difficult: true,
+    };
+    let grouping = Grouping {
+        batch_size: 16,
+        images_per_group: 0,
+        by_aspect: false,
+    };
     let mut source = DetectionSource::new(Arc::new(dataset), augment, grouping, 1, 0);
     let seconds = median(|| drop(black_box(source.batch(0, 0).expect("a whole image"))));
     println!("data_images_per_second {:.1}", 16.0 / seconds);
@@ -79,5 +120,6 @@ fn main() {
 fn peak_bytes() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().split(' ').next()?.parse::<i64>().ok()).map_or(0, |kilobytes| kilobytes * 1024)
+    line.and_then(|line| line.trim().split(' ').next()?.parse::<i64>().ok())
+        .map_or(0, |kilobytes| kilobytes * 1024)
 }

@@ -5,14 +5,14 @@
 //! `OMP_NUM_THREADS`: threads. `CAMTRAST_BENCH_WIDTH`: channels after the stem (32).
 
 use camtrast_common::device::Precision;
-use camtrast_common::engine::Moment;
+use camtrast_common::engine::StepContext;
 use camtrast_common::nn::{Modes, weights_channels_last};
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use camtrast_common::resnet::{Arch, Stem};
 use camtrast_common::testing::unit;
 use camtrast_detection::model::heads::Truth;
 use camtrast_detection::model::{DetectorArch, FasterRcnn, Images};
-use camtrast_detection::{Options, Preset};
+use camtrast_detection::{DetectionOptions, Preset};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -23,15 +23,34 @@ fn main() {
         tch::set_num_threads(threads);
     }
     tch::manual_seed(0);
-    let width = std::env::var("CAMTRAST_BENCH_WIDTH").ok().and_then(|w| w.parse().ok()).unwrap_or(32);
-    let options = Options { regions_per_image: Some(32), ..Options::default() };
-    let options = options.resolve(Preset::Moco, DetectorArch::C4).expect("settings that work");
-    let arch = Arch { depth: 50, width, stem: Stem::Standard };
-    let model = options.model(DetectorArch::C4, arch, 20).expect("settings that work");
+    let width = std::env::var("CAMTRAST_BENCH_WIDTH")
+        .ok()
+        .and_then(|w| w.parse().ok())
+        .unwrap_or(32);
+    let options = DetectionOptions {
+        regions_per_image: Some(32),
+        ..DetectionOptions::default()
+    };
+    let options = options
+        .resolve(Preset::Moco, DetectorArch::C4)
+        .expect("settings that work");
+    let arch = Arch {
+        depth: 50,
+        width,
+        stem: Stem::Standard,
+    };
+    let model = options
+        .model(DetectorArch::C4, arch, 20)
+        .expect("settings that work");
     let vs = VarStore::new(Device::Cpu);
     let net = FasterRcnn::new(&vs.root(), &model);
     weights_channels_last(&vs);
-    let config = OptimizerConfig { algorithm: Algorithm::Sgd, momentum: 0.9, nesterov: false, weight_decay: 1e-4 };
+    let config = OptimizerConfig {
+        algorithm: Algorithm::Sgd,
+        momentum: 0.9,
+        nesterov: false,
+        weight_decay: 1e-4,
+    };
     let mut optimizer = Optimizer::new(config, vec![ParamGroup::matching(&vs, |_| true)]);
 
     let sizes = vec![(192, 256), (180, 240)];
@@ -48,8 +67,16 @@ fn main() {
     for step in 0..=ROUNDS {
         let before = processor_seconds();
         optimizer.zero_grad();
-        let at = Moment { seed: 0, epoch: 0, step, batch: step, total_steps: ROUNDS };
-        let losses = net.losses(&images, &truth, &at, Precision::Fp32, Modes::TRAIN).expect("the CPU");
+        let at = StepContext {
+            seed: 0,
+            epoch: 0,
+            step,
+            batch: step,
+            total_steps: ROUNDS,
+        };
+        let losses = net
+            .losses(&images, &truth, &at, Precision::Fp32, Modes::TRAIN)
+            .expect("the CPU");
         (losses.objectness + losses.proposal_boxes + losses.classes + losses.boxes).backward();
         optimizer.step(1e-4, 1e-4).expect("an optimiser that fits");
         seconds.push(processor_seconds() - before);
@@ -63,7 +90,17 @@ fn main() {
 /// Time that the process has computed, user's and system's, of all threads, to 10 ms.
 fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |place: usize| fields.get(place).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |place: usize| {
+        fields
+            .get(place)
+            .and_then(|ticks| ticks.parse::<f64>().ok())
+            .unwrap_or_default()
+    };
     (ticks(11) + ticks(12)) / 100.0
 }

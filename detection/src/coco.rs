@@ -20,11 +20,11 @@ mod tests;
 pub struct CocoOptions {
     /// The instances JSON.
     pub instances: PathBuf,
-    /// The folder that its file names are relative to. Without it no image is looked at, and sizes are the JSON's: enough for
-    /// scoring.
+    /// The folder that its file names are relative to. Without it no image is looked at, and sizes are the
+    /// JSON's: enough for scoring.
     pub images: Option<PathBuf>,
-    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object alone where only
-    /// it is at fault, else the whole image.
+    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object
+    /// alone where only it is at fault, else the whole image.
     pub skip_bad: bool,
 }
 
@@ -65,26 +65,39 @@ struct Category {
 
 const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
 
-/// Reads the JSON, and of the images only the size. Classes keep the order of the category ids; a crowd is a difficult object;
-/// an image's id is its number in decimal.
+/// Reads the JSON, and of the images only the size. Classes keep the order of the category ids; a crowd is a
+/// difficult object; an image's id is its number in decimal.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Io`] naming the JSON or the image at fault.
 pub fn read(options: &CocoOptions) -> Result<Dataset> {
     let json = &options.instances;
     let file = File::open(json).map_err(Error::io(json, "read"))?;
-    let instances: Instances = serde_json::from_reader(BufReader::with_capacity(1 << 20, file)).map_err(|reason| {
-        Error::file(json, format!("is no whole COCO instances file: {reason}"), "check that it is complete")
-    })?;
+    let instances: Instances =
+        serde_json::from_reader(BufReader::with_capacity(1 << 20, file)).map_err(|reason| {
+            Error::file(
+                json,
+                format!("is no whole COCO instances file: {reason}"),
+                "check that it is complete",
+            )
+        })?;
     let refuse = |problem: String| Error::file(json, problem, REMEDY);
     let mut problems = Problems::new(options.skip_bad);
 
     let mut categories = instances.categories;
     categories.sort_by_key(|category| category.id);
-    let class_of: HashMap<u64, usize> = categories.iter().enumerate().map(|(i, category)| (category.id, i)).collect();
+    let class_of: HashMap<u64, usize> = categories
+        .iter()
+        .enumerate()
+        .map(|(i, category)| (category.id, i))
+        .collect();
     let names: HashSet<&str> = categories.iter().map(|category| category.name.as_str()).collect();
     if class_of.len() < categories.len() || names.len() < categories.len() {
-        return Err(Error::file(json, "has two categories of one id or name", "give each category its own"));
+        return Err(Error::file(
+            json,
+            "has two categories of one id or name",
+            "give each category its own",
+        ));
     }
 
     let checked: Vec<Result<Annotated>> = instances
@@ -120,14 +133,20 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
             if again {
                 return Err("another annotation has this id".into());
             }
-            let place =
-                *place_of.get(&annotation.image_id).ok_or(format!("there is no image {}", annotation.image_id))?;
+            let place = *place_of
+                .get(&annotation.image_id)
+                .ok_or(format!("there is no image {}", annotation.image_id))?;
             let category = annotation.category_id;
-            let class = *class_of.get(&category).ok_or(format!("there is no category {category}"))?;
+            let class = *class_of
+                .get(&category)
+                .ok_or(format!("there is no category {category}"))?;
             Ok((place, annotation.object(class, &images[place])?))
         };
-        let name =
-            annotation.id.map_or(format!("annotation {} of the list", index + 1), |id| format!("annotation {id}"));
+        let name = annotation
+            .id
+            .map_or(format!("annotation {} of the list", index + 1), |id| {
+                format!("annotation {id}")
+            });
         if let Some((place, object)) =
             problems.keep(object().map_err(|problem| refuse(format!("{name}: {problem}"))))?
         {
@@ -139,23 +158,42 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
     }
     let classes = categories.iter().map(|category| category.name.clone()).collect();
     let category_ids = categories.iter().map(|category| category.id).collect();
-    Ok(Dataset { classes, category_ids, images, problems: problems.into_lines(), crowds: true, ..Dataset::default() })
+    Ok(Dataset {
+        classes,
+        category_ids,
+        images,
+        problems: problems.into_lines(),
+        crowds: true,
+        ..Dataset::default()
+    })
 }
 
 fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) -> Result<Annotated> {
     let refuse = |problem: String| Error::file(json, problem, REMEDY);
     if !image_file::stays_inside(&image.file_name) {
-        let problem =
-            format!("image {} has the file name {:?}, which leads out of --coco-images", image.id, image.file_name);
+        let problem = format!(
+            "image {} has the file name {:?}, which leads out of --coco-images",
+            image.id, image.file_name
+        );
         return Err(refuse(problem));
     }
     let said = (image.width, image.height);
     let (path, size) = match folder {
-        None => (image.file_name.clone(), image_file::Size { upright: said, stored: said }),
+        None => (
+            image.file_name.clone(),
+            image_file::Size {
+                upright: said,
+                stored: said,
+            },
+        ),
         Some(folder) => {
             let path = folder.join(&image.file_name);
             if !path.is_file() {
-                return Err(refuse(format!("names image {}, but {} is not there", image.id, path.display())));
+                return Err(refuse(format!(
+                    "names image {}, but {} is not there",
+                    image.id,
+                    path.display()
+                )));
             }
             let size = image_file::size(&path, whole)?;
             (path, size)
@@ -163,14 +201,27 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
     };
     let Some(size) = size.said(|size| said == (0, 0) || said == size) else {
         let stored = size.stored;
-        let (said, actual) = (format!("{} x {}", said.0, said.1), format!("{} x {}", stored.0, stored.1));
-        return Err(refuse(format!("says image {} has {said} pixels, but {} has {actual}", image.id, path.display())));
+        let (said, actual) = (
+            format!("{} x {}", said.0, said.1),
+            format!("{} x {}", stored.0, stored.1),
+        );
+        return Err(refuse(format!(
+            "says image {} has {said} pixels, but {} has {actual}",
+            image.id,
+            path.display()
+        )));
     };
     if size.0 == 0 || size.1 == 0 {
         return Err(refuse(format!("does not say how large image {} is", image.id)));
     }
     let (width, height) = size;
-    Ok(Annotated { id: image.id.to_string(), image: path, width, height, objects: Vec::new() })
+    Ok(Annotated {
+        id: image.id.to_string(),
+        image: path,
+        width,
+        height,
+        objects: Vec::new(),
+    })
 }
 
 impl Annotation {
@@ -183,13 +234,22 @@ impl Annotation {
         // Boxes around masks are rounded: many real ones pass the edge by a fraction.
         let inside = |low: f64, side: f64, limit: usize| low > -1.0 && low + side < limit as f64 + 1.0;
         if !(inside(x, width, image.width) && inside(y, height, image.height)) {
-            return Err(format!("{told} leaves the image of {} x {} pixels", image.width, image.height));
+            return Err(format!(
+                "{told} leaves the image of {} x {} pixels",
+                image.width, image.height
+            ));
         }
-        let object =
-            Object { class, bbox: [x, y, x + width, y + height], difficult: self.iscrowd != 0, area: self.area };
+        let object = Object {
+            class,
+            bbox: [x, y, x + width, y + height],
+            difficult: self.iscrowd != 0,
+            area: self.area,
+        };
         match area(&object) {
             area if COUNTED_AREAS.contains(&area) => Ok(object),
-            area => Err(format!("the area is {area}, not 0 to 1e10 square pixels, which is all that COCO counts")),
+            area => Err(format!(
+                "the area is {area}, not 0 to 1e10 square pixels, which is all that COCO counts"
+            )),
         }
     }
 }

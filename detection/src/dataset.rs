@@ -30,7 +30,8 @@ pub struct Object {
     pub bbox: [f64; 4],
     /// Whether it is never counted, and trained on only by request.
     pub difficult: bool,
-    /// Square pixels, where it is not the box's: COCO gives that of the object's mask, and sorts objects by it.
+    /// Square pixels, where it is not the box's: COCO gives that of the object's mask, and sorts objects by
+    /// it.
     pub area: Option<f64>,
 }
 
@@ -52,11 +53,19 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// What tells this data set's annotations apart from any other's, and from itself after a change: 16 hexadecimal digits.
+    /// What tells this data set's annotations apart from any other's, and from itself after a change: 16
+    /// hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{:?}", self.classes));
-        for Annotated { id, width, height, objects, .. } in &self.images {
+        for Annotated {
+            id,
+            width,
+            height,
+            objects,
+            ..
+        } in &self.images
+        {
             hash.update(format!("{id} {width} {height} {objects:?}"));
         }
         hex(&hash.finalize()[..8])

@@ -71,25 +71,38 @@ pub fn save(path: &Path, vs: &VarStore, info: &DetectorInfo) -> Result<()> {
     network_file::save(path, DETECTOR_FORMAT, &vs.variables().into_iter().collect(), info)
 }
 
-/// Loads a detector of ours, or a torchvision `fasterrcnn_resnetNN_fpn` state dict, laid out channels-last on `device`.
+/// Loads a detector of ours, or a torchvision `fasterrcnn_resnetNN_fpn` state dict, laid out channels-last on
+/// `device`.
 ///
 /// # Errors
 /// [`Error::File`] when the file is damaged, of another kind or not whole.
 pub fn load(path: &Path, device: Device) -> Result<Detector> {
     let file = TensorFile::open(path)?;
-    let foreign =
-        !file.metadata().contains_key("format") && torchvision::is_detector(file.names().iter().map(|n| &n[..]));
+    let foreign = !file.metadata().contains_key("format")
+        && torchvision::is_detector(file.names().iter().map(|n| &n[..]));
     let (info, tensors, sha256) = if foreign {
-        let tensors = file.tensors()?.into_iter().map(|(name, tensor)| (name, whole_precision(tensor)));
+        let tensors = file
+            .tensors()?
+            .into_iter()
+            .map(|(name, tensor)| (name, whole_precision(tensor)));
         let (model, tensors) = torchvision::convert(tensors.collect()).map_err(|e| within(path, &e))?;
         (of_torchvision(model), tensors, None)
     } else {
         let remedy = "give the detector.safetensors that `camtrast detection train` leaves";
-        let NetworkFile { info, tensors, sha256 } = network_file::load(path, DETECTOR_FORMAT, remedy)?;
+        let NetworkFile {
+            info,
+            tensors,
+            sha256,
+        } = network_file::load(path, DETECTOR_FORMAT, remedy)?;
         (info, tensors, Some(sha256))
     };
     let (net, vs) = build(&info, &tensors, device).map_err(|e| within(path, &e))?;
-    Ok(Detector { net, vs, info, sha256 })
+    Ok(Detector {
+        net,
+        vs,
+        info,
+        sha256,
+    })
 }
 
 /// What a detector of ours says of itself; `None` when there is no such file.
@@ -98,7 +111,11 @@ pub fn info(path: &Path) -> Option<DetectorInfo> {
     serde_json::from_str(file.metadata().get("info")?).ok()
 }
 
-fn build(info: &DetectorInfo, tensors: &BTreeMap<String, Tensor>, device: Device) -> Result<(FasterRcnn, VarStore)> {
+fn build(
+    info: &DetectorInfo,
+    tensors: &BTreeMap<String, Tensor>,
+    device: Device,
+) -> Result<(FasterRcnn, VarStore)> {
     let mut vs = VarStore::new(Device::Cpu);
     let net = FasterRcnn::new(&vs.root(), &info.model);
     copy_into(&vs.variables().into_iter().collect(), tensors, "the file")?;
@@ -125,10 +142,19 @@ fn of_torchvision(model: ModelConfig) -> DetectorInfo {
         classes: Vec::new(),
         mean: IMAGENET_MEAN,
         std: IMAGENET_STD,
-        scale: Scale { side: 800, max_side: 1333, aspect: Aspect::Keep, pad_to: 32 },
+        scale: Scale {
+            side: 800,
+            max_side: 1333,
+            aspect: Aspect::Keep,
+            pad_to: 32,
+        },
         step: 0,
         precise_bn: 0,
-        origin: Origin { method: IMPORTED.into(), backbone_sha256: "unknown".into(), partial: None },
+        origin: Origin {
+            method: IMPORTED.into(),
+            backbone_sha256: "unknown".into(),
+            partial: None,
+        },
         training_images: Prints::default(),
         config: "{}".into(),
         commit: "unknown".into(),

@@ -1,6 +1,6 @@
 //! Pictures of detections beside the ground truth.
 
-use crate::results::{Found, Results};
+use crate::results::{Detection, Results};
 use crate::{Annotated, Dataset};
 use camtrast_common::Result;
 use camtrast_images::decode;
@@ -24,12 +24,15 @@ pub struct SampleOptions {
 
 impl Default for SampleOptions {
     fn default() -> Self {
-        SampleOptions { count: 8, min_score: 0.5 }
+        SampleOptions {
+            count: 8,
+            min_score: 0.5,
+        }
     }
 }
 
-/// Writes pictures `<id>.png` of sample images into `folder`: objects dashed (green; grey when difficult), detections solid in
-/// the colour of their class, with its name and score. Returns their paths.
+/// Writes pictures `<id>.png` of sample images into `folder`: objects dashed (green; grey when difficult),
+/// detections solid in the colour of their class, with its name and score. Returns their paths.
 ///
 /// # Errors
 /// As [`decode::read`], and [`camtrast_common::Error::Io`] when writing fails.
@@ -39,26 +42,33 @@ pub fn write_samples(
     results: &Results,
     options: &SampleOptions,
 ) -> Result<Vec<PathBuf>> {
-    let with_objects: Vec<usize> =
-        (0..dataset.images.len()).filter(|&i| !dataset.images[i].objects.is_empty()).collect();
+    let with_objects: Vec<usize> = (0..dataset.images.len())
+        .filter(|&i| !dataset.images[i].objects.is_empty())
+        .collect();
     let count = options.count.min(with_objects.len());
     let chosen = (0..count).map(|i| with_objects[i * with_objects.len() / count]);
     chosen
         .map(|place| {
             let image = &dataset.images[place];
-            let shown = |found: &&Found| found.image == place && found.score >= options.min_score;
-            let mut found: Vec<Found> = results.found.iter().filter(shown).copied().collect();
+            let shown = |found: &&Detection| found.image == place && found.score >= options.min_score;
+            let mut found: Vec<Detection> = results.found.iter().filter(shown).copied().collect();
             found.sort_by(|a, b| a.score.total_cmp(&b.score));
             let path = folder.join(format!("{}.png", file_name(&image.id)));
-            picture(decode::read_upright(&image.image, (image.width, image.height))?, image, &found, &dataset.classes)?
-                .write(&path)?;
+            picture(
+                decode::read_upright(&image.image, (image.width, image.height))?,
+                image,
+                &found,
+                &dataset.classes,
+            )?
+            .write(&path)?;
             Ok(path)
         })
         .collect()
 }
 
-/// One image with its objects and detections, the last on top. Small images are enlarged, so that names can be read.
-fn picture(pixels: Image, image: &Annotated, found: &[Found], classes: &[String]) -> Result<Canvas> {
+/// One image with its objects and detections, the last on top. Small images are enlarged, so that names can
+/// be read.
+fn picture(pixels: Image, image: &Annotated, found: &[Detection], classes: &[String]) -> Result<Canvas> {
     let factor = 400_usize.div_ceil(pixels.height.max(pixels.width)).clamp(1, 8);
     let (height, width) = (pixels.height * factor, pixels.width * factor);
     let mut canvas = Canvas::new(width, height)?;
@@ -75,21 +85,41 @@ fn picture(pixels: Image, image: &Annotated, found: &[Found], classes: &[String]
         let [x1, y1, x2, y2] = corners(detection.bbox);
         let colour = class_colour(detection.class);
         canvas.frame([x1, y1, x2 - 1, y2 - 1], colour)?;
-        label(&mut canvas, x1, y1, &format!("{} {:.2}", classes[detection.class], detection.score), colour)?;
+        label(
+            &mut canvas,
+            x1,
+            y1,
+            &format!("{} {:.2}", classes[detection.class], detection.score),
+            colour,
+        )?;
     }
     Ok(canvas)
 }
 
 /// A name as part of a file name.
 pub(crate) fn file_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_alphanumeric() || "-_. ".contains(c) { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| {
+            if c.is_alphanumeric() || "-_. ".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
+        .collect()
 }
 
 const DASH: i32 = 6;
 
 // Dashes with a dark rest, visible on any ground.
 fn dashed_box(canvas: &mut Canvas, [x1, y1, x2, y2]: [i32; 4], colour: Rgb) -> Result<()> {
-    let alternating = |from_start: i32| if (from_start / DASH) % 2 == 0 { colour } else { BLACK };
+    let alternating = |from_start: i32| {
+        if (from_start / DASH) % 2 == 0 {
+            colour
+        } else {
+            BLACK
+        }
+    };
     for x in (x1..=x2).step_by(DASH as usize) {
         let end = (x + DASH - 1).min(x2);
         canvas.fill([x, y1, end, y1 + 1], alternating(x - x1))?;
@@ -112,5 +142,11 @@ fn label(canvas: &mut Canvas, x: i32, y: i32, text: &str, ground: Rgb) -> Result
     let (x, y) = (x.min(columns - width).max(0), y.min(rows - LABEL).max(0));
     canvas.fill([x, y, x + width, y + LABEL - 1], ground)?;
     let luminance = 0.3 * f64::from(ground[0]) + 0.59 * f64::from(ground[1]) + 0.11 * f64::from(ground[2]);
-    canvas.words(text, x + 3, y + LABEL - 4, SCALE, if luminance > 120.0 { BLACK } else { WHITE })
+    canvas.words(
+        text,
+        x + 3,
+        y + LABEL - 4,
+        SCALE,
+        if luminance > 120.0 { BLACK } else { WHITE },
+    )
 }

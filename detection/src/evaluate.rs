@@ -1,14 +1,15 @@
-//! Average precision of detections: COCO's figures, PASCAL VOC's two, and detectron2's mixture of both, never mixed up here.
+//! Average precision of detections: COCO's figures, PASCAL VOC's two, and detectron2's mixture of both, never
+//! mixed up here.
 //!
 //! | figure | average precision | thresholds | over |
 //! |---|---|---|---|
-//! | AP, AP50, AP75, APs, APm, APl | COCO: 101 recalls, 100 detections per image and class | .50:.05:.95, .50, .75 | classes |
+//! | AP, AP50, AP75, APs, APm, APl | 101 recalls, 100 boxes a class | .50:.05:.95, .50, .75 | classes |
 //! | VOC07 mAP | 11 recalls | .50 | classes |
 //! | VOC mAP | area below the curve | .50 | classes |
 //! | detectron2's VOC AP | 11 recalls (VOC2007) or area (VOC2012) | .50:.05:.95 | classes |
 //!
-//! For COCO a difficult object is a crowd. A class without an object that counts has no average precision: it is left out of
-//! every mean, and listed.
+//! For COCO a difficult object is a crowd. A class without an object that counts has no average precision: it
+//! is left out of every mean, and listed.
 
 mod coco;
 mod voc;
@@ -69,7 +70,8 @@ pub struct ClassEvaluation {
     pub detections: usize,
     /// The figures.
     pub figures: Figures,
-    /// COCO's precision at recalls 0, 0.01, .. 1 for each IoU threshold .50:.05:.95, 10 x 101; its means are the APs.
+    /// COCO's precision at recalls 0, 0.01, .. 1 for each IoU threshold .50:.05:.95, 10 x 101; its means are
+    /// the APs.
     pub precision: Vec<Vec<f64>>,
     /// VOC's curve at IoU .50, one point a detection.
     pub curve: Curve,
@@ -89,11 +91,12 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// The final numbers by name: `detection/AP`, `detection/AP50`, `detection/AP75`, `detection/APs`, `detection/APm`,
-    /// `detection/APl`, `detection/voc07_mAP`, `detection/voc_mAP`, `detection/detectron2_voc_AP`,
-    /// `detection/detectron2_voc12_AP`, and of each class `detection/AP/<class>`, `detection/AP50/<class>`,
-    /// `detection/AP75/<class>`, `detection/voc07_AP/<class>`, `detection/voc_AP/<class>`. Figures that do not exist, such as
-    /// APs without a small object, are not there.
+    /// The final numbers by name: `detection/AP`, `detection/AP50`, `detection/AP75`, `detection/APs`,
+    /// `detection/APm`, `detection/APl`, `detection/voc07_mAP`, `detection/voc_mAP`,
+    /// `detection/detectron2_voc_AP`, `detection/detectron2_voc12_AP`, and of each class
+    /// `detection/AP/<class>`, `detection/AP50/<class>`, `detection/AP75/<class>`,
+    /// `detection/voc07_AP/<class>`, `detection/voc_AP/<class>`. Figures that do not exist, such as APs
+    /// without a small object, are not there.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mean = &self.mean;
         let figures = [
@@ -108,17 +111,23 @@ impl Evaluation {
             ("detectron2_voc_AP", Some(mean.detectron2_voc)),
             ("detectron2_voc12_AP", Some(mean.detectron2_voc12)),
         ];
-        let means = figures.into_iter().filter_map(|(name, value)| Some((format!("detection/{name}"), value?)));
-        let classes = self.classes.iter().flat_map(|ClassEvaluation { name: class, figures, .. }| {
-            let of_class = [
-                ("AP", figures.ap),
-                ("AP50", figures.ap50),
-                ("AP75", figures.ap75),
-                ("voc07_AP", figures.voc07),
-                ("voc_AP", figures.voc),
-            ];
-            of_class.map(|(name, value)| (format!("detection/{name}/{class}"), value))
-        });
+        let means = figures
+            .into_iter()
+            .filter_map(|(name, value)| Some((format!("detection/{name}"), value?)));
+        let classes = self.classes.iter().flat_map(
+            |ClassEvaluation {
+                 name: class, figures, ..
+             }| {
+                let of_class = [
+                    ("AP", figures.ap),
+                    ("AP50", figures.ap50),
+                    ("AP75", figures.ap75),
+                    ("voc07_AP", figures.voc07),
+                    ("voc_AP", figures.voc),
+                ];
+                of_class.map(|(name, value)| (format!("detection/{name}/{class}"), value))
+            },
+        );
         means.chain(classes).collect()
     }
 }
@@ -135,8 +144,8 @@ struct Entry {
 
 /// Evaluates detections on a data set: all the figures of the module's table.
 ///
-/// Equal scores are ranked by the order of `results` (VOC), or by the image's number and then that order (COCO), as the
-/// reference programs do.
+/// Equal scores are ranked by the order of `results` (VOC), or by the image's number and then that order
+/// (COCO), as the reference programs do.
 ///
 /// # Errors
 /// [`Error::Settings`] when no object counts, when an area is not 0 to 1e10 square pixels, when a detection
@@ -154,23 +163,37 @@ pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
                 difficult: objects[class].len() - matches.objects(),
                 detections: detections[class].len(),
                 figures: class_figures(&precision, class, &matches),
-                precision: (0..THRESHOLDS).filter_map(|t| precision.curve(t, class, Area::All)).collect(),
+                precision: (0..THRESHOLDS)
+                    .filter_map(|t| precision.curve(t, class, Area::All))
+                    .collect(),
                 curve: matches.curve(0.5),
             })
         })
         .collect();
-    let left_out = dataset.classes.iter().zip(&evaluated).filter(|(_, evaluation)| evaluation.is_none());
+    let left_out = dataset
+        .classes
+        .iter()
+        .zip(&evaluated)
+        .filter(|(_, evaluation)| evaluation.is_none());
     let left_out = left_out.map(|(name, _)| name.clone()).collect();
     let classes: Vec<ClassEvaluation> = evaluated.into_iter().flatten().collect();
     if classes.is_empty() {
         let total: usize = objects.iter().map(Vec::len).sum();
         return Err(Error::settings(
-            format!("the {} images have {total} objects of these classes, of which none counts", dataset.images.len()),
+            format!(
+                "the {} images have {total} objects of these classes, of which none counts",
+                dataset.images.len()
+            ),
             "evaluate on images with objects that are not difficult",
         ));
     }
     let mean = mean_figures(&classes);
-    Ok(Evaluation { classes, left_out, images: dataset.images.len(), mean })
+    Ok(Evaluation {
+        classes,
+        left_out,
+        images: dataset.images.len(),
+        mean,
+    })
 }
 
 /// Areas of the objects that pycocotools counts, in square pixels: it leaves out others in silence.
@@ -189,10 +212,22 @@ fn objects(dataset: &Dataset) -> Result<Vec<Vec<Entry>>> {
         for object in &annotated.objects {
             let area = area(object);
             if !COUNTED_AREAS.contains(&area) {
-                let problem = format!("an object of image {} has an area of {area} square pixels", annotated.id);
-                return Err(Error::settings(problem, "COCO counts areas from 0 to 1e10: correct the annotation"));
+                let problem = format!(
+                    "an object of image {} has an area of {area} square pixels",
+                    annotated.id
+                );
+                return Err(Error::settings(
+                    problem,
+                    "COCO counts areas from 0 to 1e10: correct the annotation",
+                ));
             }
-            let entry = Entry { image, bbox: object.bbox, area, difficult: object.difficult, score: 0.0 };
+            let entry = Entry {
+                image,
+                bbox: object.bbox,
+                area,
+                difficult: object.difficult,
+                score: 0.0,
+            };
             by_class[object.class].push(entry);
         }
     }
@@ -203,25 +238,41 @@ fn objects(dataset: &Dataset) -> Result<Vec<Vec<Entry>>> {
 fn detections(dataset: &Dataset, results: &Results) -> Result<Vec<Vec<Entry>>> {
     let mut by_class: Vec<Vec<Entry>> = dataset.classes.iter().map(|_| Vec::new()).collect();
     for found in &results.found {
-        let of_class = by_class.get_mut(found.class).filter(|_| found.image < dataset.images.len());
-        let bad =
-            |problem| Error::settings(format!("a detection cannot be evaluated: {problem}"), "correct the detector");
+        let of_class = by_class
+            .get_mut(found.class)
+            .filter(|_| found.image < dataset.images.len());
+        let bad = |problem| {
+            Error::settings(
+                format!("a detection cannot be evaluated: {problem}"),
+                "correct the detector",
+            )
+        };
         let of_class = of_class.ok_or_else(|| bad("its image or class is not in the data set".into()))?;
         found.fault().map_or(Ok(()), |fault| Err(bad(fault)))?;
         let (image, bbox, score) = (found.image, found.bbox, found.score);
         let area = (bbox[2] - bbox[0]) * (bbox[3] - bbox[1]);
-        of_class.push(Entry { image, bbox, area, difficult: false, score });
+        of_class.push(Entry {
+            image,
+            bbox,
+            area,
+            difficult: false,
+            score,
+        });
     }
     Ok(by_class)
 }
 
 fn class_figures(precision: &Precision, class: usize, matches: &Matches) -> Figures {
     let over_thresholds = |area| {
-        let averages: Option<Vec<f64>> = (0..THRESHOLDS).map(|t| precision.average(t, class, area)).collect();
+        let averages: Option<Vec<f64>> = (0..THRESHOLDS)
+            .map(|t| precision.average(t, class, area))
+            .collect();
         averages.map(|averages| mean(&averages))
     };
     let at = |threshold| precision.average(threshold, class, Area::All);
-    let curves: Vec<Curve> = (0..THRESHOLDS).map(|t| matches.curve((50 + 5 * t) as f64 / 100.0)).collect();
+    let curves: Vec<Curve> = (0..THRESHOLDS)
+        .map(|t| matches.curve((50 + 5 * t) as f64 / 100.0))
+        .collect();
     let eleven_point: Vec<f64> = curves.iter().map(Curve::eleven_point).collect();
     let area: Vec<f64> = curves.iter().map(Curve::area).collect();
     let counted = "the class has an object that counts";
@@ -242,11 +293,20 @@ fn class_figures(precision: &Precision, class: usize, matches: &Matches) -> Figu
 // Each figure is averaged over the classes that have it.
 fn mean_figures(classes: &[ClassEvaluation]) -> Figures {
     let over = |figure: fn(&Figures) -> Option<f64>| {
-        let values: Vec<f64> = classes.iter().filter_map(|class| figure(&class.figures)).collect();
+        let values: Vec<f64> = classes
+            .iter()
+            .filter_map(|class| figure(&class.figures))
+            .collect();
         (!values.is_empty()).then(|| mean(&values))
     };
-    let over_all =
-        |figure: fn(&Figures) -> f64| mean(&classes.iter().map(|class| figure(&class.figures)).collect::<Vec<f64>>());
+    let over_all = |figure: fn(&Figures) -> f64| {
+        mean(
+            &classes
+                .iter()
+                .map(|class| figure(&class.figures))
+                .collect::<Vec<f64>>(),
+        )
+    };
     Figures {
         ap: over_all(|figures| figures.ap),
         ap50: over_all(|figures| figures.ap50),

@@ -20,7 +20,11 @@ pub struct Grouping {
 
 impl Grouping {
     fn group_size(&self) -> u64 {
-        if self.images_per_group == 0 { self.batch_size } else { self.images_per_group }
+        if self.images_per_group == 0 {
+            self.batch_size
+        } else {
+            self.images_per_group
+        }
     }
 }
 
@@ -45,7 +49,11 @@ impl Groups {
         Groups {
             grouping,
             passes: Passes::new(dataset.images.len(), seed),
-            wide: dataset.images.iter().map(|image| image.width > image.height).collect(),
+            wide: dataset
+                .images
+                .iter()
+                .map(|image| image.width > image.height)
+                .collect(),
             taken: (0, 0),
             waiting: Default::default(),
         }
@@ -100,13 +108,20 @@ mod tests {
             height: 400,
             objects: Vec::new(),
         };
-        Dataset { images: (0..images).map(image).collect(), ..Dataset::default() }
+        Dataset {
+            images: (0..images).map(image).collect(),
+            ..Dataset::default()
+        }
     }
 
     #[test]
     fn groups_are_of_one_shape_and_no_image_is_lost() {
         let data = dataset(31);
-        let grouping = Grouping { batch_size: 6, images_per_group: 2, by_aspect: true };
+        let grouping = Grouping {
+            batch_size: 6,
+            images_per_group: 2,
+            by_aspect: true,
+        };
         let mut groups = Groups::new(&data, grouping, 5);
         let batches: Vec<_> = (0..40).map(|number| groups.batch(number)).collect();
         for batch in &batches {
@@ -118,7 +133,12 @@ mod tests {
         }
         // Of the places up to the last one drawn, all but the two that may still wait have been drawn, and
         // once.
-        let mut places: Vec<u64> = batches.iter().flatten().flatten().map(|&(place, _)| place).collect();
+        let mut places: Vec<u64> = batches
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|&(place, _)| place)
+            .collect();
         places.sort_unstable();
         let last = *places.last().unwrap();
         places.dedup();
@@ -134,7 +154,11 @@ mod tests {
     fn without_aspects_groups_are_the_batch_in_its_order() {
         let data = dataset(31);
         let of = |images_per_group| {
-            let grouping = Grouping { batch_size: 6, images_per_group, by_aspect: false };
+            let grouping = Grouping {
+                batch_size: 6,
+                images_per_group,
+                by_aspect: false,
+            };
             Groups::new(&data, grouping, 5).batch(4)
         };
         assert_eq!(of(0), [Passes::new(31, 5).batch(4, 6)]);

@@ -14,10 +14,17 @@ use std::path::{Component, Path, PathBuf};
 pub(crate) fn find(folder: &Path, id: &str, list: &Path) -> Result<PathBuf> {
     // Appended, not replaced: an id may hold a dot.
     let candidates = EXTENSIONS.iter().flat_map(|e| [e.to_string(), e.to_uppercase()]);
-    candidates.map(|extension| folder.join(format!("{id}.{extension}"))).find(|path| path.is_file()).ok_or_else(|| {
-        let remedy = "fetch the image, take it off the list, or leave such out with --skip-bad";
-        Error::file(list, format!("names {id:?}, which has no image in {}", folder.display()), remedy)
-    })
+    candidates
+        .map(|extension| folder.join(format!("{id}.{extension}")))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            let remedy = "fetch the image, take it off the list, or leave such out with --skip-bad";
+            Error::file(
+                list,
+                format!("names {id:?}, which has no image in {}", folder.display()),
+                remedy,
+            )
+        })
 }
 
 /// Width and height of an image in pixels.
@@ -57,14 +64,19 @@ pub(crate) fn size(path: &Path, whole: bool) -> Result<Size> {
     }
     let file = File::open(path).map_err(Error::io(path, "read"))?;
     let orientation = orientation(BufReader::new(file));
-    Ok(Size { upright: orientation.upright(header), stored: orientation.decoded(header) })
+    Ok(Size {
+        upright: orientation.upright(header),
+        stored: orientation.decoded(header),
+    })
 }
 
 /// Whether a relative path names something below the folder it is taken from.
 pub(crate) fn stays_inside(path: &Path) -> bool {
     // A backslash separates folders on the machines that some annotations come from.
     !path.to_string_lossy().contains('\\')
-        && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        && path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// Whether it is the name of one file or folder.

@@ -1,7 +1,8 @@
 //! Object detection: Faster R-CNN fine-tuned end to end from a pretrained backbone.
 //!
-//! Data: [`voc`] and [`coco`] read a [`Dataset`]. Network: [`model`]. Fine-tuning: [`mod@train`] puts the network under the common
-//! engine, fed by `source`. Evaluation: [`Predictor`] and [`results`] (anybody's detections) give [`Results`], [`mod@evaluate`] their worth.
+//! Data: [`voc`] and [`coco`] read a [`Dataset`]. Network: [`model`]. Fine-tuning: [`mod@train`] puts the
+//! network under the common engine, fed by `source`. Evaluation: [`Predictor`] and [`results`] (anybody's
+//! detections) give [`Results`], [`mod@evaluate`] their worth.
 
 pub mod coco;
 pub mod curves;
@@ -27,8 +28,8 @@ pub mod voc;
 
 pub use dataset::*;
 pub use evaluate::{Evaluation, evaluate};
-pub use options::{Options, Preset};
+pub use options::{DetectionOptions, Preset};
 pub use predict::Predictor;
 pub use report::write_report;
 pub use results::Results;
-pub use train::{Recipe, TrainConfig, TrainReport, train};
+pub use train::{DetectionRecipe, TrainConfig, TrainReport, train};

@@ -1,5 +1,6 @@
-//! Faster R-CNN, from the bottom up: [`boxes`], [`anchors`], [`matcher`], [`nms`] and [`roi_align`] are arithmetic; [`rpn`] and
-//! [`heads`] are the two stages, [`fpn`] the pyramid; [`FasterRcnn`] puts them together.
+//! Faster R-CNN, from the bottom up: [`boxes`], [`anchors`], [`matcher`], [`nms`] and [`roi_align`] are
+//! arithmetic; [`rpn`] and [`heads`] are the two stages, [`fpn`] the pyramid; [`FasterRcnn`] puts them
+//! together.
 
 pub mod anchors;
 pub mod boxes;

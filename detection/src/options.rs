@@ -3,7 +3,7 @@
 use crate::Dataset;
 use crate::grouping::Grouping;
 use crate::model::{DetectorArch, ModelConfig};
-use crate::source::Augment;
+use crate::source::DetectionAugment;
 use crate::transform::{Aspect, Scale};
 use camtrast_common::optim::Algorithm;
 use camtrast_common::resnet::Arch;
@@ -16,9 +16,9 @@ use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 settings! {
-/// Settings of fine-tuning. `None`: not given; after [`Options::resolve`] only where the preset counts the other way, in steps
-/// or in epochs.
-pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
+/// Settings of fine-tuning. `None`: not given; after [`DetectionOptions::resolve`] only where the preset
+/// counts the other way, in steps or in epochs.
+pub struct DetectionOptions under "Fine-tuning settings (defaults are the preset's)" {
     /// Optimiser steps (iterations)
     steps: u64,
     /// Passes over the training images, instead of --steps
@@ -58,7 +58,8 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     warmup_steps: u64,
     /// Scale gradients down to this joint norm (0: never)
     clip_norm: f64,
-    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync (over all processes)
+    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync
+    /// (over all processes)
     batch_norm: BatchNormMode,
     /// Training batches from which batch norm's running statistics are estimated anew at the end (PreciseBN;
     /// 0: not)
@@ -113,19 +114,27 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
 pub enum Preset {
     /// Sun et al. 2022 (supplement A): 800x800, Adam at 1e-4 times 0.95 each epoch, 100 epochs of batch 4
     Paper,
-    /// MoCo's and SimSiam's detectron2 schedule for VOC: short sides 480-800, SGD at 0.02, 24k steps of batch 16
+    /// MoCo's and SimSiam's detectron2 schedule for VOC: short sides 480-800, SGD at 0.02, 24k steps of batch
+    /// 16
     Moco,
 }
 
 impl Preset {
     /// Every setting, for one of the architectures.
-    pub fn options(self, arch: DetectorArch) -> Options {
+    pub fn options(self, arch: DetectorArch) -> DetectionOptions {
         let numbers = |list: &[f64]| Some(Numbers(list.to_vec()));
         let pair = |[before, after]: [usize; 2]| numbers(&[before as f64, after as f64]);
         // Neither the backbone nor the number of classes has a say in these.
-        let model =
-            ModelConfig::new(arch, Arch { depth: 50, width: 64, stem: camtrast_common::resnet::Stem::Standard }, 1);
-        let paper = Options {
+        let model = ModelConfig::new(
+            arch,
+            Arch {
+                depth: 50,
+                width: 64,
+                stem: camtrast_common::resnet::Stem::Standard,
+            },
+            1,
+        );
+        let paper = DetectionOptions {
             steps: None,
             epochs: Some(100),
             batch_size: Some(4),
@@ -169,7 +178,7 @@ impl Preset {
         };
         match self {
             Preset::Paper => paper,
-            Preset::Moco => Options {
+            Preset::Moco => DetectionOptions {
                 steps: Some(24_000),
                 epochs: None,
                 batch_size: Some(16),
@@ -201,16 +210,19 @@ fn wrong(problem: String, remedy: &str) -> Error {
     Error::settings(problem, remedy)
 }
 
-impl Options {
+impl DetectionOptions {
     /// What the user gave over the preset, checked.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the setting that cannot work.
-    pub fn resolve(self, preset: Preset, arch: DetectorArch) -> Result<Options> {
+    pub fn resolve(self, preset: Preset, arch: DetectorArch) -> Result<DetectionOptions> {
         let mut defaults = preset.options(arch);
         match (self.steps, self.epochs) {
             (Some(_), Some(_)) => {
-                return Err(wrong("--steps and --epochs contradict each other".into(), "give one of them"));
+                return Err(wrong(
+                    "--steps and --epochs contradict each other".into(),
+                    "give one of them",
+                ));
             }
             (Some(_), None) => defaults.epochs = None,
             (None, Some(_)) => defaults.steps = None,
@@ -230,11 +242,15 @@ impl Options {
         let (batch_size, accumulate) = (set(&self.batch_size), set(&self.accumulate));
         if batch_size == 0 || accumulate == 0 || !batch_size.is_multiple_of(accumulate) {
             let problem = format!("--batch-size {batch_size} does not divide by --accumulate {accumulate}");
-            return Err(wrong(problem, "give positive numbers, the second a divisor of the first"));
+            return Err(wrong(
+                problem,
+                "give positive numbers, the second a divisor of the first",
+            ));
         }
         let (images, group) = (batch_size / accumulate, set(&self.images_per_group));
         if group != 0 && !images.is_multiple_of(group) {
-            let problem = format!("--images-per-group {group} does not divide the {images} images that a batch has");
+            let problem =
+                format!("--images-per-group {group} does not divide the {images} images that a batch has");
             return Err(wrong(
                 problem,
                 "give a divisor of them, such as --images-per-group 1, or another --batch-size",
@@ -278,7 +294,10 @@ impl Options {
             ));
         }
         let (sizes, ratios) = (set(&self.anchor_sizes).0, set(&self.anchor_ratios).0);
-        if sizes.is_empty() || ratios.is_empty() || sizes.iter().chain(&ratios).any(|n| !(n.is_finite() && *n > 0.0)) {
+        if sizes.is_empty()
+            || ratios.is_empty()
+            || sizes.iter().chain(&ratios).any(|n| !(n.is_finite() && *n > 0.0))
+        {
             return Err(wrong(
                 "--anchor-sizes and --anchor-ratios must be positive".into(),
                 "give them as 32,64,128 and 0.5,1,2",
@@ -286,11 +305,21 @@ impl Options {
         }
         if arch == DetectorArch::Fpn && sizes.len() != 5 {
             return Err(wrong(
-                format!("--anchor-sizes has {} sizes for the five maps of fpn", sizes.len()),
+                format!(
+                    "--anchor-sizes has {} sizes for the five maps of fpn",
+                    sizes.len()
+                ),
                 "give five, the smallest first",
             ));
         }
-        if [self.anchors_per_image, self.regions_per_image, self.detections_per_image].iter().any(|n| set(n) == 0) {
+        if [
+            self.anchors_per_image,
+            self.regions_per_image,
+            self.detections_per_image,
+        ]
+        .iter()
+        .any(|n| set(n) == 0)
+        {
             return Err(wrong(
                 "anchors, regions and detections per image must be at least 1".into(),
                 "give positive numbers",
@@ -303,17 +332,22 @@ impl Options {
 
     fn pair(&self, flag: &str, list: &Option<Numbers>) -> Result<[usize; 2]> {
         match set(list).0[..] {
-            [before, after] if before >= 1.0 && after >= 1.0 && before.fract() == 0.0 && after.fract() == 0.0 => {
+            [before, after]
+                if before >= 1.0 && after >= 1.0 && before.fract() == 0.0 && after.fract() == 0.0 =>
+            {
                 Ok([before as usize, after as usize])
             }
-            _ => Err(wrong(format!("--{flag} {} is no pair of numbers", set(list)), "give it as 2000,1000")),
+            _ => Err(wrong(
+                format!("--{flag} {} is no pair of numbers", set(list)),
+                "give it as 2000,1000",
+            )),
         }
     }
 
     /// The network that they describe.
     ///
     /// # Errors
-    /// As [`Options::resolve`].
+    /// As [`DetectionOptions::resolve`].
     pub fn model(&self, arch: DetectorArch, backbone: Arch, classes: i64) -> Result<ModelConfig> {
         Ok(ModelConfig {
             arch,
@@ -337,9 +371,12 @@ impl Options {
     }
 
     /// Random changes of the training images of a data set.
-    pub fn augment(&self, dataset: &Dataset) -> Augment {
-        let scale = |&side: &f64| Scale { side: side as usize, ..self.test_scale() };
-        Augment {
+    pub fn augment(&self, dataset: &Dataset) -> DetectionAugment {
+        let scale = |&side: &f64| Scale {
+            side: side as usize,
+            ..self.test_scale()
+        };
+        DetectionAugment {
             scales: set(&self.train_sides).0.iter().map(scale).collect(),
             flip: set(&self.flip),
             difficult: set(&self.train_difficult) == Switch::On && !dataset.crowds,
@@ -367,7 +404,8 @@ impl Options {
 
     /// Optimiser steps for so many training images.
     pub fn total_steps(&self, images: usize) -> u64 {
-        self.steps.unwrap_or_else(|| set(&self.epochs) * self.pass(images))
+        self.steps
+            .unwrap_or_else(|| set(&self.epochs) * self.pass(images))
     }
 
     /// Steps that a pass over the training images takes.
@@ -393,7 +431,11 @@ impl Options {
             // detectron2's.
             warmup_factor: 0.001,
             // Milestones are counted in steps, the exponential fall in passes.
-            steps_per_epoch: if decay == Decay::Step { 1 } else { self.pass(images) },
+            steps_per_epoch: if decay == Decay::Step {
+                1
+            } else {
+                self.pass(images)
+            },
             total_steps,
         }
     }
@@ -406,53 +448,186 @@ mod tests {
     #[test]
     fn presets_are_the_published_schedules() {
         let voc = Dataset::default();
-        let moco = Options::default().resolve(Preset::Moco, DetectorArch::C4).unwrap();
-        assert!(!moco.augment(&Dataset { crowds: true, ..Dataset::default() }).difficult);
+        let moco = DetectionOptions::default()
+            .resolve(Preset::Moco, DetectorArch::C4)
+            .unwrap();
+        assert!(
+            !moco
+                .augment(&Dataset {
+                    crowds: true,
+                    ..Dataset::default()
+                })
+                .difficult
+        );
         let schedule = moco.schedule(16_551);
-        let close = |step, lr: f64| assert!((schedule.lr(step) - lr).abs() < 1e-12, "{step}: {}", schedule.lr(step));
+        let close = |step, lr: f64| {
+            assert!(
+                (schedule.lr(step) - lr).abs() < 1e-12,
+                "{step}: {}",
+                schedule.lr(step)
+            )
+        };
         close(0, 0.02 * 0.001);
         close(100, 0.02);
         close(17_999, 0.02);
         close(18_000, 0.002);
         close(22_000, 0.0002);
-        assert_eq!((schedule.total_steps, moco.augment(&voc).scales.len()), (24_000, 11));
-        assert_eq!(moco.grouping(), Grouping { batch_size: 16, images_per_group: 2, by_aspect: true });
-        assert_eq!((moco.precise_bn, moco.pad_to, moco.augment(&voc).difficult), (Some(200), Some(1), true));
-        let one_by_one = Options { accumulate: Some(16), ..Options::default() };
+        assert_eq!(
+            (schedule.total_steps, moco.augment(&voc).scales.len()),
+            (24_000, 11)
+        );
+        assert_eq!(
+            moco.grouping(),
+            Grouping {
+                batch_size: 16,
+                images_per_group: 2,
+                by_aspect: true
+            }
+        );
+        assert_eq!(
+            (moco.precise_bn, moco.pad_to, moco.augment(&voc).difficult),
+            (Some(200), Some(1), true)
+        );
+        let one_by_one = DetectionOptions {
+            accumulate: Some(16),
+            ..DetectionOptions::default()
+        };
         let one_by_one = one_by_one.resolve(Preset::Moco, DetectorArch::Fpn).unwrap();
-        assert_eq!((one_by_one.grouping().images_per_group, one_by_one.pad_to), (1, Some(32)));
+        assert_eq!(
+            (one_by_one.grouping().images_per_group, one_by_one.pad_to),
+            (1, Some(32))
+        );
 
-        let paper = Options::default().resolve(Preset::Paper, DetectorArch::C4).unwrap();
+        let paper = DetectionOptions::default()
+            .resolve(Preset::Paper, DetectorArch::C4)
+            .unwrap();
         let schedule = paper.schedule(16_551);
         assert_eq!(schedule.total_steps, 100 * 4138);
         assert!((schedule.lr(4138) - 0.95e-4).abs() < 1e-12);
         assert_eq!(paper.test_scale().target((375, 500)), (800, 800));
-        assert_eq!(paper.grouping(), Grouping { batch_size: 4, images_per_group: 0, by_aspect: false });
-        assert_eq!((paper.precise_bn, paper.pad_to, paper.augment(&voc).difficult), (Some(0), Some(32), false));
+        assert_eq!(
+            paper.grouping(),
+            Grouping {
+                batch_size: 4,
+                images_per_group: 0,
+                by_aspect: false
+            }
+        );
+        assert_eq!(
+            (paper.precise_bn, paper.pad_to, paper.augment(&voc).difficult),
+            (Some(0), Some(32), false)
+        );
     }
 
     #[test]
     fn impossible_settings_are_named() {
-        let failure = |options: Options| options.resolve(Preset::Moco, DetectorArch::Fpn).unwrap_err().to_string();
+        let failure = |options: DetectionOptions| {
+            options
+                .resolve(Preset::Moco, DetectorArch::Fpn)
+                .unwrap_err()
+                .to_string()
+        };
         let numbers = |list: &[f64]| Some(Numbers(list.to_vec()));
         for (options, named) in [
-            (Options { steps: Some(1), epochs: Some(1), ..Options::default() }, "--steps and --epochs"),
-            (Options { accumulate: Some(3), ..Options::default() }, "--accumulate 3"),
             (
-                Options { images_per_group: Some(3), ..Options::default() },
+                DetectionOptions {
+                    steps: Some(1),
+                    epochs: Some(1),
+                    ..DetectionOptions::default()
+                },
+                "--steps and --epochs",
+            ),
+            (
+                DetectionOptions {
+                    accumulate: Some(3),
+                    ..DetectionOptions::default()
+                },
+                "--accumulate 3",
+            ),
+            (
+                DetectionOptions {
+                    images_per_group: Some(3),
+                    ..DetectionOptions::default()
+                },
                 "--images-per-group 3 does not divide the 16",
             ),
-            (Options { pad_to: Some(0), ..Options::default() }, "--pad-to 0"),
-            (Options { anchor_sizes: numbers(&[32.0]), ..Options::default() }, "--anchor-sizes has 1"),
-            (Options { train_sides: numbers(&[0.0]), ..Options::default() }, "--train-sides"),
-            (Options { train_proposals: numbers(&[0.5]), ..Options::default() }, "--train-proposals 0.5"),
-            (Options { flip: Some(2.0), ..Options::default() }, "--flip 2"),
-            (Options { lr: Some(f64::NAN), ..Options::default() }, "--lr NaN"),
-            (Options { weight_decay: Some(-1.0), ..Options::default() }, "--weight-decay -1"),
-            (Options { momentum: Some(2.0), ..Options::default() }, "--momentum 2"),
-            (Options { steps: Some(1 << 63), ..Options::default() }, "--steps"),
-            (Options { milestones: numbers(&[80.0, 60.0]), ..Options::default() }, "--milestones 80,60"),
-            (Options { milestones: numbers(&[-1.0]), ..Options::default() }, "--milestones -1"),
+            (
+                DetectionOptions {
+                    pad_to: Some(0),
+                    ..DetectionOptions::default()
+                },
+                "--pad-to 0",
+            ),
+            (
+                DetectionOptions {
+                    anchor_sizes: numbers(&[32.0]),
+                    ..DetectionOptions::default()
+                },
+                "--anchor-sizes has 1",
+            ),
+            (
+                DetectionOptions {
+                    train_sides: numbers(&[0.0]),
+                    ..DetectionOptions::default()
+                },
+                "--train-sides",
+            ),
+            (
+                DetectionOptions {
+                    train_proposals: numbers(&[0.5]),
+                    ..DetectionOptions::default()
+                },
+                "--train-proposals 0.5",
+            ),
+            (
+                DetectionOptions {
+                    flip: Some(2.0),
+                    ..DetectionOptions::default()
+                },
+                "--flip 2",
+            ),
+            (
+                DetectionOptions {
+                    lr: Some(f64::NAN),
+                    ..DetectionOptions::default()
+                },
+                "--lr NaN",
+            ),
+            (
+                DetectionOptions {
+                    weight_decay: Some(-1.0),
+                    ..DetectionOptions::default()
+                },
+                "--weight-decay -1",
+            ),
+            (
+                DetectionOptions {
+                    momentum: Some(2.0),
+                    ..DetectionOptions::default()
+                },
+                "--momentum 2",
+            ),
+            (
+                DetectionOptions {
+                    steps: Some(1 << 63),
+                    ..DetectionOptions::default()
+                },
+                "--steps",
+            ),
+            (
+                DetectionOptions {
+                    milestones: numbers(&[80.0, 60.0]),
+                    ..DetectionOptions::default()
+                },
+                "--milestones 80,60",
+            ),
+            (
+                DetectionOptions {
+                    milestones: numbers(&[-1.0]),
+                    ..DetectionOptions::default()
+                },
+                "--milestones -1",
+            ),
         ] {
             let message = failure(options);
             assert!(message.contains(named), "{message}");

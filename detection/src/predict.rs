@@ -1,7 +1,7 @@
 //! A trained detector on a data set's images.
 
 use crate::model::FasterRcnn;
-use crate::results::{Found, Results};
+use crate::results::{Detection, Results};
 use crate::transform::{Padded, Prepared, Scale, rescale};
 use crate::{Annotated, Dataset};
 use camtrast_common::device::Precision;
@@ -32,7 +32,8 @@ pub struct Predictor<'a> {
 }
 
 impl Predictor<'_> {
-    /// What is found in every image, in pixels of the image files; one image at a time goes through the network.
+    /// What is found in every image, in pixels of the image files; one image at a time goes through the
+    /// network.
     ///
     /// # Errors
     /// As [`decode::read`], or [`Error::Torch`].
@@ -58,30 +59,46 @@ impl Predictor<'_> {
                     }
                 }
             };
-            std::thread::Builder::new().spawn_scoped(scope, read).map_err(Error::thread)?;
+            std::thread::Builder::new()
+                .spawn_scoped(scope, read)
+                .map_err(Error::thread)?;
             for (place, (prepared, annotated)) in prepared.iter().zip(&dataset.images).enumerate() {
                 let prepared = prepared?.image;
-                let back =
-                    [annotated.width as f64 / prepared.width as f64, annotated.height as f64 / prepared.height as f64];
+                let back = [
+                    annotated.width as f64 / prepared.width as f64,
+                    annotated.height as f64 / prepared.height as f64,
+                ];
                 for (class, score, bbox) in self.image(prepared)? {
                     let bbox = [0, 1, 2, 3].map(|side| bbox[side] * back[side % 2]);
-                    found.push(Found { image: place, class, score, bbox });
+                    found.push(Detection {
+                        image: place,
+                        class,
+                        score,
+                        bbox,
+                    });
                 }
                 progress.advance(1, "");
             }
             Ok::<_, Error>(())
         })?;
         progress.finish();
-        Ok(Results { found, ..Results::default() })
+        Ok(Results {
+            found,
+            ..Results::default()
+        })
     }
 
     // Class (0-based), score and box of everything in one image.
     fn image(&self, image: camtrast_images::resample::Image) -> Result<Vec<(usize, f64, [f64; 4])>> {
         let input = Padded::new(&[image], self.scale.pad_to).input(&self.mean, &self.std, self.device);
         let found = no_grad(|| self.net.detect(&input, self.precision))?.remove(0);
-        let host = |t: &Tensor| Vec::<f64>::try_from(t.to_kind(tch::Kind::Double).reshape([-1]).to_device(Device::Cpu));
+        let host = |t: &Tensor| {
+            Vec::<f64>::try_from(t.to_kind(tch::Kind::Double).reshape([-1]).to_device(Device::Cpu))
+        };
         let (boxes, scores, labels) = (host(&found.boxes)?, host(&found.scores)?, host(&found.labels)?);
         let rows = boxes.chunks_exact(4).zip(scores).zip(labels);
-        Ok(rows.map(|((b, score), label)| (label as usize - 1, score, [b[0], b[1], b[2], b[3]])).collect())
+        Ok(rows
+            .map(|((b, score), label)| (label as usize - 1, score, [b[0], b[1], b[2], b[3]]))
+            .collect())
     }
 }

@@ -1,4 +1,5 @@
-//! `--skip-bad`: what is wrong with a data set's parts fails at once, or is listed while the parts are left out.
+//! `--skip-bad`: what is wrong with a data set's parts fails at once, or is listed while the parts are left
+//! out.
 
 use camtrast_common::Result;
 
@@ -12,7 +13,10 @@ pub(crate) struct Problems {
 impl Problems {
     /// With `skip`, [`Problems::keep`] lists what it meets.
     pub fn new(skip: bool) -> Self {
-        Problems { skip, lines: Vec::new() }
+        Problems {
+            skip,
+            lines: Vec::new(),
+        }
     }
 
     /// The value, or `None` with the problem listed.

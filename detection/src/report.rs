@@ -1,4 +1,5 @@
-//! What an evaluation leaves in a folder beside its figures: result files in the formats of the field, and pictures.
+//! What an evaluation leaves in a folder beside its figures: result files in the formats of the field, and
+//! pictures.
 
 use crate::Dataset;
 use crate::curves::write_curves;
@@ -8,8 +9,9 @@ use crate::results::{Results, write_coco, write_instances, write_voc};
 use camtrast_common::{Error, Result};
 use std::path::Path;
 
-/// Writes `detections/comp4_det_test_<class>.txt` (VOC devkit), `detections.json` (COCO results) with `instances.json` (the ground truth
-/// that they are worth something against), `curves/` and, of so many sample images, `pictures/`.
+/// Writes `detections/comp4_det_test_<class>.txt` (VOC devkit), `detections.json` (COCO results) with
+/// `instances.json` (the ground truth that they are worth something against), `curves/` and, of so many
+/// sample images, `pictures/`.
 ///
 /// # Errors
 /// [`Error::Io`], and those of [`camtrast_images::decode::read`].
@@ -30,7 +32,10 @@ pub fn write_report(
     write_instances(&folder.join("instances.json"), dataset)?;
     write_curves(&inside("curves")?, evaluation)?;
     if pictures > 0 {
-        let options = SampleOptions { count: pictures, ..SampleOptions::default() };
+        let options = SampleOptions {
+            count: pictures,
+            ..SampleOptions::default()
+        };
         write_samples(&inside("pictures")?, dataset, results, &options)?;
     }
     Ok(())

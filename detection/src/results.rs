@@ -1,4 +1,5 @@
-//! Detections as files, in the two formats of the field: the VOC devkit's result files and COCO's results JSON.
+//! Detections as files, in the two formats of the field: the VOC devkit's result files and COCO's results
+//! JSON.
 
 mod coco;
 mod voc;
@@ -16,7 +17,7 @@ use std::path::Path;
 
 /// One detection of a data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Found {
+pub struct Detection {
     /// Place of the image in the data set.
     pub image: usize,
     /// Place of the class in the data set's list.
@@ -27,7 +28,7 @@ pub struct Found {
     pub bbox: [f64; 4],
 }
 
-impl Found {
+impl Detection {
     /// What makes the detection unusable, if anything.
     pub(crate) fn fault(&self) -> Option<String> {
         let [x1, y1, x2, y2] = self.bbox;
@@ -57,7 +58,7 @@ impl Found {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Results {
     /// The detections.
-    pub found: Vec<Found>,
+    pub found: Vec<Detection>,
     /// What was left out under `skip_bad`, one line each.
     pub problems: Vec<String>,
     /// What looks like a mistake but can be scored, one line for each kind.
@@ -70,7 +71,11 @@ impl Results {
     /// # Errors
     /// As [`read_voc`] and [`read_coco`].
     pub fn read(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Self> {
-        if path.is_dir() { read_voc(path, dataset, skip_bad) } else { read_coco(path, dataset, skip_bad) }
+        if path.is_dir() {
+            read_voc(path, dataset, skip_bad)
+        } else {
+            read_coco(path, dataset, skip_bad)
+        }
     }
 
     /// What was kept, and the notes so far; refused when nothing was, for that would be scored as no
@@ -78,7 +83,7 @@ impl Results {
     fn new(
         path: &Path,
         dataset: &Dataset,
-        found: Vec<Found>,
+        found: Vec<Detection>,
         problems: Vec<String>,
         notes: Vec<String>,
     ) -> Result<Self> {
@@ -87,11 +92,20 @@ impl Results {
             let problem = format!("none of its detections can be used, the first because of {first}");
             return Err(Error::file(path, problem, remedy));
         }
-        let mut results = Results { found, problems, notes };
-        let outside = results.found.iter().filter(|found| found.outside(&dataset.images[found.image])).count();
+        let mut results = Results {
+            found,
+            problems,
+            notes,
+        };
+        let outside = results
+            .found
+            .iter()
+            .filter(|found| found.outside(&dataset.images[found.image]))
+            .count();
         if outside > 0 {
             results.notes.push(format!(
-                "{}: {outside} of {} boxes lie outside their image; are these results of other images, or of another size?",
+                "{}: {outside} of {} boxes lie outside their image; are these results of other images, or \
+                 of another size?",
                 path.display(),
                 results.found.len()
             ));
@@ -100,8 +114,9 @@ impl Results {
     }
 }
 
-/// The images' numbers in COCO files, in the data set's order: the digits of their ids, as in `5` for `000005` and
-/// `2007000645` for `2007_000645` (so does the public JSON of PASCAL VOC), or 1, 2, .. where that does not tell them apart.
+/// The images' numbers in COCO files, in the data set's order: the digits of their ids, as in `5` for
+/// `000005` and `2007000645` for `2007_000645` (so does the public JSON of PASCAL VOC), or 1, 2, .. where
+/// that does not tell them apart.
 pub fn image_ids(dataset: &Dataset) -> Vec<u64> {
     digits(dataset).unwrap_or_else(|| (1..=dataset.images.len() as u64).collect())
 }
@@ -119,5 +134,10 @@ fn digits(dataset: &Dataset) -> Option<Vec<u64>> {
 
 /// Places of the images by their ids.
 fn places(dataset: &Dataset) -> HashMap<&str, usize> {
-    dataset.images.iter().enumerate().map(|(place, image)| (image.id.as_str(), place)).collect()
+    dataset
+        .images
+        .iter()
+        .enumerate()
+        .map(|(place, image)| (image.id.as_str(), place))
+        .collect()
 }

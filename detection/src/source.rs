@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Random changes of training images.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Augment {
+pub struct DetectionAugment {
     /// Scales, at least one, of which each image gets one; all pad alike.
     pub scales: Vec<Scale>,
     /// Probability of a mirror image.
@@ -40,7 +40,10 @@ impl Batch {
     /// Ground truth of each image on a device.
     pub fn truth(&self, device: Device) -> Vec<Truth> {
         let truth = |(boxes, labels): (&Vec<f32>, &Vec<i64>)| Truth {
-            boxes: Tensor::from_slice(boxes).view([-1, 4]).to_kind(Kind::Float).to_device(device),
+            boxes: Tensor::from_slice(boxes)
+                .view([-1, 4])
+                .to_kind(Kind::Float)
+                .to_device(device),
             labels: Tensor::from_slice(labels).to_device(device),
         };
         self.boxes.iter().zip(&self.labels).map(truth).collect()
@@ -50,7 +53,7 @@ impl Batch {
 /// Draws batches pass after pass.
 pub struct DetectionSource {
     dataset: Arc<Dataset>,
-    augment: Augment,
+    augment: DetectionAugment,
     batches_per_epoch: u64,
     seed: u64,
     groups: Groups,
@@ -58,9 +61,21 @@ pub struct DetectionSource {
 
 impl DetectionSource {
     /// Over a data set with at least one image.
-    pub fn new(dataset: Arc<Dataset>, augment: Augment, grouping: Grouping, batches_per_epoch: u64, seed: u64) -> Self {
+    pub fn new(
+        dataset: Arc<Dataset>,
+        augment: DetectionAugment,
+        grouping: Grouping,
+        batches_per_epoch: u64,
+        seed: u64,
+    ) -> Self {
         let groups = Groups::new(&dataset, grouping, seed);
-        DetectionSource { dataset, augment, batches_per_epoch, seed, groups }
+        DetectionSource {
+            dataset,
+            augment,
+            batches_per_epoch,
+            seed,
+            groups,
+        }
     }
 }
 
@@ -78,22 +93,41 @@ impl Source for DetectionSource {
         let (mut groups, mut boxes, mut labels) = (Vec::new(), Vec::new(), Vec::new());
         for group in prepared {
             let mut images = Vec::new();
-            for (Prepared { image, boxes: of_image }, annotated) in group {
+            for (
+                Prepared {
+                    image,
+                    boxes: of_image,
+                },
+                annotated,
+            ) in group
+            {
                 images.push(image);
                 boxes.push(of_image.iter().flatten().map(|&side| side as f32).collect());
-                labels.push(self.augment.trained_on(annotated).map(|object| object.class as i64 + 1).collect());
+                labels.push(
+                    self.augment
+                        .trained_on(annotated)
+                        .map(|object| object.class as i64 + 1)
+                        .collect(),
+                );
             }
             groups.push(Padded::new(&images, self.augment.scales[0].pad_to));
         }
-        Ok(Batch { groups, boxes, labels })
+        Ok(Batch {
+            groups,
+            boxes,
+            labels,
+        })
     }
 }
 
-impl Augment {
+impl DetectionAugment {
     /// The objects of an image that it is trained on.
     pub fn trained_on<'a>(&self, annotated: &'a Annotated) -> impl Iterator<Item = &'a Object> + use<'a> {
         let difficult = self.difficult;
-        annotated.objects.iter().filter(move |object| difficult || !object.difficult)
+        annotated
+            .objects
+            .iter()
+            .filter(move |object| difficult || !object.difficult)
     }
 
     /// Decodes, resizes and perhaps mirrors an image with its objects' boxes.
@@ -102,8 +136,11 @@ impl Augment {
         let scale = &self.scales[generator.random_range(0..self.scales.len())];
         let mirrored = generator.random::<f64>() < self.flip;
         let boxes = self.trained_on(annotated).map(|object| object.bbox).collect();
-        let prepared =
-            rescale(decode::read_upright(&annotated.image, (annotated.width, annotated.height))?, boxes, scale);
+        let prepared = rescale(
+            decode::read_upright(&annotated.image, (annotated.width, annotated.height))?,
+            boxes,
+            scale,
+        );
         Ok(if mirrored { mirror(prepared) } else { prepared })
     }
 }

@@ -4,14 +4,14 @@ use crate::Dataset;
 use crate::detector::{self, DetectorInfo};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::model::{DetectorArch, FasterRcnn, Losses};
-use crate::options::{Options, Preset};
+use crate::options::{DetectionOptions, Preset};
 use crate::predict::Predictor;
 use crate::report::write_report;
 use crate::source::{Batch, DetectionSource};
 use crate::transform::Padded;
 use camtrast_common::checkpoint::{Backbone, Origin, load_backbone};
 use camtrast_common::device::{Precision, device_name};
-use camtrast_common::engine::{self, Loss, Moment, Outcome, Plan, Source, Task};
+use camtrast_common::engine::{self, Loss, Outcome, Source, StepContext, Task, TrainPlan};
 use camtrast_common::leakage::{LEAKAGE, Prints};
 use camtrast_common::nn::{Mode, Modes, weights_channels_last};
 use camtrast_common::optim::{Optimizer, OptimizerConfig, ParamGroup};
@@ -33,12 +33,18 @@ use tch::{Device, Tensor};
 /// The trained detector's file in a run's folder.
 pub const DETECTOR: &str = "detector.safetensors";
 /// What an evaluation leaves in a folder, beside metrics.json: result files, pictures.
-pub const LEFT: [&str; 5] = ["detections", "detections.json", "instances.json", "pictures", "curves"];
+pub const LEFT: [&str; 5] = [
+    "detections",
+    "detections.json",
+    "instances.json",
+    "pictures",
+    "curves",
+];
 
 /// Everything that decides a run's weights and metrics, as config.toml holds it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Recipe<D> {
+pub struct DetectionRecipe<D> {
     /// The pretrained backbone.
     pub checkpoint: PathBuf,
     /// Seed of everything random.
@@ -54,14 +60,14 @@ pub struct Recipe<D> {
     pub data: D,
     /// The settings.
     #[serde(flatten)]
-    pub options: Options,
+    pub options: DetectionOptions,
 }
 
 /// A recipe and how to run it.
 #[derive(Debug, Clone)]
 pub struct TrainConfig<D> {
     /// What decides the weights.
-    pub recipe: Recipe<D>,
+    pub recipe: DetectionRecipe<D>,
     /// The images to train on.
     pub training: Dataset,
     /// The images to evaluate on; no evaluation when `None`.
@@ -81,15 +87,17 @@ pub struct TrainReport {
     pub origin: Origin,
     /// How training ended.
     pub outcome: Outcome,
-    /// Figures on the test images; `None` without any, when training was interrupted, or had been finished and evaluated before.
+    /// Figures on the test images; `None` without any, when training was interrupted, or had been finished
+    /// and evaluated before.
     pub evaluation: Option<Evaluation>,
 }
 
-/// Fine-tunes and evaluates, or goes on where an earlier run of the same recipe in the same folder was cut off.
+/// Fine-tunes and evaluates, or goes on where an earlier run of the same recipe in the same folder was cut
+/// off.
 ///
 /// # Errors
-/// [`Error::Settings`] for a recipe that cannot work or differs from the folder's, [`Error::File`] for images and checkpoints that
-/// cannot be used; otherwise as [`engine::train`].
+/// [`Error::Settings`] for a recipe that cannot work or differs from the folder's, [`Error::File`] for images
+/// and checkpoints that cannot be used; otherwise as [`engine::train`].
 pub fn train<D: Serialize + Clone>(
     config: TrainConfig<D>,
     progress: &dyn Progress,
@@ -99,12 +107,21 @@ pub fn train<D: Serialize + Clone>(
     recipe.options = recipe.options.resolve(recipe.preset, recipe.arch)?;
     let images = config.training.images.len();
     if images == 0 {
-        return Err(Error::settings("there is no image to train on", "name a split with images"));
+        return Err(Error::settings(
+            "there is no image to train on",
+            "name a split with images",
+        ));
     }
     let augment = recipe.options.augment(&config.training);
-    if config.training.images.iter().all(|image| augment.trained_on(image).next().is_none()) {
+    if config
+        .training
+        .images
+        .iter()
+        .all(|image| augment.trained_on(image).next().is_none())
+    {
         let problem = format!("none of the {images} training images has an object that counts");
-        let remedy = "name a split with objects of --classes, or train on difficult ones (--train-difficult on)";
+        let remedy =
+            "name a split with objects of --classes, or train on difficult ones (--train-difficult on)";
         return Err(Error::settings(problem, remedy));
     }
     let backbone = load_backbone(&recipe.checkpoint, Device::Cpu)?;
@@ -121,15 +138,29 @@ pub fn train<D: Serialize + Clone>(
     claim(&run, &config, &recipe, &backbone, tested.as_ref())?;
     let mut task = DetectionTask::new(&recipe, &config, &backbone, trained)?;
     drop(backbone);
-    let TrainConfig { training, test, pictures, run: RunOptions { device, .. }, .. } = config;
+    let TrainConfig {
+        training,
+        test,
+        pictures,
+        run: RunOptions { device, .. },
+        ..
+    } = config;
     let training = Arc::new(training);
     let source = |seed| {
         let (training, augment, grouping) = (training.clone(), augment.clone(), recipe.options.grouping());
         DetectionSource::new(training, augment, grouping, plan.batches_per_epoch, seed)
     };
     let mut optimizer = optimiser(&recipe.options, &task.vs);
-    let outcome =
-        engine::train(&mut task, source(recipe.seed), &mut optimizer, &schedule, &plan, &run, progress, stop)?;
+    let outcome = engine::train(
+        &mut task,
+        source(recipe.seed),
+        &mut optimizer,
+        &schedule,
+        &plan,
+        &run,
+        progress,
+        stop,
+    )?;
     drop(optimizer);
 
     // A finished run looked at again keeps what it measured.
@@ -146,7 +177,9 @@ pub fn train<D: Serialize + Clone>(
             metrics.insert("detection/images_per_second".into(), trained / outcome.seconds);
         }
         if let Some(test) = &test {
-            let results = task.predictor(recipe.options.test_scale()).predict(test, progress)?;
+            let results = task
+                .predictor(recipe.options.test_scale())
+                .predict(test, progress)?;
             let figures = evaluate(test, &results)?;
             write_report(run.path(), test, &results, &figures, pictures)?;
             metrics.extend(figures.metrics());
@@ -156,14 +189,19 @@ pub fn train<D: Serialize + Clone>(
         texts.extend(leakage.map(|leakage| (LEAKAGE.to_owned(), leakage)));
         run.write_metrics(&metrics, texts, outcome.seconds, &device_name(device))?;
     }
-    Ok(TrainReport { detector: run.file(DETECTOR), origin: task.info.origin, outcome, evaluation })
+    Ok(TrainReport {
+        detector: run.file(DETECTOR),
+        origin: task.info.origin,
+        outcome,
+        evaluation,
+    })
 }
 
-fn plan<D>(config: &TrainConfig<D>, options: &Options, images: usize) -> Plan {
+fn plan<D>(config: &TrainConfig<D>, options: &DetectionOptions, images: usize) -> TrainPlan {
     let accumulate = set(&options.accumulate);
     let steps = options.total_steps(images);
     let period = period(steps, options.pass(images));
-    Plan {
+    TrainPlan {
         seed: config.recipe.seed,
         device: config.run.device,
         epochs: steps / period,
@@ -180,7 +218,7 @@ fn plan<D>(config: &TrainConfig<D>, options: &Options, images: usize) -> Plan {
 fn claim<D: Serialize>(
     run: &RunFolder,
     config: &TrainConfig<D>,
-    recipe: &Recipe<D>,
+    recipe: &DetectionRecipe<D>,
     backbone: &Backbone,
     tested: Option<&Prints>,
 ) -> Result<()> {
@@ -201,7 +239,7 @@ fn claim<D: Serialize>(
     run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
 
-fn optimiser(options: &Options, vs: &VarStore) -> Optimizer {
+fn optimiser(options: &DetectionOptions, vs: &VarStore) -> Optimizer {
     let frozen = set(&options.batch_norm) == BatchNormMode::Frozen;
     // All that a ResNet has of one dimension is batch norm's.
     let is_norm = |name: &str, param: &Tensor| {
@@ -211,8 +249,17 @@ fn optimiser(options: &Options, vs: &VarStore) -> Optimizer {
     for in_backbone in [true, false] {
         let all = ParamGroup::matching(vs, |name| name.starts_with("backbone.") == in_backbone).params;
         let (norms, rest) = all.into_iter().partition(|(name, param)| is_norm(name, param));
-        let lr_scale = if in_backbone { set(&options.backbone_lr_scale) } else { 1.0 };
-        let group = |params, weight_decay| ParamGroup { params, lr_scale, constant_lr: false, weight_decay };
+        let lr_scale = if in_backbone {
+            set(&options.backbone_lr_scale)
+        } else {
+            1.0
+        };
+        let group = |params, weight_decay| ParamGroup {
+            params,
+            lr_scale,
+            constant_lr: false,
+            weight_decay,
+        };
         groups.push(group(rest, None));
         if !(frozen && in_backbone) {
             groups.push(group(norms, Some(set(&options.norm_weight_decay))));
@@ -239,13 +286,15 @@ struct DetectionTask {
 
 impl DetectionTask {
     fn new<D: Serialize>(
-        recipe: &Recipe<D>,
+        recipe: &DetectionRecipe<D>,
         config: &TrainConfig<D>,
         backbone: &Backbone,
         training_images: Prints,
     ) -> Result<Self> {
         let classes = &config.training.classes;
-        let model = recipe.options.model(recipe.arch, backbone.info.arch, classes.len() as i64)?;
+        let model = recipe
+            .options
+            .model(recipe.arch, backbone.info.arch, classes.len() as i64)?;
         tch::manual_seed(torch_seed(recipe.seed, "initialise", 0, 0));
         let mut vs = VarStore::new(Device::Cpu);
         let net = FasterRcnn::new(&vs.root(), &model);
@@ -276,15 +325,23 @@ impl DetectionTask {
 
     fn predictor(&self, scale: crate::transform::Scale) -> Predictor<'_> {
         let DetectorInfo { mean, std, .. } = self.info;
-        Predictor { net: &self.net, mean, std, scale, device: self.device, precision: self.precision }
+        Predictor {
+            net: &self.net,
+            mean,
+            std,
+            scale,
+            device: self.device,
+            precision: self.precision,
+        }
     }
 }
 
 impl DetectionTask {
-    fn losses(&self, batch: &Batch, at: &Moment, modes: Modes) -> Result<Losses> {
+    fn losses(&self, batch: &Batch, at: &StepContext, modes: Modes) -> Result<Losses> {
         let input = |group: &Padded| group.input(&self.info.mean, &self.info.std, self.device);
         let groups: Vec<_> = batch.groups.iter().map(input).collect();
-        self.net.losses(&groups, &batch.truth(self.device), at, self.precision, modes)
+        self.net
+            .losses(&groups, &batch.truth(self.device), at, self.precision, modes)
     }
 
     // Batch norm's running statistics from so many batches, with the trained weights.
@@ -302,7 +359,13 @@ impl DetectionTask {
         }
         progress.start("estimating batch norm", batches, 0);
         precise_bn::re_estimate(batches, |batch, mode| {
-            let at = Moment { seed, epoch: 0, step: batch, batch, total_steps: batches };
+            let at = StepContext {
+                seed,
+                epoch: 0,
+                step: batch,
+                batch,
+                total_steps: batches,
+            };
             self.losses(&source.batch(0, batch)?, &at, self.modes.with_training(mode))?;
             progress.advance(1, "");
             Ok(())
@@ -313,14 +376,21 @@ impl DetectionTask {
     }
 
     fn save(&self, run: &RunFolder, step: u64) -> Result<()> {
-        detector::save(&run.file(DETECTOR), &self.vs, &DetectorInfo { step, ..self.info.clone() })
+        detector::save(
+            &run.file(DETECTOR),
+            &self.vs,
+            &DetectorInfo {
+                step,
+                ..self.info.clone()
+            },
+        )
     }
 }
 
 impl Task for DetectionTask {
     type Batch = Batch;
 
-    fn forward(&mut self, batch: Batch, at: &Moment) -> Result<Loss> {
+    fn forward(&mut self, batch: Batch, at: &StepContext) -> Result<Loss> {
         let losses = self.losses(&batch, at, self.modes)?;
         Ok(Loss {
             total: &losses.objectness + &losses.proposal_boxes + &losses.classes + &losses.boxes,
@@ -333,7 +403,7 @@ impl Task for DetectionTask {
         })
     }
 
-    fn after_step(&mut self, _at: &Moment) -> Result<()> {
+    fn after_step(&mut self, _at: &StepContext) -> Result<()> {
         Ok(())
     }
 

@@ -36,7 +36,8 @@ fn before_it_was_a_setting() -> usize {
 }
 
 impl Scale {
-    /// The size (height, width) that an image of `(height, width)` is resized to; as detectron2's `ResizeShortestEdge`.
+    /// The size (height, width) that an image of `(height, width)` is resized to; as detectron2's
+    /// `ResizeShortestEdge`.
     pub fn target(&self, (height, width): (usize, usize)) -> (usize, usize) {
         if self.aspect == Aspect::Square {
             return (self.side, self.side);
@@ -63,9 +64,18 @@ pub struct Prepared {
 /// Resizes an image and its boxes.
 pub fn rescale(image: Image, boxes: Vec<[f64; 4]>, scale: &Scale) -> Prepared {
     let (height, width) = scale.target((image.height, image.width));
-    let (x, y) = (width as f64 / image.width as f64, height as f64 / image.height as f64);
-    let boxes = boxes.into_iter().map(|[x1, y1, x2, y2]| [x1 * x, y1 * y, x2 * x, y2 * y]).collect();
-    Prepared { image: resize(image, height, width), boxes }
+    let (x, y) = (
+        width as f64 / image.width as f64,
+        height as f64 / image.height as f64,
+    );
+    let boxes = boxes
+        .into_iter()
+        .map(|[x1, y1, x2, y2]| [x1 * x, y1 * y, x2 * x, y2 * y])
+        .collect();
+    Prepared {
+        image: resize(image, height, width),
+        boxes,
+    }
 }
 
 /// Turns left into right.
@@ -76,7 +86,9 @@ pub fn mirror(Prepared { mut image, mut boxes }: Prepared) -> Prepared {
         }
     }
     let width = image.width as f64;
-    boxes.iter_mut().for_each(|[x1, _, x2, _]| (*x1, *x2) = (width - *x2, width - *x1));
+    boxes
+        .iter_mut()
+        .for_each(|[x1, _, x2, _]| (*x1, *x2) = (width - *x2, width - *x1));
     Prepared { image, boxes }
 }
 
@@ -92,17 +104,23 @@ pub struct Padded {
 impl Padded {
     /// Puts every image into the upper left corner of its row.
     pub fn new(images: &[Image], pad_to: usize) -> Self {
-        let side = |of: fn(&Image) -> usize| images.iter().map(of).max().unwrap_or(1).next_multiple_of(pad_to);
+        let side =
+            |of: fn(&Image) -> usize| images.iter().map(of).max().unwrap_or(1).next_multiple_of(pad_to);
         let (height, width) = (side(|image| image.height), side(|image| image.width));
         let mut pixels = vec![0u8; images.len() * height * width * 3];
         for (room, image) in pixels.chunks_exact_mut(height * width * 3).zip(images) {
             let rows = image.pixels.chunks_exact(image.width * 3);
-            room.chunks_exact_mut(width * 3).zip(rows).for_each(|(to, from)| to[..from.len()].copy_from_slice(from));
+            room.chunks_exact_mut(width * 3)
+                .zip(rows)
+                .for_each(|(to, from)| to[..from.len()].copy_from_slice(from));
         }
         let shape = [images.len() as i64, height as i64, width as i64, 3];
         Padded {
             pixels: Tensor::from_data_size(&pixels, &shape, Kind::Uint8),
-            sizes: images.iter().map(|image| (image.height as i64, image.width as i64)).collect(),
+            sizes: images
+                .iter()
+                .map(|image| (image.height as i64, image.width as i64))
+                .collect(),
         }
     }
 
@@ -115,7 +133,10 @@ impl Padded {
             let _ = image.narrow(1, h, height - h).zero_();
             let _ = image.narrow(2, w, width - w).zero_();
         }
-        Images { pixels, sizes: self.sizes.clone() }
+        Images {
+            pixels,
+            sizes: self.sizes.clone(),
+        }
     }
 }
 
@@ -124,30 +145,64 @@ mod tests {
     use super::*;
 
     fn image(height: usize, width: usize) -> Image {
-        Image { height, width, pixels: (0..height * width * 3).map(|i| (i * 7 % 251) as u8).collect() }
+        Image {
+            height,
+            width,
+            pixels: (0..height * width * 3).map(|i| (i * 7 % 251) as u8).collect(),
+        }
     }
 
     #[test]
     fn sizes_are_detectron2s() {
-        let scale = |side, max_side| Scale { side, max_side, aspect: Aspect::Keep, pad_to: 1 };
+        let scale = |side, max_side| Scale {
+            side,
+            max_side,
+            aspect: Aspect::Keep,
+            pad_to: 1,
+        };
         assert_eq!(scale(800, 1333).target((375, 500)), (800, 1067));
         assert_eq!(scale(800, 1333).target((500, 375)), (1067, 800));
-        assert_eq!(scale(800, 1333).target((200, 500)), (533, 1333), "the long side is limited");
-        assert_eq!(Scale { aspect: Aspect::Square, ..scale(800, 1333) }.target((200, 500)), (800, 800));
+        assert_eq!(
+            scale(800, 1333).target((200, 500)),
+            (533, 1333),
+            "the long side is limited"
+        );
+        assert_eq!(
+            Scale {
+                aspect: Aspect::Square,
+                ..scale(800, 1333)
+            }
+            .target((200, 500)),
+            (800, 800)
+        );
     }
 
     #[test]
     fn boxes_follow_every_change() {
         let boxes = vec![[2.0, 1.0, 7.0, 3.0]];
-        let scaled =
-            rescale(image(5, 10), boxes.clone(), &Scale { side: 10, max_side: 100, aspect: Aspect::Keep, pad_to: 1 });
+        let scaled = rescale(
+            image(5, 10),
+            boxes.clone(),
+            &Scale {
+                side: 10,
+                max_side: 100,
+                aspect: Aspect::Keep,
+                pad_to: 1,
+            },
+        );
         assert_eq!((scaled.image.height, scaled.image.width), (10, 20));
         assert_eq!(scaled.boxes, [[4.0, 2.0, 14.0, 6.0]]);
-        let before = Prepared { image: image(5, 10), boxes };
+        let before = Prepared {
+            image: image(5, 10),
+            boxes,
+        };
         let mirrored = mirror(before.clone());
         assert_eq!(mirrored.boxes, [[3.0, 1.0, 8.0, 3.0]]);
         // The pixel in the upper left corner of the box is now in its upper right one.
-        assert_eq!(mirrored.image.pixels[(10 + 7) * 3..][..3], before.image.pixels[(10 + 2) * 3..][..3]);
+        assert_eq!(
+            mirrored.image.pixels[(10 + 7) * 3..][..3],
+            before.image.pixels[(10 + 2) * 3..][..3]
+        );
         assert_eq!(mirror(mirrored), before);
     }
 
@@ -159,7 +214,25 @@ mod tests {
         assert_eq!(input.sizes, [(3, 40), (33, 5)]);
         let value = f64::from(image(33, 5).pixels[(32 * 5 + 4) * 3 + 2]) / 255.0;
         assert!((input.pixels.double_value(&[1, 2, 32, 4]) - (value - 0.3) / 0.1).abs() < 1e-5);
-        assert_eq!(input.pixels.get(1).narrow(1, 33, 31).abs().max().double_value(&[]), 0.0);
-        assert_eq!(input.pixels.get(0).narrow(2, 40, 24).abs().max().double_value(&[]), 0.0);
+        assert_eq!(
+            input
+                .pixels
+                .get(1)
+                .narrow(1, 33, 31)
+                .abs()
+                .max()
+                .double_value(&[]),
+            0.0
+        );
+        assert_eq!(
+            input
+                .pixels
+                .get(0)
+                .narrow(2, 40, 24)
+                .abs()
+                .max()
+                .double_value(&[]),
+            0.0
+        );
     }
 }

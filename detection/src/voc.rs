@@ -1,7 +1,8 @@
-//! The layout of PASCAL VOC: `VOCdevkit/VOC2007/{ImageSets/Main/<split>.txt, Annotations/<id>.xml, JPEGImages/<id>.jpg}`.
+//! The layout of PASCAL VOC: `VOCdevkit/VOC2007/{ImageSets/Main/<split>.txt, Annotations/<id>.xml,
+//! JPEGImages/<id>.jpg}`.
 //!
-//! Here, and nowhere else, VOC's 1-based boxes with both ends inside become 0-based half-open ones: `[xmin - 1, ymin - 1,
-//! xmax, ymax]`. Fractions, which some annotations have, are kept.
+//! Here, and nowhere else, VOC's 1-based boxes with both ends inside become 0-based half-open ones: `[xmin -
+//! 1, ymin - 1, xmax, ymax]`. Fractions, which some annotations have, are kept.
 
 mod annotation;
 mod overview;
@@ -26,7 +27,8 @@ use std::path::{Path, PathBuf};
 #[rustfmt::skip]
 pub const CLASSES: [&str; 20] = [
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
 ];
 
 /// Which images of a VOCdevkit folder, and which of its objects.
@@ -38,21 +40,28 @@ pub struct VocOptions {
     pub splits: Vec<VocSplit>,
     /// Names of the classes; an object's class is its place here.
     pub classes: Vec<String>,
-    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object alone where only
-    /// it is at fault, else the whole image.
+    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object
+    /// alone where only it is at fault, else the whole image.
     pub skip_bad: bool,
 }
 
-/// Reads lists and annotations, and of the images only the size (with `skip_bad`, whether they are whole too).
+/// Reads lists and annotations, and of the images only the size (with `skip_bad`, whether they are whole
+/// too).
 ///
 /// Objects of other classes are not used, and boxes that pass their image's edge are clipped:
 /// [`Dataset::notes`] says how many. An id that two folders have in common becomes `<folder>_<id>` in the
 /// second. Images without objects stay: they are background.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Io`] naming the folder, list, annotation or image at fault, the first in the lists' order.
+/// [`Error::File`] or [`Error::Io`] naming the folder, list, annotation or image at fault, the first in the
+/// lists' order.
 pub fn read(options: &VocOptions) -> Result<Dataset> {
-    let classes: HashMap<&str, usize> = options.classes.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
+    let classes: HashMap<&str, usize> = options
+        .classes
+        .iter()
+        .enumerate()
+        .map(|(i, c)| (c.as_str(), i))
+        .collect();
     let mut problems = Problems::new(options.skip_bad);
     let mut images = Vec::new();
     let mut seen = Seen::default();
@@ -61,20 +70,32 @@ pub fn read(options: &VocOptions) -> Result<Dataset> {
         let folder = split.folder(&options.root)?;
         let list = split.list(&folder);
         let ids = split.ids(&list, &mut problems)?;
-        let read: Vec<_> =
-            ids.par_iter().map(|id| read_image(&folder, &list, id, &classes, options.skip_bad)).collect();
+        let read: Vec<_> = ids
+            .par_iter()
+            .map(|id| read_image(&folder, &list, id, &classes, options.skip_bad))
+            .collect();
         for (id, result) in ids.into_iter().zip(read) {
             let id = match folder_of.get(&id) {
                 Some(earlier) if *earlier == folder => {
-                    let twice = Error::file(&list, format!("names {id:?}, as a split before it does"), "name it once");
+                    let twice = Error::file(
+                        &list,
+                        format!("names {id:?}, as a split before it does"),
+                        "name it once",
+                    );
                     problems.keep(Err::<(), _>(twice))?;
                     continue;
                 }
-                Some(_) => format!("{}_{id}", folder.file_name().unwrap_or_default().to_string_lossy()),
+                Some(_) => format!(
+                    "{}_{id}",
+                    folder.file_name().unwrap_or_default().to_string_lossy()
+                ),
                 None => id,
             };
-            let Some((mut image, bad, of_image)) = problems.keep(result)? else { continue };
-            bad.into_iter().try_for_each(|error| problems.keep(Err::<(), _>(error)).map(drop))?;
+            let Some((mut image, bad, of_image)) = problems.keep(result)? else {
+                continue;
+            };
+            bad.into_iter()
+                .try_for_each(|error| problems.keep(Err::<(), _>(error)).map(drop))?;
             seen.add(of_image);
             folder_of.insert(id.clone(), folder.clone());
             image.id = id;
@@ -103,7 +124,11 @@ fn read_image(
     let path = folder.join("Annotations").join(format!("{id}.xml"));
     if !path.exists() {
         let remedy = "annotate the image, or take it off the list";
-        return Err(Error::file(list, format!("names {id:?}, which {} is not there for", path.display()), remedy));
+        return Err(Error::file(
+            list,
+            format!("names {id:?}, which {} is not there for", path.display()),
+            remedy,
+        ));
     }
     let annotation = Annotation::read(&path)?;
     let image = image_file::find(&folder.join("JPEGImages"), id, list)?;
@@ -115,7 +140,8 @@ fn read_image(
             Ok(Read::Object(object)) => objects.push(object),
             Ok(Read::Clipped(object)) => {
                 seen.clipped += 1;
-                seen.first_clipped.get_or_insert_with(|| format!("{}: object {number}", path.display()));
+                seen.first_clipped
+                    .get_or_insert_with(|| format!("{}: object {number}", path.display()));
                 objects.push(object);
             }
             Ok(Read::OtherClass(name)) => *seen.other_classes.entry(name).or_default() += 1,
@@ -123,7 +149,17 @@ fn read_image(
         }
     }
     let (width, height) = size;
-    Ok((Annotated { id: id.to_owned(), image, width, height, objects }, bad, seen))
+    Ok((
+        Annotated {
+            id: id.to_owned(),
+            image,
+            width,
+            height,
+            objects,
+        },
+        bad,
+        seen,
+    ))
 }
 
 /// What is no mistake, but worth saying once for the whole data set.
@@ -145,11 +181,22 @@ impl Seen {
 
     fn notes(self) -> Vec<String> {
         let clipped = self.first_clipped.map(|first| {
-            format!("{} boxes pass the edge of their image and were clipped, the first is {first}", self.clipped)
+            format!(
+                "{} boxes pass the edge of their image and were clipped, the first is {first}",
+                self.clipped
+            )
         });
-        let classes: Vec<String> = self.other_classes.iter().map(|(name, count)| format!("{name} ({count})")).collect();
-        let others = (!classes.is_empty())
-            .then(|| format!("objects of classes that are not in --classes are not used: {}", classes.join(", ")));
+        let classes: Vec<String> = self
+            .other_classes
+            .iter()
+            .map(|(name, count)| format!("{name} ({count})"))
+            .collect();
+        let others = (!classes.is_empty()).then(|| {
+            format!(
+                "objects of classes that are not in --classes are not used: {}",
+                classes.join(", ")
+            )
+        });
         clipped.into_iter().chain(others).collect()
     }
 }

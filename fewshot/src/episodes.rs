@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// How tasks are drawn. The default is the paper's 5-way 1-shot protocol; set `shots` to 5 for its other column.
+/// How tasks are drawn. The default is the paper's 5-way 1-shot protocol; set `shots` to 5 for its other
+/// column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
     /// Classes in each episode, at least 2.
@@ -25,7 +26,12 @@ pub struct Protocol {
 
 impl Default for Protocol {
     fn default() -> Self {
-        Protocol { ways: 5, shots: 1, queries: 15, episodes: 600 }
+        Protocol {
+            ways: 5,
+            shots: 1,
+            queries: 15,
+            episodes: 600,
+        }
     }
 }
 
@@ -55,25 +61,37 @@ pub struct EpisodeSet {
 impl EpisodeSet {
     /// Draws episodes: classes without replacement, then images of each class without replacement.
     ///
-    /// Episode i depends on `seed`, i and `labels` (`[N]`, the class of every image) alone, so a longer run begins with the
-    /// episodes of a shorter one, and 1-shot and 5-shot episodes of one seed share their classes.
+    /// Episode i depends on `seed`, i and `labels` (`[N]`, the class of every image) alone, so a longer run
+    /// begins with the episodes of a shorter one, and 1-shot and 5-shot episodes of one seed share their
+    /// classes.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the classes with too few images, or when there are fewer classes than ways.
     pub fn sample(labels: &[i64], protocol: &Protocol, seed: u64) -> Result<EpisodeSet> {
-        let Protocol { ways, shots, queries, episodes } = *protocol;
+        let Protocol {
+            ways,
+            shots,
+            queries,
+            episodes,
+        } = *protocol;
         let mut images: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
         for (index, &label) in labels.iter().enumerate() {
             images.entry(label).or_default().push(index as i64);
         }
         if images.len() < ways {
             return Err(Error::settings(
-                format!("{ways}-way episodes cannot be drawn from {} classes", images.len()),
+                format!(
+                    "{ways}-way episodes cannot be drawn from {} classes",
+                    images.len()
+                ),
                 "lower --ways or use a split with more classes",
             ));
         }
         let needed = shots + queries;
-        let short: Vec<_> = images.iter().filter(|(_, of_class)| of_class.len() < needed).collect();
+        let short: Vec<_> = images
+            .iter()
+            .filter(|(_, of_class)| of_class.len() < needed)
+            .collect();
         if !short.is_empty() {
             return Err(too_few_images(&short, shots, queries));
         }
@@ -91,7 +109,12 @@ impl EpisodeSet {
             let (support, query) = chosen.unzip();
             Episode { support, query }
         };
-        let set = EpisodeSet { ways, shots, queries, episodes: (0..episodes).map(draw).collect() };
+        let set = EpisodeSet {
+            ways,
+            shots,
+            queries,
+            episodes: (0..episodes).map(draw).collect(),
+        };
         set.check_shape()?;
         Ok(set)
     }
@@ -112,9 +135,15 @@ impl EpisodeSet {
     pub fn load(path: &Path) -> Result<EpisodeSet> {
         let text = fs::read(path).map_err(Error::io(path, "read"))?;
         let set: EpisodeSet = serde_json::from_slice(&text).map_err(|e| {
-            let shape =
-                r#"{"ways":5,"shots":1,"queries":15,"episodes":[{"support":[[0],...],"query":[[1,2],...]},...]}"#;
-            Error::file(path, format!("not an episodes file ({e})"), format!("write it as {shape}"))
+            let shape = concat!(
+                r#"{"ways":5,"shots":1,"queries":15,"#,
+                r#""episodes":[{"support":[[0],...],"query":[[1,2],...]},...]}"#
+            );
+            Error::file(
+                path,
+                format!("not an episodes file ({e})"),
+                format!("write it as {shape}"),
+            )
         })?;
         set.check_shape().map_err(in_file(path))?;
         Ok(set)
@@ -131,8 +160,8 @@ impl EpisodeSet {
     /// Checks counts and indices against the images that the episodes are about: `labels` `[N]`.
     ///
     /// # Errors
-    /// [`Error::Settings`] naming the first episode with a wrong count, an image used twice, an index outside of `0..N`,
-    /// a class of several labels or two classes of one.
+    /// [`Error::Settings`] naming the first episode with a wrong count, an image used twice, an index outside
+    /// of `0..N`, a class of several labels or two classes of one.
     pub fn check(&self, labels: &[i64]) -> Result<()> {
         self.check_shape()?;
         self.each(|episode| {
@@ -143,16 +172,27 @@ impl EpisodeSet {
                     let label = usize::try_from(index)
                         .ok()
                         .and_then(|i| labels.get(i))
-                        .ok_or_else(|| (format!("index {index} is outside of 0..{}", labels.len()), FITTING))?;
+                        .ok_or_else(|| {
+                            (
+                                format!("index {index} is outside of 0..{}", labels.len()),
+                                FITTING,
+                            )
+                        })?;
                     let first = *first.get_or_insert(label);
                     if label != first {
-                        return Err((format!("class {class} mixes images labelled {first} and {label}"), FITTING));
+                        return Err((
+                            format!("class {class} mixes images labelled {first} and {label}"),
+                            FITTING,
+                        ));
                     }
                 }
                 if let Some(label) = first
                     && let Some(earlier) = seen.insert(*label, class)
                 {
-                    return Err((format!("classes {earlier} and {class} are both labelled {label}"), FITTING));
+                    return Err((
+                        format!("classes {earlier} and {class} are both labelled {label}"),
+                        FITTING,
+                    ));
                 }
             }
             Ok(())
@@ -160,24 +200,44 @@ impl EpisodeSet {
     }
 
     fn check_shape(&self) -> Result<()> {
-        let EpisodeSet { ways, shots, queries, .. } = *self;
+        let EpisodeSet {
+            ways, shots, queries, ..
+        } = *self;
         if ways < 2 || shots < 1 || queries < 1 || self.episodes.is_empty() {
             return Err(Error::settings(
-                format!("{} episodes of {ways} ways, {shots} shots and {queries} queries", self.episodes.len()),
+                format!(
+                    "{} episodes of {ways} ways, {shots} shots and {queries} queries",
+                    self.episodes.len()
+                ),
                 "there must be at least one episode, 2 ways, 1 shot and 1 query",
             ));
         }
         self.each(|episode| {
-            for (what, wanted, classes) in [("support", shots, &episode.support), ("query", queries, &episode.query)] {
+            for (what, wanted, classes) in [
+                ("support", shots, &episode.support),
+                ("query", queries, &episode.query),
+            ] {
                 if classes.len() != ways {
-                    return Err((format!("{what} has {} classes instead of {ways}", classes.len()), MENDING));
+                    return Err((
+                        format!("{what} has {} classes instead of {ways}", classes.len()),
+                        MENDING,
+                    ));
                 }
                 if let Some(class) = classes.iter().position(|indices| indices.len() != wanted) {
                     let found = classes[class].len();
-                    return Err((format!("{what} of class {class} has {found} images instead of {wanted}"), MENDING));
+                    return Err((
+                        format!("{what} of class {class} has {found} images instead of {wanted}"),
+                        MENDING,
+                    ));
                 }
             }
-            let mut indices: Vec<i64> = episode.support.iter().chain(&episode.query).flatten().copied().collect();
+            let mut indices: Vec<i64> = episode
+                .support
+                .iter()
+                .chain(&episode.query)
+                .flatten()
+                .copied()
+                .collect();
             indices.sort_unstable();
             match indices.windows(2).find(|pair| pair[0] == pair[1]) {
                 Some(pair) => Err((format!("index {} is used twice", pair[0]), MENDING)),
@@ -188,9 +248,14 @@ impl EpisodeSet {
 
     /// Runs a check on every episode; what it finds is reported with the episode's number, counted from 0.
     fn each(&self, check: impl Fn(&Episode) -> Result<(), (String, &'static str)>) -> Result<()> {
-        self.episodes.iter().enumerate().try_for_each(|(number, episode)| {
-            check(episode).map_err(|(problem, remedy)| Error::settings(format!("episode {number}: {problem}"), remedy))
-        })
+        self.episodes
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, episode)| {
+                check(episode).map_err(|(problem, remedy)| {
+                    Error::settings(format!("episode {number}: {problem}"), remedy)
+                })
+            })
     }
 }
 
@@ -207,9 +272,16 @@ pub(crate) fn in_file(path: &Path) -> impl FnOnce(Error) -> Error {
 
 fn too_few_images(short: &[(&i64, &Vec<i64>)], shots: usize, queries: usize) -> Error {
     const NAMED: usize = 5;
-    let names: Vec<String> =
-        short.iter().take(NAMED).map(|(label, images)| format!("{label} ({} images)", images.len())).collect();
-    let more = if short.len() > NAMED { format!(" and {} more", short.len() - NAMED) } else { String::new() };
+    let names: Vec<String> = short
+        .iter()
+        .take(NAMED)
+        .map(|(label, images)| format!("{label} ({} images)", images.len()))
+        .collect();
+    let more = if short.len() > NAMED {
+        format!(" and {} more", short.len() - NAMED)
+    } else {
+        String::new()
+    };
     let class = if short.len() == 1 { "class" } else { "classes" };
     let most = short.iter().map(|(_, images)| images.len()).min().unwrap_or(0);
     Error::settings(

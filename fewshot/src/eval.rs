@@ -1,7 +1,7 @@
 //! The few-shot probe of a backbone on a pack.
 
 use crate::episodes::{EpisodeSet, Protocol};
-use crate::score::{Options, Score, score};
+use crate::score::{Score, ScoreOptions, score};
 use camtrast_common::Result;
 use camtrast_common::checkpoint::Backbone;
 use camtrast_common::device::Precision;
@@ -25,7 +25,7 @@ pub struct EvalOptions {
     /// Precision of the backbone's forward pass.
     pub precision: Precision,
     /// The probe's own settings.
-    pub probe: Options,
+    pub probe: ScoreOptions,
 }
 
 /// The result for one number of shots.
@@ -51,8 +51,8 @@ impl EvalResult {
 /// Extracts each image's feature once and scores every protocol's episodes on them.
 ///
 /// # Errors
-/// [`camtrast_common::Error::Settings`] when the pack has too few classes, or a class too few images; otherwise as
-/// [`camtrast_common::features::extract`] and [`score()`].
+/// [`camtrast_common::Error::Settings`] when the pack has too few classes, or a class too few images;
+/// otherwise as [`camtrast_common::features::extract`] and [`score()`].
 pub fn eval(
     backbone: &Backbone,
     pack: &Pack,
@@ -60,14 +60,36 @@ pub fn eval(
     options: &EvalOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<EvalResult>> {
-    let EvalOptions { ways, queries, episodes, seed, .. } = *options;
+    let EvalOptions {
+        ways,
+        queries,
+        episodes,
+        seed,
+        ..
+    } = *options;
     // All episodes are drawn first: a pack too small is told before any work.
-    let sample = |&shots: &usize| EpisodeSet::sample(pack.labels(), &Protocol { ways, shots, queries, episodes }, seed);
+    let sample = |&shots: &usize| {
+        EpisodeSet::sample(
+            pack.labels(),
+            &Protocol {
+                ways,
+                shots,
+                queries,
+                episodes,
+            },
+            seed,
+        )
+    };
     let sets = options.shots.iter().map(sample).collect::<Result<Vec<_>>>()?;
     let features = camtrast_common::features::extract(backbone, pack, device, options.precision, progress)?;
     let result = |set: &EpisodeSet| {
         let score = score(&features, pack.labels(), set, &options.probe, progress)?;
-        Ok(EvalResult { ways, shots: set.shots, score, episodes_sha256: set.sha256(pack.sha256()) })
+        Ok(EvalResult {
+            ways,
+            shots: set.shots,
+            score,
+            episodes_sha256: set.sha256(pack.sha256()),
+        })
     };
     sets.iter().map(result).collect()
 }

@@ -7,13 +7,14 @@
 //! 0.5 ||W||^2 + C sum_i CE(W x_i + b, y_i)
 //! ```
 //!
-//! is a combination of support features, `W = A^T X` with `A` [n, c], so all that is needed of the features is their
-//! Gram matrix `K = X X^T`: the work does not depend on D. Newton's method with a line search runs on all problems at
-//! once; its step is found in one of two ways, see `logistic/newton.rs`. Nothing divides by a probability or factors `K`
-//! itself, so equal images, zero images and more images than dimensions need no special care.
+//! is a combination of support features, `W = A^T X` with `A` [n, c], so all that is needed of the features
+//! is their Gram matrix `K = X X^T`: the work does not depend on D. Newton's method with a line search runs
+//! on all problems at once; its step is found in one of two ways, see `logistic/newton.rs`. Nothing divides
+//! by a probability or factors `K` itself, so equal images, zero images and more images than dimensions need
+//! no special care.
 //!
-//! This is what scikit-learn's `LogisticRegression(C=C)` solves for three classes and more. For two it penalises one
-//! weight vector for the difference of the logits, which is this problem at `C / 2`.
+//! This is what scikit-learn's `LogisticRegression(C=C)` solves for three classes and more. For two it
+//! penalises one weight vector for the difference of the logits, which is this problem at `C / 2`.
 
 mod newton;
 
@@ -22,7 +23,7 @@ use tch::{Kind, Tensor};
 
 /// What is minimised, and how far.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
+pub struct SolverOptions {
     /// Weight C of the cross-entropy against the penalty; positive.
     pub c: f64,
     /// Largest Euclidean norm of the gradient in (W, b) that counts as the optimum.
@@ -31,9 +32,13 @@ pub struct Options {
     pub max_iterations: usize,
 }
 
-impl Default for Options {
+impl Default for SolverOptions {
     fn default() -> Self {
-        Options { c: 1.0, tolerance: 1e-8, max_iterations: 100 }
+        SolverOptions {
+            c: 1.0,
+            tolerance: 1e-8,
+            max_iterations: 100,
+        }
     }
 }
 
@@ -51,7 +56,8 @@ pub struct Solution {
 }
 
 impl Solution {
-    /// Weights `W = A^T X`, [E, c, D] float64, from the support features that the Gram matrices were made of, [E, n, D].
+    /// Weights `W = A^T X`, [E, c, D] float64, from the support features that the Gram matrices were made of,
+    /// [E, n, D].
     pub fn weights(&self, support: &Tensor) -> Tensor {
         self.dual.transpose(1, 2).bmm(&support.to_kind(Kind::Double))
     }
@@ -69,19 +75,25 @@ impl Solution {
 
 /// Solves E problems together.
 ///
-/// `gram` [E, n, n] float64 holds the inner products of each problem's support features, `targets` [E, n] int64 their
-/// classes in `0..ways`, on the same device. Memory peaks at about `32 E c n^2` bytes.
+/// `gram` [E, n, n] float64 holds the inner products of each problem's support features, `targets` [E, n]
+/// int64 their classes in `0..ways`, on the same device. Memory peaks at about `32 E c n^2` bytes.
 ///
 /// # Errors
-/// [`Error::Settings`] when `gram` holds NaN or infinite values, when a class has no support image (its intercept would
-/// have no minimum), or when a problem misses the tolerance within `max_iterations`.
-pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &Options) -> Result<Solution> {
+/// [`Error::Settings`] when `gram` holds NaN or infinite values, when a class has no support image (its
+/// intercept would have no minimum), or when a problem misses the tolerance within `max_iterations`.
+pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &SolverOptions) -> Result<Solution> {
     if !all(&gram.isfinite()) {
-        return Err(Error::settings("the support features hold NaN or infinite values", "compute the features again"));
+        return Err(Error::settings(
+            "the support features hold NaN or infinite values",
+            "compute the features again",
+        ));
     }
     let labels = targets.f_one_hot(ways)?.to_kind(Kind::Double);
     if !all(&labels.sum_dim_intlist(1, false, None).gt(0.0)) {
-        return Err(Error::settings("a class has no support image", "give every class at least one"));
+        return Err(Error::settings(
+            "a class has no support image",
+            "give every class at least one",
+        ));
     }
     let problem = Problem::new(gram, labels, options.c);
     let soft = problem.is_soft();
@@ -119,7 +131,8 @@ fn missed(done: &Tensor, norm: &Tensor, iterations: usize) -> Error {
     let missed = done.logical_not().sum(Kind::Int64).int64_value(&[]);
     Error::settings(
         format!(
-            "{missed} of {} classifiers did not reach their optimum in {iterations} steps (gradient norm {:.1e})",
+            "{missed} of {} classifiers did not reach their optimum in {iterations} steps (gradient norm \
+             {:.1e})",
             norm.size()[0],
             norm.max().double_value(&[])
         ),
@@ -134,7 +147,8 @@ struct Problem<'a> {
     /// Y, one-hot, [E, n, c].
     labels: Tensor,
     c: f64,
-    /// C / c, what the cross-entropy's Hessian is at equal probabilities on logits that sum to zero over the classes.
+    /// C / c, what the cross-entropy's Hessian is at equal probabilities on logits that sum to zero over the
+    /// classes.
     curvature: f64,
     /// S = (I + C / c K)^-1, [E, n, n].
     smoother: Tensor,
@@ -142,15 +156,16 @@ struct Problem<'a> {
     smooth_ones: Tensor,
 }
 
-/// Where the minimisation stands, or a direction: A [E, n, c] with columns and rows that sum to zero, b [E, 1, c] and
-/// f = K A + b [E, n, c].
+/// Where the minimisation stands, or a direction: A [E, n, c] with columns and rows that sum to zero, b [E,
+/// 1, c] and f = K A + b [E, n, c].
 struct Point {
     dual: Tensor,
     intercept: Tensor,
     logits: Tensor,
 }
 
-/// The gradient in (W, b) is `(G^T X, 1^T G)`, so that its product with a direction is that of G with the direction's logits.
+/// The gradient in (W, b) is `(G^T X, 1^T G)`, so that its product with a direction is that of G with the
+/// direction's logits.
 struct Gradient {
     /// P, softmax of the logits, [E, n, c].
     probabilities: Tensor,
@@ -167,15 +182,27 @@ impl<'a> Problem<'a> {
         let curvature = c / labels.size()[2] as f64;
         let smoother = cholesky(&add_to_diagonal(gram * curvature, 1.0)).cholesky_inverse(false);
         let smooth_ones = smoother.sum_dim_intlist(-1, true, None);
-        Problem { gram, labels, c, curvature, smoother, smooth_ones }
+        Problem {
+            gram,
+            labels,
+            c,
+            curvature,
+            smoother,
+            smooth_ones,
+        }
     }
 
     fn point(&self, dual: Tensor, intercept: Tensor) -> Point {
         let logits = self.gram.bmm(&dual) + &intercept;
-        Point { dual, intercept, logits }
+        Point {
+            dual,
+            intercept,
+            logits,
+        }
     }
 
-    /// The direction d that solves `Hessian d = (R^T X, 1^T R)` for the Hessian at equal probabilities; R [E, n, c].
+    /// The direction d that solves `Hessian d = (R^T X, 1^T R)` for the Hessian at equal probabilities; R [E,
+    /// n, c].
     fn ridge(&self, right: &Tensor) -> Point {
         let solved = self.smoother.bmm(right);
         // The intercept is what makes each column of A sum to zero.
@@ -189,11 +216,16 @@ impl<'a> Problem<'a> {
         let (intercept, gram_residual) = (sum_images(&residual), self.gram.bmm(&residual));
         // Rounding can leave a singular K's quadratic form just below zero.
         let squared = dot(&residual, &gram_residual).clamp_min(0.0) + dot(&intercept, &intercept);
-        Gradient { probabilities, residual, gram_residual, norm: squared.sqrt().view([-1]) }
+        Gradient {
+            probabilities,
+            residual,
+            gram_residual,
+            norm: squared.sqrt().view([-1]),
+        }
     }
 
-    /// Halves the step, from `longest` [E, 1, 1], until the objective falls by a part of what the slope promises.
-    /// With a convex objective and Newton directions this makes the method converge from anywhere.
+    /// Halves the step, from `longest` [E, 1, 1], until the objective falls by a part of what the slope
+    /// promises. With a convex objective and Newton directions this makes the method converge from anywhere.
     fn line_search(&self, from: &Point, gradient: &Gradient, direction: &Point, longest: Tensor) -> Point {
         const PART: f64 = 1e-4;
         const HALVINGS: usize = 50;
@@ -204,7 +236,9 @@ impl<'a> Problem<'a> {
         let mut step = longest;
         for _ in 0..HALVINGS {
             let there = from.moved(direction, &step);
-            let enough = self.objective(&there).le_tensor(&(&before + &slope * &step * PART + &rounding));
+            let enough = self
+                .objective(&there)
+                .le_tensor(&(&before + &slope * &step * PART + &rounding));
             if all(&enough) {
                 break;
             }
@@ -217,7 +251,8 @@ impl<'a> Problem<'a> {
     /// [E, 1, 1].
     fn objective(&self, at: &Point) -> Tensor {
         let penalty = dot(&at.dual, &(&at.logits - &at.intercept)) * 0.5;
-        let entropy = at.logits.logsumexp(-1, true) - (&at.logits * &self.labels).sum_dim_intlist(-1, true, None);
+        let entropy =
+            at.logits.logsumexp(-1, true) - (&at.logits * &self.labels).sum_dim_intlist(-1, true, None);
         penalty + sum_images(&entropy) * self.c
     }
 }
@@ -236,7 +271,8 @@ fn all(condition: &Tensor) -> bool {
     condition.all().int64_value(&[]) != 0
 }
 
-/// Lower factors. Unchecked: where rounding leaves a matrix indefinite, no step is good and [`fit`] reports it.
+/// Lower factors. Unchecked: where rounding leaves a matrix indefinite, no step is good and [`fit`] reports
+/// it.
 fn cholesky(matrices: &Tensor) -> Tensor {
     matrices.linalg_cholesky_ex(false, false).0
 }

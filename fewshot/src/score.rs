@@ -1,7 +1,8 @@
 //! Accuracy of the linear probe over many episodes.
 //!
-//! Symbols as in [`logistic`]: E episodes, n support and q query images of c classes, D feature dimensions. Only inner
-//! products of an episode's images are needed, so each image is gathered once and no weight vector is ever formed.
+//! Symbols as in [`logistic`]: E episodes, n support and q query images of c classes, D feature dimensions.
+//! Only inner products of an episode's images are needed, so each image is gathered once and no weight vector
+//! is ever formed.
 
 use crate::episodes::{EpisodeSet, in_file};
 use crate::logistic;
@@ -14,16 +15,19 @@ use tch::{Device, Kind, Tensor};
 
 /// What the probe does with the features.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Options {
+pub struct ScoreOptions {
     /// Divide every feature vector by its Euclidean norm first; zero vectors stay zero.
     pub normalise: bool,
     /// scikit-learn's C, the weight of the cross-entropy against the penalty.
     pub c: f64,
 }
 
-impl Default for Options {
+impl Default for ScoreOptions {
     fn default() -> Self {
-        Options { normalise: true, c: 1.0 }
+        ScoreOptions {
+            normalise: true,
+            c: 1.0,
+        }
     }
 }
 
@@ -32,7 +36,8 @@ impl Default for Options {
 pub struct Score {
     /// Mean over the episodes.
     pub mean: f64,
-    /// Half-width of the mean's 95 % confidence interval, `1.96 * std(ddof=1) / sqrt(E)`; NaN (null in JSON) for one episode.
+    /// Half-width of the mean's 95 % confidence interval, `1.96 * std(ddof=1) / sqrt(E)`; NaN (null in JSON)
+    /// for one episode.
     pub ci95: f64,
     /// Share of right queries, `[E]`, in the episodes' order.
     pub per_episode: Vec<f64>,
@@ -40,32 +45,40 @@ pub struct Score {
 
 /// Fits every episode's classifier and counts the queries it gets right.
 ///
-/// `features` [N, D] floating point, on the device that does the work; `labels` `[N]`, the class of every image, against
-/// which the episodes are checked. The same as scikit-learn's `LogisticRegression(C=c)` run to convergence in float64.
-/// Progress is counted in episodes.
+/// `features` [N, D] floating point, on the device that does the work; `labels` `[N]`, the class of every
+/// image, against which the episodes are checked. The same as scikit-learn's `LogisticRegression(C=c)` run to
+/// convergence in float64. Progress is counted in episodes.
 ///
 /// # Errors
-/// [`Error::Settings`] for features of another shape, with NaN or infinite values, episodes that do not fit them
-/// ([`EpisodeSet::check`]), or classifiers that do not converge ([`logistic::fit`]).
+/// [`Error::Settings`] for features of another shape, with NaN or infinite values, episodes that do not fit
+/// them ([`EpisodeSet::check`]), or classifiers that do not converge ([`logistic::fit`]).
 pub fn score(
     features: &Tensor,
     labels: &[i64],
     episodes: &EpisodeSet,
-    options: &Options,
+    options: &ScoreOptions,
     progress: &dyn Progress,
 ) -> Result<Score> {
     let _no_grad = tch::no_grad_guard();
     check_features(features, labels)?;
     episodes.check(labels)?;
     let norms = row_norms(features)?;
-    let scales = if options.normalise { inverse_or_zero(&norms) } else { norms.ones_like() };
-    let solver = logistic::Options { c: equivalent_c(options.c, episodes.ways), ..Default::default() };
+    let scales = if options.normalise {
+        inverse_or_zero(&norms)
+    } else {
+        norms.ones_like()
+    };
+    let solver = logistic::SolverOptions {
+        c: equivalent_c(options.c, episodes.ways),
+        ..Default::default()
+    };
 
     let device = features.device();
     let (ways, n) = (episodes.ways as i64, (episodes.ways * episodes.shots) as i64);
     let q = (episodes.ways * episodes.queries) as i64;
-    let targets =
-        |each: usize| Tensor::arange(ways, (Kind::Int64, device)).repeat_interleave_self_int(each as i64, 0, None);
+    let targets = |each: usize| {
+        Tensor::arange(ways, (Kind::Int64, device)).repeat_interleave_self_int(each as i64, 0, None)
+    };
     let (support_targets, query_targets) = (targets(episodes.shots), targets(episodes.queries));
 
     let total = episodes.episodes.len();
@@ -74,32 +87,50 @@ pub fn score(
     // The solver's matrices, then the inner products, in float64.
     let chunk = fitting(8 * (4 * ways * n * n + (n + q) * n), device);
     for episodes in episodes.episodes.chunks(chunk) {
-        let indices: Vec<i64> =
-            episodes.iter().flat_map(|e| e.support.iter().chain(&e.query).flatten().copied()).collect();
+        let indices: Vec<i64> = episodes
+            .iter()
+            .flat_map(|e| e.support.iter().chain(&e.query).flatten().copied())
+            .collect();
         let rows = Tensor::from_slice(&indices).view([-1, n + q]).to_device(device);
         let products = inner_products(features, &scales, &rows, n);
         let support_targets = support_targets.expand([rows.size()[0], n], false);
-        let solution = logistic::fit(&products.narrow(2, 0, n).contiguous(), &support_targets, ways, &solver)?;
+        let solution = logistic::fit(
+            &products.narrow(2, 0, n).contiguous(),
+            &support_targets,
+            ways,
+            &solver,
+        )?;
         let right = solution
             .predict(&products.narrow(2, n, q).transpose(1, 2))
             .eq_tensor(&query_targets)
             .sum_dim_intlist(1, false, None);
-        per_episode.extend(Vec::<i64>::try_from(&right)?.into_iter().map(|right| right as f64 / q as f64));
-        progress.advance(episodes.len() as u64, &format!("accuracy {:.2} %", 100.0 * mean(&per_episode)));
+        per_episode.extend(
+            Vec::<i64>::try_from(&right)?
+                .into_iter()
+                .map(|right| right as f64 / q as f64),
+        );
+        progress.advance(
+            episodes.len() as u64,
+            &format!("accuracy {:.2} %", 100.0 * mean(&per_episode)),
+        );
     }
     progress.finish();
-    Ok(Score { mean: mean(&per_episode), ci95: ci95(&per_episode), per_episode })
+    Ok(Score {
+        mean: mean(&per_episode),
+        ci95: ci95(&per_episode),
+        per_episode,
+    })
 }
 
-/// [`score()`] on anybody's features: a safetensors file with `features` (f32, N x D) and `labels` (i64, N), and an
-/// episodes file.
+/// [`score()`] on anybody's features: a safetensors file with `features` (f32, N x D) and `labels` (i64, N),
+/// and an episodes file.
 ///
 /// # Errors
 /// As [`score()`], naming the file at fault, and what [`TensorFile::open`] and [`EpisodeSet::load`] say.
 pub fn score_files(
     features: &Path,
     episodes: &Path,
-    options: &Options,
+    options: &ScoreOptions,
     device: Device,
     progress: &dyn Progress,
 ) -> Result<Score> {
@@ -119,15 +150,19 @@ fn check_features(features: &Tensor, labels: &[i64]) -> Result<()> {
     let shape = features.size();
     if shape.len() != 2 || shape[0] != labels.len() as i64 || shape[1] == 0 || !features.is_floating_point() {
         return Err(Error::settings(
-            format!("features are {:?} {shape:?} beside {} labels", features.kind(), labels.len()),
+            format!(
+                "features are {:?} {shape:?} beside {} labels",
+                features.kind(),
+                labels.len()
+            ),
             "there must be one row of floating-point features for every label",
         ));
     }
     Ok(())
 }
 
-/// The C of the multinomial problem that equals scikit-learn's: for two classes it fits a single weight vector, whose
-/// penalty is twice that of two opposite ones.
+/// The C of the multinomial problem that equals scikit-learn's: for two classes it fits a single weight
+/// vector, whose penalty is twice that of two opposite ones.
 fn equivalent_c(c: f64, ways: usize) -> f64 {
     if ways == 2 { c / 2.0 } else { c }
 }
@@ -136,7 +171,12 @@ fn equivalent_c(c: f64, ways: usize) -> f64 {
 fn row_norms(features: &Tensor) -> Result<Tensor> {
     let (rows, dimensions) = features.size2()?;
     let norms: Vec<Tensor> = spans(rows, fitting(8 * dimensions, features.device()) as i64)
-        .map(|(start, length)| features.narrow(0, start, length).to_kind(Kind::Double).norm_scalaropt_dim(2, 1, false))
+        .map(|(start, length)| {
+            features
+                .narrow(0, start, length)
+                .to_kind(Kind::Double)
+                .norm_scalaropt_dim(2, 1, false)
+        })
         .collect();
     let norms = Tensor::cat(&norms, 0);
     let broken = norms.isfinite().logical_not();
@@ -155,19 +195,25 @@ fn inverse_or_zero(norms: &Tensor) -> Tensor {
     norms.reciprocal().where_self(&norms.gt(0.0), &norms.zeros_like())
 }
 
-/// Inner products [E, n, n + q] float64 of the first n images of each episode with all of `rows` [E, n + q], scaled.
+/// Inner products [E, n, n + q] float64 of the first n images of each episode with all of `rows` [E, n + q],
+/// scaled.
 fn inner_products(features: &Tensor, scales: &Tensor, rows: &Tensor, n: i64) -> Tensor {
     let ((episodes, images), dimensions) = (rows.size2().expect("rows are [E, n + q]"), features.size()[1]);
     let chunk = fitting(12 * images * dimensions, features.device()) as i64;
     let products: Vec<Tensor> = spans(episodes, chunk)
         .map(|(start, length)| {
             let rows = rows.narrow(0, start, length).reshape([-1]);
-            let gathered = features.index_select(0, &rows).to_kind(Kind::Double).view([length, images, dimensions]);
+            let gathered = features
+                .index_select(0, &rows)
+                .to_kind(Kind::Double)
+                .view([length, images, dimensions]);
             gathered.narrow(1, 0, n).bmm(&gathered.transpose(1, 2))
         })
         .collect();
     // Scaling products instead of features touches D times fewer numbers.
-    let scales = scales.index_select(0, &rows.reshape([-1])).view([episodes, images, 1]);
+    let scales = scales
+        .index_select(0, &rows.reshape([-1]))
+        .view([episodes, images, 1]);
     Tensor::cat(&products, 0) * scales.narrow(1, 0, n) * scales.transpose(1, 2)
 }
 
@@ -179,7 +225,9 @@ fn fitting(unit_bytes: i64, device: Device) -> usize {
 
 /// Pieces (start, length) of `0..total`.
 fn spans(total: i64, piece: i64) -> impl Iterator<Item = (i64, i64)> {
-    (0..total).step_by(piece as usize).map(move |start| (start, piece.min(total - start)))
+    (0..total)
+        .step_by(piece as usize)
+        .map(move |start| (start, piece.min(total - start)))
 }
 
 fn mean(values: &[f64]) -> f64 {

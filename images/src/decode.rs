@@ -1,8 +1,8 @@
 //! One image file -> RGB pixels of the wanted size.
 //!
-//! The pixels are those that PIL and torchvision give: OpenCV's JPEG decoder agrees with PIL's to the bit, and
-//! [`resample`](super::resample) resizes as PIL does. Alpha is dropped and grey becomes RGB. Of 16 bits the
-//! upper 8 are kept, but grey values above 255 become 255, as in PIL. The orientation tag of cameras is
+//! The pixels are those that PIL and torchvision give: OpenCV's JPEG decoder agrees with PIL's to the bit,
+//! and [`resample`](super::resample) resizes as PIL does. Alpha is dropped and grey becomes RGB. Of 16 bits
+//! the upper 8 are kept, but grey values above 255 become 255, as in PIL. The orientation tag of cameras is
 //! ignored by [`read`], as PIL and torchvision's data sets do, and obeyed by [`read_upright`], as detectron2,
 //! mmdetection and mmsegmentation do.
 
@@ -16,7 +16,9 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 /// File name extensions (lower case) that count as images.
-pub const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"];
+pub const EXTENSIONS: [&str; 10] = [
+    "jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm",
+];
 
 /// How an image becomes S x S pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,10 @@ impl Fit {
 
 /// Whether the name looks like an image.
 pub fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .map(str::to_ascii_lowercase);
     extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
 }
 
@@ -97,8 +102,18 @@ fn pixels(bytes: &[u8]) -> opencv::Result<Option<Image>> {
         _ if image.empty() => return Ok(None),
         CV_16U => {
             let grey = imgcodecs::imdecode(&bytes, imgcodecs::IMREAD_UNCHANGED)?.channels() == 1;
-            let eight = |&value: &u16| if grey { value.min(255) as u8 } else { (value >> 8) as u8 };
-            image.data_typed::<Vec3w>()?.iter().flat_map(|pixel| pixel.0.each_ref().map(eight)).collect()
+            let eight = |&value: &u16| {
+                if grey {
+                    value.min(255) as u8
+                } else {
+                    (value >> 8) as u8
+                }
+            };
+            image
+                .data_typed::<Vec3w>()?
+                .iter()
+                .flat_map(|pixel| pixel.0.each_ref().map(eight))
+                .collect()
         }
         CV_8U => image.data_bytes()?.to_vec(),
         _ => {
@@ -108,7 +123,11 @@ fn pixels(bytes: &[u8]) -> opencv::Result<Option<Image>> {
     };
     // OpenCV decodes to BGR.
     pixels.chunks_exact_mut(3).for_each(|pixel| pixel.swap(0, 2));
-    Ok(Some(Image { height: image.rows() as usize, width: image.cols() as usize, pixels }))
+    Ok(Some(Image {
+        height: image.rows() as usize,
+        width: image.cols() as usize,
+        pixels,
+    }))
 }
 
 /// Reads an image file and looks, without decoding it, whether it is whole.
@@ -122,9 +141,18 @@ pub fn check(path: &Path) -> Result<()> {
 /// Whether the first bytes are those of an image that OpenCV can decode: a look that costs almost nothing.
 pub fn begins_like_an_image(path: &Path) -> bool {
     let mut head = [0; 8];
-    let length = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    let length = File::open(path)
+        .and_then(|mut file| file.read(&mut head))
+        .unwrap_or(0);
     let head = &head[..length];
-    const MAGICS: [&[u8]; 6] = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF", b"II*\0", b"MM\0*"];
+    const MAGICS: [&[u8]; 6] = [
+        b"\xff\xd8\xff",
+        b"\x89PNG\r\n\x1a\n",
+        b"BM",
+        b"RIFF",
+        b"II*\0",
+        b"MM\0*",
+    ];
     MAGICS.iter().any(|magic| head.starts_with(magic)) || matches!(head, [b'P', b'1'..=b'6', ..])
 }
 
@@ -135,7 +163,11 @@ pub fn fit_image(image: Image, fit: Fit) -> Image {
     };
     let (h, w) = (image.height, image.width);
     let long = |side: usize| short * side / h.min(w);
-    let (h, w) = if h <= w { (short, long(w)) } else { (long(h), short) };
+    let (h, w) = if h <= w {
+        (short, long(w))
+    } else {
+        (long(h), short)
+    };
     centre_crop(&resize(image, h, w), crop)
 }
 
@@ -149,7 +181,11 @@ fn check_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         [0x89, b'P', b'N', b'G', ..] => png_is_whole(bytes),
         _ => true,
     };
-    if whole { Ok(()) } else { Err(Error::file(path, "is cut off before its end", REMEDY)) }
+    if whole {
+        Ok(())
+    } else {
+        Err(Error::file(path, "is cut off before its end", REMEDY))
+    }
 }
 
 // Walks the segments: the first end marker in the file may belong to an embedded thumbnail.
@@ -161,7 +197,9 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
             0xff => at += 1, // fill byte
             0x01 | 0xd0..=0xd8 => at += 2,
             _ => {
-                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return false };
+                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else {
+                    return false;
+                };
                 at += 2 + usize::from(u16::from_be_bytes([high, low]));
                 if marker == 0xda {
                     at += entropy_coded_length(bytes.get(at..).unwrap_or_default());
@@ -202,7 +240,10 @@ mod tests {
     fn every_cut_is_seen_and_trailing_bytes_are_not_one() {
         for extension in [".jpg", ".png"] {
             let bytes = encoded(extension, 20, 30, 1);
-            assert!((0..bytes.len()).all(|length| !whole(&bytes[..length]) || length < 4), "{extension}");
+            assert!(
+                (0..bytes.len()).all(|length| !whole(&bytes[..length]) || length < 4),
+                "{extension}"
+            );
             assert!(whole(&[&bytes[..], b"more"].concat()), "{extension}");
         }
     }

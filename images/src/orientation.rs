@@ -16,21 +16,34 @@ pub struct Orientation {
 /// The orientation of an image file; upright as stored when it has no such tag, or one that cannot be read.
 pub fn orientation(file: impl BufRead + Seek) -> Orientation {
     let mut file = file;
-    let by_decoder = file.fill_buf().is_ok_and(|head| head.starts_with(b"II") || head.starts_with(b"MM"));
+    let by_decoder = file
+        .fill_buf()
+        .is_ok_and(|head| head.starts_with(b"II") || head.starts_with(b"MM"));
     let exif = Reader::new().read_from_container(&mut file).ok();
     let tag = exif.and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0));
-    Orientation { tag: tag.filter(|value| (1..=8).contains(value)).unwrap_or(1), by_decoder }
+    Orientation {
+        tag: tag.filter(|value| (1..=8).contains(value)).unwrap_or(1),
+        by_decoder,
+    }
 }
 
 impl Orientation {
     /// Width and height of the upright image, of those of the stored one.
     pub fn upright(self, (width, height): (usize, usize)) -> (usize, usize) {
-        if self.tag >= 5 { (height, width) } else { (width, height) }
+        if self.tag >= 5 {
+            (height, width)
+        } else {
+            (width, height)
+        }
     }
 
     /// Width and height as the image is decoded, of those in the file's header.
     pub fn decoded(self, header: (usize, usize)) -> (usize, usize) {
-        if self.by_decoder { self.upright(header) } else { header }
+        if self.by_decoder {
+            self.upright(header)
+        } else {
+            header
+        }
     }
 
     /// The upright image, of the decoded one.
@@ -56,6 +69,10 @@ impl Orientation {
                 pixels.extend_from_slice(&stored.pixels[(row * w + column) * 3..][..3]);
             }
         }
-        Image { height, width, pixels }
+        Image {
+            height,
+            width,
+            pixels,
+        }
     }
 }

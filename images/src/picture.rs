@@ -3,7 +3,9 @@
 use crate::resample::Image;
 use camtrast_common::error::{Error, Result};
 use camtrast_common::files::write_atomically;
-use opencv::core::{CV_8UC3, Mat, MatTraitConst, Point, ROTATE_90_COUNTERCLOCKWISE, Rect, Scalar, Vector, rotate};
+use opencv::core::{
+    CV_8UC3, Mat, MatTraitConst, Point, ROTATE_90_COUNTERCLOCKWISE, Rect, Scalar, Vector, rotate,
+};
 use opencv::prelude::*;
 use opencv::{imgcodecs, imgproc};
 use std::path::Path;
@@ -23,7 +25,9 @@ impl Canvas {
     /// [`Error::Settings`] when OpenCV cannot make it, as here and below.
     pub fn new(width: usize, height: usize) -> Result<Self> {
         let white = Scalar::all(255.0);
-        Mat::new_rows_cols_with_default(height as i32, width as i32, CV_8UC3, white).map(Canvas).map_err(refused)
+        Mat::new_rows_cols_with_default(height as i32, width as i32, CV_8UC3, white)
+            .map(Canvas)
+            .map_err(refused)
     }
 
     /// Lays an image with its upper left corner at (x, y); it must fit.
@@ -32,7 +36,11 @@ impl Canvas {
     /// As [`Canvas::new`].
     pub fn paste(&mut self, image: &Image, x: usize, y: usize) -> Result<()> {
         let place = Rect::new(x as i32, y as i32, image.width as i32, image.height as i32);
-        let bgr: Vec<u8> = image.pixels.chunks_exact(3).flat_map(|p| [p[2], p[1], p[0]]).collect();
+        let bgr: Vec<u8> = image
+            .pixels
+            .chunks_exact(3)
+            .flat_map(|p| [p[2], p[1], p[0]])
+            .collect();
         let mut run = || {
             let source = Mat::new_rows_cols_with_bytes::<u8>(place.height, place.width * 3, &bgr)?;
             let source = source.reshape(3, place.height)?;
@@ -52,22 +60,44 @@ impl Canvas {
         self.words(text, x as i32, baseline as i32, scale, [40; 3])
     }
 
-    /// Writes a line of text of OpenCV's `scale` that starts at (x, baseline). Letters beyond ASCII become `?`.
+    /// Writes a line of text of OpenCV's `scale` that starts at (x, baseline). Letters beyond ASCII become
+    /// `?`.
     ///
     /// # Errors
     /// As [`Canvas::new`].
     pub fn words(&mut self, text: &str, x: i32, baseline: i32, scale: f64, ink: Rgb) -> Result<()> {
         let (text, at) = (printable(text), Point::new(x, baseline));
-        imgproc::put_text(&mut self.0, &text, at, FONT, scale, scalar(ink), 1, imgproc::LINE_AA, false).map_err(refused)
+        imgproc::put_text(
+            &mut self.0,
+            &text,
+            at,
+            FONT,
+            scale,
+            scalar(ink),
+            1,
+            imgproc::LINE_AA,
+            false,
+        )
+        .map_err(refused)
     }
 
     /// As [`Canvas::words`], turned to read upwards from (baseline, bottom).
     ///
     /// # Errors
     /// As [`Canvas::new`], and when it does not fit.
-    pub fn upward_words(&mut self, text: &str, baseline: i32, bottom: i32, scale: f64, ink: Rgb) -> Result<()> {
-        let (width, above, below) =
-            (Canvas::words_width(text, scale)? + 2, (24.0 * scale) as i32, (10.0 * scale) as i32);
+    pub fn upward_words(
+        &mut self,
+        text: &str,
+        baseline: i32,
+        bottom: i32,
+        scale: f64,
+        ink: Rgb,
+    ) -> Result<()> {
+        let (width, above, below) = (
+            Canvas::words_width(text, scale)? + 2,
+            (24.0 * scale) as i32,
+            (10.0 * scale) as i32,
+        );
         let mut level = Canvas::new(width as usize, (above + below) as usize)?;
         level.words(text, 0, above, scale, ink)?;
         let mut run = || {
@@ -85,7 +115,9 @@ impl Canvas {
     /// # Errors
     /// As [`Canvas::new`].
     pub fn words_width(text: &str, scale: f64) -> Result<i32> {
-        Ok(imgproc::get_text_size(&printable(text), FONT, scale, 1, &mut 0).map_err(refused)?.width)
+        Ok(imgproc::get_text_size(&printable(text), FONT, scale, 1, &mut 0)
+            .map_err(refused)?
+            .width)
     }
 
     /// Fills a rectangle [x1, y1, x2, y2], its last pixels too.
@@ -94,7 +126,15 @@ impl Canvas {
     /// As [`Canvas::new`].
     pub fn fill(&mut self, [x1, y1, x2, y2]: [i32; 4], colour: Rgb) -> Result<()> {
         let area = Rect::new(x1, y1, x2 - x1 + 1, y2 - y1 + 1);
-        imgproc::rectangle(&mut self.0, area, scalar(colour), imgproc::FILLED, imgproc::LINE_8, 0).map_err(refused)
+        imgproc::rectangle(
+            &mut self.0,
+            area,
+            scalar(colour),
+            imgproc::FILLED,
+            imgproc::LINE_8,
+            0,
+        )
+        .map_err(refused)
     }
 
     /// Draws the border of a rectangle, two pixels wide.
@@ -113,8 +153,18 @@ impl Canvas {
     pub fn path(&mut self, points: &[(f64, f64)], colour: Rgb, thickness: i32) -> Result<()> {
         // OpenCV takes sixteenths of a pixel.
         let fixed = |&(x, y): &(f64, f64)| Point::new((x * 16.0).round() as i32, (y * 16.0).round() as i32);
-        let lines: Vector<Vector<Point>> = Vector::from_iter([points.iter().map(fixed).collect::<Vector<Point>>()]);
-        imgproc::polylines(&mut self.0, &lines, false, scalar(colour), thickness, imgproc::LINE_AA, 4).map_err(refused)
+        let lines: Vector<Vector<Point>> =
+            Vector::from_iter([points.iter().map(fixed).collect::<Vector<Point>>()]);
+        imgproc::polylines(
+            &mut self.0,
+            &lines,
+            false,
+            scalar(colour),
+            thickness,
+            imgproc::LINE_AA,
+            4,
+        )
+        .map_err(refused)
     }
 
     /// Width and height.
@@ -133,13 +183,17 @@ impl Canvas {
     }
 }
 
-/// An image under its heat map, `heat` in 0..1 of the image's size, row by row: blue where 0, red where 1 (OpenCV's JET).
+/// An image under its heat map, `heat` in 0..1 of the image's size, row by row: blue where 0, red where 1
+/// (OpenCV's JET).
 ///
 /// # Errors
 /// As [`Canvas::new`].
 pub fn overlay(image: &Image, heat: &[f32]) -> Result<Image> {
     assert_eq!(heat.len() * 3, image.pixels.len(), "one value a pixel");
-    let bytes: Vec<u8> = heat.iter().map(|h| (h.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let bytes: Vec<u8> = heat
+        .iter()
+        .map(|h| (h.clamp(0.0, 1.0) * 255.0).round() as u8)
+        .collect();
     let run = || {
         let mut colours = Mat::default();
         imgproc::apply_color_map(&Mat::from_slice(&bytes)?, &mut colours, imgproc::COLORMAP_JET)?;
@@ -147,8 +201,12 @@ pub fn overlay(image: &Image, heat: &[f32]) -> Result<Image> {
     };
     let colours: Vec<u8> = run().map_err(refused)?;
     let mixed = image.pixels.chunks_exact(3).zip(colours.chunks_exact(3));
-    let pixels = mixed.flat_map(|(p, c)| [0, 1, 2].map(|i| ((u16::from(p[i]) + u16::from(c[2 - i])) / 2) as u8));
-    Ok(Image { pixels: pixels.collect(), ..*image })
+    let pixels =
+        mixed.flat_map(|(p, c)| [0, 1, 2].map(|i| ((u16::from(p[i]) + u16::from(c[2 - i])) / 2) as u8));
+    Ok(Image {
+        pixels: pixels.collect(),
+        ..*image
+    })
 }
 
 /// An image as the bytes of a JPEG file of this quality, 0 to 100.
@@ -158,7 +216,10 @@ pub fn overlay(image: &Image, heat: &[f32]) -> Result<Image> {
 pub fn jpeg(image: &Image, quality: i32) -> Result<Vec<u8>> {
     let mut canvas = Canvas::new(image.width, image.height)?;
     canvas.paste(image, 0, 0)?;
-    let (mut bytes, flags) = (Vector::new(), Vector::from_slice(&[imgcodecs::IMWRITE_JPEG_QUALITY, quality]));
+    let (mut bytes, flags) = (
+        Vector::new(),
+        Vector::from_slice(&[imgcodecs::IMWRITE_JPEG_QUALITY, quality]),
+    );
     imgcodecs::imencode(".jpg", &canvas.0, &mut bytes, &flags).map_err(refused)?;
     Ok(bytes.to_vec())
 }
@@ -181,7 +242,15 @@ fn scalar([red, green, blue]: Rgb) -> Scalar {
 
 // The built-in font has no other letters.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii() && !c.is_ascii_control() { c } else { '?' }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_ascii() && !c.is_ascii_control() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect()
 }
 
 /// An error of OpenCV as ours.
@@ -201,10 +270,16 @@ mod tests {
     fn what_is_pasted_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let image = Image { height: 2, width: 3, pixels: (0..18).map(|v| v * 10).collect() };
+        let image = Image {
+            height: 2,
+            width: 3,
+            pixels: (0..18).map(|v| v * 10).collect(),
+        };
         let mut canvas = Canvas::new(10, 30).unwrap();
         canvas.paste(&image, 4, 1).unwrap();
-        canvas.text("words that are much too long for it", 0, 25, 10).unwrap();
+        canvas
+            .text("words that are much too long for it", 0, 25, 10)
+            .unwrap();
         canvas.write(&path).unwrap();
         let read = decode::read(&path).unwrap();
         assert_eq!((read.height, read.width), (30, 10));
@@ -217,7 +292,11 @@ mod tests {
 
     #[test]
     fn heat_runs_from_blue_to_red() {
-        let image = Image { height: 1, width: 2, pixels: vec![0; 6] };
+        let image = Image {
+            height: 1,
+            width: 2,
+            pixels: vec![0; 6],
+        };
         let Image { pixels, .. } = overlay(&image, &[0.0, 1.0]).unwrap();
         assert_eq!(pixels, [0, 0, 64, 64, 0, 0]);
     }

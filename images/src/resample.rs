@@ -1,8 +1,10 @@
-//! Resizing exactly as PIL's `Image.resize(..., BILINEAR)` does, and with it torchvision's `Resize` on PIL images.
+//! Resizing exactly as PIL's `Image.resize(..., BILINEAR)` does, and with it torchvision's `Resize` on PIL
+//! images.
 //!
-//! Most published few-shot numbers rest on PIL's triangle filter with antialiasing. OpenCV has no such filter: against PIL its
-//! `INTER_AREA` differs by 2.2 grey levels on average (30 at most) when VOC photos shrink to 84 pixels, `INTER_LINEAR` by 8.6.
-//! This is the same arithmetic as Pillow's `Resample.c`: weights rounded to 22 bits, rows first, 8 bits in between.
+//! Most published few-shot numbers rest on PIL's triangle filter with antialiasing. OpenCV has no such
+//! filter: against PIL its `INTER_AREA` differs by 2.2 grey levels on average (30 at most) when VOC photos
+//! shrink to 84 pixels, `INTER_LINEAR` by 8.6. This is the same arithmetic as Pillow's `Resample.c`: weights
+//! rounded to 22 bits, rows first, 8 bits in between.
 
 use std::ops::Range;
 
@@ -21,8 +23,16 @@ pub struct Image {
 
 /// Resizes; the image itself where nothing changes.
 pub fn resize(image: Image, height: usize, width: usize) -> Image {
-    let image = if width == image.width { image } else { resize_rows(&image, width) };
-    if height == image.height { image } else { resize_columns(&image, height) }
+    let image = if width == image.width {
+        image
+    } else {
+        resize_rows(&image, width)
+    };
+    if height == image.height {
+        image
+    } else {
+        resize_columns(&image, height)
+    }
 }
 
 /// Cuts a window out of the centre; torchvision's `CenterCrop` (offsets rounded half to even).
@@ -33,8 +43,15 @@ pub fn centre_crop(image: &Image, size: usize) -> Image {
     let offset = |side: usize| ((side - size) as f64 / 2.0).round_ties_even() as usize;
     let (top, left) = (offset(image.height), offset(image.width));
     let rows = image.pixels.chunks_exact(image.width * 3).skip(top).take(size);
-    let pixels = rows.flat_map(|row| &row[left * 3..(left + size) * 3]).copied().collect();
-    Image { height: size, width: size, pixels }
+    let pixels = rows
+        .flat_map(|row| &row[left * 3..(left + size) * 3])
+        .copied()
+        .collect();
+    Image {
+        height: size,
+        width: size,
+        pixels,
+    }
 }
 
 fn resize_rows(image: &Image, width: usize) -> Image {
@@ -51,7 +68,11 @@ fn resize_rows(image: &Image, width: usize) -> Image {
             pixels.extend(sums.map(to_u8));
         }
     }
-    Image { height: image.height, width, pixels }
+    Image {
+        height: image.height,
+        width,
+        pixels,
+    }
 }
 
 fn resize_columns(image: &Image, height: usize) -> Image {
@@ -67,7 +88,11 @@ fn resize_columns(image: &Image, height: usize) -> Image {
         }
         pixels.extend(sums.iter().map(|&sum| to_u8(sum)));
     }
-    Image { height, width: image.width, pixels }
+    Image {
+        height,
+        width: image.width,
+        pixels,
+    }
 }
 
 fn to_u8(sum: i32) -> u8 {
@@ -87,7 +112,10 @@ fn taps(from: usize, to: usize) -> Vec<(Range<usize>, Vec<i32>)> {
         let weight = |x: usize| (1.0 - ((x as f64 - centre + 0.5) * inverse).abs()).max(0.0);
         let weights: Vec<f64> = (first..end).map(weight).collect();
         let total: f64 = weights.iter().sum();
-        let fixed = weights.iter().map(|w| (0.5 + w / total * f64::from(1 << PRECISION)) as i32).collect();
+        let fixed = weights
+            .iter()
+            .map(|w| (0.5 + w / total * f64::from(1 << PRECISION)) as i32)
+            .collect();
         (first..end, fixed)
     };
     (0..to).map(tap).collect()
@@ -105,7 +133,11 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/resize/case.safetensors");
         let file = TensorFile::open(&path).unwrap();
         let (shape, pixels) = file.bytes(name, Kind::Uint8).unwrap();
-        Image { height: shape[0] as usize, width: shape[1] as usize, pixels: pixels.to_vec() }
+        Image {
+            height: shape[0] as usize,
+            width: shape[1] as usize,
+            pixels: pixels.to_vec(),
+        }
     }
 
     #[test]
@@ -120,10 +152,15 @@ mod tests {
     #[test]
     fn resize_and_crop_equal_torchvisions() {
         let image = golden("image");
-        let mut tall = Image { height: image.width, width: image.height, pixels: Vec::new() };
+        let mut tall = Image {
+            height: image.width,
+            width: image.height,
+            pixels: Vec::new(),
+        };
         for x in 0..image.width {
             for y in 0..image.height {
-                tall.pixels.extend(&image.pixels[(y * image.width + x) * 3..][..3]);
+                tall.pixels
+                    .extend(&image.pixels[(y * image.width + x) * 3..][..3]);
             }
         }
         let fit = Fit::ResizeCrop { resize: 46, crop: 41 };

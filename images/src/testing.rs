@@ -9,7 +9,11 @@ pub fn encoded(extension: &str, height: i32, width: i32, seed: u8) -> Vec<u8> {
     let mut image = Mat::new_rows_cols_with_default(height, width, CV_8UC3, Scalar::all(0.0)).unwrap();
     for y in 0..height {
         for x in 0..width {
-            let value = [(x * 200 / width) as u8, (y * 200 / height) as u8, seed.wrapping_mul(20)];
+            let value = [
+                (x * 200 / width) as u8,
+                (y * 200 / height) as u8,
+                seed.wrapping_mul(20),
+            ];
             *image.at_2d_mut::<Vec3b>(y, x).unwrap() = value.into();
         }
     }

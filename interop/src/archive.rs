@@ -1,10 +1,10 @@
 //! The directory of a zip file whose entries are stored, not compressed: what `torch.save` writes.
 //!
-//! Ours, because entries must be slices of the mapped file, and because the `zip` crate (which writes our exports) keeps several
-//! times the directory's size in memory, which a made-up directory could use. Nothing is allocated here but names, as they are
-//! asked for.
+//! Ours, because entries must be slices of the mapped file, and because the `zip` crate (which writes our
+//! exports) keeps several times the directory's size in memory, which a made-up directory could use. Nothing
+//! is allocated here but names, as they are asked for.
 
-use camtrast_common::error::{Refusal, Told};
+use camtrast_common::error::{ReadResult, Refusal};
 
 /// A zip file.
 #[derive(Debug)]
@@ -27,16 +27,24 @@ pub struct Entry<'a> {
 
 impl<'a> Archive<'a> {
     /// Finds the directory.
-    pub fn open(bytes: &'a [u8]) -> Told<Self> {
+    pub fn open(bytes: &'a [u8]) -> ReadResult<Self> {
         // The end record is 22 bytes and a comment of at most 65,535.
         let from = bytes.len().saturating_sub(22 + 0xffff);
-        let end = (from..=bytes.len().saturating_sub(22)).rev().find(|&i| bytes[i..].starts_with(b"PK\x05\x06"));
+        let end = (from..=bytes.len().saturating_sub(22))
+            .rev()
+            .find(|&i| bytes[i..].starts_with(b"PK\x05\x06"));
         let end = end.ok_or_else(damaged)?;
         let mut size = u64::from(u32_at(bytes, end + 12)?);
         let mut offset = u64::from(u32_at(bytes, end + 16)?);
-        if let Some(locator) = end.checked_sub(20).filter(|&i| bytes[i..].starts_with(b"PK\x06\x07")) {
+        if let Some(locator) = end
+            .checked_sub(20)
+            .filter(|&i| bytes[i..].starts_with(b"PK\x06\x07"))
+        {
             let record = index(u64_at(bytes, locator + 8)?)?;
-            if !bytes.get(record..).is_some_and(|rest| rest.starts_with(b"PK\x06\x06")) {
+            if !bytes
+                .get(record..)
+                .is_some_and(|rest| rest.starts_with(b"PK\x06\x06"))
+            {
                 return Err(damaged());
             }
             size = u64_at(bytes, record.saturating_add(40))?;
@@ -47,7 +55,7 @@ impl<'a> Archive<'a> {
     }
 
     /// The entries, in the order of the directory.
-    pub fn entries(&self) -> impl Iterator<Item = Told<Entry<'a>>> + use<'a> {
+    pub fn entries(&self) -> impl Iterator<Item = ReadResult<Entry<'a>>> + use<'a> {
         let mut rest = self.directory;
         std::iter::from_fn(move || {
             if rest.is_empty() {
@@ -66,15 +74,22 @@ impl<'a> Archive<'a> {
         })
     }
 
-    /// The bytes of an entry, whose checksum fits if it has one. torch itself does not look, so that a damaged copy loads with wrong weights.
-    pub fn content(&self, entry: &Entry<'a>) -> Told<&'a [u8]> {
-        let name = String::from_utf8_lossy(&entry.name[..entry.name.len().min(80)]).escape_default().to_string();
+    /// The bytes of an entry, whose checksum fits if it has one. torch itself does not look, so that a
+    /// damaged copy loads with wrong weights.
+    pub fn content(&self, entry: &Entry<'a>) -> ReadResult<&'a [u8]> {
+        let name = String::from_utf8_lossy(&entry.name[..entry.name.len().min(80)])
+            .escape_default()
+            .to_string();
         if entry.method != 0 || entry.flags & 1 != 0 {
             let problem = format!("holds {name} compressed or encrypted, which torch.save never writes");
             return Err(Refusal::new(problem, "unpack it and save it again with torch"));
         }
         let header = index(entry.header)?;
-        if !self.bytes.get(header..).is_some_and(|rest| rest.starts_with(b"PK\x03\x04")) {
+        if !self
+            .bytes
+            .get(header..)
+            .is_some_and(|rest| rest.starts_with(b"PK\x03\x04"))
+        {
             return Err(damaged());
         }
         // The local header has a name and extra fields of its own lengths (torch pads with them).
@@ -91,7 +106,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-fn entry(bytes: &[u8]) -> Told<(Entry<'_>, usize)> {
+fn entry(bytes: &[u8]) -> ReadResult<(Entry<'_>, usize)> {
     if !bytes.starts_with(b"PK\x01\x02") {
         return Err(damaged());
     }
@@ -127,32 +142,46 @@ fn entry(bytes: &[u8]) -> Told<(Entry<'_>, usize)> {
         fields = &fields[4 + given..];
     }
     let [flags, method] = [u16_at(bytes, 8)?, u16_at(bytes, 10)?];
-    Ok((Entry { name: &bytes[46..46 + name], method, flags, crc: u32_at(bytes, 16)?, size, header }, length))
+    Ok((
+        Entry {
+            name: &bytes[46..46 + name],
+            method,
+            flags,
+            crc: u32_at(bytes, 16)?,
+            size,
+            header,
+        },
+        length,
+    ))
 }
 
-fn slice(bytes: &[u8], offset: u64, size: u64) -> Told<&[u8]> {
+fn slice(bytes: &[u8], offset: u64, size: u64) -> ReadResult<&[u8]> {
     let end = offset.checked_add(size).ok_or_else(damaged)?;
     bytes.get(index(offset)?..index(end)?).ok_or_else(damaged)
 }
 
-fn index(offset: u64) -> Told<usize> {
+fn index(offset: u64) -> ReadResult<usize> {
     usize::try_from(offset).map_err(|_| damaged())
 }
 
-fn fixed<const N: usize>(bytes: &[u8], at: usize) -> Told<[u8; N]> {
+fn fixed<const N: usize>(bytes: &[u8], at: usize) -> ReadResult<[u8; N]> {
     let end = at.checked_add(N).ok_or_else(damaged)?;
-    Ok(bytes.get(at..end).ok_or_else(damaged)?.try_into().expect("as many as asked for"))
+    Ok(bytes
+        .get(at..end)
+        .ok_or_else(damaged)?
+        .try_into()
+        .expect("as many as asked for"))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Told<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> ReadResult<u16> {
     fixed(bytes, at).map(u16::from_le_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Told<u32> {
+fn u32_at(bytes: &[u8], at: usize) -> ReadResult<u32> {
     fixed(bytes, at).map(u32::from_le_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Told<u64> {
+fn u64_at(bytes: &[u8], at: usize) -> ReadResult<u64> {
     fixed(bytes, at).map(u64::from_le_bytes)
 }
 

@@ -39,8 +39,8 @@ impl Comparison {
     }
 }
 
-/// Compares two backbones, ours or another tool's, as float32. Counters of batches are left out: they do not matter to what a
-/// backbone computes.
+/// Compares two backbones, ours or another tool's, as float32. Counters of batches are left out: they do not
+/// matter to what a backbone computes.
 ///
 /// # Errors
 /// As [`StateFile::open`] and [`find`].
@@ -54,23 +54,39 @@ pub fn diff(a: &Path, b: &Path, prefixes: [Option<&str>; 2]) -> Result<Compariso
     };
     let (a, b) = (read(a, prefixes[0])?, read(b, prefixes[1])?);
     let lacking = |from: &BTreeMap<String, Tensor>, other: &BTreeMap<String, Tensor>| -> Vec<String> {
-        from.keys().filter(|name| !other.contains_key(*name)).cloned().collect()
+        from.keys()
+            .filter(|name| !other.contains_key(*name))
+            .cloned()
+            .collect()
     };
     let alone = [lacking(&a.1, &b.1), lacking(&b.1, &a.1)];
     let mut different = Vec::new();
     for (name, ours) in &a.1 {
         let Some(theirs) = b.1.get(name) else { continue };
         if ours.size() != theirs.size() {
-            different.push(Difference { name: name.clone(), largest: f64::INFINITY, relative: f64::INFINITY });
+            different.push(Difference {
+                name: name.clone(),
+                largest: f64::INFINITY,
+                relative: f64::INFINITY,
+            });
         } else if !ours.equal(theirs) {
             let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
             let apart = &ours - &theirs;
             let largest = apart.abs().max().double_value(&[]);
             let relative = (apart.norm() / ours.norm()).double_value(&[]);
-            different.push(Difference { name: name.clone(), largest, relative });
+            different.push(Difference {
+                name: name.clone(),
+                largest,
+                relative,
+            });
         }
     }
     // NaN, of weights that are NaN, comes first.
     different.sort_by(|x, y| y.relative.total_cmp(&x.relative));
-    Ok(Comparison { archs: [a.0, b.0], common: a.1.len() - alone[0].len(), alone, different })
+    Ok(Comparison {
+        archs: [a.0, b.0],
+        common: a.1.len() - alone[0].len(),
+        alone,
+        different,
+    })
 }

@@ -1,7 +1,8 @@
 //! Our backbones, written so that other tools load them.
 //!
-//! Pickles are written here in the few codes that a dict of tensors takes: `torch.load(weights_only=True)` and `pickle.load`
-//! accept them, and nothing in them asks for more than torch's and numpy's own functions for making arrays.
+//! Pickles are written here in the few codes that a dict of tensors takes: `torch.load(weights_only=True)`
+//! and `pickle.load` accept them, and nothing in them asks for more than torch's and numpy's own functions
+//! for making arrays.
 
 use camtrast_common::checkpoint::Backbone;
 use camtrast_common::files::{WholeFile, write_atomically};
@@ -40,7 +41,11 @@ impl FromStr for Target {
             "detectron2" => Target::Detectron2,
             "mmdet" => Target::Mmdet,
             "mmseg" => Target::Mmseg,
-            _ => return Err(format!("{text:?} is none of torchvision, timm, detectron2, mmdet, mmseg")),
+            _ => {
+                return Err(format!(
+                    "{text:?} is none of torchvision, timm, detectron2, mmdet, mmseg"
+                ));
+            }
         })
     }
 }
@@ -49,7 +54,10 @@ impl Target {
     /// The tool's name of one of torchvision's; `None` for tensors that it does not take.
     pub fn rename(self, name: &str) -> Option<String> {
         if let (Target::Timm, Some(rest)) = (self, name.strip_prefix("stem.")) {
-            return Some(rest.strip_prefix("7.").map_or_else(|| format!("conv1.{rest}"), |part| format!("bn1.{part}")));
+            return Some(
+                rest.strip_prefix("7.")
+                    .map_or_else(|| format!("conv1.{rest}"), |part| format!("bn1.{part}")),
+            );
         }
         if self != Target::Detectron2 {
             return Some(name.to_owned());
@@ -64,11 +72,16 @@ impl Target {
             ["conv1", part] => Some(format!("stem.conv1.{part}")),
             ["bn1", part] => Some(norm("stem.conv1", part)),
             [layer, block, ref rest @ ..] => {
-                let stage = format!("res{}.{block}", layer.strip_prefix("layer")?.parse::<u32>().ok()? + 1);
+                let stage = format!(
+                    "res{}.{block}",
+                    layer.strip_prefix("layer")?.parse::<u32>().ok()? + 1
+                );
                 match *rest {
                     ["downsample", "0", part] => Some(format!("{stage}.shortcut.{part}")),
                     ["downsample", "1", part] => Some(norm(&format!("{stage}.shortcut"), part)),
-                    [bn, part] if bn.starts_with("bn") => Some(norm(&format!("{stage}.conv{}", &bn[2..]), part)),
+                    [bn, part] if bn.starts_with("bn") => {
+                        Some(norm(&format!("{stage}.conv{}", &bn[2..]), part))
+                    }
                     [conv, part] => Some(format!("{stage}.{conv}.{part}")),
                     _ => None,
                 }
@@ -87,7 +100,8 @@ pub struct ExportReport {
     pub notes: Vec<String>,
 }
 
-/// Writes a backbone for a tool, in the form that `out`'s ending names: `.safetensors`, `.pth` (or `.pt`), `.pkl`.
+/// Writes a backbone for a tool, in the form that `out`'s ending names: `.safetensors`, `.pth` (or `.pt`),
+/// `.pkl`.
 ///
 /// # Errors
 /// [`Error::Usage`] for an ending that the tool does not read, [`Error::Io`] when the file cannot be written.
@@ -101,27 +115,41 @@ pub fn export(backbone: &Backbone, target: Target, out: &Path) -> Result<ExportR
             remedy: "export it --to mmseg, mmdet or timm".into(),
         });
     }
-    let ending = out.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let ending = out
+        .extension()
+        .map(|e| e.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
     let variables = backbone.vs.variables().into_iter();
     let tensors: BTreeMap<String, Tensor> = variables
-        .filter_map(|(name, tensor)| Some((target.rename(&name)?, tensor.detach().to_device(Device::Cpu).contiguous())))
+        .filter_map(|(name, tensor)| {
+            Some((
+                target.rename(&name)?,
+                tensor.detach().to_device(Device::Cpu).contiguous(),
+            ))
+        })
         .collect();
     match (ending.as_str(), target) {
         ("safetensors", _) => save_safetensors(out, &tensors, backbone)?,
         ("pth" | "pt", _) => save_torch(out, &tensors, target)?,
         ("pkl", Target::Detectron2) => write_atomically(out, |file| {
             file.write_all(b"\x80\x03")?;
-            file.write_all(&wrapped(target, &tensors, |file, _, tensor| write_array(file, tensor))?)?;
+            file.write_all(&wrapped(target, &tensors, |file, _, tensor| {
+                write_array(file, tensor)
+            })?)?;
             file.write_all(b".")
         })?,
         _ => {
             return Err(Error::Usage {
                 problem: format!("{}: this tool reads no file with this ending", out.display()),
-                remedy: "give --out a name that ends in .safetensors or .pth (or .pkl, for detectron2 only)".into(),
+                remedy: "give --out a name that ends in .safetensors or .pth (or .pkl, for detectron2 only)"
+                    .into(),
             });
         }
     }
-    Ok(ExportReport { tensors: tensors.len(), notes: notes(backbone, target) })
+    Ok(ExportReport {
+        tensors: tensors.len(),
+        notes: notes(backbone, target),
+    })
 }
 
 fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
@@ -144,14 +172,16 @@ fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
     let scaled = |v: [f64; 3]| v.map(|x| format!("{:.3}", x * 255.0)).join(", ");
     if target == Target::Detectron2 && info.arch.depth < 50 {
         notes.push(format!(
-            "warning: detectron2's C4 models build res5 of bottleneck blocks only, so layer4 of a ResNet-{} is lost \
+            "warning: detectron2's C4 models build res5 of bottleneck blocks only, so layer4 of a ResNet-{} \
+             is lost \
              there; use an FPN or DC5 model",
             info.arch.depth
         ));
     }
     match target {
         Target::Detectron2 => notes.push(format!(
-            "set MODEL.RESNETS.STRIDE_IN_1X1 False, INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [{}], MODEL.PIXEL_STD [{}]",
+            "set MODEL.RESNETS.STRIDE_IN_1X1 False, INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [{}], \
+             MODEL.PIXEL_STD [{}]",
             scaled(info.mean),
             scaled(info.std)
         )),
@@ -161,7 +191,10 @@ fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
             scaled(info.std)
         )),
         Target::Torchvision | Target::Timm => {
-            notes.push(format!("normalise RGB images in 0..1 with mean {:?}, std {:?}", info.mean, info.std));
+            notes.push(format!(
+                "normalise RGB images in 0..1 with mean {:?}, std {:?}",
+                info.mean, info.std
+            ));
         }
     }
     notes
@@ -177,7 +210,11 @@ fn save_safetensors(out: &Path, tensors: &BTreeMap<String, Tensor>, backbone: &B
         ("std", serde_json::json!(info.std).to_string()),
         ("source", backbone.sha256.clone()),
     ];
-    tensor_file::save(out, tensors, &metadata.map(|(key, value)| (key.to_owned(), value)).into())
+    tensor_file::save(
+        out,
+        tensors,
+        &metadata.map(|(key, value)| (key.to_owned(), value)).into(),
+    )
 }
 
 // As torch.save: a zip of stored entries, each aligned to 64 bytes.
@@ -246,7 +283,8 @@ fn wrapped(
 const TRUE: u8 = 0x88;
 const FALSE: u8 = 0x89;
 
-// torch._utils._rebuild_tensor_v2(("storage", type, key, "cpu", length), 0, shape, stride, False, OrderedDict())
+// torch._utils._rebuild_tensor_v2(("storage", type, key, "cpu", length), 0, shape, stride, False,
+// OrderedDict())
 fn write_torch_tensor(out: &mut Vec<u8>, number: usize, tensor: &Tensor) -> io::Result<()> {
     out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
     text(out, "storage");
@@ -286,7 +324,11 @@ fn write_array(out: &mut Vec<u8>, tensor: &Tensor) -> io::Result<()> {
     out.push(FALSE);
     let bytes = bytes_of(tensor);
     out.push(b'B');
-    out.extend(u32::try_from(bytes.len()).map_err(io::Error::other)?.to_le_bytes());
+    out.extend(
+        u32::try_from(bytes.len())
+            .map_err(io::Error::other)?
+            .to_le_bytes(),
+    );
     out.extend(bytes);
     out.extend(b"tb");
     Ok(())

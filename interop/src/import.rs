@@ -3,7 +3,7 @@
 use crate::naming::{Candidate, Layout, candidates, choose};
 use crate::state_file::{SLACK, StateFile, Stored};
 use camtrast_common::checkpoint::{BackboneInfo, IMPORTED, PARTIAL, save_backbone, some};
-use camtrast_common::error::{Refusal, Told};
+use camtrast_common::error::{ReadResult, Refusal};
 use camtrast_common::resnet::{Arch, ResNet};
 use camtrast_common::tensor_file::{self, hex};
 use camtrast_common::{Error, Result};
@@ -21,7 +21,8 @@ pub struct ImportOptions {
     pub prefix: Option<String>,
     /// Take a backbone that is not whole, and initialise the rest.
     pub allow_missing: bool,
-    /// The stride of detectron2's bottlenecks is known to be on the 3x3 convolution, and the images to be RGB.
+    /// The stride of detectron2's bottlenecks is known to be on the 3x3 convolution, and the images to be
+    /// RGB.
     pub stride_in_3x3: bool,
     /// Seed of what is initialised.
     pub seed: u64,
@@ -71,7 +72,8 @@ pub struct ImportReport {
     pub dropped: Vec<(String, usize)>,
     /// Tensors that were not there and have been initialised.
     pub missing: Vec<String>,
-    /// Classes and functions that the file wants to call beside the weights, and that were not called; 32 at most.
+    /// Classes and functions that the file wants to call beside the weights, and that were not called; 32 at
+    /// most.
     pub foreign: Vec<String>,
 }
 
@@ -88,17 +90,19 @@ fn deep_stem(name: String) -> String {
 /// Finds the backbone of a file.
 ///
 /// # Errors
-/// [`Error::File`] when there is none, no telling which of several, or when it is no ResNet of ours; missing tensors are none.
+/// [`Error::File`] when there is none, no telling which of several, or when it is no ResNet of ours; missing
+/// tensors are none.
 pub fn find<'f>(file: &'f StateFile, prefix: Option<&str>) -> Result<Match<'f>> {
     matched(file, prefix).map_err(Refusal::at(file.path()))
 }
 
-fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
+fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> ReadResult<Match<'f>> {
     let names = || file.names();
     if names().any(|name| name.ends_with("res2_0_branch2a_w")) {
         let remedy = "use the PyTorch weights of the same network";
         return Err(Refusal::new(
-            "is a Caffe2 model: its stride is in the 1x1 convolutions, its images are BGR, its batch norm is merged away",
+            "is a Caffe2 model: its stride is in the 1x1 convolutions, its images are BGR, its batch norm \
+             is merged away",
             remedy,
         ));
     }
@@ -106,9 +110,16 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
     let naming = choose(&others, prefix).map_err(|refusal| calls_beside(file, &others, refusal))?;
     others.retain(|candidate| *candidate != naming);
     // A weight that cannot be read is not missing.
-    if let Some(unread) = file.unread().iter().find(|unread| naming.torchvision(&unread.name).is_some()) {
+    if let Some(unread) = file
+        .unread()
+        .iter()
+        .find(|unread| naming.torchvision(&unread.name).is_some())
+    {
         let problem = format!("holds {:?} {}", unread.name, unread.what);
-        return Err(Refusal::new(problem, "save it as a plain tensor, in float32 and little-endian"));
+        return Err(Refusal::new(
+            problem,
+            "save it as a plain tensor, in float32 and little-endian",
+        ));
     }
 
     let mut tensors: BTreeMap<String, &Stored> = BTreeMap::new();
@@ -117,7 +128,10 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         match naming.torchvision(&tensor.name) {
             Some(name) => {
                 if let Some(other) = tensors.insert(name, tensor) {
-                    let problem = format!("holds two tensors for one weight, {:?} and {:?}", other.name, tensor.name);
+                    let problem = format!(
+                        "holds two tensors for one weight, {:?} and {:?}",
+                        other.name, tensor.name
+                    );
                     return Err(Refusal::new(problem, "remove one of them"));
                 }
             }
@@ -125,16 +139,29 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         }
     }
     if tensors.contains_key("conv1.0.weight") {
-        tensors = tensors.into_iter().map(|(name, tensor)| (deep_stem(name), tensor)).collect();
+        tensors = tensors
+            .into_iter()
+            .map(|(name, tensor)| (deep_stem(name), tensor))
+            .collect();
     }
     let shape_of = |name: &str| tensors.get(name).map(|tensor| shape(tensor));
     let arch = Arch::detect(tensors.keys().map(String::as_str), shape_of).map_err(|problem| {
-        Refusal::new(problem, "give a ResNet-18, 34, 50 or 101, with torchvision's names or another tool's")
+        Refusal::new(
+            problem,
+            "give a ResNet-18, 34, 50 or 101, with torchvision's names or another tool's",
+        )
     })?;
     let expected = arch.tensors();
-    let unexpected: Vec<&str> = tensors.keys().filter(|n| !expected.contains_key(*n)).map(String::as_str).collect();
+    let unexpected: Vec<&str> = tensors
+        .keys()
+        .filter(|n| !expected.contains_key(*n))
+        .map(String::as_str)
+        .collect();
     if unexpected.iter().any(|n| n.contains(".downsample.2")) {
-        return Err(Refusal::new("is a ResNet-D (pooling in the shortcuts)", "give a plain ResNet, or a ResNet-C"));
+        return Err(Refusal::new(
+            "is a ResNet-D (pooling in the shortcuts)",
+            "give a plain ResNet, or a ResNet-C",
+        ));
     }
     if !unexpected.is_empty() {
         let problem = format!("is not a plain {arch}: unexpected {}", some(&unexpected));
@@ -148,30 +175,62 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> Told<Match<'f>> {
         let counter = name.ends_with("num_batches_tracked");
         let shape = shape(tensor);
         if !(shape == expected[name] || counter && tensor.elements() == 1) {
-            let problem =
-                format!("tensor {:?} has shape {shape:?}, but {arch} needs {:?}", tensor.name, expected[name]);
-            return Err(Refusal::new(problem, "give a plain ResNet; variants (wide, ResNeXt) are not read"));
+            let problem = format!(
+                "tensor {:?} has shape {shape:?}, but {arch} needs {:?}",
+                tensor.name, expected[name]
+            );
+            return Err(Refusal::new(
+                problem,
+                "give a plain ResNet; variants (wide, ResNeXt) are not read",
+            ));
         }
         if !(counter || tensor.dtype.is_float()) {
-            let problem = format!("tensor {:?} has elements of type {}", tensor.name, tensor.dtype.name());
-            return Err(Refusal::new(problem, "give weights in float32, float16 or bfloat16"));
+            let problem = format!(
+                "tensor {:?} has elements of type {}",
+                tensor.name,
+                tensor.dtype.name()
+            );
+            return Err(Refusal::new(
+                problem,
+                "give weights in float32, float16 or bfloat16",
+            ));
         }
         floats += tensor.elements();
     }
     if floats > (file.size() * 2 + SLACK / 4) / size_of::<f32>() {
-        return Err(Refusal::new("has tensors that share their memory", "save each tensor by itself (tensor.clone())"));
+        return Err(Refusal::new(
+            "has tensors that share their memory",
+            "save each tensor by itself (tensor.clone())",
+        ));
     }
-    let missing = expected.into_keys().filter(|n| !tensors.contains_key(n) && !n.ends_with("num_batches_tracked"));
+    let missing = expected
+        .into_keys()
+        .filter(|n| !tensors.contains_key(n) && !n.ends_with("num_batches_tracked"));
     let missing: Vec<String> = missing.collect();
     if !tensors.keys().any(|name| is_statistic(name)) {
-        let names: Vec<&str> = missing.iter().map(String::as_str).filter(|name| is_statistic(name)).collect();
-        let problem = format!("is a {arch} without any running statistics: missing {}", some(&names));
-        let remedy = "give a network with batch norm (group norm, as timm's resnet50_gn has, is not read) and save its \
+        let names: Vec<&str> = missing
+            .iter()
+            .map(String::as_str)
+            .filter(|name| is_statistic(name))
+            .collect();
+        let problem = format!(
+            "is a {arch} without any running statistics: missing {}",
+            some(&names)
+        );
+        let remedy = "give a network with batch norm (group norm, as timm's resnet50_gn has, is not read) \
+            and save its \
                       state_dict(), which holds them";
         return Err(Refusal::new(problem, remedy));
     }
     check_anti_aliased(file)?;
-    Ok(Match { arch, naming, others, missing, tensors, dropped: groups.into_iter().collect() })
+    Ok(Match {
+        arch,
+        naming,
+        others,
+        missing,
+        tensors,
+        dropped: groups.into_iter().collect(),
+    })
 }
 
 fn is_statistic(name: &str) -> bool {
@@ -186,19 +245,28 @@ fn calls_beside(file: &StateFile, found: &[Candidate], refusal: Refusal) -> Refu
                 "{}, and wants to call {name}, which camtrast never does because it runs code",
                 refusal.problem
             );
-            Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does")
+            Refusal::new(
+                problem,
+                "save plain tensors, as torch.save(model.state_dict(), path) does",
+            )
         }
         _ => refusal,
     }
 }
 
-/// Networks of timm with the names and shapes of a plain ResNet, whose convolutions have no stride: they blur or average.
+/// Networks of timm with the names and shapes of a plain ResNet, whose convolutions have no stride: they blur
+/// or average.
 const ANTI_ALIASED: [&str; 2] = ["resnetaa", "resnetblur"];
 
-// Weights do not show it; the name of the file, the name of the network in it, and the config.json beside it (as timm's
-// repositories on a hub have) may.
-fn check_anti_aliased(file: &StateFile) -> Told<()> {
-    let name = file.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+// Weights do not show it; the name of the file, the name of the network in it, and the config.json beside it
+// (as timm's repositories on a hub have) may.
+fn check_anti_aliased(file: &StateFile) -> ReadResult<()> {
+    let name = file
+        .path()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
     let says = |text: &str| ANTI_ALIASED.iter().any(|word| text.to_lowercase().contains(word));
     let by = if says(&name) {
         "by its name".to_owned()
@@ -209,8 +277,12 @@ fn check_anti_aliased(file: &StateFile) -> Told<()> {
     } else {
         return Ok(());
     };
-    let problem = format!("is an anti-aliased ResNet of timm, {by}: the same names, but it computes something else");
-    Err(Refusal::new(problem, "give a plain ResNet, such as timm's resnet18 or resnet50"))
+    let problem =
+        format!("is an anti-aliased ResNet of timm, {by}: the same names, but it computes something else");
+    Err(Refusal::new(
+        problem,
+        "give a plain ResNet, such as timm's resnet18 or resnet50",
+    ))
 }
 
 fn hub_architecture(path: &Path) -> Option<String> {
@@ -246,12 +318,17 @@ fn group(naming: &Candidate, name: &str) -> String {
 const PLAIN_STRIDE: [&str; 3] = ["torchvision", "moco", "camtrast"];
 
 // The stride of a bottleneck cannot be seen in its weights, and a wrong one costs points without a word.
-fn check_stride(file: &StateFile, found: &Match) -> Told<()> {
+fn check_stride(file: &StateFile, found: &Match) -> ReadResult<()> {
     if found.arch.depth < 50 {
         return Ok(());
     }
     let author = file.author().unwrap_or("").to_lowercase();
-    let name = file.path().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = file
+        .path()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
     let known = PLAIN_STRIDE.contains(&author.as_str());
     if name.contains("caffe") || author.contains("caffe") {
         let remedy = "use weights of PyTorch style; add --stride-in-3x3 if these are of that style";
@@ -261,9 +338,11 @@ fn check_stride(file: &StateFile, found: &Match) -> Told<()> {
         ));
     }
     if found.naming.layout == Layout::Detectron2 && !known {
-        let remedy = "add --stride-in-3x3 if it was trained with MODEL.RESNETS.STRIDE_IN_1X1 False and RGB images";
+        let remedy =
+            "add --stride-in-3x3 if it was trained with MODEL.RESNETS.STRIDE_IN_1X1 False and RGB images";
         return Err(Refusal::new(
-            "has detectron2's tensor names: detectron2's default is stride on the 1x1 convolutions and BGR images",
+            "has detectron2's tensor names: detectron2's default is stride on the 1x1 convolutions and BGR \
+             images",
             remedy,
         ));
     }
@@ -280,7 +359,8 @@ pub fn tensors(file: &StateFile, found: &Match) -> BTreeMap<String, Tensor> {
         } else {
             let tensor = Tensor::empty(shape(stored), (Kind::Float, Device::Cpu));
             // SAFETY: a fresh tensor is contiguous, on the CPU, of this many float32, and outlives the slice.
-            let out = unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, stored.elements()) };
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr() as *mut f32, stored.elements()) };
             file.floats(stored, out);
             tensor
         };
@@ -292,8 +372,9 @@ pub fn tensors(file: &StateFile, found: &Match) -> BTreeMap<String, Tensor> {
 /// Reads the backbone of another tool's file and writes it as a checkpoint of ours.
 ///
 /// # Errors
-/// As [`StateFile::open`] and [`find`]; values that are not finite are refused; a backbone that is not whole is refused unless allowed, and one whose stride may be
-/// elsewhere unless known; [`Error::Io`] when `out` cannot be written.
+/// As [`StateFile::open`] and [`find`]; values that are not finite are refused; a backbone that is not whole
+/// is refused unless allowed, and one whose stride may be elsewhere unless known; [`Error::Io`] when `out`
+/// cannot be written.
 pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<ImportReport> {
     let file = StateFile::open(from)?;
     let found = find(&file, options.prefix.as_deref())?;
@@ -305,24 +386,41 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
     let elements = |shape: &[i64]| shape.iter().product::<i64>();
     if !found.missing.is_empty() {
         let names: Vec<&str> = found.missing.iter().map(String::as_str).collect();
-        let problem = format!("is an incomplete {arch} ({}): missing {}", found.naming, some(&names));
+        let problem = format!(
+            "is an incomplete {arch} ({}): missing {}",
+            found.naming,
+            some(&names)
+        );
         if !options.allow_missing {
-            let remedy =
-                "give a complete file, or add --allow-missing: the rest is initialised and every number is marked";
+            let remedy = "give a complete file, or add --allow-missing: the rest is initialised and every \
+                number is marked";
             return Err(Error::file(from, problem, remedy));
         }
         let missing: i64 = found.missing.iter().map(|n| elements(&all[n])).sum();
         if missing * 2 > all.values().map(|shape| elements(shape)).sum() {
-            return Err(Error::file(from, format!("{problem}, which is more than half"), "give a complete file"));
+            return Err(Error::file(
+                from,
+                format!("{problem}, which is more than half"),
+                "give a complete file",
+            ));
         }
     }
     let mut tensors = tensors(&file, &found);
     if let Some((name, _)) = tensors.iter().find(|(_, tensor)| !tensor_file::is_finite(tensor)) {
-        let problem = format!("tensor {:?} holds NaN or infinite values", found.tensors[name].name);
-        return Err(Error::file(from, problem, "take weights of before their training diverged"));
+        let problem = format!(
+            "tensor {:?} holds NaN or infinite values",
+            found.tensors[name].name
+        );
+        return Err(Error::file(
+            from,
+            problem,
+            "take weights of before their training diverged",
+        ));
     }
     for counter in all.keys().filter(|name| name.ends_with("num_batches_tracked")) {
-        tensors.entry(counter.clone()).or_insert_with(|| Tensor::from(0i64));
+        tensors
+            .entry(counter.clone())
+            .or_insert_with(|| Tensor::from(0i64));
     }
     if !found.missing.is_empty() {
         tch::manual_seed(options.seed as i64);
@@ -361,7 +459,12 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         commit: options.commit.clone(),
     };
     save_backbone(out, &tensors, &info)?;
-    let mut converted: Vec<Dtype> = found.tensors.values().map(|t| t.dtype).filter(|d| d.is_float()).collect();
+    let mut converted: Vec<Dtype> = found
+        .tensors
+        .values()
+        .map(|t| t.dtype)
+        .filter(|d| d.is_float())
+        .collect();
     converted.retain(|dtype| *dtype != Dtype::F32);
     let mut converted: Vec<&str> = converted.into_iter().map(Dtype::name).collect();
     converted.sort_unstable();

@@ -1,10 +1,11 @@
 //! Which tensors of a file are a ResNet, and what torchvision calls them.
 //!
-//! A backbone is known by its blocks, whatever precedes their names: `layer1.0.conv1.weight` (torchvision, timm, MoCo, SimSiam,
-//! solo-learn, VISSL, mmpretrain), `4.0.conv1.weight` (lightly and others that put a torchvision ResNet's children into a
-//! Sequential), `res2.0.conv1.weight` (detectron2). What precedes them is the prefix; a file with two encoders has two.
+//! A backbone is known by its blocks, whatever precedes their names: `layer1.0.conv1.weight` (torchvision,
+//! timm, MoCo, SimSiam, solo-learn, VISSL, mmpretrain), `4.0.conv1.weight` (lightly and others that put a
+//! torchvision ResNet's children into a Sequential), `res2.0.conv1.weight` (detectron2). What precedes them
+//! is the prefix; a file with two encoders has two.
 
-use camtrast_common::error::{Refusal, Told};
+use camtrast_common::error::{ReadResult, Refusal};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -32,7 +33,11 @@ pub struct Candidate {
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.tool())?;
-        if self.prefix.is_empty() { Ok(()) } else { write!(f, ", under {:?}", self.prefix) }
+        if self.prefix.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ", under {:?}", self.prefix)
+        }
     }
 }
 
@@ -43,28 +48,48 @@ const TOOLS: &[(&str, &str)] = &[
     ("_feature_blocks.", "VISSL"),
     ("online_encoder.net.", "BYOL (lucidrains), online network"),
     ("target_encoder.net.", "BYOL (lucidrains), target network"),
-    ("online_network_state_dict.encoder.", "BYOL (sthalles), online network"),
-    ("target_network_state_dict.encoder.", "BYOL (sthalles), target network"),
+    (
+        "online_network_state_dict.encoder.",
+        "BYOL (sthalles), online network",
+    ),
+    (
+        "target_network_state_dict.encoder.",
+        "BYOL (sthalles), target network",
+    ),
     ("state_dict.momentum_backbone.", "solo-learn's momentum network"),
     ("state_dict.backbone_momentum.", "lightly's momentum network"),
     ("module.encoder.", "SimSiam"),
 ];
 
 /// Parts of a prefix that name the encoder that follows another.
-const FOLLOWERS: [&str; 7] = ["encoder_k", "momentum", "target", "teacher", "ema", "key_encoder", "backbone_k"];
+const FOLLOWERS: [&str; 7] = [
+    "encoder_k",
+    "momentum",
+    "target",
+    "teacher",
+    "ema",
+    "key_encoder",
+    "backbone_k",
+];
 /// Parts of a prefix that name the encoder that is trained.
 const TRAINED: [&str; 4] = ["encoder_q", "online", "student", "query"];
 
 impl Candidate {
     fn says(&self, words: &[&str]) -> bool {
-        self.prefix.split('.').any(|part| words.iter().any(|word| part == *word || part.split('_').any(|p| p == *word)))
+        self.prefix.split('.').any(|part| {
+            words
+                .iter()
+                .any(|word| part == *word || part.split('_').any(|p| p == *word))
+        })
     }
 
     /// Whose naming it is, as far as names tell.
     pub fn tool(&self) -> &'static str {
-        let known = TOOLS
-            .iter()
-            .find(|(end, _)| self.prefix.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
+        let known = TOOLS.iter().find(|(end, _)| {
+            self.prefix
+                .strip_suffix(end)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        });
         match (known, self.layout) {
             (Some((_, tool)), _) => tool,
             (None, Layout::Detectron2) => "detectron2",
@@ -79,7 +104,9 @@ impl Candidate {
     pub fn torchvision(&self, name: &str) -> Option<String> {
         // detectron2's C4 detectors keep the last stage with their heads.
         if let (Layout::Detectron2, Some(model)) = (self.layout, self.prefix.strip_suffix("backbone."))
-            && let Some(rest) = name.strip_prefix(model).and_then(|rest| rest.strip_prefix("roi_heads."))
+            && let Some(rest) = name
+                .strip_prefix(model)
+                .and_then(|rest| rest.strip_prefix("roi_heads."))
         {
             return rest.starts_with("res5.").then(|| detectron2(rest)).flatten();
         }
@@ -87,7 +114,9 @@ impl Candidate {
         match self.layout {
             Layout::Torchvision => {
                 let (first, block) = rest.split_once('.')?;
-                let is_layer = first.strip_prefix("layer").is_some_and(|n| ["1", "2", "3", "4"].contains(&n));
+                let is_layer = first
+                    .strip_prefix("layer")
+                    .is_some_and(|n| ["1", "2", "3", "4"].contains(&n));
                 (is_layer || ["conv1", "bn1", "stem"].contains(&first))
                     .then(|| format!("{first}.{}", downsample(block)))
             }
@@ -123,7 +152,12 @@ fn detectron2(rest: &str) -> Option<String> {
         // MoCo's detectors have a batch norm after the last stage, `res5.norm`: it is the head's.
         [_, "norm", ..] => None,
         [stage, block, conv, ref tail @ ..] => {
-            let layer = stage.strip_prefix("res")?.parse::<u32>().ok().filter(|n| (2..=5).contains(n))? - 1;
+            let layer = stage
+                .strip_prefix("res")?
+                .parse::<u32>()
+                .ok()
+                .filter(|n| (2..=5).contains(n))?
+                - 1;
             let name = match (conv.strip_prefix("conv"), tail) {
                 (Some(number), ["weight"]) => format!("conv{number}.weight"),
                 (Some(number), ["norm", part]) => format!("bn{number}.{part}"),
@@ -141,15 +175,26 @@ fn detectron2(rest: &str) -> Option<String> {
 pub fn candidates<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<Candidate> {
     let mut found: BTreeMap<(&str, u8), usize> = BTreeMap::new();
     for name in names {
-        let Some((path, "weight")) = name.rsplit_once('.') else { continue };
+        let Some((path, "weight")) = name.rsplit_once('.') else {
+            continue;
+        };
         let mut parts = path.rsplitn(4, '.');
-        let (Some(conv), Some(block), Some(stage)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(conv), Some(block), Some(stage)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
         let number = |text: &str| text.parse::<usize>().ok().filter(|n| *n < 1000);
-        if !conv.strip_prefix("conv").is_some_and(|n| ["1", "2", "3"].contains(&n)) || number(block).is_none() {
+        if !conv
+            .strip_prefix("conv")
+            .is_some_and(|n| ["1", "2", "3"].contains(&n))
+            || number(block).is_none()
+        {
             continue;
         }
         let in_stages = |stem: &str, first, last| {
-            stage.strip_prefix(stem).and_then(number).is_some_and(|n| (first..=last).contains(&n))
+            stage
+                .strip_prefix(stem)
+                .and_then(number)
+                .is_some_and(|n| (first..=last).contains(&n))
         };
         let prefix = &name[..parts.next().map_or(0, |prefix| prefix.len() + 1)];
         if in_stages("layer", 1, 4) {
@@ -176,15 +221,28 @@ pub fn candidates<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<Candidate
 ///
 /// # Errors
 /// When there is none, or no telling which.
-pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> Told<Candidate> {
+pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> ReadResult<Candidate> {
     let list = |candidates: &[&Candidate]| {
-        let shown = candidates.iter().take(4).map(|c| format!("{:?}", c.prefix)).collect::<Vec<_>>().join(", ");
-        if candidates.len() > 4 { format!("{shown} and {} more", candidates.len() - 4) } else { shown }
+        let shown = candidates
+            .iter()
+            .take(4)
+            .map(|c| format!("{:?}", c.prefix))
+            .collect::<Vec<_>>()
+            .join(", ");
+        if candidates.len() > 4 {
+            format!("{shown} and {} more", candidates.len() - 4)
+        } else {
+            shown
+        }
     };
     let all: Vec<&Candidate> = candidates.iter().collect();
     if all.is_empty() {
-        let remedy = "give a ResNet-18, 34, 50 or 101 with torchvision's names or those of a tool in docs/interop.md";
-        return Err(Refusal::new("holds no ResNet with torchvision's names or those of another known tool", remedy));
+        let remedy =
+            "give a ResNet-18, 34, 50 or 101 with torchvision's names or those of a tool in docs/interop.md";
+        return Err(Refusal::new(
+            "holds no ResNet with torchvision's names or those of another known tool",
+            remedy,
+        ));
     }
     if let Some(asked) = prefix {
         let asked = asked.trim_end_matches('.');
@@ -198,8 +256,10 @@ pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> Told<Candidate>
             (Some(exact), _) => Ok((*exact).clone()),
             (None, [one]) => Ok((**one).clone()),
             _ => {
-                let problem =
-                    format!("has {} backbones under {asked:?}", if fitting.is_empty() { "no" } else { "several" });
+                let problem = format!(
+                    "has {} backbones under {asked:?}",
+                    if fitting.is_empty() { "no" } else { "several" }
+                );
                 Err(Refusal::new(problem, format!("--prefix can be {}", list(&all))))
             }
         };
@@ -212,6 +272,9 @@ pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> Told<Candidate>
     let trained: Vec<&Candidate> = leaders.iter().copied().filter(|c| c.says(&TRAINED)).collect();
     match trained[..] {
         [one] => Ok(one.clone()),
-        _ => Err(Refusal::new("holds several backbones", format!("choose one with --prefix: {}", list(&leaders)))),
+        _ => Err(Refusal::new(
+            "holds several backbones",
+            format!("choose one with --prefix: {}", list(&leaders)),
+        )),
     }
 }

@@ -1,10 +1,11 @@
-//! Files of named tensors, whatever tool wrote them: zip and older `torch.save`, plain pickles of numpy arrays, safetensors.
+//! Files of named tensors, whatever tool wrote them: zip and older `torch.save`, plain pickles of numpy
+//! arrays, safetensors.
 //!
-//! A file is mapped, not read. What is allocated while it is looked into, and while one backbone is taken out of it, never
-//! exceeds twice its size and [`SLACK`].
+//! A file is mapped, not read. What is allocated while it is looked into, and while one backbone is taken out
+//! of it, never exceeds twice its size and [`SLACK`].
 
 use crate::archive::{Archive, Entry};
-use camtrast_common::error::{Refusal, Told};
+use camtrast_common::error::{ReadResult, Refusal};
 use camtrast_common::{Error, Result};
 use camtrast_pickle::{Budget, Coding, Dtype, Machine, Node, Value};
 use memmap2::Mmap;
@@ -121,13 +122,15 @@ impl StateFile {
     /// Maps a file and reads what it says of its tensors; their bytes are not copied.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is none of the kinds above, damaged, or wants to run code.
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is none of the kinds above, damaged,
+    /// or wants to run code.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::file(path, "is a folder", "name a file of weights"));
         }
         let file = File::open(path).map_err(Error::io(path, "read"))?;
-        // SAFETY: nobody changes a checkpoint in place while it is read; a file that is cut off meanwhile ends the program.
+        // SAFETY: nobody changes a checkpoint in place while it is read; a file that is cut off meanwhile
+        // ends the program.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
         Self::of(path, Bytes::Mapped(map))
     }
@@ -142,7 +145,12 @@ impl StateFile {
 
     fn of(path: &Path, bytes: Bytes) -> Result<Self> {
         let (container, content) = read(&bytes).map_err(Refusal::at(path))?;
-        Ok(StateFile { path: path.to_owned(), bytes, container, content })
+        Ok(StateFile {
+            path: path.to_owned(),
+            bytes,
+            container,
+            content,
+        })
     }
 
     /// Where the file lies.
@@ -170,7 +178,8 @@ impl StateFile {
         &self.content.unread
     }
 
-    /// Classes and functions, unknown here, that the file wants to call and that are not called: each once, 32 at most.
+    /// Classes and functions, unknown here, that the file wants to call and that are not called: each once,
+    /// 32 at most.
     pub fn foreign(&self) -> &[String] {
         &self.content.foreign
     }
@@ -183,7 +192,11 @@ impl StateFile {
     /// Names of its tensors, and of what stands under the name of a weight.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let unread = self.content.unread.iter().map(|unread| unread.name.as_str());
-        self.content.tensors.iter().map(|tensor| tensor.name.as_str()).chain(unread)
+        self.content
+            .tensors
+            .iter()
+            .map(|tensor| tensor.name.as_str())
+            .chain(unread)
     }
 
     /// Bytes in all.
@@ -225,7 +238,9 @@ impl StateFile {
             return coded(tensor, bytes, out, convert);
         }
         if tensor.is_contiguous() {
-            out.iter_mut().zip(bytes.chunks_exact(size)).for_each(|(out, element)| *out = convert(element));
+            out.iter_mut()
+                .zip(bytes.chunks_exact(size))
+                .for_each(|(out, element)| *out = convert(element));
             return;
         }
         let mut index = vec![0; tensor.shape.len()];
@@ -245,7 +260,8 @@ impl StateFile {
     }
 }
 
-// Elements that are written as text can only be met in their order; numpy's are without gaps, so each goes to its place.
+// Elements that are written as text can only be met in their order; numpy's are without gaps, so each goes to
+// its place.
 fn coded<T>(tensor: &Stored, text: &[u8], out: &mut [T], convert: impl Fn(&[u8]) -> T) {
     let mut bytes = tensor.coding.bytes(text);
     let size = tensor.dtype.size();
@@ -257,7 +273,10 @@ fn coded<T>(tensor: &Stored, text: &[u8], out: &mut [T], convert: impl Fn(&[u8])
     let steps: Vec<usize> = (0..order.len()).map(step).collect();
     let mut place = 0;
     for _ in 0..out.len() {
-        element[..size].iter_mut().zip(&mut bytes).for_each(|(out, byte)| *out = byte);
+        element[..size]
+            .iter_mut()
+            .zip(&mut bytes)
+            .for_each(|(out, byte)| *out = byte);
         out[place] = convert(&element[..size]);
         for &d in &order {
             index[d] += 1;
@@ -271,10 +290,12 @@ fn coded<T>(tensor: &Stored, text: &[u8], out: &mut [T], convert: impl Fn(&[u8])
     }
 }
 
-fn read(bytes: &[u8]) -> Told<(Container, Content)> {
+fn read(bytes: &[u8]) -> ReadResult<(Container, Content)> {
     if bytes.starts_with(b"PK\x03\x04") {
         zip(bytes)
-    } else if bytes.first() == Some(&0x80) && bytes.get(1).is_some_and(|&protocol| protocol < 16) || is_old(bytes) {
+    } else if bytes.first() == Some(&0x80) && bytes.get(1).is_some_and(|&protocol| protocol < 16)
+        || is_old(bytes)
+    {
         pickles(bytes)
     } else if bytes.get(8) == Some(&b'{') {
         safetensors(bytes)
@@ -286,7 +307,8 @@ fn read(bytes: &[u8]) -> Told<(Container, Content)> {
     }
 }
 
-// Pickles of protocols 0 and 1 have no mark at their start: they begin with a dict, a list or a class, and end with a stop.
+// Pickles of protocols 0 and 1 have no mark at their start: they begin with a dict, a list or a class, and
+// end with a stop.
 fn is_old(bytes: &[u8]) -> bool {
     let length_of_header = bytes.get(4..8) == Some(&[0; 4]);
     bytes.starts_with(b"L119547037146038801333356L\n.")
@@ -298,7 +320,7 @@ fn budget(bytes: &[u8]) -> Budget {
     Budget::new(bytes.len() / 16 + SLACK / 4 * 3)
 }
 
-fn zip<'a>(bytes: &'a [u8]) -> Told<(Container, Content)> {
+fn zip<'a>(bytes: &'a [u8]) -> ReadResult<(Container, Content)> {
     let archive = Archive::open(bytes)?;
     // Entries that lie over each other could be read for ever.
     let mut left = bytes.len();
@@ -312,7 +334,11 @@ fn zip<'a>(bytes: &'a [u8]) -> Told<(Container, Content)> {
     let mut pickle = None;
     for entry in archive.entries() {
         let entry = entry?;
-        if let Some(folder) = entry.name.strip_suffix(b"data.pkl").filter(|f| f.is_empty() || f.ends_with(b"/")) {
+        if let Some(folder) = entry
+            .name
+            .strip_suffix(b"data.pkl")
+            .filter(|f| f.is_empty() || f.ends_with(b"/"))
+        {
             pickle = Some((folder, content(&entry)?));
         }
         if entry.name.ends_with(b"/constants.pkl") {
@@ -321,14 +347,19 @@ fn zip<'a>(bytes: &'a [u8]) -> Told<(Container, Content)> {
         }
     }
     let Some((folder, pickle)) = pickle else {
-        return Err(Refusal::new("is a zip file without data.pkl", "give a file that torch.save wrote"));
+        return Err(Refusal::new(
+            "is a zip file without data.pkl",
+            "give a file that torch.save wrote",
+        ));
     };
     let mut machine = Machine::new(pickle, budget(bytes));
     let root = machine.read()?;
     let mut storages: HashMap<&[u8], &[u8]> = HashMap::new();
     for entry in archive.entries() {
         let entry = entry?;
-        let Some(name) = entry.name.strip_prefix(folder) else { continue };
+        let Some(name) = entry.name.strip_prefix(folder) else {
+            continue;
+        };
         if name == b"byteorder" && content(&entry)? != b"little" {
             return Err(Refusal::new(
                 "was written on a big-endian machine",
@@ -340,13 +371,19 @@ fn zip<'a>(bytes: &'a [u8]) -> Told<(Container, Content)> {
             storages.insert(key, content(&entry)?);
         }
     }
-    Ok((Container::TorchZip, content_of(bytes, machine, root, &|key| storages.get(key).copied())?))
+    Ok((
+        Container::TorchZip,
+        content_of(bytes, machine, root, &|key| storages.get(key).copied())?,
+    ))
 }
 
 // 0x1950a86a20f9469cfc6c, with which torch began its files before 1.6.
-const MAGIC: [&[u8]; 2] = [&[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19], b"119547037146038801333356"];
+const MAGIC: [&[u8]; 2] = [
+    &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19],
+    b"119547037146038801333356",
+];
 
-fn pickles(bytes: &[u8]) -> Told<(Container, Content)> {
+fn pickles(bytes: &[u8]) -> ReadResult<(Container, Content)> {
     let mut machine = Machine::new(bytes, budget(bytes));
     let root = machine.read()?;
     if !matches!(root, Value::Big(magic) if MAGIC.contains(&magic)) {
@@ -357,7 +394,11 @@ fn pickles(bytes: &[u8]) -> Told<(Container, Content)> {
     machine.read()?;
     let root = machine.read()?;
     let keys = machine.read()?;
-    let count = machine.nodes().iter().filter(|node| matches!(node, Node::Storage { .. })).count();
+    let count = machine
+        .nodes()
+        .iter()
+        .filter(|node| matches!(node, Node::Storage { .. }))
+        .count();
     machine.budget().take(count * 256)?;
     let mut sizes: HashMap<&[u8], usize> = HashMap::new();
     for node in machine.nodes() {
@@ -368,18 +409,28 @@ fn pickles(bytes: &[u8]) -> Told<(Container, Content)> {
     let count = machine.sequence(keys)?.len();
     let mut storages: HashMap<&[u8], &[u8]> = HashMap::new();
     for i in 0..count {
-        let Value::Text(key) = machine.sequence(keys)?[i] else { continue };
+        let Value::Text(key) = machine.sequence(keys)?[i] else {
+            continue;
+        };
         let length = machine.take(8)?.try_into().expect("8 bytes");
         let size = sizes.get(key).copied().unwrap_or(0);
         if size == 0 {
             let remedy = "save the state_dict alone, in float32";
-            return Err(Refusal::new("has a storage of a type that camtrast does not read", remedy));
+            return Err(Refusal::new(
+                "has a storage of a type that camtrast does not read",
+                remedy,
+            ));
         }
-        let length = usize::try_from(u64::from_le_bytes(length)).ok().and_then(|l| l.checked_mul(size));
+        let length = usize::try_from(u64::from_le_bytes(length))
+            .ok()
+            .and_then(|l| l.checked_mul(size));
         let content = machine.take(length.unwrap_or(usize::MAX))?;
         storages.insert(key, content);
     }
-    Ok((Container::TorchLegacy, content_of(bytes, machine, root, &|key| storages.get(key).copied())?))
+    Ok((
+        Container::TorchLegacy,
+        content_of(bytes, machine, root, &|key| storages.get(key).copied())?,
+    ))
 }
 
 /// Keys under which files say which network they hold, timm's first.
@@ -411,12 +462,18 @@ fn content_of<'a>(
     mut machine: Machine<'a>,
     root: Value<'a>,
     storage: &dyn Fn(&[u8]) -> Option<&'a [u8]>,
-) -> Told<Content> {
+) -> ReadResult<Content> {
     let mut budget = std::mem::replace(machine.budget(), Budget::new(0));
     let machine = &machine;
     budget.take(machine.nodes().len())?;
     let seen = vec![false; machine.nodes().len()];
-    let mut walk = Walk { machine, budget, seen, found: Vec::new(), unread: Vec::new() };
+    let mut walk = Walk {
+        machine,
+        budget,
+        seen,
+        found: Vec::new(),
+        unread: Vec::new(),
+    };
     walk.dict(root, "", DEPTH)?;
     let mut content = Content {
         author: said(machine, root, "__author__"),
@@ -440,9 +497,13 @@ fn content_of<'a>(
         }
     }
     if let (true, [name, ..]) = (content.tensors.is_empty(), &content.foreign[..]) {
-        let problem =
-            format!("holds no tensors, and wants to call {name}, which camtrast never does because it runs code");
-        return Err(Refusal::new(problem, "save plain tensors, as torch.save(model.state_dict(), path) does"));
+        let problem = format!(
+            "holds no tensors, and wants to call {name}, which camtrast never does because it runs code"
+        );
+        return Err(Refusal::new(
+            problem,
+            "save plain tensors, as torch.save(model.state_dict(), path) does",
+        ));
     }
     Ok(content)
 }
@@ -458,11 +519,13 @@ struct Walk<'m, 'a> {
 
 // Only what may be a weight is remembered, so that other objects may be as many as they like.
 fn is_weight(key: &str) -> bool {
-    ["weight", "bias", "running_mean", "running_var"].iter().any(|end| key.ends_with(end))
+    ["weight", "bias", "running_mean", "running_var"]
+        .iter()
+        .any(|end| key.ends_with(end))
 }
 
 impl<'a> Walk<'_, 'a> {
-    fn dict(&mut self, dict: Value<'a>, prefix: &str, depth: usize) -> Told<()> {
+    fn dict(&mut self, dict: Value<'a>, prefix: &str, depth: usize) -> ReadResult<()> {
         let Value::Node(number) = dict else { return Ok(()) };
         if depth == 0 || std::mem::replace(&mut self.seen[number as usize], true) {
             return Ok(());
@@ -470,7 +533,10 @@ impl<'a> Walk<'_, 'a> {
         let machine = self.machine;
         for &(key, value) in machine.entries(dict) {
             let Value::Text(key) = key else { continue };
-            let Some(key) = std::str::from_utf8(key).ok().filter(|key| prefix.len() + key.len() <= NAME) else {
+            let Some(key) = std::str::from_utf8(key)
+                .ok()
+                .filter(|key| prefix.len() + key.len() <= NAME)
+            else {
                 continue;
             };
             if let Some(Node::Dict(_)) = machine.node(value) {
@@ -481,12 +547,17 @@ impl<'a> Walk<'_, 'a> {
             if let Some(what) = self.unread(value) {
                 if is_weight(key) {
                     self.budget.take(name + what.len() + 3 * size_of::<Unread>())?;
-                    self.unread.push(Unread { name: format!("{prefix}{key}"), what });
+                    self.unread.push(Unread {
+                        name: format!("{prefix}{key}"),
+                        what,
+                    });
                 }
-            } else if let (Value::Node(node), Some(Node::Tensor { .. } | Node::Array(_))) = (value, machine.node(value))
+            } else if let (Value::Node(node), Some(Node::Tensor { .. } | Node::Array(_))) =
+                (value, machine.node(value))
             {
                 let entries = 3 * size_of::<(String, u32)>() + size_of::<Stored>();
-                self.budget.take(name + entries + 2 * DIMENSIONS * size_of::<usize>())?;
+                self.budget
+                    .take(name + entries + 2 * DIMENSIONS * size_of::<usize>())?;
                 self.found.push((format!("{prefix}{key}"), node));
             }
         }
@@ -496,9 +567,10 @@ impl<'a> Walk<'_, 'a> {
     // What a value is that might be a tensor and cannot be read.
     fn unread(&self, value: Value<'a>) -> Option<String> {
         match (value, self.machine.node(value)) {
-            (Value::Opaque(by), _) => {
-                Some(format!("that {} must make, which is not called", self.machine.foreign_name(by)))
-            }
+            (Value::Opaque(by), _) => Some(format!(
+                "that {} must make, which is not called",
+                self.machine.foreign_name(by)
+            )),
             (_, Some(Node::Array(None))) => Some("as a numpy array of Python objects".into()),
             (_, Some(Node::Array(Some(array)))) => match self.machine.nodes()[array.dtype as usize] {
                 Node::NumpyType { big_endian: true, .. } => Some("in big-endian order".into()),
@@ -516,8 +588,14 @@ fn torch_tensor<'a>(
     node: u32,
     content: &dyn Fn(&[u8]) -> Option<&'a [u8]>,
     name: String,
-) -> Told<Stored> {
-    let Node::Tensor { storage, offset, shape, stride } = machine.nodes()[node as usize] else {
+) -> ReadResult<Stored> {
+    let Node::Tensor {
+        storage,
+        offset,
+        shape,
+        stride,
+    } = machine.nodes()[node as usize]
+    else {
         return Err(odd(&name, "is no tensor"));
     };
     let Node::Storage { key, dtype, length } = machine.nodes()[storage as usize] else {
@@ -525,17 +603,31 @@ fn torch_tensor<'a>(
     };
     let (shape, stride) = (sizes(machine, shape, &name)?, sizes(machine, stride, &name)?);
     let offset = usize::try_from(offset).map_err(|_| odd(&name, "begins before its storage"))?;
-    let content = content(key).ok_or_else(|| odd(&name, "has its elements in a storage that is not there"))?;
+    let content =
+        content(key).ok_or_else(|| odd(&name, "has its elements in a storage that is not there"))?;
     if u64::try_from(content.len() / dtype.size().max(1)).is_ok_and(|there| there < length) {
         return Err(odd(&name, "has a storage that is cut off"));
     }
     let start = position(file, content) + dtype.size().saturating_mul(offset);
-    let tensor = Stored { name, dtype, shape, stride, start, coding: Coding::Plain };
+    let tensor = Stored {
+        name,
+        dtype,
+        shape,
+        stride,
+        start,
+        coding: Coding::Plain,
+    };
     checked(tensor, content.len(), offset)
 }
 
 // `text` is how much may still be read of arrays that are written as text.
-fn numpy_tensor<'a>(file: &'a [u8], machine: &Machine<'a>, node: u32, name: String, text: &mut usize) -> Told<Stored> {
+fn numpy_tensor<'a>(
+    file: &'a [u8],
+    machine: &Machine<'a>,
+    node: u32,
+    name: String,
+    text: &mut usize,
+) -> ReadResult<Stored> {
     let Node::Array(Some(array)) = machine.nodes()[node as usize] else {
         return Err(odd(&name, "has no elements"));
     };
@@ -559,15 +651,29 @@ fn numpy_tensor<'a>(file: &'a [u8], machine: &Machine<'a>, node: u32, name: Stri
         array.bytes.len()
     } else {
         *text = text.checked_sub(array.bytes.len()).ok_or_else(|| {
-            Refusal::new("holds arrays that share their elements", "save each array by itself (array.copy())")
+            Refusal::new(
+                "holds arrays that share their elements",
+                "save each array by itself (array.copy())",
+            )
         })?;
         coding.bytes(array.bytes).count()
     };
     let start = position(file, array.bytes);
-    checked(Stored { name, dtype, shape, stride, start, coding }, length, 0)
+    checked(
+        Stored {
+            name,
+            dtype,
+            shape,
+            stride,
+            start,
+            coding,
+        },
+        length,
+        0,
+    )
 }
 
-fn sizes(machine: &Machine, node: u32, name: &str) -> Told<Vec<usize>> {
+fn sizes(machine: &Machine, node: u32, name: &str) -> ReadResult<Vec<usize>> {
     let values = machine.sequence(Value::Node(node))?;
     if values.len() > DIMENSIONS {
         return Err(odd(name, "has too many dimensions"));
@@ -576,22 +682,32 @@ fn sizes(machine: &Machine, node: u32, name: &str) -> Told<Vec<usize>> {
         Value::Int(size) => usize::try_from(*size).ok(),
         _ => None,
     };
-    values.iter().map(|value| size(value).ok_or_else(|| odd(name, "has a shape that is none"))).collect()
+    values
+        .iter()
+        .map(|value| size(value).ok_or_else(|| odd(name, "has a shape that is none")))
+        .collect()
 }
 
-// Every element must lie in the `length` bytes of its storage, and none twice: a storage of one number must not become a
-// tensor of a billion.
-fn checked(tensor: Stored, length: usize, offset: usize) -> Told<Stored> {
+// Every element must lie in the `length` bytes of its storage, and none twice: a storage of one number must
+// not become a tensor of a billion.
+fn checked(tensor: Stored, length: usize, offset: usize) -> ReadResult<Stored> {
     let there = length.checked_div(tensor.dtype.size()).unwrap_or(usize::MAX);
     let outside = || odd(&tensor.name, "does not fit into its storage");
     if tensor.shape.len() != tensor.stride.len() {
         return Err(odd(&tensor.name, "has a shape and strides that differ in length"));
     }
-    let elements = tensor.shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)).ok_or_else(outside)?;
+    let elements = tensor
+        .shape
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size))
+        .ok_or_else(outside)?;
     if elements > 0 {
         let mut last = offset;
         for (&size, &stride) in tensor.shape.iter().zip(&tensor.stride) {
-            last = (size - 1).checked_mul(stride).and_then(|step| last.checked_add(step)).ok_or_else(outside)?;
+            last = (size - 1)
+                .checked_mul(stride)
+                .and_then(|step| last.checked_add(step))
+                .ok_or_else(outside)?;
         }
         if last >= there || elements > there {
             return Err(outside());
@@ -608,12 +724,19 @@ fn position(file: &[u8], part: &[u8]) -> usize {
 }
 
 fn odd(name: &str, what: &str) -> Refusal {
-    Refusal::new(format!("is damaged: tensor {name:?} {what}"), "copy or download it again")
+    Refusal::new(
+        format!("is damaged: tensor {name:?} {what}"),
+        "copy or download it again",
+    )
 }
 
-fn safetensors(bytes: &[u8]) -> Told<(Container, Content)> {
-    let damaged =
-        |reason| Refusal::new(format!("is not a whole safetensors file ({reason})"), "copy or download it again");
+fn safetensors(bytes: &[u8]) -> ReadResult<(Container, Content)> {
+    let damaged = |reason| {
+        Refusal::new(
+            format!("is not a whole safetensors file ({reason})"),
+            "copy or download it again",
+        )
+    };
     // In memory a header takes up to ten times its length.
     let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
     if header > (bytes.len() / 16 + SLACK / 16) as u64 {
@@ -623,7 +746,11 @@ fn safetensors(bytes: &[u8]) -> Told<(Container, Content)> {
         // The header is in memory once at a time.
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
         let metadata = header.metadata().as_ref();
-        metadata.and_then(|metadata| MODEL.iter().find_map(|key| Some(short(metadata.get(*key)?.as_bytes()))))
+        metadata.and_then(|metadata| {
+            MODEL
+                .iter()
+                .find_map(|key| Some(short(metadata.get(*key)?.as_bytes())))
+        })
     };
     let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
     let mut tensors = Vec::new();
@@ -632,11 +759,26 @@ fn safetensors(bytes: &[u8]) -> Told<(Container, Content)> {
             continue;
         }
         let shape = view.shape().to_vec();
-        let stride =
-            (0..shape.len()).map(|d| shape[d + 1..].iter().fold(1, |n: usize, &s| n.saturating_mul(s))).collect();
+        let stride = (0..shape.len())
+            .map(|d| shape[d + 1..].iter().fold(1, |n: usize, &s| n.saturating_mul(s)))
+            .collect();
         let (dtype, start) = (Dtype::of_safetensors(view.dtype()), position(bytes, view.data()));
-        tensors.push(Stored { name: name.to_owned(), dtype, shape, stride, start, coding: Coding::Plain });
+        tensors.push(Stored {
+            name: name.to_owned(),
+            dtype,
+            shape,
+            stride,
+            start,
+            coding: Coding::Plain,
+        });
     }
     tensors.sort_by_key(|tensor| tensor.start);
-    Ok((Container::Safetensors, Content { model, tensors, ..Content::default() }))
+    Ok((
+        Container::Safetensors,
+        Content {
+            model,
+            tensors,
+            ..Content::default()
+        },
+    ))
 }

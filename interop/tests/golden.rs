@@ -1,4 +1,5 @@
-//! Files that torch, timm, numpy and safetensors wrote: `tests/golden/interop_import/export.py` says what each holds.
+//! Files that torch, timm, numpy and safetensors wrote: `tests/golden/interop_import/export.py` says what
+//! each holds.
 
 use camtrast_common::checkpoint::load_backbone;
 use camtrast_common::testing::{golden_path, strings, uniform};
@@ -47,7 +48,9 @@ fn value(name: &str, shape: &[i64], counters: bool) -> Tensor {
     }
     let more = if name.ends_with("running_var") { 1.0 } else { 0.0 };
     let count = shape.iter().product::<i64>() as usize;
-    let values: Vec<f32> = uniform(name, count).map(|u| (((2.0 * u).floor() - 0.5) / 2.0 + more) as f32).collect();
+    let values: Vec<f32> = uniform(name, count)
+        .map(|u| (((2.0 * u).floor() - 0.5) / 2.0 + more) as f32)
+        .collect();
     Tensor::from_slice(&values).reshape(shape)
 }
 
@@ -62,7 +65,10 @@ fn every_naming_and_container_is_imported_bit_for_bit() {
         let mut options = options();
         if !missing.is_empty() {
             let refused = import(&path, &out, &options).unwrap_err().to_string();
-            assert!(refused.contains("missing conv1.weight, layer2.0.bn1.bias and 3 more"), "{name}: {refused}");
+            assert!(
+                refused.contains("missing conv1.weight, layer2.0.bn1.bias and 3 more"),
+                "{name}: {refused}"
+            );
             assert!(refused.contains("--allow-missing"), "{name}: {refused}");
             options.allow_missing = true;
         }
@@ -76,11 +82,23 @@ fn every_naming_and_container_is_imported_bit_for_bit() {
         let dtype: Vec<&str> = case.get("dtype").and_then(Value::as_str).into_iter().collect();
         assert_eq!(report.converted, dtype, "{name}");
         let called: Vec<&str> = case.get("called").and_then(Value::as_str).into_iter().collect();
-        assert!(called.iter().all(|name| report.foreign.iter().any(|foreign| foreign == name)), "{name}: {report:?}");
-        assert!(report.foreign.is_empty() || !name.contains("protocol") || !called.is_empty(), "{name}: {report:?}");
+        assert!(
+            called
+                .iter()
+                .all(|name| report.foreign.iter().any(|foreign| foreign == name)),
+            "{name}: {report:?}"
+        );
+        assert!(
+            report.foreign.is_empty() || !name.contains("protocol") || !called.is_empty(),
+            "{name}: {report:?}"
+        );
         assert!(!folder.path().join("executed").exists(), "{name}");
         let file = StateFile::open(&path).unwrap();
-        assert_eq!(find(&file, None).unwrap().naming.prefix, case["prefix"].as_str().unwrap(), "{name}");
+        assert_eq!(
+            find(&file, None).unwrap().naming.prefix,
+            case["prefix"].as_str().unwrap(),
+            "{name}"
+        );
 
         let backbone = load_backbone(&out, Device::Cpu).unwrap();
         let expected = report.arch.tensors();
@@ -91,11 +109,17 @@ fn every_naming_and_container_is_imported_bit_for_bit() {
             assert_eq!(&variables[tensor].size(), shape, "{name}: {tensor}");
             if missing.contains(tensor) {
                 // He's initialisation, or what batch norm is born with.
-                assert!(variables[tensor].isfinite().all().int64_value(&[]) == 1, "{name}: {tensor}");
+                assert!(
+                    variables[tensor].isfinite().all().int64_value(&[]) == 1,
+                    "{name}: {tensor}"
+                );
                 continue;
             }
             let truth = value(tensor, shape, counters);
-            assert!(variables[tensor].equal(&truth), "{name}: {tensor} is not what was written");
+            assert!(
+                variables[tensor].equal(&truth),
+                "{name}: {tensor} is not what was written"
+            );
             matched += i64::from(counters || truth.kind() == Kind::Float);
         }
         assert_eq!(report.matched as i64, matched, "{name}");
@@ -119,15 +143,29 @@ fn what_is_no_plain_backbone_or_runs_code_is_refused_by_name() {
     let out = folder.path().join("backbone.safetensors");
     std::env::set_current_dir(folder.path()).unwrap();
     for (name, case) in cases() {
-        let Some(reason) = case.get("refused").and_then(Value::as_str) else { continue };
+        let Some(reason) = case.get("refused").and_then(Value::as_str) else {
+            continue;
+        };
         let path = unpacked(folder.path(), &name);
         let error = import(&path, &out, &options()).unwrap_err().to_string();
-        assert!(error.starts_with(&path.display().to_string()) && error.contains(reason), "{name}: {error}");
+        assert!(
+            error.starts_with(&path.display().to_string()) && error.contains(reason),
+            "{name}: {error}"
+        );
         assert_eq!(error.lines().count(), 1, "{name}: {error}");
-        assert!(!out.exists() && !folder.path().join("executed").exists(), "{name}");
+        assert!(
+            !out.exists() && !folder.path().join("executed").exists(),
+            "{name}"
+        );
         if name.starts_with("stride_unknown") {
-            let known = ImportOptions { stride_in_3x3: true, ..options() };
-            assert_eq!(import(&path, &out, &known).unwrap().arch.to_string(), "resnet50-w4");
+            let known = ImportOptions {
+                stride_in_3x3: true,
+                ..options()
+            };
+            assert_eq!(
+                import(&path, &out, &known).unwrap().arch.to_string(),
+                "resnet50-w4"
+            );
             fs::remove_file(&out).unwrap();
         }
     }
@@ -143,12 +181,18 @@ fn names_of_anti_aliased_networks_are_believed() {
         let path = folder.path().join(name);
         fs::copy(&source, &path).unwrap();
         let error = import(&path, &out, &options()).unwrap_err().to_string();
-        assert!(error.contains("anti-aliased") && error.contains("by its name"), "{error}");
+        assert!(
+            error.contains("anti-aliased") && error.contains("by its name"),
+            "{error}"
+        );
     }
     let config = folder.path().join("config.json");
     fs::write(&config, r#"{"architecture": "resnetaa50", "num_classes": 1000}"#).unwrap();
     let error = import(&source, &out, &options()).unwrap_err().to_string();
-    assert!(error.contains("config.json beside it says (resnetaa50)"), "{error}");
+    assert!(
+        error.contains("config.json beside it says (resnetaa50)"),
+        "{error}"
+    );
     for other in [r#"{"architecture": "resnet18"}"#, "[]", "no JSON"] {
         fs::write(&config, other).unwrap();
         import(&source, &out, &options()).unwrap();
@@ -159,9 +203,17 @@ fn names_of_anti_aliased_networks_are_believed() {
 fn group_norm_is_not_taken_as_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = unpacked(folder.path(), "refused_gn.pth");
-    let all = ImportOptions { allow_missing: true, ..options() };
-    let error = import(&path, &folder.path().join("out"), &all).unwrap_err().to_string();
-    assert!(error.contains("without any running statistics") && error.contains("resnet50_gn"), "{error}");
+    let all = ImportOptions {
+        allow_missing: true,
+        ..options()
+    };
+    let error = import(&path, &folder.path().join("out"), &all)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("without any running statistics") && error.contains("resnet50_gn"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -169,12 +221,21 @@ fn a_changed_bit_in_a_zip_is_seen_by_its_checksum() {
     let folder = tempfile::tempdir().unwrap();
     let path = unpacked(folder.path(), "torchvision.pth");
     let whole = fs::read(&path).unwrap();
-    let weights = (0..whole.len()).filter(|&at| whole[at..].starts_with(b"/data/")).nth(30).unwrap() + 200;
+    let weights = (0..whole.len())
+        .filter(|&at| whole[at..].starts_with(b"/data/"))
+        .nth(30)
+        .unwrap()
+        + 200;
     let mut changed = whole.clone();
     changed[weights] ^= 1;
     fs::write(&path, &changed).unwrap();
-    let error = import(&path, &folder.path().join("out"), &options()).unwrap_err().to_string();
-    assert!(error.contains("is damaged") && error.contains("/data/"), "{error}");
+    let error = import(&path, &folder.path().join("out"), &options())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("is damaged") && error.contains("/data/"),
+        "{error}"
+    );
     // torch can leave the checksums out.
     for at in (0..changed.len()).filter(|&at| whole[at..].starts_with(b"PK\x01\x02")) {
         changed[at + 16..at + 20].fill(0);
@@ -188,17 +249,26 @@ fn a_prefix_says_which_of_several() {
     let folder = tempfile::tempdir().unwrap();
     let path = unpacked(folder.path(), "moco.pth.tar");
     let out = folder.path().join("backbone.safetensors");
-    let with = |prefix: &str| ImportOptions { prefix: Some(prefix.into()), ..options() };
+    let with = |prefix: &str| ImportOptions {
+        prefix: Some(prefix.into()),
+        ..options()
+    };
     for prefix in ["state_dict.module.encoder_k.", "module.encoder_k", "encoder_k."] {
         let report = import(&path, &out, &with(prefix)).unwrap();
         assert_eq!(report.others, ["state_dict.module.encoder_q."]);
         assert_eq!(
-            load_backbone(&out, Device::Cpu).unwrap().vs.variables()["conv1.weight"].abs().max().double_value(&[]),
+            load_backbone(&out, Device::Cpu).unwrap().vs.variables()["conv1.weight"]
+                .abs()
+                .max()
+                .double_value(&[]),
             0.0
         );
     }
     let error = import(&path, &out, &with("encoder")).unwrap_err().to_string();
-    assert!(error.contains("no backbones under") && error.contains("encoder_q."), "{error}");
+    assert!(
+        error.contains("no backbones under") && error.contains("encoder_q."),
+        "{error}"
+    );
 }
 
 #[test]

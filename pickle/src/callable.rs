@@ -1,4 +1,5 @@
-//! The functions and classes whose results can be described. There is no code here that could call any of them.
+//! The functions and classes whose results can be described. There is no code here that could call any of
+//! them.
 
 use super::Dtype;
 
@@ -41,7 +42,9 @@ impl Callable {
             ("torch", "Size") => Callable::Sequence,
             ("builtins" | "__builtin__", name) if sequences.contains(&name) => Callable::Sequence,
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2") => Callable::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => Callable::RebuildParameter,
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Callable::RebuildParameter
+            }
             ("torch._tensor", "_rebuild_from_type_v2") => Callable::RebuildFromType,
             ("torch" | "torch.storage" | "torch.cuda", name) if name.ends_with("Storage") => {
                 Callable::Storage(Dtype::of_storage(name)?)

@@ -1,10 +1,10 @@
 //! The codes of pickle, protocols 0 to 5.
 
 use super::{Coding, GROWTH, Machine, Node, UNNAMED, VALUE, Value, short_stack, wrong};
-use camtrast_common::error::{Refusal, Told};
+use camtrast_common::error::{ReadResult, Refusal};
 
 impl<'a> Machine<'a> {
-    pub(super) fn step(&mut self, code: u8) -> Told<()> {
+    pub(super) fn step(&mut self, code: u8) -> ReadResult<()> {
         match code {
             0x80 => {
                 let protocol = self.byte()?;
@@ -77,7 +77,11 @@ impl<'a> Machine<'a> {
                 self.push(Value::Int(value.into()))?;
             }
             0x8a | 0x8b => {
-                let length = if code == 0x8a { self.byte()? as usize } else { self.length4()? };
+                let length = if code == 0x8a {
+                    self.byte()? as usize
+                } else {
+                    self.length4()?
+                };
                 let bytes = self.take(length)?;
                 self.push(integer(bytes))?;
             }
@@ -138,7 +142,10 @@ impl<'a> Machine<'a> {
                 } else {
                     self.stack.len().checked_sub(2).ok_or_else(short_stack)?
                 };
-                let dict = from.checked_sub(1).map(|i| self.stack[i]).ok_or_else(short_stack)?;
+                let dict = from
+                    .checked_sub(1)
+                    .map(|i| self.stack[i])
+                    .ok_or_else(short_stack)?;
                 self.set_items(dict, from)?;
             }
             b'q' | b'r' | b'p' | 0x94 => {
@@ -160,8 +167,10 @@ impl<'a> Machine<'a> {
                     b'h' => self.byte()?.into(),
                     _ => u32::from_le_bytes(self.array()?),
                 };
-                let value =
-                    *self.memo.get(&number).ok_or_else(|| wrong("it refers to an object that it does not have"))?;
+                let value = *self
+                    .memo
+                    .get(&number)
+                    .ok_or_else(|| wrong("it refers to an object that it does not have"))?;
                 self.push(value)?;
             }
             b'c' => {
@@ -231,15 +240,20 @@ impl<'a> Machine<'a> {
 // Text of protocol 0 is plain text mostly, and always where names are concerned.
 fn written(coding: Coding, text: &[u8]) -> Value<'_> {
     let is_plain = text.is_ascii() && !text.contains(&b'\\');
-    if is_plain { Value::Text(text) } else { Value::Coded(coding, text) }
+    if is_plain {
+        Value::Text(text)
+    } else {
+        Value::Coded(coding, text)
+    }
 }
 
-fn number(line: &[u8]) -> Told<u32> {
+fn number(line: &[u8]) -> ReadResult<u32> {
     let text = std::str::from_utf8(line).ok();
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| wrong("a number is none"))
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| wrong("a number is none"))
 }
 
-fn decimal(line: &[u8]) -> Told<Value<'_>> {
+fn decimal(line: &[u8]) -> ReadResult<Value<'_>> {
     let digits = line.strip_prefix(b"-").unwrap_or(line);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(wrong("a number is none"));

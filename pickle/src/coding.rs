@@ -58,14 +58,18 @@ impl Coding {
 mod tests {
     use super::*;
 
-    // What Python 3.11's pickle and repr write of all 256 bytes is in tests/golden/interop_import; here, where each begins.
+    // What Python 3.11's pickle and repr write of all 256 bytes is in tests/golden/interop_import; here,
+    // where each begins.
     #[test]
     fn every_coding_gives_the_bytes_back() {
         let truth = [0, b'a', b'\n', b'\\', 0x7f, 0x80, 0xbf, 0xc0, 0xff];
         for (coding, text) in [
             (Coding::Plain, &truth[..]),
             (Coding::Latin1, "\0a\n\\\x7f\u{80}\u{bf}\u{c0}\u{ff}".as_bytes()),
-            (Coding::Escaped, b"\\u0000a\\u000a\\u005c\x7f\x80\xbf\\u00c0\\U000000ff"),
+            (
+                Coding::Escaped,
+                b"\\u0000a\\u000a\\u005c\x7f\x80\xbf\\u00c0\\U000000ff",
+            ),
             (Coding::Quoted, b"\\x00a\\n\\\\\\x7f\\x80\xbf\\xc0\\xff"),
         ] {
             assert_eq!(coding.bytes(text).collect::<Vec<_>>(), truth, "{coding:?}");
@@ -79,7 +83,11 @@ mod tests {
             (Coding::Quoted, b"a\\x"),
             (Coding::Quoted, b"a\\"),
         ] {
-            assert_eq!(coding.bytes(text).collect::<Vec<_>>(), b"a", "{coding:?} {text:?}");
+            assert_eq!(
+                coding.bytes(text).collect::<Vec<_>>(),
+                b"a",
+                "{coding:?} {text:?}"
+            );
         }
     }
 }

@@ -71,9 +71,11 @@ impl Dtype {
             "ShortStorage" => Dtype::I16,
             "ByteStorage" => Dtype::U8,
             "CharStorage" | "BoolStorage" | "UntypedStorage" => Dtype::Byte,
-            "ComplexFloatStorage" | "ComplexDoubleStorage" | "QInt8Storage" | "QUInt8Storage" | "QInt32Storage" => {
-                Dtype::Other
-            }
+            "ComplexFloatStorage"
+            | "ComplexDoubleStorage"
+            | "QInt8Storage"
+            | "QUInt8Storage"
+            | "QInt32Storage" => Dtype::Other,
             _ => return None,
         })
     }

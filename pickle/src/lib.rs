@@ -1,9 +1,10 @@
 //! A reader of Python pickles (protocols 0 to 5) that runs nothing.
 //!
-//! It builds numbers, strings, containers and descriptions of tensors, borrowed from the file's bytes. Whatever else a pickle
-//! calls becomes an opaque object that knows no more than the name of what was to be called: there is no code here that could
-//! call it. Objects live in one table and refer to each other by number, as pickles do, so neither deep nesting nor cycles cost
-//! a stack frame, and every allocation is charged to a [`Budget`].
+//! It builds numbers, strings, containers and descriptions of tensors, borrowed from the file's bytes.
+//! Whatever else a pickle calls becomes an opaque object that knows no more than the name of what was to be
+//! called: there is no code here that could call it. Objects live in one table and refer to each other by
+//! number, as pickles do, so neither deep nesting nor cycles cost a stack frame, and every allocation is
+//! charged to a [`Budget`].
 
 mod callable;
 mod codes;
@@ -17,7 +18,7 @@ pub use coding::Coding;
 pub use dtype::Dtype;
 pub use value::{Array, Node, Value};
 
-use camtrast_common::error::{Refusal, Told};
+use camtrast_common::error::{ReadResult, Refusal};
 use std::collections::HashMap;
 
 /// How much a file may still make us allocate.
@@ -31,7 +32,7 @@ impl Budget {
     }
 
     /// Takes `bytes` off.
-    pub fn take(&mut self, bytes: usize) -> Told<()> {
+    pub fn take(&mut self, bytes: usize) -> ReadResult<()> {
         self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
             Refusal::new(
                 "describes more objects than its size allows",
@@ -99,12 +100,20 @@ impl<'a> Machine<'a> {
 
     /// The classes and functions unknown here that the pickle would have called, by number.
     pub fn foreign_calls(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..).zip(&self.foreign).filter(|(_, foreign)| foreign.called).map(|(number, _)| number)
+        (0..)
+            .zip(&self.foreign)
+            .filter(|(_, foreign)| foreign.called)
+            .map(|(number, _)| number)
     }
 
-    /// The name of one of them, which opaque objects carry: `module.name`, in ASCII, the first 80 bytes of each.
+    /// The name of one of them, which opaque objects carry: `module.name`, in ASCII, the first 80 bytes of
+    /// each.
     pub fn foreign_name(&self, number: u32) -> String {
-        let said = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).escape_default().to_string();
+        let said = |bytes: &[u8]| {
+            String::from_utf8_lossy(&bytes[..bytes.len().min(80)])
+                .escape_default()
+                .to_string()
+        };
         match self.foreign.get(number as usize) {
             Some(Foreign { module, name, .. }) => format!("{}.{}", said(module), said(name)),
             None => "something without a name".into(),
@@ -131,11 +140,14 @@ impl<'a> Machine<'a> {
     pub fn get(&self, dict: Value<'a>, key: &str) -> Option<Value<'a>> {
         // Python 2's text is Python 3's bytes.
         let is_it = |known: &Value| matches!(known, Value::Text(k) | Value::Bytes(k) if *k == key.as_bytes());
-        self.entries(dict).iter().find(|(known, _)| is_it(known)).map(|(_, value)| *value)
+        self.entries(dict)
+            .iter()
+            .find(|(known, _)| is_it(known))
+            .map(|(_, value)| *value)
     }
 
     /// The elements of a tuple or list.
-    pub fn sequence(&self, value: Value<'a>) -> Told<&[Value<'a>]> {
+    pub fn sequence(&self, value: Value<'a>) -> ReadResult<&[Value<'a>]> {
         match self.node(value) {
             Some(Node::Sequence(values)) => Ok(values),
             _ => Err(wrong("a tuple is something else")),
@@ -143,7 +155,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Reads one pickle, from the current position to its end.
-    pub fn read(&mut self) -> Told<Value<'a>> {
+    pub fn read(&mut self) -> ReadResult<Value<'a>> {
         self.stack.clear();
         self.marks.clear();
         self.memo.clear();
@@ -156,11 +168,11 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn make_sequence(&mut self, values: Vec<Value<'a>>) -> Told<()> {
+    fn make_sequence(&mut self, values: Vec<Value<'a>>) -> ReadResult<()> {
         self.make(Node::Sequence(values))
     }
 
-    fn make(&mut self, node: Node<'a>) -> Told<()> {
+    fn make(&mut self, node: Node<'a>) -> ReadResult<()> {
         self.budget.take(NODE * GROWTH)?;
         let number = u32::try_from(self.nodes.len()).map_err(|_| wrong("it has too many objects"))?;
         self.nodes.push(node);
@@ -168,8 +180,12 @@ impl<'a> Machine<'a> {
     }
 
     // The values from place `from` of the stack on go to the list below them.
-    fn append(&mut self, from: usize) -> Told<()> {
-        let list = from.checked_sub(1).and_then(|i| self.stack.get(i)).copied().ok_or_else(short_stack)?;
+    fn append(&mut self, from: usize) -> ReadResult<()> {
+        let list = from
+            .checked_sub(1)
+            .and_then(|i| self.stack.get(i))
+            .copied()
+            .ok_or_else(short_stack)?;
         self.budget.take((self.stack.len() - from) * VALUE * GROWTH)?;
         let values = self.stack.drain(from..);
         match list {
@@ -184,7 +200,7 @@ impl<'a> Machine<'a> {
     }
 
     // The keys and values from place `from` of the stack on go to `dict`.
-    fn set_items(&mut self, dict: Value<'a>, from: usize) -> Told<()> {
+    fn set_items(&mut self, dict: Value<'a>, from: usize) -> ReadResult<()> {
         let given = self.stack.len() - from;
         if !given.is_multiple_of(2) {
             return Err(wrong("a key has no value"));
@@ -204,13 +220,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn collect(&mut self) -> Told<Vec<Value<'a>>> {
+    fn collect(&mut self) -> ReadResult<Vec<Value<'a>>> {
         let from = self.pop_mark()?;
         self.budget.take((self.stack.len() - from) * VALUE)?;
         Ok(self.stack.drain(from..).collect())
     }
 
-    fn push(&mut self, value: Value<'a>) -> Told<()> {
+    fn push(&mut self, value: Value<'a>) -> ReadResult<()> {
         if self.stack.len() == self.deepest {
             self.deepest += 1;
             self.budget.take(VALUE * GROWTH)?;
@@ -219,37 +235,41 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn pop(&mut self) -> Told<Value<'a>> {
+    fn pop(&mut self) -> ReadResult<Value<'a>> {
         self.stack.pop().ok_or_else(short_stack)
     }
 
-    fn top(&self) -> Told<Value<'a>> {
+    fn top(&self) -> ReadResult<Value<'a>> {
         self.stack.last().copied().ok_or_else(short_stack)
     }
 
-    fn pop_mark(&mut self) -> Told<usize> {
+    fn pop_mark(&mut self) -> ReadResult<usize> {
         let mark = self.marks.pop().ok_or_else(short_stack)?;
-        if mark <= self.stack.len() { Ok(mark) } else { Err(short_stack()) }
+        if mark <= self.stack.len() {
+            Ok(mark)
+        } else {
+            Err(short_stack())
+        }
     }
 
-    fn byte(&mut self) -> Told<u8> {
+    fn byte(&mut self) -> ReadResult<u8> {
         Ok(self.take(1)?[0])
     }
 
-    fn array<const N: usize>(&mut self) -> Told<[u8; N]> {
+    fn array<const N: usize>(&mut self) -> ReadResult<[u8; N]> {
         Ok(self.take(N)?.try_into().expect("as many as asked for"))
     }
 
-    fn length4(&mut self) -> Told<usize> {
+    fn length4(&mut self) -> ReadResult<usize> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
-    fn length8(&mut self) -> Told<usize> {
+    fn length8(&mut self) -> ReadResult<usize> {
         usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| cut_off())
     }
 
     /// The next `length` bytes.
-    pub fn take(&mut self, length: usize) -> Told<&'a [u8]> {
+    pub fn take(&mut self, length: usize) -> ReadResult<&'a [u8]> {
         let rest = &self.bytes[self.position..];
         let taken = rest.get(..length).ok_or_else(cut_off)?;
         self.position += length;
@@ -257,7 +277,7 @@ impl<'a> Machine<'a> {
     }
 
     // The rest of the line, without its end.
-    fn line(&mut self) -> Told<&'a [u8]> {
+    fn line(&mut self) -> ReadResult<&'a [u8]> {
         let rest = &self.bytes[self.position..];
         let length = rest.iter().position(|&b| b == b'\n').ok_or_else(cut_off)?;
         let line = self.take(length)?;
@@ -267,7 +287,10 @@ impl<'a> Machine<'a> {
 }
 
 fn wrong(what: impl Into<String>) -> Refusal {
-    Refusal::new(format!("is a damaged pickle ({})", what.into()), "copy or download it again")
+    Refusal::new(
+        format!("is a damaged pickle ({})", what.into()),
+        "copy or download it again",
+    )
 }
 
 fn short_stack() -> Refusal {
@@ -282,7 +305,7 @@ fn cut_off() -> Refusal {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Told<Value<'_>> {
+    fn read(bytes: &[u8]) -> ReadResult<Value<'_>> {
         Machine::new(bytes, Budget::new(1 << 20)).read()
     }
 
@@ -298,12 +321,16 @@ mod tests {
             b"cos\nsystem\n)R}bNaNNs)R.",
         ] {
             let mut machine = Machine::new(bytes, Budget::new(1 << 20));
-            let Value::Opaque(by) = machine.read().unwrap() else { panic!("{bytes:?}") };
+            let Value::Opaque(by) = machine.read().unwrap() else {
+                panic!("{bytes:?}")
+            };
             assert_eq!(machine.foreign_name(by), "os.system");
             assert_eq!(machine.foreign_calls().collect::<Vec<_>>(), [by]);
         }
         let mut machine = Machine::new(b"\x82\x07)R.", Budget::new(1 << 20));
-        let Value::Opaque(by) = machine.read().unwrap() else { panic!() };
+        let Value::Opaque(by) = machine.read().unwrap() else {
+            panic!()
+        };
         assert!(machine.foreign_name(by).contains("without a name"));
         assert!(read(b"\x80\x06N.").unwrap_err().problem.contains("protocol 6"));
     }
@@ -314,18 +341,42 @@ mod tests {
         let mut machine = Machine::new(whole, Budget::new(1 << 20));
         let dict = machine.read().unwrap();
         let list = machine.sequence(machine.get(dict, "a").unwrap()).unwrap();
-        assert!(matches!(list, [Value::Int(1), Value::Bool(true), Value::Int(-7), Value::Float]), "{list:?}");
+        assert!(
+            matches!(
+                list,
+                [Value::Int(1), Value::Bool(true), Value::Int(-7), Value::Float]
+            ),
+            "{list:?}"
+        );
         assert!(matches!(machine.get(dict, "b"), Some(Value::Text(b"a"))));
-        let [.., (last, _)] = machine.entries(dict) else { panic!() };
-        assert!(matches!(last, Value::Coded(Coding::Escaped, b"\\u0100")), "{last:?}");
+        let [.., (last, _)] = machine.entries(dict) else {
+            panic!()
+        };
+        assert!(
+            matches!(last, Value::Coded(Coding::Escaped, b"\\u0100")),
+            "{last:?}"
+        );
         for length in 0..whole.len() {
             assert!(read(&whole[..length]).is_err(), "{length}");
         }
-        for bad in [&b"Ix\n."[..], b"Lx\n.", b"S'a\n.", b"Sa\n.", b"S'\n.", b"p-1\n.", b"g9\n.", b"Px\n(", b"o."] {
+        for bad in [
+            &b"Ix\n."[..],
+            b"Lx\n.",
+            b"S'a\n.",
+            b"Sa\n.",
+            b"S'\n.",
+            b"p-1\n.",
+            b"g9\n.",
+            b"Px\n(",
+            b"o.",
+        ] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
         let mut machine = Machine::new(b"L119547037146038801333356L\n.", Budget::new(1 << 20));
-        assert!(matches!(machine.read(), Ok(Value::Big(b"119547037146038801333356"))));
+        assert!(matches!(
+            machine.read(),
+            Ok(Value::Big(b"119547037146038801333356"))
+        ));
     }
 
     #[test]
@@ -334,8 +385,13 @@ mod tests {
         let mut machine = Machine::new(whole, Budget::new(1 << 20));
         let dict = machine.read().unwrap();
         let list = machine.sequence(machine.get(dict, "a").unwrap()).unwrap();
-        assert!(matches!(list, [Value::Int(1), Value::Int(2), Value::Int(3)]), "{list:?}");
-        assert!(matches!(machine.get(dict, "b"), Some(Value::Text(b"a"))) && machine.get(dict, "c").is_none());
+        assert!(
+            matches!(list, [Value::Int(1), Value::Int(2), Value::Int(3)]),
+            "{list:?}"
+        );
+        assert!(
+            matches!(machine.get(dict, "b"), Some(Value::Text(b"a"))) && machine.get(dict, "c").is_none()
+        );
         for length in 0..whole.len() {
             assert!(read(&whole[..length]).is_err(), "{length}");
         }
@@ -345,6 +401,11 @@ mod tests {
     fn nesting_costs_no_stack_but_budget() {
         let nested = |depth: usize| [b"\x80\x02)".to_vec(), vec![0x85; depth], b".".to_vec()].concat();
         assert!(read(&nested(1000)).is_ok());
-        assert!(read(&nested(100_000)).unwrap_err().problem.contains("more objects than its size allows"));
+        assert!(
+            read(&nested(100_000))
+                .unwrap_err()
+                .problem
+                .contains("more objects than its size allows")
+        );
     }
 }

@@ -1,17 +1,22 @@
-//! What calls come to: descriptions for the few functions that torch and numpy write, opaque objects for all others.
+//! What calls come to: descriptions for the few functions that torch and numpy write, opaque objects for all
+//! others.
 
 use super::{Array, Callable, Coding, Dtype, Foreign, GROWTH, Machine, Node, UNNAMED, VALUE, Value, wrong};
-use camtrast_common::error::{Refusal, Told};
+use camtrast_common::error::{ReadResult, Refusal};
 
 impl<'a> Machine<'a> {
-    pub(super) fn call(&mut self, callable: Value<'a>, arguments: Value<'a>) -> Told<()> {
+    pub(super) fn call(&mut self, callable: Value<'a>, arguments: Value<'a>) -> ReadResult<()> {
         let callable = match callable {
             Value::Callable(callable) => callable,
             Value::Opaque(by) => Callable::Foreign(by),
             _ => return Err(wrong("it calls what is no function")),
         };
-        let given = |machine: &Self, i: usize| -> Told<Value<'a>> {
-            machine.sequence(arguments)?.get(i).copied().ok_or_else(|| wrong("a call lacks arguments"))
+        let given = |machine: &Self, i: usize| -> ReadResult<Value<'a>> {
+            machine
+                .sequence(arguments)?
+                .get(i)
+                .copied()
+                .ok_or_else(|| wrong("a call lacks arguments"))
         };
         match callable {
             Callable::Foreign(by) => {
@@ -33,7 +38,9 @@ impl<'a> Machine<'a> {
                 self.make(Node::Dict(Vec::new()))?;
                 // Python 2 gives the pairs as a list.
                 let pairs = self.sequence(arguments)?.first().copied().unwrap_or(Value::None);
-                let Some(Node::Sequence(pairs)) = self.node(pairs) else { return Ok(()) };
+                let Some(Node::Sequence(pairs)) = self.node(pairs) else {
+                    return Ok(());
+                };
                 self.budget.take(pairs.len() * 2 * VALUE * GROWTH)?;
                 let mut entries = Vec::new();
                 for &pair in self.sequence(given(self, 0)?)? {
@@ -57,13 +64,20 @@ impl<'a> Machine<'a> {
                     Value::Node(number) => Ok(number),
                     _ => Err(wrong("a tensor is described wrongly")),
                 };
-                let Value::Int(offset) = given(self, 1)? else { return Err(wrong("a tensor's offset is no number")) };
+                let Value::Int(offset) = given(self, 1)? else {
+                    return Err(wrong("a tensor's offset is no number"));
+                };
                 let storage = given(self, 0)?;
                 if !matches!(self.node(storage), Some(Node::Storage { .. })) {
                     return Err(wrong("a tensor has no storage"));
                 }
                 let (shape, stride) = (node(given(self, 2)?)?, node(given(self, 3)?)?);
-                self.make(Node::Tensor { storage: node(storage)?, offset, shape, stride })
+                self.make(Node::Tensor {
+                    storage: node(storage)?,
+                    offset,
+                    shape,
+                    stride,
+                })
             }
             Callable::RebuildParameter => {
                 let tensor = given(self, 0)?;
@@ -73,9 +87,9 @@ impl<'a> Machine<'a> {
                 let (function, arguments) = (given(self, 0)?, given(self, 2)?);
                 match function {
                     // No further than one level: torch nests no deeper, and a pickle could for ever.
-                    Value::Callable(Callable::RebuildTensor | Callable::RebuildParameter | Callable::Foreign(_)) => {
-                        self.call(function, arguments)
-                    }
+                    Value::Callable(
+                        Callable::RebuildTensor | Callable::RebuildParameter | Callable::Foreign(_),
+                    ) => self.call(function, arguments),
                     _ => self.push(Value::Opaque(UNNAMED)),
                 }
             }
@@ -85,7 +99,10 @@ impl<'a> Machine<'a> {
                     Value::Text(name) => Dtype::of_numpy(name),
                     _ => Dtype::Other,
                 };
-                self.make(Node::NumpyType { dtype, big_endian: false })
+                self.make(Node::NumpyType {
+                    dtype,
+                    big_endian: false,
+                })
             }
             Callable::NumpyFromBuffer => {
                 let order = given(self, 3)?;
@@ -97,9 +114,11 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn build(&mut self) -> Told<()> {
+    pub(super) fn build(&mut self) -> ReadResult<()> {
         let state = self.pop()?;
-        let Value::Node(target) = self.top()? else { return Ok(()) };
+        let Value::Node(target) = self.top()? else {
+            return Ok(());
+        };
         let parts = self.sequence(state).unwrap_or_default();
         let changed = match &self.nodes[target as usize] {
             Node::Array(_) => match *parts {
@@ -112,7 +131,10 @@ impl<'a> Machine<'a> {
             },
             Node::NumpyType { dtype, .. } => {
                 let big_endian = matches!(parts.get(1), Some(Value::Text(b">")));
-                Some(Node::NumpyType { dtype: *dtype, big_endian })
+                Some(Node::NumpyType {
+                    dtype: *dtype,
+                    big_endian,
+                })
             }
             // An OrderedDict's attributes (torch's `_metadata`), a parameter's: nothing we need.
             _ => None,
@@ -123,9 +145,9 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    // What torch keeps outside the pickle: ("storage", type, key, device, length[, view]), and in its older files
-    // ("module", class, source...).
-    pub(super) fn persistent(&mut self, id: Value<'a>) -> Told<()> {
+    // What torch keeps outside the pickle: ("storage", type, key, device, length[, view]), and in its older
+    // files ("module", class, source...).
+    pub(super) fn persistent(&mut self, id: Value<'a>) -> ReadResult<()> {
         let node = match *self.sequence(id)? {
             [
                 Value::Text(b"storage"),
@@ -150,15 +172,23 @@ impl<'a> Machine<'a> {
         self.make(node)
     }
 
-    // Protocol 0 writes the same as Python prints it: ('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 9[, None])
-    pub(super) fn persistent_text(&mut self, id: &'a [u8]) -> Told<()> {
+    // Protocol 0 writes the same as Python prints it: ('storage', <class 'torch.FloatStorage'>, '0', 'cpu',
+    // 9[, None])
+    pub(super) fn persistent_text(&mut self, id: &'a [u8]) -> ReadResult<()> {
         let storage = || {
-            let id = std::str::from_utf8(id).ok()?.strip_prefix("('storage', <class '")?.strip_suffix(')')?;
+            let id = std::str::from_utf8(id)
+                .ok()?
+                .strip_prefix("('storage', <class '")?
+                .strip_suffix(')')?;
             let (class, id) = id.split_once("'>, '")?;
             let (key, id) = id.split_once("', '")?;
             let (_, length) = id.strip_suffix(", None").unwrap_or(id).split_once("', ")?;
             let dtype = Dtype::of_storage(class.rsplit_once('.')?.1)?;
-            Some(Node::Storage { key: key.as_bytes(), dtype, length: length.parse().ok()? })
+            Some(Node::Storage {
+                key: key.as_bytes(),
+                dtype,
+                length: length.parse().ok()?,
+            })
         };
         match storage() {
             Some(node) => self.make(node),
@@ -166,14 +196,18 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn callable(&mut self, module: &'a [u8], name: &'a [u8]) -> Told<Value<'a>> {
+    pub(super) fn callable(&mut self, module: &'a [u8], name: &'a [u8]) -> ReadResult<Value<'a>> {
         let known = match (std::str::from_utf8(module), std::str::from_utf8(name)) {
             (Ok(module), Ok(name)) => Callable::named(module, name),
             _ => None,
         };
-        let foreign = || -> Told<Callable> {
+        let foreign = || -> ReadResult<Callable> {
             self.budget.take(size_of::<Foreign>() * GROWTH)?;
-            self.foreign.push(Foreign { module, name, called: false });
+            self.foreign.push(Foreign {
+                module,
+                name,
+                called: false,
+            });
             Ok(Callable::Foreign(self.foreign.len() as u32 - 1))
         };
         known.map_or_else(foreign, Ok).map(Value::Callable)
@@ -181,12 +215,20 @@ impl<'a> Machine<'a> {
 }
 
 fn array<'a>((shape, dtype, bytes): (Value<'a>, Value<'a>, Value<'a>), fortran: bool) -> Option<Array<'a>> {
-    let (Value::Node(shape), Value::Node(dtype)) = (shape, dtype) else { return None };
+    let (Value::Node(shape), Value::Node(dtype)) = (shape, dtype) else {
+        return None;
+    };
     // Python 2 writes bytes as text.
     let (coding, bytes) = match bytes {
         Value::Bytes(bytes) | Value::Text(bytes) => (Coding::Plain, bytes),
         Value::Coded(coding, text) => (coding, text),
         _ => return None,
     };
-    Some(Array { shape, dtype, fortran, coding, bytes })
+    Some(Array {
+        shape,
+        dtype,
+        fortran,
+        coding,
+        bytes,
+    })
 }

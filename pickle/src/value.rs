@@ -23,7 +23,8 @@ pub enum Value<'a> {
     Coded(Coding, &'a [u8]),
     /// A class or function.
     Callable(Callable),
-    /// An object that only a call could make: the number of what would be called, for [`Machine::foreign_name`].
+    /// An object that only a call could make: the number of what would be called, for
+    /// [`Machine::foreign_name`].
     ///
     /// [`Machine::foreign_name`]: super::Machine::foreign_name
     Opaque(u32),

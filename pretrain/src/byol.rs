@@ -1,20 +1,20 @@
 //! BYOL: Grill et al. 2020, "Bootstrap Your Own Latent".
 //!
-//! Online network: backbone, projector, predictor (theta). Target network: backbone, projector (xi), a slow average of the online
-//! one. The online prediction of one view must point where the target's projection of the other view points; both views take
-//! both parts:
+//! Online network: backbone, projector, predictor (theta). Target network: backbone, projector (xi), a slow
+//! average of the online one. The online prediction of one view must point where the target's projection of
+//! the other view points; both views take both parts:
 //!
 //! `L = |q(z1) - z2'|^2 + |q(z2) - z1'|^2` of unit vectors `= 4 - 2 cos(q(z1), z2') - 2 cos(q(z2), z1')`,
 //! `xi <- tau xi + (1 - tau) theta`, `tau = 1 - (1 - tau_0) (cos(pi k / K) + 1) / 2` at step k of K.
 
 use crate::heads::NormMlp;
 use crate::method::{Network, Pretraining, Setting};
-use crate::options::{Numbers, Options, set};
+use crate::options::{Numbers, PretrainOptions, set};
 use crate::simsiam::negative_cosine;
 use camtrast_common::augment::Augment;
 use camtrast_common::device::Precision;
 use camtrast_common::ema::Ema;
-use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::Mode;
 use camtrast_common::optim::Algorithm;
 use camtrast_common::resnet::{ResNet, pool};
@@ -28,15 +28,20 @@ use tch::{Device, Tensor, no_grad};
 /// Two views with gradient, and two targets without. See `Method::passes`.
 pub(crate) const PASSES: f64 = 8.0 / 3.0;
 
-/// SGD with the paper's (Sun et al.) learning rate for unsupervised methods; with `--optimizer lars` BYOL's own for large
-/// batches. Views as in BYOL, appendix B: the first always blurred, the second rarely, and sometimes solarised.
-pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
+/// SGD with the paper's (Sun et al.) learning rate for unsupervised methods; with `--optimizer lars` BYOL's
+/// own for large batches. Views as in BYOL, appendix B: the first always blurred, the second rarely, and
+/// sometimes solarised.
+pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let batch_size = given.batch_size.unwrap_or(256);
     let epochs = given.epochs.unwrap_or(1000);
     let lars = given.optimizer == Some(Algorithm::Lars);
-    let (lr, weight_decay, warmup) = if lars { (0.2, 1.5e-6, 10.0) } else { (0.03, 1e-4, 0.0) };
+    let (lr, weight_decay, warmup) = if lars {
+        (0.2, 1.5e-6, 10.0)
+    } else {
+        (0.03, 1e-4, 0.0)
+    };
     let hidden = 4096 * setting.arch.width / 64;
-    Options {
+    PretrainOptions {
         epochs: Some(epochs),
         batch_size: Some(batch_size),
         optimizer: Some(Algorithm::Sgd),
@@ -56,7 +61,7 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         blur: Some(1.0),
         second_blur: Some(0.1),
         second_solarize: Some(0.2),
-        ..Options::strong_augmentation()
+        ..PretrainOptions::strong_augmentation()
     }
 }
 
@@ -77,24 +82,39 @@ struct Heads {
 }
 
 impl Byol {
-    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+    pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Self> {
         let base_momentum = set(&options.key_momentum);
         if !(0.0..=1.0).contains(&base_momentum) {
             let problem = format!("--key-momentum {base_momentum} lies outside 0..1");
-            return Err(Error::settings(problem, "BYOL's is 0.99, or 0.996 for 1000 epochs"));
+            return Err(Error::settings(
+                problem,
+                "BYOL's is 0.99, or 0.996 for 1000 epochs",
+            ));
         }
         let outputs = set(&options.projection_dim);
         let projector = |vs: &Path| {
             let hidden = set(&options.projector_hidden);
-            NormMlp::new(&(vs / "projector"), &[setting.arch.features(), hidden, outputs], false)
+            NormMlp::new(
+                &(vs / "projector"),
+                &[setting.arch.features(), hidden, outputs],
+                false,
+            )
         };
         let online = Network::new(setting, |vs| Heads {
             projector: projector(vs),
-            predictor: NormMlp::new(&(vs / "predictor"), &[outputs, set(&options.predictor_hidden), outputs], false),
+            predictor: NormMlp::new(
+                &(vs / "predictor"),
+                &[outputs, set(&options.predictor_hidden), outputs],
+                false,
+            ),
         });
         let target = Network::new(setting, projector);
         let first = options.augment()?;
-        let second = Options { blur: options.second_blur, solarize: options.second_solarize, ..options.clone() };
+        let second = PretrainOptions {
+            blur: options.second_blur,
+            solarize: options.second_solarize,
+            ..options.clone()
+        };
         Ok(Byol {
             ema: Ema::new(&target.vs, &online.vs),
             online,
@@ -112,24 +132,38 @@ impl Pretraining for Byol {
         self.views.to_vec()
     }
 
-    fn loss(&mut self, views: &[Tensor], _: &Tensor, _: &Moment) -> Result<Loss> {
-        let Network { backbone, heads: Heads { projector, predictor }, .. } = &self.online;
+    fn loss(&mut self, views: &[Tensor], _: &Tensor, _: &StepContext) -> Result<Loss> {
+        let Network {
+            backbone,
+            heads: Heads { projector, predictor },
+            ..
+        } = &self.online;
         let predictions = self.precision.run(self.device, || {
-            Ok([0, 1]
-                .map(|i| predictor.forward(&projector.forward(&pool(&backbone.feature_map(&views[i], Mode::TRAIN))))))
+            Ok([0, 1].map(|i| {
+                predictor.forward(&projector.forward(&pool(&backbone.feature_map(&views[i], Mode::TRAIN))))
+            }))
         })?;
-        let Network { backbone, heads: projector, .. } = &self.target;
+        let Network {
+            backbone,
+            heads: projector,
+            ..
+        } = &self.target;
         let targets = no_grad(|| {
             self.precision.run(self.device, || {
                 Ok([0, 1].map(|i| projector.forward(&pool(&backbone.feature_map(&views[i], Mode::TRAIN)))))
             })
         })?;
-        let cosine = negative_cosine(&predictions[0], &targets[1]) + negative_cosine(&predictions[1], &targets[0]);
-        Ok(Loss { total: cosine * 2.0 + 4.0, parts: Vec::new() })
+        let cosine =
+            negative_cosine(&predictions[0], &targets[1]) + negative_cosine(&predictions[1], &targets[0]);
+        Ok(Loss {
+            total: cosine * 2.0 + 4.0,
+            parts: Vec::new(),
+        })
     }
 
-    fn after_step(&mut self, at: &Moment) {
-        self.ema.update(momentum(self.base_momentum, at.step, at.total_steps));
+    fn after_step(&mut self, at: &StepContext) {
+        self.ema
+            .update(momentum(self.base_momentum, at.step, at.total_steps));
     }
 
     fn online(&self) -> &VarStore {
@@ -141,7 +175,12 @@ impl Pretraining for Byol {
     }
 
     fn extra_state(&self) -> BTreeMap<String, Tensor> {
-        self.target.vs.variables().into_iter().map(|(name, tensor)| (format!("target/{name}"), tensor)).collect()
+        self.target
+            .vs
+            .variables()
+            .into_iter()
+            .map(|(name, tensor)| (format!("target/{name}"), tensor))
+            .collect()
     }
 }
 

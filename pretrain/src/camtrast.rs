@@ -1,28 +1,28 @@
 //! CAMtrast: Sun et al. 2022, "Boost Supervised Pretraining for Visual Transfer Learning".
 //!
-//! For the first t epochs a plain classifier. Then its class activation map hides what it looks at, and the rest of the image
-//! must both be classified and be recognised as the same image (eq. 3 to 6):
+//! For the first t epochs a plain classifier. Then its class activation map hides what it looks at, and the
+//! rest of the image must both be classified and be recognised as the same image (eq. 3 to 6):
 //!
 //! `x' = (1 - M(x)) x`, `L = CE(fc(f(x)), y) + CE(fc(f(x')), y) + L_self(x, x')`,
 //!
-//! where `L_self` is MoCo's InfoNCE with x' as the key, or SimSiam's negative cosine. One view per image: x and x' are the pair.
-//! The optimiser makes one step on the sum (the authors' code makes two).
+//! where `L_self` is MoCo's InfoNCE with x' as the key, or SimSiam's negative cosine. One view per image: x
+//! and x' are the pair. The optimiser makes one step on the sum (the authors' code makes two).
 //!
-//! Two switches give the paper's ablations (Table 5): without the CAM, x' is a second augmented view, which is contrasted from
-//! the first epoch on but not classified; without contrast `L_self` is left out; without both it is the supervised baseline
-//! under CAMtrast's augmentation.
+//! Two switches give the paper's ablations (Table 5): without the CAM, x' is a second augmented view, which
+//! is contrasted from the first epoch on but not classified; without contrast `L_self` is left out; without
+//! both it is the supervised baseline under CAMtrast's augmentation.
 
 use crate::heads::Projector;
 use crate::method::{Network, Pretraining, Setting};
 use crate::moco::{self, MomentumContrast};
-use crate::options::{CamClass, Contrast, Options, Switch, set};
+use crate::options::{CamClass, Contrast, PretrainOptions, Switch, set};
 use crate::simsiam::{self, Siamese};
 use crate::supervised::accuracy;
 use camtrast_common::Result;
 use camtrast_common::augment::Augment;
 use camtrast_common::cam::{class_activation_map, suppress};
 use camtrast_common::device::Precision;
-use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::{Linear, Mode};
 use camtrast_common::optim::ParamGroup;
 use camtrast_common::resnet::{ResNet, pool};
@@ -39,13 +39,17 @@ pub(crate) fn passes(contrast: Contrast) -> f64 {
     }
 }
 
-/// Those of the contrastive method (`own`, unless `--contrast` says otherwise), as the paper's supplement has it, but for the query
-/// encoder's batch norm: the classifier stands on it, and sees the whole batch. t is 30 epochs of 1000.
-pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &Options) -> Options {
+/// Those of the contrastive method (`own`, unless `--contrast` says otherwise), as the paper's supplement has
+/// it, but for the query encoder's batch norm: the classifier stands on it, and sees the whole batch. t is 30
+/// epochs of 1000.
+pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let contrast = given.contrast.unwrap_or(own);
     let base = match contrast {
         Contrast::Simsiam => simsiam::defaults(setting, given),
-        _ => Options { query_bn_splits: Some(1), ..moco::defaults(setting, given) },
+        _ => PretrainOptions {
+            query_bn_splits: Some(1),
+            ..moco::defaults(setting, given)
+        },
     };
     let base = match contrast {
         Contrast::None => base.without_contrast(),
@@ -54,7 +58,7 @@ pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &Options) -> Opt
     let epochs = given.epochs.or(base.epochs);
     let cam = given.cam.unwrap_or(Switch::On);
     let warmup = epochs.map(|epochs| (epochs as f64 * 0.03).ceil() as u64);
-    Options {
+    PretrainOptions {
         // Alike in the ablations, so that rows differ in their losses alone.
         zero_init_residual: Some([own, contrast].contains(&Contrast::Simsiam)),
         cam: Some(cam),
@@ -94,7 +98,7 @@ enum SelfSupervised {
 }
 
 impl Camtrast {
-    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+    pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Self> {
         let contrast = set(&options.contrast);
         let network = Network::new(setting, |vs| Heads {
             own: match contrast {
@@ -114,7 +118,9 @@ impl Camtrast {
             class: options.cam_class.unwrap_or(CamClass::Predicted),
         };
         Ok(Camtrast {
-            mode: contrast.as_ref().map_or(Mode::TRAIN, |contrast| contrast.query_mode),
+            mode: contrast
+                .as_ref()
+                .map_or(Mode::TRAIN, |contrast| contrast.query_mode),
             network,
             contrast,
             augment: options.augment()?,
@@ -126,13 +132,23 @@ impl Camtrast {
     }
 
     // x' from x, its feature map [N, D, h, w] and logits; `None` while the classifier warms up.
-    fn suppressed(&self, x: &Tensor, map: &Tensor, logits: &Tensor, labels: &Tensor, epoch: u64) -> Option<Tensor> {
+    fn suppressed(
+        &self,
+        x: &Tensor,
+        map: &Tensor,
+        logits: &Tensor,
+        labels: &Tensor,
+        epoch: u64,
+    ) -> Option<Tensor> {
         let cam = self.cam.as_ref().filter(|cam| epoch >= cam.warmup_epochs)?;
         let classes = match cam.class {
             CamClass::Predicted => logits.argmax(1, false),
             CamClass::Label => labels.shallow_clone(),
         };
-        Some(suppress(x, &class_activation_map(map, &self.network.heads.fc.weight, &classes)))
+        Some(suppress(
+            x,
+            &class_activation_map(map, &self.network.heads.fc.weight, &classes),
+        ))
     }
 }
 
@@ -141,7 +157,10 @@ fn sum(terms: Vec<(&'static str, Tensor)>, mut measures: Vec<(&'static str, Tens
     let losses: Vec<&Tensor> = terms.iter().map(|(_, loss)| loss).collect();
     let total = Tensor::stack(&losses, 0).sum(Kind::Float);
     measures.extend(terms.iter().map(|(name, loss)| (*name, loss.detach())));
-    Loss { total, parts: measures }
+    Loss {
+        total,
+        parts: measures,
+    }
 }
 
 impl Pretraining for Camtrast {
@@ -150,8 +169,12 @@ impl Pretraining for Camtrast {
         vec![self.augment.clone(); 1 + usize::from(second)]
     }
 
-    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &Moment) -> Result<Loss> {
-        let Network { backbone, heads: Heads { fc, own }, .. } = &self.network;
+    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &StepContext) -> Result<Loss> {
+        let Network {
+            backbone,
+            heads: Heads { fc, own },
+            ..
+        } = &self.network;
         let (device, precision, mode) = (self.device, self.precision, self.mode);
         let x = &views[0];
         let (map, features, logits) = precision.run(device, || {
@@ -170,16 +193,25 @@ impl Pretraining for Camtrast {
         };
         // MoCo's key encoder looks at x' by itself.
         let needed = suppressed.is_some() || matches!(own, SelfSupervised::Simsiam(_));
-        let other_features =
-            if needed { Some(precision.run(device, || Ok(pool(&backbone.feature_map(other, mode))))?) } else { None };
+        let other_features = if needed {
+            Some(precision.run(device, || Ok(pool(&backbone.feature_map(other, mode))))?)
+        } else {
+            None
+        };
         if let (Some(_), Some(features)) = (&suppressed, &other_features) {
             let logits = precision.run(device, || Ok(fc.forward(features)))?;
-            terms.push(("loss_suppressed", logits.to_kind(Kind::Float).cross_entropy_for_logits(labels)));
+            terms.push((
+                "loss_suppressed",
+                logits.to_kind(Kind::Float).cross_entropy_for_logits(labels),
+            ));
         }
         match (own, other_features) {
             (SelfSupervised::Moco(projector), _) => {
                 let z = precision.run(device, || Ok(projector.forward(&features)))?;
-                let contrast = self.contrast.as_mut().expect("MoCo's queue stands beside its projector");
+                let contrast = self
+                    .contrast
+                    .as_mut()
+                    .expect("MoCo's queue stands beside its projector");
                 let (loss, found) = contrast.loss(&z, other, None, at)?;
                 terms.push(("loss_contrast", loss));
                 measures.push(("contrast_accuracy", found));
@@ -195,7 +227,7 @@ impl Pretraining for Camtrast {
         Ok(sum(terms, measures))
     }
 
-    fn after_step(&mut self, _: &Moment) {
+    fn after_step(&mut self, _: &StepContext) {
         if let Some(contrast) = &mut self.contrast {
             contrast.follow();
         }
@@ -214,6 +246,9 @@ impl Pretraining for Camtrast {
     }
 
     fn extra_state(&self) -> BTreeMap<String, Tensor> {
-        self.contrast.as_ref().map(MomentumContrast::state).unwrap_or_default()
+        self.contrast
+            .as_ref()
+            .map(MomentumContrast::state)
+            .unwrap_or_default()
     }
 }

@@ -1,4 +1,5 @@
-//! Batch norm's statistics of the finished backbone, on images as tests show them: without augmentation, nothing suppressed.
+//! Batch norm's statistics of the finished backbone, on images as tests show them: without augmentation,
+//! nothing suppressed.
 
 use camtrast_common::Result;
 use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
@@ -21,7 +22,8 @@ pub(crate) struct CleanImages {
 }
 
 impl CleanImages {
-    /// `batches` batches of `batch_size` images each, which `seed` draws from the selection without replacement.
+    /// `batches` batches of `batch_size` images each, which `seed` draws from the selection without
+    /// replacement.
     pub(crate) fn new(
         (batches, batch_size): (u64, u64),
         (pack, selection): (&Arc<Pack>, &Selection),
@@ -31,17 +33,25 @@ impl CleanImages {
         let order = permutation(selection.indices.len(), &mut generator(seed, "precise-bn", 0, 0));
         let chosen = order.into_iter().take((batches * batch_size) as usize);
         let rows = chosen.map(|i| selection.indices[i as usize]).collect();
-        CleanImages { pack: pack.clone(), rows, batch_size: batch_size as usize, precision, device }
+        CleanImages {
+            pack: pack.clone(),
+            rows,
+            batch_size: batch_size as usize,
+            precision,
+            device,
+        }
     }
 
-    /// Gives every batch norm of the backbone the statistics of these images. The same images and weights give the same
-    /// statistics, whatever they were before.
+    /// Gives every batch norm of the backbone the statistics of these images. The same images and weights
+    /// give the same statistics, whatever they were before.
     pub(crate) fn measure(&self, backbone: &ResNet) -> Result<()> {
         let batches: Vec<&[i64]> = self.rows.chunks(self.batch_size).collect();
         re_estimate(batches.len() as u64, |batch, mode| {
             let images = self.pack.rows(batches[batch as usize])?.to_device(self.device);
             let input = to_input(&images, &IMAGENET_MEAN, &IMAGENET_STD);
-            self.precision.run(self.device, || Ok(backbone.feature_map(&input, mode))).map(drop)
+            self.precision
+                .run(self.device, || Ok(backbone.feature_map(&input, mode)))
+                .map(drop)
         })
     }
 }

@@ -41,11 +41,11 @@ impl Queue {
     }
 }
 
-/// `-log(exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T)))`, averaged over the batch, and the share of queries whose own key
-/// is the nearest.
+/// `-log(exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T)))`, averaged over the batch, and the share of queries
+/// whose own key is the nearest.
 ///
-/// `q`, `k` f32 [N, P] and `negatives` f32 [K, P] are unit vectors; the gradient flows through `q` alone. `excluded` bool
-/// [N, K] marks keys that are no negatives of a query (Exemplar: those of its own class).
+/// `q`, `k` f32 [N, P] and `negatives` f32 [K, P] are unit vectors; the gradient flows through `q` alone.
+/// `excluded` bool [N, K] marks keys that are no negatives of a query (Exemplar: those of its own class).
 ///
 /// # Errors
 /// [`camtrast_common::Error::Torch`] when shapes do not fit.

@@ -14,7 +14,10 @@ pub(crate) struct Projector {
 impl Projector {
     /// [N, inputs] to [N, outputs].
     pub(crate) fn new(vs: &Path, inputs: i64, hidden: i64, outputs: i64) -> Self {
-        Projector { hidden: Linear::new(&(vs / 0), inputs, hidden), output: Linear::new(&(vs / 2), hidden, outputs) }
+        Projector {
+            hidden: Linear::new(&(vs / 0), inputs, hidden),
+            output: Linear::new(&(vs / 2), hidden, outputs),
+        }
     }
 
     pub(crate) fn forward(&self, features: &Tensor) -> Tensor {
@@ -22,7 +25,8 @@ impl Projector {
     }
 }
 
-/// The heads of SimSiam and BYOL: linear layers, each but the last followed by batch norm and ReLU. Trains on whole batches.
+/// The heads of SimSiam and BYOL: linear layers, each but the last followed by batch norm and ReLU. Trains on
+/// whole batches.
 #[derive(Debug)]
 pub(crate) struct NormMlp {
     hidden: Vec<(Linear, BatchNorm)>,
@@ -31,9 +35,9 @@ pub(crate) struct NormMlp {
 }
 
 impl NormMlp {
-    /// From `sizes[0]` over the sizes between to the last. `norm`: the output too is normalised, without scale and shift
-    /// (SimSiam's projector). Layers have a bias only where no batch norm follows; variables are numbered as in an
-    /// `nn.Sequential`.
+    /// From `sizes[0]` over the sizes between to the last. `norm`: the output too is normalised, without
+    /// scale and shift (SimSiam's projector). Layers have a bias only where no batch norm follows; variables
+    /// are numbered as in an `nn.Sequential`.
     pub(crate) fn new(vs: &Path, sizes: &[i64], norm: bool) -> Self {
         let last = sizes.len() - 2;
         let hidden = (0..last)
@@ -43,19 +47,23 @@ impl NormMlp {
             })
             .collect();
         let (path, inputs, outputs) = (vs / (3 * last), sizes[last], sizes[last + 1]);
-        let output =
-            if norm { Linear::without_bias(&path, inputs, outputs) } else { Linear::new(&path, inputs, outputs) };
+        let output = if norm {
+            Linear::without_bias(&path, inputs, outputs)
+        } else {
+            Linear::new(&path, inputs, outputs)
+        };
         let norm = norm.then(|| BatchNorm::without_affine(&(vs / (3 * last + 1)), outputs));
         NormMlp { hidden, output, norm }
     }
 
     /// [N, inputs] to [N, outputs].
     pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
-        let hidden = self
-            .hidden
-            .iter()
-            .fold(x.shallow_clone(), |x, (linear, norm)| norm.forward(&linear.forward(&x), Mode::TRAIN).relu_());
+        let hidden = self.hidden.iter().fold(x.shallow_clone(), |x, (linear, norm)| {
+            norm.forward(&linear.forward(&x), Mode::TRAIN).relu_()
+        });
         let y = self.output.forward(&hidden);
-        self.norm.as_ref().map_or(y.shallow_clone(), |norm| norm.forward(&y, Mode::TRAIN))
+        self.norm
+            .as_ref()
+            .map_or(y.shallow_clone(), |norm| norm.forward(&y, Mode::TRAIN))
     }
 }

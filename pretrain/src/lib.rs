@@ -1,6 +1,7 @@
 //! Pretraining: one file per method, read beside its paper, and one driver that runs any of them.
 //!
-//! Symbols: x images [N, 3, H, W]; A feature map [N, D, h, w]; f pooled features [N, D]; q, k, z projections [N, P].
+//! Symbols: x images [N, 3, H, W]; A feature map [N, D, h, w]; f pooled features [N, D]; q, k, z projections
+//! [N, P].
 
 pub mod byol;
 mod camtrast;
@@ -19,8 +20,8 @@ mod scratch;
 pub mod simsiam;
 mod supervised;
 
-pub use driver::{PretrainConfig, PretrainReport, Recipe, Settled, pretrain};
+pub use driver::{PretrainConfig, PretrainRecipe, PretrainReport, Settled, pretrain};
 pub use method::{Network, Pretraining, Setting};
 pub use methods::Method;
-pub use options::{Options, Subset};
+pub use options::{PretrainOptions, Subset};
 pub use preset::Preset;

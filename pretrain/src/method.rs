@@ -1,9 +1,9 @@
 //! What a pretraining method is.
 
-use crate::options::Options;
+use crate::options::PretrainOptions;
 use camtrast_common::augment::Augment;
 use camtrast_common::device::Precision;
-use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::Mode;
 use camtrast_common::optim::ParamGroup;
 use camtrast_common::random::torch_seed;
@@ -40,9 +40,9 @@ pub trait Pretraining {
     ///
     /// # Errors
     /// [`Error::Torch`].
-    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &Moment) -> Result<Loss>;
+    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &StepContext) -> Result<Loss>;
     /// What follows the optimiser's step.
-    fn after_step(&mut self, _at: &Moment) {}
+    fn after_step(&mut self, _at: &StepContext) {}
     /// The trained variables; those of the backbone are named `backbone.*`.
     fn online(&self) -> &VarStore;
     /// The trained backbone.
@@ -80,7 +80,7 @@ impl<H> Network<H> {
     }
 
     /// Starts every residual block as the identity, where `options` say so.
-    pub(crate) fn init_residuals(&self, options: &Options) {
+    pub(crate) fn init_residuals(&self, options: &PretrainOptions) {
         if options.zero_init_residual == Some(true) {
             self.backbone.zero_init_residuals();
         }
@@ -91,7 +91,10 @@ impl<H> Network<H> {
 pub(crate) fn split_mode(flag: &str, splits: i64, batch_size: u64) -> Result<Mode> {
     if splits < 1 || !batch_size.is_multiple_of(splits as u64) {
         let problem = format!("--{flag} {splits} does not divide --batch-size {batch_size}");
-        return Err(Error::settings(problem, "choose a divisor, or 1 for the whole batch"));
+        return Err(Error::settings(
+            problem,
+            "choose a divisor, or 1 for the whole batch",
+        ));
     }
     Ok(Mode::Train { splits })
 }

@@ -1,7 +1,7 @@
 //! The methods there are: the only list of them.
 
 use crate::method::{Pretraining, Setting};
-use crate::options::{Contrast, Options};
+use crate::options::{Contrast, PretrainOptions};
 use crate::{byol, camtrast, exemplar, moco, scratch, simsiam, supervised};
 use camtrast_common::Result;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub enum Method {
 
 impl Method {
     /// The settings it has, with its authors' values.
-    pub fn defaults(self, setting: &Setting, given: &Options) -> Options {
+    pub fn defaults(self, setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
         match self {
             Method::Scratch => scratch::defaults(),
             Method::Supervised => supervised::defaults(setting, given),
@@ -44,7 +44,8 @@ impl Method {
         }
     }
 
-    /// Passes of the backbone, forward and backward, for each image of a step; a forward pass alone counts a third.
+    /// Passes of the backbone, forward and backward, for each image of a step; a forward pass alone counts a
+    /// third.
     pub fn passes(self) -> f64 {
         match self {
             Method::Scratch => scratch::PASSES,
@@ -61,7 +62,7 @@ impl Method {
     ///
     /// # Errors
     /// [`camtrast_common::Error::Settings`] for settings that contradict each other.
-    pub fn build(self, setting: &Setting, options: &Options) -> Result<Box<dyn Pretraining>> {
+    pub fn build(self, setting: &Setting, options: &PretrainOptions) -> Result<Box<dyn Pretraining>> {
         Ok(match self {
             Method::Scratch => Box::new(scratch::Scratch::new(setting, options)?),
             Method::Supervised => Box::new(supervised::Supervised::new(setting, options)?),
@@ -69,7 +70,9 @@ impl Method {
             Method::Simsiam => Box::new(simsiam::SimSiam::new(setting, options)?),
             Method::Byol => Box::new(byol::Byol::new(setting, options)?),
             Method::Exemplar => Box::new(exemplar::new(setting, options)?),
-            Method::CamtrastMoco | Method::CamtrastSimsiam => Box::new(camtrast::Camtrast::new(setting, options)?),
+            Method::CamtrastMoco | Method::CamtrastSimsiam => {
+                Box::new(camtrast::Camtrast::new(setting, options)?)
+            }
         })
     }
 }

@@ -1,21 +1,23 @@
-//! MoCo v2: He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning", and Chen et al. 2020b.
+//! MoCo v2: He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning", and Chen et
+//! al. 2020b.
 //!
-//! Two augmented views of an image; the query encoder's projection of one must find, among K older keys, the momentum
-//! encoder's projection of the other:
+//! Two augmented views of an image; the query encoder's projection of one must find, among K older keys, the
+//! momentum encoder's projection of the other:
 //!
-//! `q = f_q(x_q)`, `k = f_k(x_k)`, `L = -log exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T))`, `theta_k <- m theta_k + (1-m) theta_q`.
+//! `q = f_q(x_q)`, `k = f_k(x_k)`, `L = -log exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T))`, `theta_k <- m
+//! theta_k + (1-m) theta_q`.
 //!
-//! On one device batch statistics would tell which key belongs to a query. The keys are therefore computed in shuffled order
-//! and batch norm sees the batch in parts, as on several devices.
+//! On one device batch statistics would tell which key belongs to a query. The keys are therefore computed in
+//! shuffled order and batch norm sees the batch in parts, as on several devices.
 
 use crate::contrast::{Queue, info_nce, unit};
 use crate::heads::Projector;
 use crate::method::{Network, Pretraining, Setting, split_mode};
-use crate::options::{Numbers, Options, set};
+use crate::options::{Numbers, PretrainOptions, set};
 use camtrast_common::augment::Augment;
 use camtrast_common::device::Precision;
 use camtrast_common::ema::Ema;
-use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::Mode;
 use camtrast_common::optim::Algorithm;
 use camtrast_common::random::{generator, permutation};
@@ -30,10 +32,12 @@ use tch::{Device, Tensor, no_grad};
 pub(crate) const PASSES: f64 = 4.0 / 3.0;
 
 /// MoCo v2's settings; 1000 epochs and K = 2048 are the paper's for miniImageNet and CIFAR-FS.
-pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
+pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let batch_size = given.batch_size.unwrap_or(256);
-    let splits = given.bn_splits.unwrap_or(if batch_size.is_multiple_of(8) { 8 } else { 1 });
-    Options {
+    let splits = given
+        .bn_splits
+        .unwrap_or(if batch_size.is_multiple_of(8) { 8 } else { 1 });
+    PretrainOptions {
         epochs: Some(1000),
         batch_size: Some(batch_size),
         optimizer: Some(Algorithm::Sgd),
@@ -51,7 +55,7 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         key_momentum: Some(0.999),
         bn_splits: Some(splits),
         query_bn_splits: Some(splits),
-        ..Options::strong_augmentation()
+        ..PretrainOptions::strong_augmentation()
     }
 }
 
@@ -65,10 +69,15 @@ pub(crate) struct Moco {
 }
 
 impl Moco {
-    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+    pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Self> {
         let query = Network::new(setting, |vs| projector(vs, setting, options));
         let contrast = MomentumContrast::new(setting, options, &query.vs)?;
-        Ok(Moco { query, contrast, augment: options.augment()?, spares_own_class: false })
+        Ok(Moco {
+            query,
+            contrast,
+            augment: options.augment()?,
+            spares_own_class: false,
+        })
     }
 }
 
@@ -77,17 +86,27 @@ impl Pretraining for Moco {
         vec![self.augment.clone(), self.augment.clone()]
     }
 
-    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &Moment) -> Result<Loss> {
-        let MomentumContrast { device, precision, query_mode, .. } = self.contrast;
+    fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &StepContext) -> Result<Loss> {
+        let MomentumContrast {
+            device,
+            precision,
+            query_mode,
+            ..
+        } = self.contrast;
         let q = precision.run(device, || {
             let features = pool(&self.query.backbone.feature_map(&views[0], query_mode));
             Ok(self.query.heads.forward(&features)) // [N, P]
         })?;
-        let (total, accuracy) = self.contrast.loss(&q, &views[1], self.spares_own_class.then_some(labels), at)?;
-        Ok(Loss { total, parts: vec![("contrast_accuracy", accuracy)] })
+        let (total, accuracy) =
+            self.contrast
+                .loss(&q, &views[1], self.spares_own_class.then_some(labels), at)?;
+        Ok(Loss {
+            total,
+            parts: vec![("contrast_accuracy", accuracy)],
+        })
     }
 
-    fn after_step(&mut self, _: &Moment) {
+    fn after_step(&mut self, _: &StepContext) {
         self.contrast.follow();
     }
 
@@ -105,7 +124,7 @@ impl Pretraining for Moco {
 }
 
 /// The projector that `options` describe, under `projector.`.
-pub(crate) fn projector(vs: &Path, setting: &Setting, options: &Options) -> Projector {
+pub(crate) fn projector(vs: &Path, setting: &Setting, options: &PretrainOptions) -> Projector {
     let (hidden, outputs) = (set(&options.projector_hidden), set(&options.projection_dim));
     Projector::new(&(vs / "projector"), setting.arch.features(), hidden, outputs)
 }
@@ -126,15 +145,21 @@ pub(crate) struct MomentumContrast {
 
 impl MomentumContrast {
     /// Starts as a copy of the query encoder, whose variables `query` holds.
-    pub(crate) fn new(setting: &Setting, options: &Options, query: &VarStore) -> Result<Self> {
+    pub(crate) fn new(setting: &Setting, options: &PretrainOptions, query: &VarStore) -> Result<Self> {
         let (size, batch_size) = (set(&options.queue_size), set(&options.batch_size));
         if size < batch_size as i64 {
             let problem = format!("--queue-size {size} is smaller than --batch-size {batch_size}");
-            return Err(Error::settings(problem, "the queue must hold at least one batch of keys"));
+            return Err(Error::settings(
+                problem,
+                "the queue must hold at least one batch of keys",
+            ));
         }
         let momentum = set(&options.key_momentum);
         if !(0.0..=1.0).contains(&momentum) {
-            return Err(Error::settings(format!("--key-momentum {momentum} lies outside 0..1"), "MoCo's is 0.999"));
+            return Err(Error::settings(
+                format!("--key-momentum {momentum} lies outside 0..1"),
+                "MoCo's is 0.999",
+            ));
         }
         let temperature = set(&options.temperature);
         let key = Network::new(setting, |vs| projector(vs, setting, options));
@@ -151,26 +176,35 @@ impl MomentumContrast {
         })
     }
 
-    /// Loss of raw query projections `q` [N, P] against the keys of `images` [N, 3, H, W], which then join the queue; and the
-    /// share of queries that find their key. With `labels` i64 `[N]`, keys of a query's own class are no negatives.
+    /// Loss of raw query projections `q` [N, P] against the keys of `images` [N, 3, H, W], which then join
+    /// the queue; and the share of queries that find their key. With `labels` i64 `[N]`, keys of a query's
+    /// own class are no negatives.
     pub(crate) fn loss(
         &mut self,
         q: &Tensor,
         images: &Tensor,
         labels: Option<&Tensor>,
-        at: &Moment,
+        at: &StepContext,
     ) -> Result<(Tensor, Tensor)> {
         let keys = self.keys(images, at)?;
         let same_class = labels.map(|labels| labels.unsqueeze(1).eq_tensor(&self.queue.labels)); // [N, K]
-        let (loss, accuracy) =
-            info_nce(&unit(q), &keys, &self.queue.keys.copy(), same_class.as_ref(), self.temperature)?;
+        let (loss, accuracy) = info_nce(
+            &unit(q),
+            &keys,
+            &self.queue.keys.copy(),
+            same_class.as_ref(),
+            self.temperature,
+        )?;
         self.queue.push(&keys, labels);
         Ok((loss, accuracy))
     }
 
-    fn keys(&self, images: &Tensor, at: &Moment) -> Result<Tensor> {
+    fn keys(&self, images: &Tensor, at: &StepContext) -> Result<Tensor> {
         let n = images.size()[0];
-        let order = permutation(n as usize, &mut generator(at.seed, "moco/shuffle", at.epoch, at.batch));
+        let order = permutation(
+            n as usize,
+            &mut generator(at.seed, "moco/shuffle", at.epoch, at.batch),
+        );
         let order = Tensor::from_slice(&order).to_device(self.device);
         let back = order.argsort(0, false);
         no_grad(|| {
@@ -189,8 +223,13 @@ impl MomentumContrast {
     }
 
     pub(crate) fn state(&self) -> BTreeMap<String, Tensor> {
-        let mut state: BTreeMap<String, Tensor> =
-            self.key.vs.variables().into_iter().map(|(name, tensor)| (format!("key/{name}"), tensor)).collect();
+        let mut state: BTreeMap<String, Tensor> = self
+            .key
+            .vs
+            .variables()
+            .into_iter()
+            .map(|(name, tensor)| (format!("key/{name}"), tensor))
+            .collect();
         state.insert("queue/keys".into(), self.queue.keys.shallow_clone());
         state.insert("queue/labels".into(), self.queue.labels.shallow_clone());
         state.insert("queue/pointer".into(), self.queue.pointer.shallow_clone());

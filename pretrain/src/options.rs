@@ -1,5 +1,6 @@
-//! Every setting of every method. A field is a flag, a TOML key and a line of the checkpoint's `config` at once; its default
-//! is the method's own (see each method's `defaults`), and a setting without a default there has no meaning there.
+//! Every setting of every method. A field is a flag, a TOML key and a line of the checkpoint's `config` at
+//! once; its default is the method's own (see each method's `defaults`), and a setting without a default
+//! there has no meaning there.
 
 use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::optim::Algorithm;
@@ -13,8 +14,9 @@ use camtrast_datasets::{LabelKind, Pack, Selection, SubsetOptions, select_subset
 use serde::{Deserialize, Serialize};
 
 settings! {
-/// Settings of a method. `None`: not given, or (after [`Options::resolve`]) without meaning for the method.
-pub struct Options under "Method settings (defaults are the method's own)" {
+/// Settings of a method. `None`: not given, or (after [`PretrainOptions::resolve`]) without meaning for the
+/// method.
+pub struct PretrainOptions under "Method settings (defaults are the method's own)" {
     /// Epochs, at least 1 (0 for scratch only, which does not train)
     epochs: u64,
     /// Images per batch
@@ -127,22 +129,41 @@ impl Subset {
     /// # Errors
     /// [`Error::Settings`] when the pack has fewer classes, categories or images, or no general categories.
     pub fn select(&self, pack: &Pack, seed: u64) -> Result<Selection> {
-        let Subset { classes, categories, images_per_class, total_images, labels } = *self;
-        select_subset(pack, &SubsetOptions { classes, categories, images_per_class, total_images, labels, seed })
+        let Subset {
+            classes,
+            categories,
+            images_per_class,
+            total_images,
+            labels,
+        } = *self;
+        select_subset(
+            pack,
+            &SubsetOptions {
+                classes,
+                categories,
+                images_per_class,
+                total_images,
+                labels,
+                seed,
+            },
+        )
     }
 }
 
-impl Options {
+impl PretrainOptions {
     /// What the user gave, over the method's defaults.
     ///
     /// # Errors
-    /// [`Error::Usage`] when a setting is given that has no meaning for the method, [`Error::Settings`] for values that no training
-    /// can use.
-    pub fn resolve(self, defaults: Options, method: &str) -> Result<Options> {
+    /// [`Error::Usage`] when a setting is given that has no meaning for the method, [`Error::Settings`] for
+    /// values that no training can use.
+    pub fn resolve(self, defaults: PretrainOptions, method: &str) -> Result<PretrainOptions> {
         let known = defaults.given();
         if let Some(flag) = self.given().into_iter().find(|flag| !known.contains(flag)) {
             let problem = format!("--{flag} has no meaning for --method {method}");
-            return Err(Error::Usage { problem, remedy: "leave it out".into() });
+            return Err(Error::Usage {
+                problem,
+                remedy: "leave it out".into(),
+            });
         }
         let options = self.or(defaults);
         options.check()?;
@@ -175,11 +196,16 @@ impl Options {
     pub fn augment(&self) -> Result<Augment> {
         let crop = match set(&self.crop) {
             CropKind::None => Crop::None,
-            CropKind::Padded => Crop::Padded { padding: set(&self.crop_padding) },
+            CropKind::Padded => Crop::Padded {
+                padding: set(&self.crop_padding),
+            },
             CropKind::Resized => {
                 let [least, most] = self.numbers("crop-scale", &self.crop_scale)?;
                 if !(0.0 < least && least <= most && most <= 1.0) {
-                    return Err(Error::settings("--crop-scale must lie in 0..1", "give it as 0.2,1"));
+                    return Err(Error::settings(
+                        "--crop-scale must lie in 0..1",
+                        "give it as 0.2,1",
+                    ));
                 }
                 Crop::Resized { scale: (least, most) }
             }
@@ -193,11 +219,17 @@ impl Options {
         }
         let [least, most] = self.numbers("blur-sigma", &self.blur_sigma)?;
         if !(0.0 < least && least <= most && most.is_finite()) {
-            return Err(Error::settings("--blur-sigma must rise and be positive", "give it as 0.1,2"));
+            return Err(Error::settings(
+                "--blur-sigma must rise and be positive",
+                "give it as 0.1,2",
+            ));
         }
         let probability = |name: &str, value: &Option<f64>| match set(value) {
             p if (0.0..=1.0).contains(&p) => Ok(p),
-            p => Err(Error::settings(format!("--{name} {p} is no probability"), "give a number from 0 to 1")),
+            p => Err(Error::settings(
+                format!("--{name} {p} is no probability"),
+                "give a number from 0 to 1",
+            )),
         };
         Ok(Augment {
             crop,
@@ -212,29 +244,46 @@ impl Options {
     }
 
     fn numbers<const N: usize>(&self, name: &str, list: &Option<Numbers>) -> Result<[f64; N]> {
-        let wrong =
-            |n: &Numbers| Error::settings(format!("--{name} {n} has not {N} numbers"), "separate them by commas");
+        let wrong = |n: &Numbers| {
+            Error::settings(
+                format!("--{name} {n} has not {N} numbers"),
+                "separate them by commas",
+            )
+        };
         set(list).0.try_into().map_err(|v| wrong(&Numbers(v)))
     }
 
     /// RandomCrop with padding, colour jitter and flip: the weak augmentation of Tian et al. 2020.
-    pub(crate) fn weak_augmentation(image_size: i64) -> Options {
-        let padding = if image_size <= 32 { 4 } else { (image_size as f64 * 8.0 / 84.0).round() as i64 };
-        Options {
+    pub(crate) fn weak_augmentation(image_size: i64) -> PretrainOptions {
+        let padding = if image_size <= 32 {
+            4
+        } else {
+            (image_size as f64 * 8.0 / 84.0).round() as i64
+        };
+        PretrainOptions {
             crop: Some(CropKind::Padded),
             crop_padding: Some(padding),
             jitter: Some(Numbers(vec![0.4, 0.4, 0.4, 0.0])),
             jitter_probability: Some(1.0),
             grayscale: Some(0.0),
             blur: Some(0.0),
-            ..Options::strong_augmentation()
+            ..PretrainOptions::strong_augmentation()
         }
     }
 
     /// MoCo v2's augmentation.
-    pub(crate) fn strong_augmentation() -> Options {
-        let Augment { flip, jitter, jitter_probability, grayscale, blur_sigma, blur, solarize, .. } = Augment::MOCO_V2;
-        Options {
+    pub(crate) fn strong_augmentation() -> PretrainOptions {
+        let Augment {
+            flip,
+            jitter,
+            jitter_probability,
+            grayscale,
+            blur_sigma,
+            blur,
+            solarize,
+            ..
+        } = Augment::MOCO_V2;
+        PretrainOptions {
             crop: Some(CropKind::Resized),
             crop_padding: Some(0),
             crop_scale: Some(Numbers(vec![0.2, 1.0])),
@@ -245,13 +294,13 @@ impl Options {
             blur: Some(blur),
             blur_sigma: Some(Numbers(vec![blur_sigma.0, blur_sigma.1])),
             solarize: Some(solarize),
-            ..Options::default()
+            ..PretrainOptions::default()
         }
     }
 
     /// These settings less those of a queue, its keys and its projector.
-    pub(crate) fn without_contrast(self) -> Options {
-        Options {
+    pub(crate) fn without_contrast(self) -> PretrainOptions {
+        PretrainOptions {
             projection_dim: None,
             projector_hidden: None,
             queue_size: None,

@@ -1,7 +1,7 @@
 //! Published settings by name, where they are not a method's defaults.
 
 use crate::methods::Method;
-use crate::options::{Contrast, Numbers, Options, Switch};
+use crate::options::{Contrast, Numbers, PretrainOptions, Switch};
 use camtrast_common::optim::Algorithm;
 use camtrast_common::schedule::Decay;
 use camtrast_common::{Error, Result};
@@ -16,25 +16,30 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// The settings `given`, and the preset's where they say nothing. What the preset leaves open remains the method's own.
+    /// The settings `given`, and the preset's where they say nothing. What the preset leaves open remains the
+    /// method's own.
     ///
     /// # Errors
     /// [`Error::Usage`] for a method that the preset does not describe.
-    pub fn under(self, given: Options, method: Method) -> Result<Options> {
+    pub fn under(self, given: PretrainOptions, method: Method) -> Result<PretrainOptions> {
         let contrasts = matches!(given.contrast, None | Some(Contrast::Simsiam));
         if method != Method::CamtrastSimsiam || !contrasts || given.cam == Some(Switch::Off) {
-            let problem = "--preset released-code describes CAMtrast with SimSiam, the only method that code trains";
+            let problem =
+                "--preset released-code describes CAMtrast with SimSiam, the only method that code trains";
             let remedy = "use it with --method camtrast-simsiam, and leave --contrast and --cam out";
-            return Err(Error::Usage { problem: problem.into(), remedy: remedy.into() });
+            return Err(Error::Usage {
+                problem: problem.into(),
+                remedy: remedy.into(),
+            });
         }
         Ok(given.or(released_code()))
     }
 }
 
-// `train.py` at commit 7b48bbd with the arguments that its README names. Two of its steps a batch, and grey before jitter, are not
-// here: see docs/reproducing-the-paper.md.
-fn released_code() -> Options {
-    Options {
+// `train.py` at commit 7b48bbd with the arguments that its README names. Two of its steps a batch, and grey
+// before jitter, are not here: see docs/reproducing-the-paper.md.
+fn released_code() -> PretrainOptions {
+    PretrainOptions {
         epochs: Some(100),
         batch_size: Some(256),
         optimizer: Some(Algorithm::Sgd),
@@ -50,6 +55,6 @@ fn released_code() -> Options {
         constant_predictor_lr: Some(false),
         // `epoch >= 30`, counted from one.
         cam_warmup_epochs: Some(29),
-        ..Options::default()
+        ..PretrainOptions::default()
     }
 }

@@ -1,4 +1,5 @@
-//! The online probe: what the backbone's features of some training images hold, every few epochs of pretraining.
+//! The online probe: what the backbone's features of some training images hold, every few epochs of
+//! pretraining.
 //!
 //! It looks and changes nothing: a run ends with the same weights whether it is probed or not.
 
@@ -15,8 +16,8 @@ use tch::{Device, Tensor};
 
 /// Most images looked at.
 const IMAGES: u64 = 1024;
-/// A forward pass is about a third of a training step, so a twentieth of the images trained on between two probes costs less
-/// than 2 % of the time.
+/// A forward pass is about a third of a training step, so a twentieth of the images trained on between two
+/// probes costs less than 2 % of the time.
 const SHARE: u64 = 20;
 const NEIGHBOURS: i64 = 20;
 
@@ -44,7 +45,10 @@ impl Probe {
         let all = selection.indices.len();
         let count = (all as u64 * every / SHARE).clamp(2, IMAGES) as usize;
         if every == 0 || all < 2 {
-            return Err(Error::settings("--probe-every needs at least 1 epoch and 2 images", "leave it out"));
+            return Err(Error::settings(
+                "--probe-every needs at least 1 epoch and 2 images",
+                "leave it out",
+            ));
         }
         let order = permutation(all, &mut generator(seed, "probe/images", 0, 0));
         let chosen = &order[..count.min(all)];
@@ -61,14 +65,20 @@ impl Probe {
         })
     }
 
-    /// The measures of `camtrast_analysis::measures` when `epoch` (from 0) is one to probe after, otherwise none.
+    /// The measures of `camtrast_analysis::measures` when `epoch` (from 0) is one to probe after, otherwise
+    /// none.
     pub(crate) fn measures(&self, backbone: &ResNet, epoch: u64) -> Result<Vec<(&'static str, f64)>> {
         if !(epoch + 1).is_multiple_of(self.every) {
             return Ok(Vec::new());
         }
         let parts = self.pixels.split(BATCH as i64, 0);
         let parts = parts.iter().map(|pixels| {
-            pooled(backbone, &to_input(pixels, &IMAGENET_MEAN, &IMAGENET_STD), self.device, self.precision)
+            pooled(
+                backbone,
+                &to_input(pixels, &IMAGENET_MEAN, &IMAGENET_STD),
+                self.device,
+                self.precision,
+            )
         });
         let features = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0);
         let found = spectrum(&features)?;
@@ -77,7 +87,10 @@ impl Probe {
             ("effective_rank", found.effective_rank),
             ("uniformity", uniformity(&features, self.seed)?.value),
             ("uniformity_unit", uniformity(&unit(&features), self.seed)?.value),
-            ("knn_accuracy", nearest_neighbours(&features, &self.labels, self.classes, NEIGHBOURS)?),
+            (
+                "knn_accuracy",
+                nearest_neighbours(&features, &self.labels, self.classes, NEIGHBOURS)?,
+            ),
         ])
     }
 }

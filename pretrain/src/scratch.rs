@@ -1,9 +1,9 @@
 //! No pretraining at all: the random initialisation that every table stands on.
 
 use crate::method::{Network, Pretraining, Setting};
-use crate::options::{Options, set};
+use crate::options::{PretrainOptions, set};
 use camtrast_common::augment::Augment;
-use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::resnet::ResNet;
 use camtrast_common::{Error, Result};
 use tch::Tensor;
@@ -13,8 +13,12 @@ use tch::nn::VarStore;
 pub(crate) const PASSES: f64 = 0.0;
 
 /// The one setting it has is not to train.
-pub(crate) fn defaults() -> Options {
-    Options { epochs: Some(0), batch_size: Some(1), ..Options::default() }
+pub(crate) fn defaults() -> PretrainOptions {
+    PretrainOptions {
+        epochs: Some(0),
+        batch_size: Some(1),
+        ..PretrainOptions::default()
+    }
 }
 
 /// See the module.
@@ -23,9 +27,11 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+    pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Self> {
         match set(&options.epochs) {
-            0 => Ok(Scratch { network: Network::new(setting, |_| ()) }),
+            0 => Ok(Scratch {
+                network: Network::new(setting, |_| ()),
+            }),
             _ => Err(does_not_train()),
         }
     }
@@ -36,7 +42,7 @@ impl Pretraining for Scratch {
         Vec::new()
     }
 
-    fn loss(&mut self, _: &[Tensor], _: &Tensor, _: &Moment) -> Result<Loss> {
+    fn loss(&mut self, _: &[Tensor], _: &Tensor, _: &StepContext) -> Result<Loss> {
         Err(does_not_train())
     }
 

@@ -1,19 +1,19 @@
 //! SimSiam: Chen & He 2021, "Exploring Simple Siamese Representation Learning".
 //!
-//! Two augmented views of an image go through one encoder (backbone and projector, z); a predictor turns each view's z into p,
-//! which must point where the other view's z points. No gradient flows through that z, which is what keeps all outputs from
-//! becoming one:
+//! Two augmented views of an image go through one encoder (backbone and projector, z); a predictor turns each
+//! view's z into p, which must point where the other view's z points. No gradient flows through that z, which
+//! is what keeps all outputs from becoming one:
 //!
 //! `D(p, z) = -p.z / (|p| |z|)`, `L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2`.
 
 use crate::contrast::unit;
 use crate::heads::NormMlp;
 use crate::method::{Network, Pretraining, Setting};
-use crate::options::{Numbers, Options, set};
+use crate::options::{Numbers, PretrainOptions, set};
 use camtrast_common::Result;
 use camtrast_common::augment::Augment;
 use camtrast_common::device::Precision;
-use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::Mode;
 use camtrast_common::optim::{Algorithm, ParamGroup};
 use camtrast_common::resnet::{ResNet, pool};
@@ -24,11 +24,12 @@ use tch::{Device, Tensor, no_grad};
 /// Two views with gradient. See `Method::passes`.
 pub(crate) const PASSES: f64 = 2.0;
 
-/// SimSiam's settings. Its heads are 2048 wide with a bottleneck of 512; a narrow backbone narrows them alike.
-pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
+/// SimSiam's settings. Its heads are 2048 wide with a bottleneck of 512; a narrow backbone narrows them
+/// alike.
+pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let batch_size = given.batch_size.unwrap_or(256);
     let width = 2048 * setting.arch.width / 64;
-    Options {
+    PretrainOptions {
         epochs: Some(1000),
         batch_size: Some(batch_size),
         optimizer: Some(Algorithm::Sgd),
@@ -45,7 +46,7 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         constant_predictor_lr: Some(true),
         stop_gradient: Some(true),
         zero_init_residual: Some(true),
-        ..Options::strong_augmentation()
+        ..PretrainOptions::strong_augmentation()
     }
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct SimSiam {
 }
 
 impl SimSiam {
-    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
+    pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Self> {
         let network = Network::new(setting, |vs| Siamese::new(vs, setting, options));
         network.init_residuals(options);
         Ok(SimSiam {
@@ -77,14 +78,17 @@ impl Pretraining for SimSiam {
         vec![self.augment.clone(), self.augment.clone()]
     }
 
-    fn loss(&mut self, views: &[Tensor], _: &Tensor, _: &Moment) -> Result<Loss> {
+    fn loss(&mut self, views: &[Tensor], _: &Tensor, _: &StepContext) -> Result<Loss> {
         let Network { backbone, heads, .. } = &self.network;
         let outputs = self.precision.run(self.device, || {
             let features = [0, 1].map(|i| pool(&backbone.feature_map(&views[i], Mode::TRAIN)));
             Ok(heads.outputs(&features))
         })?;
         let (total, spread) = heads.loss(&outputs);
-        Ok(Loss { total, parts: vec![("output_std", spread)] })
+        Ok(Loss {
+            total,
+            parts: vec![("output_std", spread)],
+        })
     }
 
     fn online(&self) -> &VarStore {
@@ -100,12 +104,16 @@ impl Pretraining for SimSiam {
     }
 }
 
-/// All variables in one group, or those of the predictor in one of their own whose learning rate does not fall.
+/// All variables in one group, or those of the predictor in one of their own whose learning rate does not
+/// fall.
 pub(crate) fn groups(online: &VarStore, constant_predictor_lr: bool) -> Vec<ParamGroup> {
     let is_predictor = |name: &str| name.starts_with("predictor.");
     let mut predictor = ParamGroup::matching(online, is_predictor);
     predictor.constant_lr = constant_predictor_lr;
-    vec![ParamGroup::matching(online, |name| !is_predictor(name)), predictor]
+    vec![
+        ParamGroup::matching(online, |name| !is_predictor(name)),
+        predictor,
+    ]
 }
 
 /// Projector and predictor.
@@ -122,11 +130,15 @@ pub(crate) struct Outputs {
 }
 
 impl Siamese {
-    pub(crate) fn new(vs: &Path, setting: &Setting, options: &Options) -> Self {
+    pub(crate) fn new(vs: &Path, setting: &Setting, options: &PretrainOptions) -> Self {
         let (hidden, outputs) = (set(&options.projector_hidden), set(&options.projection_dim));
         let predictor_hidden = set(&options.predictor_hidden);
         Siamese {
-            projector: NormMlp::new(&(vs / "projector"), &[setting.arch.features(), hidden, hidden, outputs], true),
+            projector: NormMlp::new(
+                &(vs / "projector"),
+                &[setting.arch.features(), hidden, hidden, outputs],
+                true,
+            ),
             predictor: NormMlp::new(&(vs / "predictor"), &[outputs, predictor_hidden, outputs], false),
             stop_gradient: set(&options.stop_gradient),
         }
@@ -139,10 +151,16 @@ impl Siamese {
         Outputs { z, p }
     }
 
-    /// The symmetrised loss, and the standard deviation of the unit vectors z over the batch, averaged over channels: about
-    /// `1 / sqrt(P)` when they spread over the sphere, 0 when they have collapsed to one.
+    /// The symmetrised loss, and the standard deviation of the unit vectors z over the batch, averaged over
+    /// channels: about `1 / sqrt(P)` when they spread over the sphere, 0 when they have collapsed to one.
     pub(crate) fn loss(&self, Outputs { z, p }: &Outputs) -> (Tensor, Tensor) {
-        let target = |z: &Tensor| if self.stop_gradient { z.detach() } else { z.shallow_clone() };
+        let target = |z: &Tensor| {
+            if self.stop_gradient {
+                z.detach()
+            } else {
+                z.shallow_clone()
+            }
+        };
         let total = (negative_cosine(&p[0], &target(&z[1])) + negative_cosine(&p[1], &target(&z[0]))) / 2.0;
         let spread = no_grad(|| unit(&z[0]).std_dim([0i64].as_slice(), true, false).mean(None));
         (total, spread)
@@ -151,5 +169,7 @@ impl Siamese {
 
 /// `-p.z / (|p| |z|)`, averaged over the rows of [N, P].
 pub fn negative_cosine(p: &Tensor, z: &Tensor) -> Tensor {
-    -(unit(p) * unit(z)).sum_dim_intlist([1i64].as_slice(), false, None).mean(None)
+    -(unit(p) * unit(z))
+        .sum_dim_intlist([1i64].as_slice(), false, None)
+        .mean(None)
 }

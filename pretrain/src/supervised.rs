@@ -3,11 +3,11 @@
 //! Settings: Sun et al. 2022, supplement A (after Chen et al. 2018b); augmentation of Tian et al. 2020.
 
 use crate::method::{Network, Pretraining, Setting};
-use crate::options::{Numbers, Options};
+use crate::options::{Numbers, PretrainOptions};
 use camtrast_common::Result;
 use camtrast_common::augment::Augment;
 use camtrast_common::device::Precision;
-use camtrast_common::engine::{Loss, Moment};
+use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::{Linear, Mode};
 use camtrast_common::optim::Algorithm;
 use camtrast_common::resnet::{ResNet, pool};
@@ -19,10 +19,10 @@ use tch::{Device, Kind, Tensor, no_grad};
 pub(crate) const PASSES: f64 = 1.0;
 
 /// 200 epochs, batch 64, SGD 0.05, divided by 10 after 30 % and 40 % of training (epochs 60 and 80 of 200).
-pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
+pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let epochs = given.epochs.unwrap_or(200);
     let batch_size = given.batch_size.unwrap_or(64);
-    Options {
+    PretrainOptions {
         epochs: Some(epochs),
         batch_size: Some(batch_size),
         optimizer: Some(Algorithm::Sgd),
@@ -30,10 +30,12 @@ pub(crate) fn defaults(setting: &Setting, given: &Options) -> Options {
         momentum: Some(0.9),
         weight_decay: Some(5e-4),
         schedule: Some(Decay::Step),
-        milestones: Some(Numbers([0.3, 0.4].map(|share| (share * epochs as f64).round()).into())),
+        milestones: Some(Numbers(
+            [0.3, 0.4].map(|share| (share * epochs as f64).round()).into(),
+        )),
         gamma: Some(0.1),
         warmup_epochs: Some(0.0),
-        ..Options::weak_augmentation(setting.image_size)
+        ..PretrainOptions::weak_augmentation(setting.image_size)
     }
 }
 
@@ -46,9 +48,16 @@ pub(crate) struct Supervised {
 }
 
 impl Supervised {
-    pub(crate) fn new(setting: &Setting, options: &Options) -> Result<Self> {
-        let network = Network::new(setting, |vs| Linear::new(&(vs / "fc"), setting.arch.features(), setting.classes));
-        Ok(Supervised { network, augment: options.augment()?, device: setting.device, precision: setting.precision })
+    pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Self> {
+        let network = Network::new(setting, |vs| {
+            Linear::new(&(vs / "fc"), setting.arch.features(), setting.classes)
+        });
+        Ok(Supervised {
+            network,
+            augment: options.augment()?,
+            device: setting.device,
+            precision: setting.precision,
+        })
     }
 }
 
@@ -57,8 +66,10 @@ impl Pretraining for Supervised {
         vec![self.augment.clone()]
     }
 
-    fn loss(&mut self, views: &[Tensor], labels: &Tensor, _: &Moment) -> Result<Loss> {
-        let Network { backbone, heads: fc, .. } = &self.network;
+    fn loss(&mut self, views: &[Tensor], labels: &Tensor, _: &StepContext) -> Result<Loss> {
+        let Network {
+            backbone, heads: fc, ..
+        } = &self.network;
         let logits = self.precision.run(self.device, || {
             let features = pool(&backbone.feature_map(&views[0], Mode::TRAIN));
             Ok(fc.forward(&features)) // [N, classes]
@@ -81,5 +92,11 @@ impl Pretraining for Supervised {
 
 /// Share of rows whose largest logit is the label's, as a scalar tensor.
 pub(crate) fn accuracy(logits: &Tensor, labels: &Tensor) -> Tensor {
-    no_grad(|| logits.argmax(1, false).eq_tensor(labels).to_kind(Kind::Float).mean(Kind::Float))
+    no_grad(|| {
+        logits
+            .argmax(1, false)
+            .eq_tensor(labels)
+            .to_kind(Kind::Float)
+            .mean(Kind::Float)
+    })
 }

@@ -1,5 +1,5 @@
-//! `cargo run -p camtrast-report --example made_up -- DIR` lays out a suite that nobody ran and writes its report: for looking at, and for
-//! tests/browser.
+//! `cargo run -p camtrast-report --example made_up -- DIR` lays out a suite that nobody ran and writes its
+//! report: for looking at, and for tests/browser.
 
 #[path = "../tests/made_up/mod.rs"]
 mod made_up;

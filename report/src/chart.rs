@@ -1,5 +1,5 @@
-//! Charts as SVG, for the page and as files. On the page they take its colours (`--ink`, `--card`, `--line`, `--s0` to `--s7`); elsewhere they
-//! are dark on white.
+//! Charts as SVG, for the page and as files. On the page they take its colours (`--ink`, `--card`, `--line`,
+//! `--s0` to `--s7`); elsewhere they are dark on white.
 
 use std::fmt::Write;
 
@@ -52,7 +52,9 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 42.0;
 /// Okabe & Ito's colours, distinct to colour-blind readers too.
-const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a5a2b", "#666666"];
+const COLOURS: [&str; 8] = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a5a2b", "#666666",
+];
 const INK: &str = "var(--ink,#222)";
 
 /// Colour of the line of this number.
@@ -70,7 +72,8 @@ pub fn dashes(line: usize) -> &'static str {
 pub fn chart(panel: &Panel) -> String {
     let label = escape(&panel.title);
     format!(
-        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\" fill=\"{INK}\">\n{}</svg>\n",
+        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\" \
+         fill=\"{INK}\">\n{}</svg>\n",
         drawn(panel)
     )
 }
@@ -81,8 +84,10 @@ pub fn figure(panels: &[Panel]) -> String {
     let rows = panels.len().div_ceil(columns);
     let (width, height) = (columns as f64 * WIDTH, rows as f64 * HEIGHT + 30.0);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"11\" fill=\"{INK}\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"11\" fill=\"{INK}\">\n<rect width=\"100%\" height=\"100%\" \
+         fill=\"#fff\"/>\n"
     );
     for (i, panel) in panels.iter().enumerate() {
         let (x, y) = ((i % columns) as f64 * WIDTH, (i / columns) as f64 * HEIGHT);
@@ -108,21 +113,33 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     const NAMES: f64 = 130.0;
     const ROW: f64 = 20.0;
     let height = TOP + ROW * whiskers.len() as f64 + 26.0;
-    let least = whiskers.iter().map(|w| w.mean - w.half.unwrap_or(0.0)).fold(0.0, f64::min);
-    let most = whiskers.iter().map(|w| w.mean + w.half.unwrap_or(0.0)).fold(0.0, f64::max);
+    let least = whiskers
+        .iter()
+        .map(|w| w.mean - w.half.unwrap_or(0.0))
+        .fold(0.0, f64::min);
+    let most = whiskers
+        .iter()
+        .map(|w| w.mean + w.half.unwrap_or(0.0))
+        .fold(0.0, f64::max);
     let scale = Scale::over(least, most, NAMES + 10.0, WIDTH - RIGHT - 6.0);
     let label = escape(title);
     let mut svg = format!(
-        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{label}\" fill=\"{INK}\">\n\
+        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{label}\" \
+         fill=\"{INK}\">\n\
          <text x=\"0\" y=\"16\" font-weight=\"bold\">{label}</text>\n"
     );
     let bottom = height - 22.0;
     for value in scale.ticks() {
         let (x, width) = (scale.at(value), if value.abs() < 1e-9 { 1.6 } else { 1.0 });
-        let ink = if value.abs() < 1e-9 { INK } else { "var(--line,#ddd)" };
+        let ink = if value.abs() < 1e-9 {
+            INK
+        } else {
+            "var(--line,#ddd)"
+        };
         let _ = writeln!(
             svg,
-            "<path d=\"M{x:.1} {}V{bottom}\" stroke=\"{ink}\" stroke-width=\"{width}\"/><text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            "<path d=\"M{x:.1} {}V{bottom}\" stroke=\"{ink}\" stroke-width=\"{width}\"/><text x=\"{x:.1}\" \
+             y=\"{}\" text-anchor=\"middle\">{}</text>",
             TOP - 4.0,
             bottom + 15.0,
             scale.text(value)
@@ -132,12 +149,22 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
         let y = TOP + ROW * (i as f64 + 0.5);
         let (x, reach) = (scale.at(*mean), half.unwrap_or(0.0));
         // Grey where nought is inside the interval or there is none, and hollow then.
-        let colour = colour(if half.is_none_or(|half| mean.abs() <= half) { 7 } else { usize::from(*mean < 0.0) });
-        let fill = if half.is_some() { &colour } else { "var(--card,#fff)" };
+        let colour = colour(if half.is_none_or(|half| mean.abs() <= half) {
+            7
+        } else {
+            usize::from(*mean < 0.0)
+        });
+        let fill = if half.is_some() {
+            &colour
+        } else {
+            "var(--card,#fff)"
+        };
         let _ = writeln!(
             svg,
-            "<text x=\"0\" y=\"{:.1}\">{}</text><path d=\"M{:.1} {y:.1}H{:.1}\" stroke=\"{colour}\" stroke-width=\"2\"/>\
-             <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+            "<text x=\"0\" y=\"{:.1}\">{}</text><path d=\"M{:.1} {y:.1}H{:.1}\" stroke=\"{colour}\" \
+             stroke-width=\"2\"/>\
+             <circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{colour}\" \
+             stroke-width=\"1.5\"/>",
             y + 4.0,
             escape(&shortened(name, 22)),
             scale.at(mean - reach),
@@ -147,14 +174,30 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     svg + "</svg>\n"
 }
 
-fn drawn(Panel { title, x_axis, axis, series }: &Panel) -> String {
-    let points = || series.iter().flat_map(|(_, points)| points).filter(|p| p.y.is_finite());
+fn drawn(
+    Panel {
+        title,
+        x_axis,
+        axis,
+        series,
+    }: &Panel,
+) -> String {
+    let points = || {
+        series
+            .iter()
+            .flat_map(|(_, points)| points)
+            .filter(|p| p.y.is_finite())
+    };
     let mut places: Vec<f64> = points().map(|p| p.x).collect();
     places.sort_by(f64::total_cmp);
     places.dedup();
-    let mut svg =
-        format!("<text x=\"{LEFT}\" y=\"18\" font-weight=\"bold\">{}</text>\n", escape(&shortened(title, 50)));
-    let (Some(&first), Some(&last)) = (places.first(), places.last()) else { return svg };
+    let mut svg = format!(
+        "<text x=\"{LEFT}\" y=\"18\" font-weight=\"bold\">{}</text>\n",
+        escape(&shortened(title, 50))
+    );
+    let (Some(&first), Some(&last)) = (places.first(), places.last()) else {
+        return svg;
+    };
     let least = points().map(|p| p.y - p.spread).fold(f64::INFINITY, f64::min);
     let most = points().map(|p| p.y + p.spread).fold(f64::NEG_INFINITY, f64::max);
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
@@ -163,7 +206,8 @@ fn drawn(Panel { title, x_axis, axis, series }: &Panel) -> String {
         let y = y_scale.at(value);
         let _ = writeln!(
             svg,
-            "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"var(--line,#ddd)\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"var(--line,#ddd)\"/><text x=\"{}\" y=\"{:.1}\" \
+             text-anchor=\"end\">{}</text>",
             LEFT - 6.0,
             y + 4.0,
             y_scale.text(value)
@@ -171,7 +215,13 @@ fn drawn(Panel { title, x_axis, axis, series }: &Panel) -> String {
     }
     let x_scale = match axis {
         Axis::Numbers => Scale::over(first.min(0.0), last, LEFT, right),
-        Axis::Places => Scale { least: -0.5, most: places.len() as f64 - 0.5, step: 1.0, from: LEFT, to: right },
+        Axis::Places => Scale {
+            least: -0.5,
+            most: places.len() as f64 - 0.5,
+            step: 1.0,
+            from: LEFT,
+            to: right,
+        },
     };
     let sx = |x: f64| match axis {
         Axis::Numbers => x_scale.at(x),
@@ -191,28 +241,40 @@ fn drawn(Panel { title, x_axis, axis, series }: &Panel) -> String {
         );
     }
     let middle = (LEFT + right) / 2.0;
-    let _ =
-        writeln!(svg, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>", bottom + 31.0, escape(x_axis));
+    let _ = writeln!(
+        svg,
+        "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+        bottom + 31.0,
+        escape(x_axis)
+    );
     for (i, (name, points)) in series.iter().enumerate() {
         let (colour, dashes, name) = (colour(i), dashes(i), escape(name));
         let mut points: Vec<&Point> = points.iter().filter(|p| p.y.is_finite()).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
-        let line: Vec<String> = points.iter().map(|p| format!("{:.1},{:.1}", sx(p.x), y_scale.at(p.y))).collect();
+        let line: Vec<String> = points
+            .iter()
+            .map(|p| format!("{:.1},{:.1}", sx(p.x), y_scale.at(p.y)))
+            .collect();
         let width = if *axis == Axis::Places { 2.0 } else { 1.6 };
         let _ = writeln!(
             svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" stroke-linejoin=\"round\" stroke-dasharray=\"{dashes}\"><title>{name}</title></polyline>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" \
+             stroke-linejoin=\"round\" stroke-dasharray=\"{dashes}\"><title>{name}</title></polyline>",
             line.join(" ")
         );
         for p in points.into_iter().filter(|_| *axis == Axis::Places) {
             let (x, y) = (sx(p.x), y_scale.at(p.y));
             if p.spread > 0.0 {
                 let (top, foot) = (y_scale.at(p.y + p.spread), y_scale.at(p.y - p.spread));
-                let _ = writeln!(svg, "<path d=\"M{x:.1} {top:.1}V{foot:.1}\" stroke=\"{colour}\"/>");
+                let _ = writeln!(
+                    svg,
+                    "<path d=\"M{x:.1} {top:.1}V{foot:.1}\" stroke=\"{colour}\"/>"
+                );
             }
             let _ = writeln!(
                 svg,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{name}: {:.2}</title></circle>",
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"{colour}\"><title>{name}: \
+                 {:.2}</title></circle>",
                 p.y
             );
         }
@@ -232,11 +294,21 @@ struct Scale {
 impl Scale {
     fn over(least: f64, most: f64, from: f64, to: f64) -> Self {
         // Values that are all alike stand in the middle.
-        let room = if most - least > 1e-6 * most.abs() { 0.0 } else { (most.abs() * 0.1).max(0.1) };
+        let room = if most - least > 1e-6 * most.abs() {
+            0.0
+        } else {
+            (most.abs() * 0.1).max(0.1)
+        };
         let (least, most) = (least - room, most + room);
         let step = nice((most - least) / 4.0);
         let least = (least / step).floor() * step;
-        Scale { least, most: ((most / step).ceil() * step).max(least + step), step, from, to }
+        Scale {
+            least,
+            most: ((most / step).ceil() * step).max(least + step),
+            step,
+            from,
+            to,
+        }
     }
 
     fn at(&self, value: f64) -> f64 {
@@ -260,7 +332,11 @@ impl Scale {
 // The next of 1, 2, 5 times a power of ten.
 fn nice(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
-    [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|&s| s >= step * 0.999).unwrap_or(10.0 * power)
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * power)
+        .find(|&s| s >= step * 0.999)
+        .unwrap_or(10.0 * power)
 }
 
 fn shortened(text: &str, length: usize) -> String {
@@ -271,7 +347,10 @@ fn shortened(text: &str, length: usize) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -295,7 +374,12 @@ mod tests {
                 ("c".into(), vec![point(8.0, -1.0), point(9.0, f64::NAN)]),
             ]
         };
-        let panel = |axis, series| Panel { title: "t".into(), x_axis: "classes".into(), axis, series };
+        let panel = |axis, series| Panel {
+            title: "t".into(),
+            x_axis: "classes".into(),
+            axis,
+            series,
+        };
         let svg = figure(&[panel(Axis::Places, series()), panel(Axis::Places, vec![])])
             + &chart(&panel(Axis::Numbers, series()));
         assert!(svg.contains("a &lt; b") && !svg.contains("NaN") && !svg.contains("inf"));
@@ -303,13 +387,29 @@ mod tests {
         let height = |line: &str| line.split("cy=\"").nth(1)?.split('"').next()?.parse().ok();
         let heights: Vec<f64> = points.filter_map(height).collect();
         assert_eq!(heights.len(), 3);
-        assert!(heights.iter().all(|y| (TOP..=HEIGHT - BOTTOM).contains(y)), "{heights:?}");
+        assert!(
+            heights.iter().all(|y| (TOP..=HEIGHT - BOTTOM).contains(y)),
+            "{heights:?}"
+        );
     }
 
     #[test]
     fn a_forest_shows_nought_and_every_row() {
-        let whisker = |name: &str, mean| Whisker { name: name.into(), mean, half: (mean < 2.0).then_some(0.4) };
-        let svg = forest("AP", &[whisker("one", 1.0), whisker("a name that is far too long for it", 3.0)]);
-        assert!(svg.contains(">0</text>") && svg.contains('…') && svg.matches("<circle").count() == 2, "{svg}");
+        let whisker = |name: &str, mean| Whisker {
+            name: name.into(),
+            mean,
+            half: (mean < 2.0).then_some(0.4),
+        };
+        let svg = forest(
+            "AP",
+            &[
+                whisker("one", 1.0),
+                whisker("a name that is far too long for it", 3.0),
+            ],
+        );
+        assert!(
+            svg.contains(">0</text>") && svg.contains('…') && svg.matches("<circle").count() == 2,
+            "{svg}"
+        );
     }
 }

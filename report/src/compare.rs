@@ -1,7 +1,7 @@
 //! Which numbers stand beside each other: those of one protocol, a table each.
 
 use crate::folder;
-use crate::gather::{Found, Gap, Gathered, Row};
+use crate::gather::{Gap, Gathered, Row, TaskResult};
 use crate::record::Column;
 use crate::stats::{Difference, Over, Summary, paired, summary};
 use crate::words;
@@ -82,20 +82,33 @@ pub struct Entry {
 
 /// Protocols of a task, each by a cell that was measured so: the most frequent first, and last what is not
 /// recorded.
-type Protocols<'a> = Vec<&'a Found>;
+type Protocols<'a> = Vec<&'a TaskResult>;
 
 /// Sorts all numbers into tables.
 pub fn compare(all: &Gathered) -> Vec<Comparison> {
-    let protocols: BTreeMap<&str, Protocols<'_>> =
-        all.columns.iter().map(|column| (&column.task[..], protocols(all, &column.task))).collect();
+    let protocols: BTreeMap<&str, Protocols<'_>> = all
+        .columns
+        .iter()
+        .map(|column| (&column.task[..], protocols(all, &column.task)))
+        .collect();
     let count = protocols.values().map(Vec::len).max().unwrap_or(0).max(1);
-    (0..count).map(|layer| comparison(all, &protocols, layer, count)).collect()
+    (0..count)
+        .map(|layer| comparison(all, &protocols, layer, count))
+        .collect()
 }
 
 fn protocols<'a>(all: &'a Gathered, task: &'a str) -> Protocols<'a> {
-    let mut known: Vec<(usize, &Found)> = Vec::new();
-    for (_, found) in all.rows.iter().flat_map(|row| row.cells(task)).filter(|(_, found)| found.metrics.is_ok()) {
-        match known.iter_mut().find(|(_, like)| like.cell.protocol == found.cell.protocol) {
+    let mut known: Vec<(usize, &TaskResult)> = Vec::new();
+    for (_, found) in all
+        .rows
+        .iter()
+        .flat_map(|row| row.cells(task))
+        .filter(|(_, found)| found.metrics.is_ok())
+    {
+        match known
+            .iter_mut()
+            .find(|(_, like)| like.cell.protocol == found.cell.protocol)
+        {
             Some((count, _)) => *count += 1,
             None => known.push((1, found)),
         }
@@ -104,18 +117,27 @@ fn protocols<'a>(all: &'a Gathered, task: &'a str) -> Protocols<'a> {
     known.into_iter().map(|(_, found)| found).collect()
 }
 
-fn is_recorded(found: &Found) -> bool {
+fn is_recorded(found: &TaskResult) -> bool {
     !found.cell.protocol.is_empty()
 }
 
-fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: usize, count: usize) -> Comparison {
+fn comparison(
+    all: &Gathered,
+    protocols: &BTreeMap<&str, Protocols<'_>>,
+    layer: usize,
+    count: usize,
+) -> Comparison {
     let measured = |row: &Row, layer: usize| {
         let has = |column: &Column| !values(row, column, &protocols[&column.task[..]], layer).is_empty();
         all.columns.iter().any(has)
     };
     // A row without any number stands where its suite's numbers begin.
     let begins = |suite: usize| {
-        let here = |layer: &usize| all.rows.iter().any(|row| row.suite == suite && measured(row, *layer));
+        let here = |layer: &usize| {
+            all.rows
+                .iter()
+                .any(|row| row.suite == suite && measured(row, *layer))
+        };
         (0..count).find(here).unwrap_or(0)
     };
     let is_here = |row: &Row| match (0..count).any(|layer| measured(row, layer)) {
@@ -126,14 +148,19 @@ fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: 
     let mut lines: Vec<Line> = rows
         .map(|(i, row)| {
             let entry = |column| entry(row, column, &protocols[&column.task[..]], layer);
-            Line { row: i, entries: all.columns.iter().map(entry).collect() }
+            Line {
+                row: i,
+                entries: all.columns.iter().map(entry).collect(),
+            }
         })
         .collect();
     mark_best(all, &mut lines);
     subtract(all, &mut lines);
     let has = |column: usize| lines.iter().any(|line| line.entries[column].summary.is_some());
     // The first table has a place for everything, so that nothing missing is overlooked.
-    let columns: Vec<usize> = (0..all.columns.len()).filter(|&column| layer == 0 || has(column)).collect();
+    let columns: Vec<usize> = (0..all.columns.len())
+        .filter(|&column| layer == 0 || has(column))
+        .collect();
     let told = protocols.iter().filter_map(|(task, known)| {
         let found = known.get(layer)?;
         let used = columns.iter().any(|&column| all.columns[column].task == *task);
@@ -144,15 +171,26 @@ fn comparison(all: &Gathered, protocols: &BTreeMap<&str, Protocols<'_>>, layer: 
             recorded: is_recorded(found),
         })
     });
-    Comparison { number: layer + 1, protocols: told.collect(), columns, lines }
+    Comparison {
+        number: layer + 1,
+        protocols: told.collect(),
+        columns,
+        lines,
+    }
 }
 
 /// A row's values of a column under the protocol of a layer, by seed, in the unit as shown.
 fn values(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Vec<(u64, f64)> {
-    let Some(like) = known.get(layer) else { return Vec::new() };
-    let cells = row.cells(&column.task).filter(|(_, found)| found.cell.protocol == like.cell.protocol);
+    let Some(like) = known.get(layer) else {
+        return Vec::new();
+    };
+    let cells = row
+        .cells(&column.task)
+        .filter(|(_, found)| found.cell.protocol == like.cell.protocol);
     let value = |metrics: &BTreeMap<String, f64>| Some(metrics.get(&column.metric)? * scale(column));
-    cells.filter_map(|(seed, found)| Some((seed, found.metrics.as_ref().ok().and_then(value)?))).collect()
+    cells
+        .filter_map(|(seed, found)| Some((seed, found.metrics.as_ref().ok().and_then(value)?)))
+        .collect()
 }
 
 /// 100 where fractions are shown in percent.
@@ -164,19 +202,28 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
     let found = values(row, column, known, layer);
     let numbers: Vec<f64> = found.iter().map(|v| v.1).collect();
     let over_episodes = || {
-        let metrics = row.cells(&column.task).find(|(seed, _)| found.first().is_some_and(|v| v.0 == *seed))?.1;
+        let metrics = row
+            .cells(&column.task)
+            .find(|(seed, _)| found.first().is_some_and(|v| v.0 == *seed))?
+            .1;
         Some(metrics.metrics.as_ref().ok()?.get(column.ci95.as_ref()?)? * scale(column))
     };
-    let gap = |(seed, cell): (u64, &Found)| {
+    let gap = |(seed, cell): (u64, &TaskResult)| {
         let gap = match &cell.metrics {
             Err(gap) => gap.clone(),
             Ok(metrics) if metrics.contains_key(&column.metric) => return None,
-            Ok(_) => Gap { what: "not measured", why: format!("metrics.json has no {}", column.metric) },
+            Ok(_) => Gap {
+                what: "not measured",
+                why: format!("metrics.json has no {}", column.metric),
+            },
         };
         Some((seed, gap))
     };
-    let behind =
-        || row.cells(&column.task).filter(|(seed, _)| found.iter().any(|v| v.0 == *seed)).map(|(_, cell)| cell);
+    let behind = || {
+        row.cells(&column.task)
+            .filter(|(seed, _)| found.iter().any(|v| v.0 == *seed))
+            .map(|(_, cell)| cell)
+    };
     Entry {
         partial: behind().find_map(|cell| cell.origin.partial.clone()),
         leakage: behind().find_map(|cell| cell.leakage.clone()),
@@ -195,11 +242,21 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
 
 /// The largest of a column is bold where it is ahead of the next by more than chance.
 fn mark_best(all: &Gathered, lines: &mut [Line]) {
-    for (i, column) in all.columns.iter().enumerate().filter(|(_, column)| column.headline) {
-        let mut ranked: Vec<(f64, usize)> =
-            lines.iter().enumerate().filter_map(|(n, line)| Some((line.entries[i].summary?.mean, n))).collect();
+    for (i, column) in all
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.headline)
+    {
+        let mut ranked: Vec<(f64, usize)> = lines
+            .iter()
+            .enumerate()
+            .filter_map(|(n, line)| Some((line.entries[i].summary?.mean, n)))
+            .collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let [(_, best), (_, next), ..] = ranked[..] else { continue };
+        let [(_, best), (_, next), ..] = ranked[..] else {
+            continue;
+        };
         let of = |line: usize| (&all.rows[lines[line].row], &lines[line].entries[i]);
         lines[best].entries[i].best = difference_of(column, of(best), of(next))
             .is_some_and(|ahead| ahead.mean > 0.0 && words::significant(&ahead));
@@ -211,8 +268,13 @@ fn subtract(all: &Gathered, lines: &mut [Line]) {
     let is_baseline = |line: &&Line| all.rows[line.row].run.method.as_deref() == Some(BASELINE);
     for i in 0..lines.len() {
         let row = &all.rows[lines[i].row];
-        let same_suite = lines.iter().filter(is_baseline).find(|line| all.rows[line.row].suite == row.suite);
-        let Some(baseline) = same_suite.or(lines.iter().find(is_baseline)).filter(|line| line.row != lines[i].row)
+        let same_suite = lines
+            .iter()
+            .filter(is_baseline)
+            .find(|line| all.rows[line.row].suite == row.suite);
+        let Some(baseline) = same_suite
+            .or(lines.iter().find(is_baseline))
+            .filter(|line| line.row != lines[i].row)
         else {
             continue;
         };
@@ -221,7 +283,11 @@ fn subtract(all: &Gathered, lines: &mut [Line]) {
             .iter()
             .enumerate()
             .map(|(c, column)| {
-                difference_of(column, (row, &lines[i].entries[c]), (&all.rows[baseline.row], &baseline.entries[c]))
+                difference_of(
+                    column,
+                    (row, &lines[i].entries[c]),
+                    (&all.rows[baseline.row], &baseline.entries[c]),
+                )
             })
             .collect();
         for (entry, delta) in lines[i].entries.iter_mut().zip(deltas) {
@@ -244,7 +310,12 @@ fn difference_of(column: &Column, ours: (&Row, &Entry), theirs: (&Row, &Entry)) 
         .filter_map(|(seed, value)| Some((*seed, (*value, theirs.1.values.iter().find(|v| v.0 == *seed)?.1))))
         .collect();
     let prefix = column.metric.trim_end_matches("/mean");
-    let both = |seed: u64| Some((cell(ours.0, &column.task, seed)?, cell(theirs.0, &column.task, seed)?));
+    let both = |seed: u64| {
+        Some((
+            cell(ours.0, &column.task, seed)?,
+            cell(theirs.0, &column.task, seed)?,
+        ))
+    };
     // `None` where neither says which: there only the protocol, whose data are the same, speaks for them.
     let same = |seed: u64| {
         let (ours, theirs) = both(seed)?;
@@ -253,20 +324,35 @@ fn difference_of(column: &Column, ours: (&Row, &Entry), theirs: (&Row, &Entry)) 
     };
     if let [(seed, _)] = common[..]
         && same(seed) == Some(true)
-        && let Some((a, b)) = both(seed).and_then(|(a, b)| Some((a.episodes.get(prefix)?, b.episodes.get(prefix)?)))
+        && let Some((a, b)) =
+            both(seed).and_then(|(a, b)| Some((a.episodes.get(prefix)?, b.episodes.get(prefix)?)))
         && a.len() == b.len()
         && a.len() > 1
     {
-        let pairs: Vec<(f64, f64)> = a.iter().zip(b).map(|(a, b)| (a * scale(column), b * scale(column))).collect();
+        let pairs: Vec<(f64, f64)> = a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| (a * scale(column), b * scale(column)))
+            .collect();
         return paired(&pairs, Over::Episodes);
     }
     let difference = paired(&common.iter().map(|c| c.1).collect::<Vec<_>>(), Over::Seeds)?;
     let untested = common.iter().any(|(seed, _)| same(*seed) == Some(false));
-    Some(if untested { Difference { half: None, p: None, ..difference } } else { difference })
+    Some(if untested {
+        Difference {
+            half: None,
+            p: None,
+            ..difference
+        }
+    } else {
+        difference
+    })
 }
 
-fn cell<'a>(row: &'a Row, task: &'a str, seed: u64) -> Option<&'a Found> {
-    row.cells(task).find(|(own, _)| *own == seed).map(|(_, found)| found)
+fn cell<'a>(row: &'a Row, task: &'a str, seed: u64) -> Option<&'a TaskResult> {
+    row.cells(task)
+        .find(|(own, _)| *own == seed)
+        .map(|(_, found)| found)
 }
 
 /// Settings that a difference names; the rest is counted.
@@ -274,10 +360,19 @@ const NAMED: usize = 8;
 
 /// In what a protocol differs from another, in words. A setting that one of them leaves to its default is
 /// looked up in the record of its command.
-fn difference(here: &Found, there: &Found) -> String {
+fn difference(here: &TaskResult, there: &TaskResult) -> String {
     let [here, there] = [here, there].map(Settings::of);
-    let data_keys = here.resolved.keys().chain(there.resolved.keys()).filter(|key| is_data(key));
-    let keys: BTreeSet<&String> = here.protocol.keys().chain(there.protocol.keys()).chain(data_keys).collect();
+    let data_keys = here
+        .resolved
+        .keys()
+        .chain(there.resolved.keys())
+        .filter(|key| is_data(key));
+    let keys: BTreeSet<&String> = here
+        .protocol
+        .keys()
+        .chain(there.protocol.keys())
+        .chain(data_keys)
+        .collect();
     let (mut data, mut settings) = (Vec::new(), Vec::new());
     for key in keys {
         let words = match (here.get(key), there.get(key)) {
@@ -316,41 +411,84 @@ struct Settings {
 }
 
 impl Settings {
-    fn of(found: &Found) -> Self {
+    fn of(found: &TaskResult) -> Self {
         let plain = |value: &str| {
-            let text: String = value.chars().filter(|c| !matches!(c, '"' | '[' | ']' | ' ')).collect();
+            let text: String = value
+                .chars()
+                .filter(|c| !matches!(c, '"' | '[' | ']' | ' '))
+                .collect();
             // Of a checksum, the beginning tells as much.
-            if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) { text[..12].to_owned() } else { text }
+            if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+                text[..12].to_owned()
+            } else {
+                text
+            }
         };
         let line = |line: &String| {
             let (key, value) = line.split_once('=').unwrap_or((line, ""));
             (key.trim().to_owned(), plain(value))
         };
-        let config: toml::Table = found.config.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default();
+        let config: toml::Table = found
+            .config
+            .as_deref()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
         Settings {
             protocol: found.cell.protocol_settings.iter().map(line).collect(),
-            resolved: folder::settings(&config).into_iter().map(|(key, value)| (key, plain(&value))).collect(),
+            resolved: folder::settings(&config)
+                .into_iter()
+                .map(|(key, value)| (key, plain(&value)))
+                .collect(),
         }
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.protocol.get(key).or_else(|| self.resolved.get(key)).map(String::as_str)
+        self.protocol
+            .get(key)
+            .or_else(|| self.resolved.get(key))
+            .map(String::as_str)
     }
 }
 
 /// Words on how intervals and differences were computed, and on marks, as far as they occur.
 pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
-    let entries = || tables.iter().flat_map(|table| &table.lines).flat_map(|line| &line.entries);
+    let entries = || {
+        tables
+            .iter()
+            .flat_map(|table| &table.lines)
+            .flat_map(|line| &line.entries)
+    };
     let spans = |over| entries().any(|entry| entry.summary.is_some_and(|s| s.over == Some(over)));
     let pairs = |over| entries().any(|entry| entry.delta.is_some_and(|d| d.over == over && d.p.is_some()));
     let lone = entries().any(|entry| entry.summary.is_some_and(|s| s.half.is_none()));
     [
-        (spans(Over::Seeds), "± of several seeds: half the 95 % confidence interval of their mean (Student's t)."),
-        (spans(Over::Episodes), "± of a single seed: half the 95 % confidence interval over its episodes; what another seed would change is not in it."),
-        (lone, "No ±: a single seed, and nothing that tells how sure it is."),
-        (pairs(Over::Seeds), "p: two-sided paired t-test over the seeds that both runs have."),
-        (pairs(Over::Episodes), "p of a single seed: two-sided paired t-test over the same episodes."),
-        (pairs(Over::Seeds) || pairs(Over::Episodes), "Values of p are not corrected for the number of comparisons."),
+        (
+            spans(Over::Seeds),
+            "± of several seeds: half the 95 % confidence interval of their mean \
+            (Student's t).",
+        ),
+        (
+            spans(Over::Episodes),
+            "± of a single seed: half the 95 % confidence interval over its episodes; \
+            what another seed would change is not in it.",
+        ),
+        (
+            lone,
+            "No ±: a single seed, and nothing that tells how sure it is.",
+        ),
+        (
+            pairs(Over::Seeds),
+            "p: two-sided paired t-test over the seeds that both runs have.",
+        ),
+        (
+            pairs(Over::Episodes),
+            "p of a single seed: two-sided paired t-test over the same episodes.",
+        ),
+        (
+            pairs(Over::Seeds) || pairs(Over::Episodes),
+            "Values of p are not corrected for the number of \
+            comparisons.",
+        ),
     ]
     .into_iter()
     .filter(|(occurs, _)| *occurs)

@@ -5,23 +5,37 @@ use crate::compare::{Comparison, Line};
 use crate::gather::{Gathered, Row};
 use crate::words;
 
-/// A panel of training losses for each task that has any, a line per row; of several seeds the first with a log.
+/// A panel of training losses for each task that has any, a line per row; of several seeds the first with a
+/// log.
 pub fn losses(all: &Gathered) -> Vec<Panel> {
     let panel = |task: &str| {
         let line = |row: &Row| {
-            let course = row.cells(task).map(|(_, found)| &found.course.losses).find(|losses| losses.len() > 1);
-            let points = course.into_iter().flatten().map(|&(x, y)| Point { x, y, spread: 0.0 }).collect();
+            let course = row
+                .cells(task)
+                .map(|(_, found)| &found.course.losses)
+                .find(|losses| losses.len() > 1);
+            let points = course
+                .into_iter()
+                .flatten()
+                .map(|&(x, y)| Point { x, y, spread: 0.0 })
+                .collect();
             (row.run.name.clone(), points)
         };
         let series: Vec<(String, Vec<Point>)> = all.rows.iter().map(line).collect();
         let any = series.iter().any(|(_, points)| !points.is_empty());
-        any.then(|| Panel { title: task.to_owned(), x_axis: "step".into(), axis: Axis::Numbers, series })
+        any.then(|| Panel {
+            title: task.to_owned(),
+            x_axis: "step".into(),
+            axis: Axis::Numbers,
+            series,
+        })
     };
     all.tasks().into_iter().filter_map(panel).collect()
 }
 
-/// A panel for each column over the x of the runs, a line per series. Scores of another protocol have a panel of their own; measures that are
-/// no scores may be of what x counts (the images trained on), so they are all in one.
+/// A panel for each column over the x of the runs, a line per series. Scores of another protocol have a panel
+/// of their own; measures that are no scores may be of what x counts (the images trained on), so they are all
+/// in one.
 pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
     let mut names: Vec<&str> = Vec::new();
     for name in all.rows.iter().filter_map(|row| row.run.series.as_deref()) {
@@ -29,11 +43,19 @@ pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
             names.push(name);
         }
     }
-    let x_axis = all.suites.iter().map(|suite| &suite.x_axis).find(|axis| !axis.is_empty());
+    let x_axis = all
+        .suites
+        .iter()
+        .map(|suite| &suite.x_axis)
+        .find(|axis| !axis.is_empty());
     let panel = |column: usize, title: String, tables: &[Comparison]| {
         let point = |line: &Line| {
             let summary = line.entries[column].summary?;
-            Some(Point { x: all.rows[line.row].run.x?, y: summary.mean, spread: summary.half.unwrap_or(0.0) })
+            Some(Point {
+                x: all.rows[line.row].run.x?,
+                y: summary.mean,
+                spread: summary.half.unwrap_or(0.0),
+            })
         };
         let line = |name: &&str| {
             let lines = tables.iter().flat_map(|table| &table.lines);
@@ -45,7 +67,12 @@ pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
             (format!("{name}{mark}"), own.filter_map(point).collect())
         };
         let series = names.iter().map(line).collect();
-        Panel { title, x_axis: x_axis.cloned().unwrap_or_default(), axis: Axis::Places, series }
+        Panel {
+            title,
+            x_axis: x_axis.cloned().unwrap_or_default(),
+            axis: Axis::Places,
+            series,
+        }
     };
     let panels = all.columns.iter().enumerate().flat_map(|(i, column)| {
         let title = words::title(column);
@@ -53,12 +80,18 @@ pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
             true => tables
                 .chunks(1)
                 .map(|one| {
-                    let apart = if one[0].number > 1 { format!(", table {}", one[0].number) } else { String::new() };
+                    let apart = if one[0].number > 1 {
+                        format!(", table {}", one[0].number)
+                    } else {
+                        String::new()
+                    };
                     panel(i, title.clone() + &apart, one)
                 })
                 .collect(),
             false => vec![panel(i, title, tables)],
         }
     });
-    panels.filter(|panel| panel.series.iter().any(|(_, points)| !points.is_empty())).collect()
+    panels
+        .filter(|panel| panel.series.iter().any(|(_, points)| !points.is_empty()))
+        .collect()
 }

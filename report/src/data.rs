@@ -5,16 +5,27 @@ use crate::gather::Gathered;
 use crate::words;
 use serde_json::{Map, Value, json};
 
-/// A line per run, seed and column, without anything that another course of the same suite would change. Values are as in metrics.json;
-/// empty where there is none.
+/// A line per run, seed and column, without anything that another course of the same suite would change.
+/// Values are as in metrics.json; empty where there is none.
 pub fn csv(all: &Gathered) -> String {
-    let mut text = "run,method,seed,task,metric,value,checkpoint_sha256,protocol,leakage,partial\n".to_owned();
+    let mut text =
+        "run,method,seed,task,metric,value,checkpoint_sha256,protocol,leakage,partial\n".to_owned();
     for row in &all.rows {
         for column in &all.columns {
             for (seed, found) in row.cells(&column.task) {
-                let value = found.metrics.as_ref().ok().and_then(|metrics| metrics.get(&column.metric));
+                let value = found
+                    .metrics
+                    .as_ref()
+                    .ok()
+                    .and_then(|metrics| metrics.get(&column.metric));
                 // What has no value may stand anywhere in its course.
-                let known = |text: &str| if value.is_some() { quoted(text) } else { String::new() };
+                let known = |text: &str| {
+                    if value.is_some() {
+                        quoted(text)
+                    } else {
+                        String::new()
+                    }
+                };
                 let fields = [
                     quoted(&row.run.name),
                     quoted(row.run.method.as_deref().unwrap_or_default()),
@@ -35,12 +46,23 @@ pub fn csv(all: &Gathered) -> String {
 }
 
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Everything in the tables, and how it was made. Timings stand under `seconds` and `throughput` only.
 pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
-    let suites = all.suites.iter().map(|suite| json!({"title": suite.title, "about": suite.about, "command": suite.command, "published_protocol": suite.published_protocol}));
+    let suites = all.suites.iter().map(|suite| {
+        json!({
+            "title": suite.title,
+            "about": suite.about,
+            "command": suite.command,
+            "published_protocol": suite.published_protocol,
+        })
+    });
     json!({
         "title": words::heading(all),
         "suites": suites.collect::<Vec<_>>(),
@@ -53,20 +75,37 @@ pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
 
 fn json_table(all: &Gathered, table: &Comparison) -> Value {
     let rows = table.lines.iter().map(|line| {
-        let entries =
-            table.columns.iter().map(|&column| (all.columns[column].title.clone(), json_entry(&line.entries[column])));
+        let entries = table.columns.iter().map(|&column| {
+            (
+                all.columns[column].title.clone(),
+                json_entry(&line.entries[column]),
+            )
+        });
         json!({"run": all.rows[line.row].run.name, "numbers": entries.collect::<Map<_, _>>()})
     });
-    let protocols = table
-        .protocols
-        .iter()
-        .map(|p| (p.task.clone(), json!({"settings": p.settings, "difference": p.difference, "recorded": p.recorded})));
-    json!({"table": table.number, "measured": words::apart(table), "protocols": protocols.collect::<Map<_, _>>(), "rows": rows.collect::<Vec<_>>()})
+    let protocols = table.protocols.iter().map(|p| {
+        (
+            p.task.clone(),
+            json!({"settings": p.settings, "difference": p.difference, "recorded": p.recorded}),
+        )
+    });
+    json!({
+        "table": table.number,
+        "measured": words::apart(table),
+        "protocols": protocols.collect::<Map<_, _>>(),
+        "rows": rows.collect::<Vec<_>>(),
+    })
 }
 
 fn json_entry(entry: &Entry) -> Value {
-    let values = entry.values.iter().map(|(seed, value)| (seed.to_string(), json!(value)));
-    let gaps = entry.gaps.iter().map(|(seed, gap)| (seed.to_string(), json!(gap.why)));
+    let values = entry
+        .values
+        .iter()
+        .map(|(seed, value)| (seed.to_string(), json!(value)));
+    let gaps = entry
+        .gaps
+        .iter()
+        .map(|(seed, gap)| (seed.to_string(), json!(gap.why)));
     json!({
         "by_seed": values.collect::<Map<_, _>>(),
         "summary": entry.summary,

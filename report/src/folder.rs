@@ -1,10 +1,12 @@
-//! Run folders that no suite keeps records of: `pretrain`, `detection train`, `segmentation train`, `fewshot eval --out`.
+//! Run folders that no suite keeps records of: `pretrain`, `detection train`, `segmentation train`, `fewshot
+//! eval --out`.
 //!
-//! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining that hold metrics are its tasks.
+//! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining
+//! that hold metrics are its tasks.
 
-use crate::gather::{Found, Gap, Measured, Row, Seed, episodes_sha256, metrics};
+use crate::gather::{Gap, Measured, Row, Seed, TaskResult, episodes_sha256, metrics};
 use crate::log::Course;
-use crate::record::{self, COURSE, Cell, Column, EPISODES, PLACES, PRETRAIN, Run, State, Suite};
+use crate::record::{self, COURSE, CellRecord, Column, EPISODES, PLACES, PRETRAIN, RunRecord, State, Suite};
 use camtrast_common::checkpoint::IMPORTED;
 use camtrast_common::error::{Error, Result};
 use camtrast_common::tensor_file::{TensorFile, hex};
@@ -47,15 +49,22 @@ const NO_PROTOCOL: [&str; 10] = [
 /// # Errors
 /// [`Error::File`] naming the file that is damaged, [`Error::Io`].
 pub(crate) fn rows(root: &Path) -> Result<(Suite, Vec<Row>)> {
-    let folders = if is_run(root) { vec![root.to_owned()] } else { below(root)? };
+    let folders = if is_run(root) {
+        vec![root.to_owned()]
+    } else {
+        below(root)?
+    };
     let mut rows = Vec::new();
     for folder in folders.into_iter().filter(|folder| is_run(folder)) {
         rows.push(row(&folder)?);
     }
     let mut columns: Vec<Column> = Vec::new();
     for found in rows.iter().flat_map(|row| &row.seeds[0].cells) {
-        for column in
-            found.metrics.iter().flat_map(|metrics| metrics.keys()).filter_map(|name| column(name, &found.task))
+        for column in found
+            .metrics
+            .iter()
+            .flat_map(|metrics| metrics.keys())
+            .filter_map(|name| column(name, &found.task))
         {
             if !columns.contains(&column) {
                 columns.push(column);
@@ -63,7 +72,14 @@ pub(crate) fn rows(root: &Path) -> Result<(Suite, Vec<Row>)> {
         }
     }
     columns.sort_by_key(|column| (!column.headline, place(column), column.metric.clone()));
-    Ok((Suite { runs: rows.iter().map(|row| row.run.clone()).collect(), columns, ..Suite::default() }, rows))
+    Ok((
+        Suite {
+            runs: rows.iter().map(|row| row.run.clone()).collect(),
+            columns,
+            ..Suite::default()
+        },
+        rows,
+    ))
 }
 
 fn is_run(folder: &Path) -> bool {
@@ -72,7 +88,11 @@ fn is_run(folder: &Path) -> bool {
 
 fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io(folder, "list"))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
     paths.sort();
     Ok(paths)
 }
@@ -86,7 +106,11 @@ fn row(folder: &Path) -> Result<Row> {
         }
     }
     let absolute = folder.canonicalize().map_err(Error::io(folder, "read"))?;
-    let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = absolute
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let (table, origin) = (config(&cells[0]), &cells[0].origin);
     let text = |key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
     let made = Some(origin.method.clone()).filter(|method| !method.is_empty());
@@ -98,15 +122,33 @@ fn row(folder: &Path) -> Result<Row> {
     for found in &mut cells {
         found.cell.run = name.clone();
     }
-    let run = Run { slug: name.clone(), name, method, imported, ..Run::default() };
-    Ok(Row { run, suite: 0, seeds: vec![Seed { seed, folder: folder.to_owned(), cells }] })
+    let run = RunRecord {
+        slug: name.clone(),
+        name,
+        method,
+        imported,
+        ..RunRecord::default()
+    };
+    Ok(Row {
+        run,
+        suite: 0,
+        seeds: vec![Seed {
+            seed,
+            folder: folder.to_owned(),
+            cells,
+        }],
+    })
 }
 
-fn config(found: &Found) -> Table {
-    found.config.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+fn config(found: &TaskResult) -> Table {
+    found
+        .config
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_default()
 }
 
-fn found(folder: &Path) -> Result<Found> {
+fn found(folder: &Path) -> Result<TaskResult> {
     let path = folder.join("config.toml");
     let text = fs::read_to_string(&path).ok();
     let table: Table = match &text {
@@ -119,13 +161,26 @@ fn found(folder: &Path) -> Result<Found> {
         })?,
         None => Table::new(),
     };
-    let Measured { numbers: metrics, origin, leakage } = metrics(&folder.join("metrics.json"))?;
+    let Measured {
+        numbers: metrics,
+        origin,
+        leakage,
+    } = metrics(&folder.join("metrics.json"))?;
     let task = task(&metrics, &table);
     let sub = |name: &str, key: &str| {
-        table.get(name).and_then(|t| t.get(key)).and_then(toml::Value::as_str).unwrap_or_default().to_owned()
+        table
+            .get(name)
+            .and_then(|t| t.get(key))
+            .and_then(toml::Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     };
     // What differs between pretrainings is what is compared.
-    let protocol_settings = if task == PRETRAIN { Some(Vec::new()) } else { protocol(&table) };
+    let protocol_settings = if task == PRETRAIN {
+        Some(Vec::new())
+    } else {
+        protocol(&table)
+    };
     // An evaluation names its command; the others are trainings.
     let command = match (&sub("build", "command")[..], task) {
         ("", PRETRAIN) => "pretrain".to_owned(),
@@ -133,7 +188,9 @@ fn found(folder: &Path) -> Result<Found> {
         (command, _) => command.to_owned(),
     };
     let command = match &text {
-        Some(_) if !command.is_empty() => format!("camtrast {command} --config {} --out AGAIN", path.display()),
+        Some(_) if !command.is_empty() => {
+            format!("camtrast {command} --config {} --out AGAIN", path.display())
+        }
         _ => String::new(),
     };
     let checkpoint_sha256 = match task == PRETRAIN {
@@ -145,24 +202,38 @@ fn found(folder: &Path) -> Result<Found> {
             .filter(|sum| !sum.is_empty())
             .or(Some(origin.backbone_sha256.clone())),
     };
-    let cell = Cell {
-        seed: table.get("seed").and_then(toml::Value::as_integer).unwrap_or_default() as u64,
+    let cell = CellRecord {
+        seed: table
+            .get("seed")
+            .and_then(toml::Value::as_integer)
+            .unwrap_or_default() as u64,
         task: task.to_owned(),
-        protocol: protocol_settings.as_ref().map(|lines| hex(&Sha256::digest(lines.join("\n")))).unwrap_or_default(),
+        protocol: protocol_settings
+            .as_ref()
+            .map(|lines| hex(&Sha256::digest(lines.join("\n"))))
+            .unwrap_or_default(),
         protocol_settings: protocol_settings.unwrap_or_default(),
         command,
         checkpoint_sha256: checkpoint_sha256.unwrap_or_default(),
         version: sub("build", "version"),
         commit: sub("build", "commit"),
         seconds: metrics.get("seconds").copied().unwrap_or_default(),
-        state: if metrics.is_empty() { State::Begun } else { State::Done },
-        ..Cell::default()
+        state: if metrics.is_empty() {
+            State::Begun
+        } else {
+            State::Done
+        },
+        ..CellRecord::default()
     };
     let course = Course::read(folder)?;
-    Ok(Found {
+    Ok(TaskResult {
         task: task.to_owned(),
         cell,
-        metrics: if metrics.is_empty() { Err(Gap::interrupted(&course)) } else { Ok(metrics) },
+        metrics: if metrics.is_empty() {
+            Err(Gap::interrupted(&course))
+        } else {
+            Ok(metrics)
+        },
         origin,
         episodes_sha256: episodes_sha256(text.as_deref().unwrap_or_default()),
         config: text,
@@ -191,19 +262,39 @@ fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
 fn protocol(config: &Table) -> Option<Vec<String>> {
     let dataset = config.get("dataset").and_then(toml::Value::as_table);
     dataset?.keys().find(|key| !NO_PROTOCOL.contains(&&key[..]))?;
-    Some(settings(config).into_iter().map(|(key, value)| format!("{key} = {value}")).collect())
+    Some(
+        settings(config)
+            .into_iter()
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect(),
+    )
 }
 
 /// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a
 /// fine-tuned network was trained (`network.steps`).
 pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
-    let of = |table: &str| config.get(table).and_then(toml::Value::as_table).into_iter().flatten();
-    let own = config.iter().filter(|(_, value)| !value.is_table()).chain(of("dataset"));
+    let of = |table: &str| {
+        config
+            .get(table)
+            .and_then(toml::Value::as_table)
+            .into_iter()
+            .flatten()
+    };
+    let own = config
+        .iter()
+        .filter(|(_, value)| !value.is_table())
+        .chain(of("dataset"));
     let own = own.map(|(key, value)| (String::new(), key, value));
     let network = of("network").map(|(key, value)| ("network.".to_owned(), key, value));
-    let decides = |key: &str| ![&PLACES[..], &COURSE, &NO_PROTOCOL].iter().any(|keys| keys.contains(&key));
+    let decides = |key: &str| {
+        ![&PLACES[..], &COURSE, &NO_PROTOCOL]
+            .iter()
+            .any(|keys| keys.contains(&key))
+    };
     let deciding = own.chain(network).filter(|(_, key, _)| decides(key));
-    deciding.map(|(table, key, value)| (table + key, value.to_string())).collect()
+    deciding
+        .map(|(table, key, value)| (table + key, value.to_string()))
+        .collect()
 }
 
 fn column(metric: &str, task: &str) -> Option<Column> {
@@ -217,9 +308,20 @@ fn column(metric: &str, task: &str) -> Option<Column> {
             headline,
         })
     };
-    if let Some(probe) = metric.strip_prefix("fewshot/").and_then(|m| m.strip_suffix("/mean")) {
-        let shots = probe.split_once("way").map_or(probe, |(_, shots)| shots).trim_end_matches("shot");
-        return column(&format!("{shots}-shot"), Some(format!("fewshot/{probe}/ci95")), true, true);
+    if let Some(probe) = metric
+        .strip_prefix("fewshot/")
+        .and_then(|m| m.strip_suffix("/mean"))
+    {
+        let shots = probe
+            .split_once("way")
+            .map_or(probe, |(_, shots)| shots)
+            .trim_end_matches("shot");
+        return column(
+            &format!("{shots}-shot"),
+            Some(format!("fewshot/{probe}/ci95")),
+            true,
+            true,
+        );
     }
     let (_, title, percent, headline) = KNOWN.into_iter().find(|known| known.0 == metric)?;
     column(title, None, percent, headline)
@@ -227,7 +329,10 @@ fn column(metric: &str, task: &str) -> Option<Column> {
 
 /// Few-shot first, then as in [`KNOWN`].
 fn place(column: &Column) -> usize {
-    KNOWN.iter().position(|known| known.0 == column.metric).map_or(0, |i| i + 1)
+    KNOWN
+        .iter()
+        .position(|known| known.0 == column.metric)
+        .map_or(0, |i| i + 1)
 }
 
 #[cfg(test)]
@@ -236,21 +341,31 @@ mod tests {
 
     #[test]
     fn a_protocol_is_settings_and_data_without_places() {
-        let config: Table = "checkpoint = \"a\"\nseed = 3\nsteps = 240\nvoc = \"x\"\n[dataset]\nbackbone_sha256 = \"b\"\ntest_images = 4\n[build]\ncommit = \"c\"\n"
+        let config: Table = "checkpoint = \"a\"\nseed = 3\nsteps = 240\nvoc = \"x\"\n[dataset]\n\
+            backbone_sha256 = \"b\"\ntest_images = 4\n[build]\ncommit = \"c\"\n"
             .parse()
             .unwrap();
         assert_eq!(protocol(&config).unwrap(), ["steps = 240", "test_images = 4"]);
-        let unknown: Table = "steps = 240\n[dataset]\nbackbone_sha256 = \"b\"\n".parse().unwrap();
+        let unknown: Table = "steps = 240\n[dataset]\nbackbone_sha256 = \"b\"\n"
+            .parse()
+            .unwrap();
         assert_eq!(protocol(&unknown), None, "nobody knows on what");
-        let network: Table =
-            "[dataset]\nsha256 = \"x\"\n[network]\nsteps = 9\nseed = 1\nvoc = \"y\"\n".parse().unwrap();
-        assert_eq!(protocol(&network).unwrap(), ["sha256 = \"x\"", "network.steps = 9"]);
+        let network: Table = "[dataset]\nsha256 = \"x\"\n[network]\nsteps = 9\nseed = 1\nvoc = \"y\"\n"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            protocol(&network).unwrap(),
+            ["sha256 = \"x\"", "network.steps = 9"]
+        );
     }
 
     #[test]
     fn metrics_have_their_usual_titles() {
         let one = column("fewshot/5way1shot/mean", "fewshot").unwrap();
-        assert_eq!((&one.title[..], one.ci95.as_deref()), ("1-shot", Some("fewshot/5way1shot/ci95")));
+        assert_eq!(
+            (&one.title[..], one.ci95.as_deref()),
+            ("1-shot", Some("fewshot/5way1shot/ci95"))
+        );
         assert_eq!(column("detection/AP50", "detection").unwrap().title, "AP50");
         assert_eq!(column("detection/AP50/chair", "detection"), None);
     }

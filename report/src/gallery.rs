@@ -80,29 +80,60 @@ const OF_TASKS: [Kind; 3] = [
         width: 640,
         height: 640,
     },
-    Kind { title: "examples", about: "The same test images for every run.", path: "pictures", width: 380, height: 560 },
+    Kind {
+        title: "examples",
+        about: "The same test images for every run.",
+        path: "pictures",
+        width: 380,
+        height: 560,
+    },
 ];
 
 /// All galleries that there are pictures for; of several seeds the first that has them.
 pub fn galleries(all: &Gathered) -> Vec<Gallery> {
     let single = |kind: &Kind, title: String, find: &dyn Fn(&Row) -> Option<PathBuf>| {
-        let pictures = all.rows.iter().filter_map(|row| Some(picture(row, &find(row)?, kind))).collect();
-        Gallery { title, about: kind.about, groups: vec![Group { name: String::new(), pictures }] }
+        let pictures = all
+            .rows
+            .iter()
+            .filter_map(|row| Some(picture(row, &find(row)?, kind)))
+            .collect();
+        Gallery {
+            title,
+            about: kind.about,
+            groups: vec![Group {
+                name: String::new(),
+                pictures,
+            }],
+        }
     };
-    let cam = |row: &Row| row.seeds.iter().map(|seed| seed.folder.join(CAM.path)).find(|path| path.exists());
+    let cam = |row: &Row| {
+        row.seeds
+            .iter()
+            .map(|seed| seed.folder.join(CAM.path))
+            .find(|path| path.exists())
+    };
     let mut galleries = vec![single(&CAM, CAM.title.into(), &cam)];
     for task in all.tasks() {
         for kind in &OF_TASKS {
-            let find =
-                |row: &Row| row.cells(task).map(|(_, found)| found.folder.join(kind.path)).find(|path| path.exists());
+            let find = |row: &Row| {
+                row.cells(task)
+                    .map(|(_, found)| found.folder.join(kind.path))
+                    .find(|path| path.exists())
+            };
             let title = format!("{task}: {}", kind.title);
             galleries.push(match kind.path.ends_with(".png") {
                 true => single(kind, title, &find),
-                false => Gallery { title, about: kind.about, groups: groups(all, kind, &find) },
+                false => Gallery {
+                    title,
+                    about: kind.about,
+                    groups: groups(all, kind, &find),
+                },
             });
         }
     }
-    galleries.iter_mut().for_each(|gallery| gallery.groups.retain(|group| !group.pictures.is_empty()));
+    galleries
+        .iter_mut()
+        .for_each(|gallery| gallery.groups.retain(|group| !group.pictures.is_empty()));
     galleries.retain(|gallery| !gallery.groups.is_empty());
     galleries
 }
@@ -111,12 +142,19 @@ pub fn galleries(all: &Gathered) -> Vec<Gallery> {
 fn groups(all: &Gathered, kind: &Kind, find: &dyn Fn(&Row) -> Option<PathBuf>) -> Vec<Group> {
     let mut images: BTreeMap<String, Vec<(&Row, PathBuf)>> = BTreeMap::new();
     for row in &all.rows {
-        for path in
-            find(row).iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten()).map(|e| e.path())
+        for path in find(row)
+            .iter()
+            .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
+            .map(|e| e.path())
         {
             if decode::is_image(&path) {
                 images
-                    .entry(path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+                    .entry(
+                        path.file_stem()
+                            .unwrap_or_default()
+                            .to_string_lossy()
+                            .into_owned(),
+                    )
                     .or_default()
                     .push((row, path));
             }
@@ -137,16 +175,28 @@ fn picture(row: &Row, path: &Path, kind: &Kind) -> Picture {
     match shrunk(path, kind) {
         Ok((width, height, bytes)) => {
             let source = format!("data:image/jpeg;base64,{}", BASE64_STANDARD.encode(bytes));
-            Picture { run, source: Ok(source), width, height }
+            Picture {
+                run,
+                source: Ok(source),
+                width,
+                height,
+            }
         }
-        Err(error) => Picture { run, source: Err(error.to_string()), width: 0, height: 0 },
+        Err(error) => Picture {
+            run,
+            source: Err(error.to_string()),
+            width: 0,
+            height: 0,
+        },
     }
 }
 
 fn shrunk(path: &Path, kind: &Kind) -> Result<(usize, usize, Vec<u8>)> {
     let image = decode::read(path)?;
     let (width, height) = (image.width as f64, image.height as f64);
-    let scale = (kind.width as f64 / width).min(kind.height as f64 / height).min(1.0);
+    let scale = (kind.width as f64 / width)
+        .min(kind.height as f64 / height)
+        .min(1.0);
     let side = |length: f64| ((length * scale).round() as usize).max(1);
     let image = resize(image, side(height), side(width));
     Ok((image.width, image.height, jpeg(&image, 82)?))

@@ -2,7 +2,9 @@
 
 use crate::folder;
 use crate::log::Course;
-use crate::record::{self, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder, run_folder};
+use crate::record::{
+    self, CellRecord, Column, EPISODES, PRETRAIN, RunRecord, SUITE, State, Suite, cell_folder, run_folder,
+};
 use camtrast_common::checkpoint::Origin;
 use camtrast_common::error::{Error, Result};
 use camtrast_common::leakage::LEAKAGE;
@@ -27,7 +29,7 @@ pub struct Gathered {
 /// A run with those of its seeds that were pretrained alike.
 pub struct Row {
     /// What the suite says of it; the name is one of its own among all rows.
-    pub run: Run,
+    pub run: RunRecord,
     /// Index into [`Gathered::suites`].
     pub suite: usize,
     /// By seed.
@@ -41,17 +43,17 @@ pub struct Seed {
     /// Its folder.
     pub folder: PathBuf,
     /// Its cells by task, [`PRETRAIN`] first.
-    pub cells: Vec<Found>,
+    pub cells: Vec<TaskResult>,
 }
 
 /// A cell as it was found.
-pub struct Found {
+pub struct TaskResult {
     /// [`PRETRAIN`] or the task.
     pub task: String,
     /// Its folder.
     pub folder: PathBuf,
     /// Its record, empty where there is none.
-    pub cell: Cell,
+    pub cell: CellRecord,
     /// Numbers of metrics.json, or why there are none.
     pub metrics: Result<BTreeMap<String, f64>, Gap>,
     /// The backbone that they come from, as metrics.json says.
@@ -79,7 +81,10 @@ pub struct Gap {
 
 impl Gap {
     fn new(what: &'static str, why: impl Into<String>) -> Self {
-        Gap { what, why: why.into() }
+        Gap {
+            what,
+            why: why.into(),
+        }
     }
 
     /// Of a command that was cut off.
@@ -105,8 +110,10 @@ impl Row {
     }
 
     /// Its cells of one task, a seed each.
-    pub fn cells<'a>(&'a self, task: &'a str) -> impl Iterator<Item = (u64, &'a Found)> {
-        self.seeds.iter().filter_map(move |seed| Some((seed.seed, seed.cells.iter().find(|c| c.task == task)?)))
+    pub fn cells<'a>(&'a self, task: &'a str) -> impl Iterator<Item = (u64, &'a TaskResult)> {
+        self.seeds
+            .iter()
+            .filter_map(move |seed| Some((seed.seed, seed.cells.iter().find(|c| c.task == task)?)))
     }
 }
 
@@ -123,9 +130,14 @@ fn tasks(columns: &[Column]) -> Vec<&str> {
 /// Reads folders of results.
 ///
 /// # Errors
-/// [`Error::File`] naming the record, metrics or log that is damaged, or the folder that holds nothing finished; [`Error::Io`].
+/// [`Error::File`] naming the record, metrics or log that is damaged, or the folder that holds nothing
+/// finished; [`Error::Io`].
 pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
-    let mut all = Gathered { suites: Vec::new(), columns: Vec::new(), rows: Vec::new() };
+    let mut all = Gathered {
+        suites: Vec::new(),
+        columns: Vec::new(),
+        rows: Vec::new(),
+    };
     for path in folders {
         if !path.is_dir() {
             return Err(Error::file(
@@ -143,8 +155,14 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
         };
         if !rows.iter().any(is_finished) {
             let (problem, remedy) = match suite.runs.is_empty() {
-                true => ("holds no runs", "name a folder that `camtrast suite run` or a training command wrote to"),
-                false => ("holds no finished run", "let `camtrast suite run` end one cell at least"),
+                true => (
+                    "holds no runs",
+                    "name a folder that `camtrast suite run` or a training command wrote to",
+                ),
+                false => (
+                    "holds no finished run",
+                    "let `camtrast suite run` end one cell at least",
+                ),
             };
             return Err(Error::file(path, problem, remedy));
         }
@@ -154,7 +172,11 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
             }
         }
         let suite_index = all.suites.len();
-        all.rows.extend(rows.into_iter().flat_map(pretrained_alike).map(|row| Row { suite: suite_index, ..row }));
+        all.rows
+            .extend(rows.into_iter().flat_map(pretrained_alike).map(|row| Row {
+                suite: suite_index,
+                ..row
+            }));
         all.suites.push(suite);
     }
     name_apart(&mut all.rows, folders);
@@ -162,12 +184,15 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
 }
 
 fn is_finished(row: &Row) -> bool {
-    row.seeds.iter().flat_map(|seed| &seed.cells).any(|found| found.metrics.is_ok())
+    row.seeds
+        .iter()
+        .flat_map(|seed| &seed.cells)
+        .any(|found| found.metrics.is_ok())
 }
 
 fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
-    let read = |run: &Run, &seed: &u64| -> Result<Seed> {
-        let mut cells: Vec<Found> = Vec::new();
+    let read = |run: &RunRecord, &seed: &u64| -> Result<Seed> {
+        let mut cells: Vec<TaskResult> = Vec::new();
         for task in tasks(&suite.columns) {
             if task == PRETRAIN && run.imported.is_some() {
                 continue;
@@ -178,17 +203,29 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
             (found.cell.run, found.cell.seed, found.cell.task) = (run.name.clone(), seed, task.to_owned());
             cells.push(found);
         }
-        Ok(Seed { seed, folder: run_folder(root, &run.slug, seed), cells })
+        Ok(Seed {
+            seed,
+            folder: run_folder(root, &run.slug, seed),
+            cells,
+        })
     };
-    let row = |run: &Run| {
-        let seeds = suite.seeds.iter().map(|seed| read(run, seed)).collect::<Result<_>>()?;
-        Ok(Row { run: run.clone(), suite: 0, seeds })
+    let row = |run: &RunRecord| {
+        let seeds = suite
+            .seeds
+            .iter()
+            .map(|seed| read(run, seed))
+            .collect::<Result<_>>()?;
+        Ok(Row {
+            run: run.clone(),
+            suite: 0,
+            seeds,
+        })
     };
     suite.runs.iter().map(row).collect()
 }
 
-fn found(task: &str, folder: PathBuf, pretraining: Option<&Found>) -> Result<Found> {
-    let cell: Option<Cell> = record::read(&folder.join(record::CELL))?;
+fn found(task: &str, folder: PathBuf, pretraining: Option<&TaskResult>) -> Result<TaskResult> {
+    let cell: Option<CellRecord> = record::read(&folder.join(record::CELL))?;
     let course = Course::read(&folder)?;
     let (measured, gap) = match outcome(&folder, cell.as_ref(), &course, pretraining)? {
         Ok(measured) => (measured, None),
@@ -197,7 +234,7 @@ fn found(task: &str, folder: PathBuf, pretraining: Option<&Found>) -> Result<Fou
     let episodes = record::read(&folder.join(EPISODES))?.unwrap_or_default();
     let config = fs::read_to_string(folder.join("config.toml")).ok();
     let cell = cell.unwrap_or_default();
-    Ok(Found {
+    Ok(TaskResult {
         task: task.to_owned(),
         cell,
         metrics: gap.map_or(Ok(measured.numbers), Err),
@@ -214,15 +251,17 @@ fn found(task: &str, folder: PathBuf, pretraining: Option<&Found>) -> Result<Fou
 /// The metrics of a cell, or why they cannot stand in a table.
 fn outcome(
     folder: &Path,
-    cell: Option<&Cell>,
+    cell: Option<&CellRecord>,
     course: &Course,
-    pretraining: Option<&Found>,
+    pretraining: Option<&TaskResult>,
 ) -> Result<Result<Measured, Gap>> {
     let Some(cell) = cell else {
         let begun = course.last_step.is_some() || folder.join("config.toml").exists();
         return Ok(Err(match pretraining.map(|p| &p.metrics) {
             _ if begun => Gap::interrupted(course),
-            Some(Err(gap)) if gap.what == "not begun" => Gap::new("not begun", "not begun, nor is its pretraining"),
+            Some(Err(gap)) if gap.what == "not begun" => {
+                Gap::new("not begun", "not begun, nor is its pretraining")
+            }
             Some(Err(gap)) => Gap::new("no backbone", format!("not begun; pretraining: {}", gap.why)),
             _ => Gap::new("not begun", "not begun"),
         }));
@@ -245,9 +284,14 @@ fn outcome(
     if hex(&Sha256::digest(&bytes)) != cell.metrics_sha256 {
         return Ok(Err(Gap::new("edited", "metrics.json was edited after the run")));
     }
-    let made = pretraining.filter(|p| p.metrics.is_ok()).map(|p| &p.cell.checkpoint_sha256);
+    let made = pretraining
+        .filter(|p| p.metrics.is_ok())
+        .map(|p| &p.cell.checkpoint_sha256);
     if made.is_some_and(|made| *made != cell.checkpoint_sha256) {
-        return Ok(Err(Gap::new("outdated", "measured on an earlier backbone than the one that is there now")));
+        return Ok(Err(Gap::new(
+            "outdated",
+            "measured on an earlier backbone than the one that is there now",
+        )));
     }
     metrics(&path).map(Ok)
 }
@@ -259,15 +303,20 @@ pub(crate) struct Measured {
     pub numbers: BTreeMap<String, f64>,
     /// The backbone that they come from.
     pub origin: Origin,
-    /// See [`Found::leakage`].
+    /// See [`TaskResult::leakage`].
     pub leakage: Option<String>,
 }
 
 /// Checksums of the episodes by metric prefix, which config.toml of a few-shot evaluation has.
 pub(crate) fn episodes_sha256(config: &str) -> BTreeMap<String, String> {
     let config: toml::Table = config.parse().unwrap_or_default();
-    let sums = config.get("episodes").and_then(toml::Value::as_table).into_iter().flatten();
-    sums.filter_map(|(task, sum)| Some((format!("fewshot/{task}"), sum.as_str()?.to_owned()))).collect()
+    let sums = config
+        .get("episodes")
+        .and_then(toml::Value::as_table)
+        .into_iter()
+        .flatten();
+    sums.filter_map(|(task, sum)| Some((format!("fewshot/{task}"), sum.as_str()?.to_owned())))
+        .collect()
 }
 
 pub(crate) fn metrics(path: &Path) -> Result<Measured> {
@@ -276,7 +325,10 @@ pub(crate) fn metrics(path: &Path) -> Result<Measured> {
     Ok(Measured {
         leakage: object.get(LEAKAGE).and_then(Value::as_str).map(str::to_owned),
         origin,
-        numbers: object.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect(),
+        numbers: object
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_f64()?)))
+            .collect(),
     })
 }
 
@@ -284,9 +336,14 @@ pub(crate) fn metrics(path: &Path) -> Result<Measured> {
 fn pretrained_alike(row: Row) -> Vec<Row> {
     let mut ways: Vec<(Option<String>, Row)> = Vec::new();
     for seed in row.seeds {
-        let pretraining = seed.cells.iter().find(|c| c.task == PRETRAIN && c.metrics.is_ok());
+        let pretraining = seed
+            .cells
+            .iter()
+            .find(|c| c.task == PRETRAIN && c.metrics.is_ok());
         let way = pretraining.map(|found| found.cell.protocol.clone());
-        let same = ways.iter_mut().find(|(known, _)| way.is_none() || known.is_none() || *known == way);
+        let same = ways
+            .iter_mut()
+            .find(|(known, _)| way.is_none() || known.is_none() || *known == way);
         match same {
             Some((known, row)) => {
                 *known = known.take().or(way);
@@ -297,7 +354,14 @@ fn pretrained_alike(row: Row) -> Vec<Row> {
                 if !ways.is_empty() {
                     run.name += &format!(", pretrained otherwise (seed {})", seed.seed);
                 }
-                ways.push((way, Row { run, suite: row.suite, seeds: vec![seed] }));
+                ways.push((
+                    way,
+                    Row {
+                        run,
+                        suite: row.suite,
+                        seeds: vec![seed],
+                    },
+                ));
             }
         }
     }
@@ -308,7 +372,10 @@ fn pretrained_alike(row: Row) -> Vec<Row> {
 fn name_apart(rows: &mut [Row], folders: &[PathBuf]) {
     let names: Vec<(String, usize)> = rows.iter().map(|row| (row.run.name.clone(), row.suite)).collect();
     for row in rows {
-        if names.iter().any(|(name, suite)| *name == row.run.name && *suite != row.suite) {
+        if names
+            .iter()
+            .any(|(name, suite)| *name == row.run.name && *suite != row.suite)
+        {
             row.run.name += &format!(" ({})", folders[row.suite].display());
         }
     }

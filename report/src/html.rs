@@ -3,7 +3,7 @@
 use crate::chart::{self, Panel, Whisker, chart, forest};
 use crate::compare::{BASELINE, Comparison, Entry, explanation};
 use crate::gallery::{Gallery, galleries};
-use crate::gather::{Found, Gathered, Row};
+use crate::gather::{Gathered, Row, TaskResult};
 use crate::record::{PRETRAIN, Suite};
 use crate::{curves, words};
 use camtrast_common::error::{Error, Result};
@@ -159,29 +159,52 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
         galleries: galleries(all),
         costs: costs(all),
         gaps: words::gaps(all),
-        made: all.rows.iter().enumerate().map(|(i, row)| made(all, i, row)).collect(),
+        made: all
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| made(all, i, row))
+            .collect(),
     };
     laid_out(page).map_err(|e| {
-        Error::settings(format!("the report's page cannot be made: {e:#}"), "report this as a fault of camtrast")
+        Error::settings(
+            format!("the report's page cannot be made: {e:#}"),
+            "report this as a fault of camtrast",
+        )
     })
 }
 
 /// Everything is escaped, for the names of the templates end in `.html`.
 fn laid_out(page: Page<'_>) -> Result<String, TemplateError> {
     let mut templates = Environment::new();
-    templates.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    templates.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()?,
+    );
     templates.add_template("parts.html", include_str!("../templates/parts.html"))?;
     templates.add_template("report.html", include_str!("../templates/report.html"))?;
     templates.get_template("report.html")?.render(Serde(page))
 }
 
 fn texts(all: &Gathered, text: fn(&Suite) -> &str) -> Vec<&str> {
-    all.suites.iter().map(text).map(str::trim).filter(|text| !text.is_empty()).collect()
+    all.suites
+        .iter()
+        .map(text)
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+        .collect()
 }
 
 fn status(all: &Gathered) -> Status {
-    let cells = || all.rows.iter().flat_map(|row| &row.seeds).flat_map(|seed| &seed.cells);
-    let failed = |found: &&Found| found.metrics.as_ref().is_err_and(|gap| gap.what == "failed");
+    let cells = || {
+        all.rows
+            .iter()
+            .flat_map(|row| &row.seeds)
+            .flat_map(|seed| &seed.cells)
+    };
+    let failed = |found: &&TaskResult| found.metrics.as_ref().is_err_and(|gap| gap.what == "failed");
     Status {
         total: cells().count(),
         finished: cells().filter(|found| found.metrics.is_ok()).count(),
@@ -197,37 +220,52 @@ fn anchor(all: &Gathered, row: usize, task: &str) -> String {
 fn table_view(all: &Gathered, table: &Comparison) -> TableView {
     let headline: Vec<usize> = words::columns(all, table, true).collect();
     let others: Vec<usize> = words::columns(all, table, false).collect();
-    let titles = |columns: &[usize]| columns.iter().map(|&column| words::title(&all.columns[column])).collect();
+    let titles = |columns: &[usize]| {
+        columns
+            .iter()
+            .map(|&column| words::title(&all.columns[column]))
+            .collect()
+    };
     let grid = |columns: &[usize], cell: &dyn Fn(usize, usize, &Entry) -> GridCell| Grid {
         columns: titles(columns),
         rows: table
             .lines
             .iter()
             .map(|line| {
-                let cells = columns.iter().map(|&column| cell(line.row, column, &line.entries[column])).collect();
+                let cells = columns
+                    .iter()
+                    .map(|&column| cell(line.row, column, &line.entries[column]))
+                    .collect();
                 grid_row(all, line.row, cells)
             })
             .collect(),
     };
-    let number =
-        |row: usize, column: usize, entry: &Entry| number_cell(anchor(all, row, &all.columns[column].task), entry);
-    let difference =
-        |row: usize, column: usize, entry: &Entry| difference_cell(anchor(all, row, &all.columns[column].task), entry);
+    let number = |row: usize, column: usize, entry: &Entry| {
+        number_cell(anchor(all, row, &all.columns[column].task), entry)
+    };
+    let difference = |row: usize, column: usize, entry: &Entry| {
+        difference_cell(anchor(all, row, &all.columns[column].task), entry)
+    };
     TableView {
         number: table.number,
         apart: words::apart(table),
         headline: grid(&headline, &number),
         differences: words::has_differences(all, table).then(|| {
             let mut grid = grid(&headline, &difference);
-            grid.rows.retain(|row| row.cells.iter().any(|cell| cell.text.is_some()));
+            grid.rows
+                .retain(|row| row.cells.iter().any(|cell| cell.text.is_some()));
             grid
         }),
-        forests: headline.iter().filter_map(|&column| column_forest(all, table, column)).collect(),
-        others: grid(&others, &number),
-        published: table
-            .lines
+        forests: headline
             .iter()
-            .any(|line| headline.iter().any(|&column| line.entries[column].published.is_some())),
+            .filter_map(|&column| column_forest(all, table, column))
+            .collect(),
+        others: grid(&others, &number),
+        published: table.lines.iter().any(|line| {
+            headline
+                .iter()
+                .any(|&column| line.entries[column].published.is_some())
+        }),
     }
 }
 
@@ -237,7 +275,10 @@ fn grid_row(all: &Gathered, row: usize, cells: Vec<GridCell>) -> GridRow {
         name: run.name.clone(),
         made: format!("made-{row}"),
         // A name that says it already is not told twice.
-        method: run.method.clone().filter(|method| !run.name.to_lowercase().contains(method)),
+        method: run
+            .method
+            .clone()
+            .filter(|method| !run.name.to_lowercase().contains(method)),
         imported,
         own: run.own_settings.values().any(|settings| !settings.is_empty()),
         cells,
@@ -245,7 +286,11 @@ fn grid_row(all: &Gathered, row: usize, cells: Vec<GridCell>) -> GridRow {
 }
 
 fn absent(made: String, entry: &Entry) -> GridCell {
-    let why: Vec<String> = entry.gaps.iter().map(|(seed, gap)| format!("seed {seed}: {}", gap.why)).collect();
+    let why: Vec<String> = entry
+        .gaps
+        .iter()
+        .map(|(seed, gap)| format!("seed {seed}: {}", gap.why))
+        .collect();
     GridCell {
         made,
         absent: Some(words::absence(entry)),
@@ -257,7 +302,12 @@ fn absent(made: String, entry: &Entry) -> GridCell {
 
 fn number_cell(made: String, entry: &Entry) -> GridCell {
     let published = entry.published.map(|p| format!("{p:.2}"));
-    let Some(summary) = &entry.summary else { return GridCell { published, ..absent(made, entry) } };
+    let Some(summary) = &entry.summary else {
+        return GridCell {
+            published,
+            ..absent(made, entry)
+        };
+    };
     GridCell {
         text: Some(words::fixed(summary.mean)),
         mark: words::mark(entry),
@@ -266,7 +316,12 @@ fn number_cell(made: String, entry: &Entry) -> GridCell {
         best: entry.best,
         published,
         note: words::part(entry),
-        why: entry.gaps.iter().map(|(seed, gap)| format!("seed {seed}: {}", gap.why)).collect::<Vec<_>>().join("; "),
+        why: entry
+            .gaps
+            .iter()
+            .map(|(seed, gap)| format!("seed {seed}: {}", gap.why))
+            .collect::<Vec<_>>()
+            .join("; "),
         made,
         ..GridCell::default()
     }
@@ -275,7 +330,11 @@ fn number_cell(made: String, entry: &Entry) -> GridCell {
 fn difference_cell(made: String, entry: &Entry) -> GridCell {
     let Some(delta) = &entry.delta else {
         return GridCell {
-            absent: Some(if entry.summary.is_some() { "–".into() } else { words::absence(entry) }),
+            absent: Some(if entry.summary.is_some() {
+                "–".into()
+            } else {
+                words::absence(entry)
+            }),
             ..GridCell::default()
         };
     };
@@ -295,7 +354,11 @@ fn column_forest(all: &Gathered, table: &Comparison, column: usize) -> Option<St
     let whisker = |line: &crate::compare::Line| {
         let delta = line.entries[column].delta?;
         let name = all.rows[line.row].run.name.clone() + words::mark(&line.entries[column]);
-        Some(Whisker { name, mean: delta.mean, half: delta.half })
+        Some(Whisker {
+            name,
+            mean: delta.mean,
+            half: delta.half,
+        })
     };
     let whiskers: Vec<Whisker> = table.lines.iter().filter_map(whisker).collect();
     (!whiskers.is_empty()).then(|| forest(&all.columns[column].title, &whiskers))
@@ -303,20 +366,41 @@ fn column_forest(all: &Gathered, table: &Comparison, column: usize) -> Option<St
 
 fn charts(panels: &[Panel]) -> Option<Charts> {
     let drawn = |line: usize| panels.iter().any(|panel| !panel.series[line].1.is_empty());
-    let names = panels.first()?.series.iter().enumerate().filter(|(i, _)| drawn(*i));
-    let legend =
-        names.map(|(i, (name, _))| Legend { name: name.clone(), colour: chart::colour(i), dashes: chart::dashes(i) });
-    Some(Charts { svgs: panels.iter().map(chart).collect(), legend: legend.collect() })
+    let names = panels
+        .first()?
+        .series
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| drawn(*i));
+    let legend = names.map(|(i, (name, _))| Legend {
+        name: name.clone(),
+        colour: chart::colour(i),
+        dashes: chart::dashes(i),
+    });
+    Some(Charts {
+        svgs: panels.iter().map(chart).collect(),
+        legend: legend.collect(),
+    })
 }
 
 /// Seconds of each task and images a second while it trained, means over the seeds.
 fn costs(all: &Gathered) -> Grid {
-    let timed: Vec<&str> = all.tasks().into_iter().filter(|task| seconds(all.rows.iter(), task).is_some()).collect();
+    let timed: Vec<&str> = all
+        .tasks()
+        .into_iter()
+        .filter(|task| seconds(all.rows.iter(), task).is_some())
+        .collect();
     let cell = |i: usize, row: &Row, task: &str| {
         let Some(mean) = seconds([row], task) else {
-            return GridCell { absent: Some("–".into()), ..GridCell::default() };
+            return GridCell {
+                absent: Some("–".into()),
+                ..GridCell::default()
+            };
         };
-        let rates: Vec<f64> = row.cells(task).filter_map(|(_, found)| found.course.images_per_second).collect();
+        let rates: Vec<f64> = row
+            .cells(task)
+            .filter_map(|(_, found)| found.course.images_per_second)
+            .collect();
         let rate = rates.iter().sum::<f64>() / rates.len() as f64;
         GridCell {
             text: Some(words::clock(mean)),
@@ -331,27 +415,45 @@ fn costs(all: &Gathered) -> Grid {
         .iter()
         .enumerate()
         .map(|(i, row)| grid_row(all, i, timed.iter().map(|task| cell(i, row, task)).collect()));
-    Grid { rows: rows.collect(), columns: timed.iter().map(|task| (*task).to_owned()).collect() }
+    Grid {
+        rows: rows.collect(),
+        columns: timed.iter().map(|task| (*task).to_owned()).collect(),
+    }
 }
 
 fn seconds<'a>(rows: impl IntoIterator<Item = &'a Row>, task: &str) -> Option<f64> {
-    let found = rows.into_iter().flat_map(|row| &row.seeds).flat_map(|seed| &seed.cells);
-    let times: Vec<f64> =
-        found.filter(|f| f.task == task && f.metrics.is_ok()).map(|f| f.cell.seconds).filter(|s| *s > 0.0).collect();
+    let found = rows
+        .into_iter()
+        .flat_map(|row| &row.seeds)
+        .flat_map(|seed| &seed.cells);
+    let times: Vec<f64> = found
+        .filter(|f| f.task == task && f.metrics.is_ok())
+        .map(|f| f.cell.seconds)
+        .filter(|s| *s > 0.0)
+        .collect();
     (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
 }
 
 fn made(all: &Gathered, index: usize, row: &Row) -> Made {
     let task = |task: &&str| {
-        let cells: Vec<(u64, &Found)> = row.cells(task).collect();
+        let cells: Vec<(u64, &TaskResult)> = row.cells(task).collect();
         (!cells.is_empty()).then(|| MadeTask {
             id: anchor(all, index, task),
             task: (*task).to_owned(),
-            seeds: cells.iter().map(|(seed, found)| made_seed(*seed, found)).collect(),
+            seeds: cells
+                .iter()
+                .map(|(seed, found)| made_seed(*seed, found))
+                .collect(),
         })
     };
-    let own = row.run.own_settings.iter().filter(|(_, settings)| !settings.is_empty());
-    let mut own: Vec<(String, Vec<String>)> = own.map(|(task, settings)| (task.clone(), settings.clone())).collect();
+    let own = row
+        .run
+        .own_settings
+        .iter()
+        .filter(|(_, settings)| !settings.is_empty());
+    let mut own: Vec<(String, Vec<String>)> = own
+        .map(|(task, settings)| (task.clone(), settings.clone()))
+        .collect();
     own.sort_by_key(|(task, _)| task != PRETRAIN);
     Made {
         id: format!("made-{index}"),
@@ -364,7 +466,7 @@ fn made(all: &Gathered, index: usize, row: &Row) -> Made {
     }
 }
 
-fn made_seed(seed: u64, found: &Found) -> MadeSeed {
+fn made_seed(seed: u64, found: &TaskResult) -> MadeSeed {
     let cell = &found.cell;
     MadeSeed {
         seed,

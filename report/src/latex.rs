@@ -7,7 +7,10 @@ use std::fmt::Write;
 
 /// One `tabular` per table of one protocol.
 pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
-    let mut page = format!("% {}\n% \\usepackage{{booktabs}}\n", words::heading(all).replace('\n', " "));
+    let mut page = format!(
+        "% {}\n% \\usepackage{{booktabs}}\n",
+        words::heading(all).replace('\n', " ")
+    );
     for table in tables {
         let columns: Vec<usize> = words::columns(all, table, true).collect();
         if columns.is_empty() {
@@ -16,8 +19,10 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
         for words in words::apart(table) {
             let _ = writeln!(page, "% {}", words.replace('\n', " "));
         }
-        let titles: String =
-            columns.iter().map(|&column| format!(" & {}", escape(&words::title(&all.columns[column])))).collect();
+        let titles: String = columns
+            .iter()
+            .map(|&column| format!(" & {}", escape(&words::title(&all.columns[column]))))
+            .collect();
         let _ = writeln!(
             page,
             "\\begin{{tabular}}{{l{}}}\n\\toprule\nrun{titles} \\\\\n\\midrule",
@@ -26,10 +31,19 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
         for line in &table.lines {
             let cells = columns.iter().map(|&column| {
                 let entry = &line.entries[column];
-                let Some(summary) = &entry.summary else { return format!(" & {}", escape(&words::absence(entry))) };
+                let Some(summary) = &entry.summary else {
+                    return format!(" & {}", escape(&words::absence(entry)));
+                };
                 let mean = words::fixed(summary.mean);
-                let mean = if entry.best { format!("\\mathbf{{{mean}}}") } else { mean };
-                let half = summary.half.map(|half| format!(" \\pm {half:.2}")).unwrap_or_default();
+                let mean = if entry.best {
+                    format!("\\mathbf{{{mean}}}")
+                } else {
+                    mean
+                };
+                let half = summary
+                    .half
+                    .map(|half| format!(" \\pm {half:.2}"))
+                    .unwrap_or_default();
                 let mark = match (entry.partial.is_some(), entry.leakage.is_some()) {
                     (false, false) => "",
                     (true, false) => "^\\dagger",
@@ -38,11 +52,19 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
                 };
                 format!(" & ${mean}{half}{mark}$")
             });
-            let _ = writeln!(page, "{}{} \\\\", escape(&all.rows[line.row].run.name), cells.collect::<String>());
+            let _ = writeln!(
+                page,
+                "{}{} \\\\",
+                escape(&all.rows[line.row].run.name),
+                cells.collect::<String>()
+            );
         }
         let _ = writeln!(page, "\\bottomrule\n\\end{{tabular}}");
     }
-    for words in words::bold(all, tables).into_iter().chain(words::marks(all, tables)) {
+    for words in words::bold(all, tables)
+        .into_iter()
+        .chain(words::marks(all, tables))
+    {
         let _ = writeln!(page, "% {}", words.replace('\n', " "));
     }
     page
@@ -66,6 +88,9 @@ fn escape(text: &str) -> String {
 mod tests {
     #[test]
     fn what_latex_reads_as_its_own_is_escaped() {
-        assert_eq!(super::escape("a_b & 5 % <x>"), "a\\_b \\& 5 \\% \\textless{}x\\textgreater{}");
+        assert_eq!(
+            super::escape("a_b & 5 % <x>"),
+            "a\\_b \\& 5 \\% \\textless{}x\\textgreater{}"
+        );
     }
 }

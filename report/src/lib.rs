@@ -1,7 +1,8 @@
-//! One page of everything that was measured: which pretraining transfers best, how sure that is, and how to do it again.
+//! One page of everything that was measured: which pretraining transfers best, how sure that is, and how to
+//! do it again.
 //!
-//! Folders are read ([`gather`]), their numbers sorted into tables of one protocol each ([`compare`]) with intervals and tests ([`stats`]), and
-//! the tables written in every format.
+//! Folders are read ([`gather`]), their numbers sorted into tables of one protocol each ([`compare`]) with
+//! intervals and tests ([`stats`]), and the tables written in every format.
 
 pub mod chart;
 pub mod compare;
@@ -26,17 +27,19 @@ use std::path::{Path, PathBuf};
 
 /// What [`write()`] wrote.
 pub struct Written {
-    /// report.html, report.md, report.csv, report.json, report.tex, and figure.svg where runs are points of a figure.
+    /// report.html, report.md, report.csv, report.json, report.tex, and figure.svg where runs are points of a
+    /// figure.
     pub files: Vec<PathBuf>,
     /// The headline tables for a terminal.
     pub table: String,
 }
 
-/// Reads result folders and writes their report into the folder `out`. The same results give the same bytes, but for
-/// measured times in report.html and report.json.
+/// Reads result folders and writes their report into the folder `out`. The same results give the same bytes,
+/// but for measured times in report.html and report.json.
 ///
 /// # Errors
-/// [`camtrast_common::Error::File`] naming the file that is damaged, or the folder that holds nothing finished; [`camtrast_common::Error::Io`].
+/// [`camtrast_common::Error::File`] naming the file that is damaged, or the folder that holds nothing
+/// finished; [`camtrast_common::Error::Io`].
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<Written> {
     let all = gather::gather(folders)?;
     let tables = compare::compare(&all);
@@ -44,7 +47,14 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<Written> {
     let figure = (!panels.is_empty()).then(|| chart::figure(&panels));
     let pages = [
         ("report.html", Some(html::page(&all, &tables)?)),
-        ("report.md", Some(markdown::page(&all, &tables, figure.as_ref().map(|_| "figure.svg")))),
+        (
+            "report.md",
+            Some(markdown::page(
+                &all,
+                &tables,
+                figure.as_ref().map(|_| "figure.svg"),
+            )),
+        ),
         ("report.csv", Some(data::csv(&all))),
         ("report.json", Some(format!("{:#}\n", data::json(&all, &tables)))),
         ("report.tex", Some(latex::page(&all, &tables))),
@@ -56,5 +66,8 @@ pub fn write(folders: &[PathBuf], out: &Path) -> Result<Written> {
         write_atomically(&path, |file| file.write_all(page.as_bytes()))?;
         files.push(path);
     }
-    Ok(Written { files, table: markdown::text(&all, &tables) })
+    Ok(Written {
+        files,
+        table: markdown::text(&all, &tables),
+    })
 }

@@ -38,14 +38,21 @@ impl Course {
                 Err(_) if i + 1 == count => {}
                 Err(e) => {
                     let remedy = "restore that line, or remove the file; the curve is then left out";
-                    return Err(Error::file(&path, format!("line {} is damaged: {e}", i + 1), remedy));
+                    return Err(Error::file(
+                        &path,
+                        format!("line {} is damaged: {e}", i + 1),
+                        remedy,
+                    ));
                 }
             }
         }
         let steps = || lines.iter().filter(|line| line["kind"] == "step");
-        let losses: Vec<(f64, f64)> =
-            steps().filter_map(|line| Some((line["step"].as_f64()?, line["loss"].as_f64()?))).collect();
-        let mut rates: Vec<f64> = steps().filter_map(|line| line["images_per_second"].as_f64()).collect();
+        let losses: Vec<(f64, f64)> = steps()
+            .filter_map(|line| Some((line["step"].as_f64()?, line["loss"].as_f64()?)))
+            .collect();
+        let mut rates: Vec<f64> = steps()
+            .filter_map(|line| line["images_per_second"].as_f64())
+            .collect();
         rates.sort_by(f64::total_cmp);
         Ok(Course {
             losses: thinned(&losses),
@@ -59,7 +66,10 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(POINTS).max(1);
     let mean = |part: &[(f64, f64)]| {
         let n = part.len() as f64;
-        (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
+        (
+            part.iter().map(|p| p.0).sum::<f64>() / n,
+            part.iter().map(|p| p.1).sum::<f64>() / n,
+        )
     };
     points.chunks(size).map(mean).collect()
 }
@@ -78,7 +88,10 @@ mod tests {
     fn a_cut_off_last_line_is_left_out_and_a_damaged_one_named() {
         let line = r#"{"kind":"step","step":3,"loss":2.0,"images_per_second":10}"#;
         let cut = course(&format!("{line}\n{{\"kind\":\"st")).unwrap();
-        assert_eq!((cut.last_step, cut.losses.len(), cut.images_per_second), (Some(3), 1, Some(10.0)));
+        assert_eq!(
+            (cut.last_step, cut.losses.len(), cut.images_per_second),
+            (Some(3), 1, Some(10.0))
+        );
         let error = course(&format!("{line}\n{{\n{line}\n")).unwrap_err().to_string();
         assert!(error.contains("log.jsonl") && error.contains("line 2"), "{error}");
         assert_eq!(course("").unwrap(), Course::default());

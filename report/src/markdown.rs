@@ -10,18 +10,32 @@ use std::fmt::Write;
 /// The headline tables for a terminal.
 pub fn text(all: &Gathered, tables: &[Comparison]) -> String {
     let one = |table: &Comparison| {
-        let heading = if tables.len() > 1 { format!("Table {}\n", table.number) } else { String::new() };
+        let heading = if tables.len() > 1 {
+            format!("Table {}\n", table.number)
+        } else {
+            String::new()
+        };
         let apart = words::apart(table).into_iter().map(|words| format!("\n{words}"));
         let headline = words::columns(all, table, true).next().is_some();
         heading + &grid(all, table, headline, |_, text| text).to_text() + &apart.collect::<String>()
     };
-    tables.iter().map(one).chain(words::marks(all, tables)).collect::<Vec<_>>().join("\n\n")
+    tables
+        .iter()
+        .map(one)
+        .chain(words::marks(all, tables))
+        .collect::<Vec<_>>()
+        .join("\n\n")
 }
 
 /// The page.
 pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> String {
     let mut page = format!("# {}\n\n", words::heading(all));
-    for about in all.suites.iter().map(|suite| suite.about.trim()).filter(|about| !about.is_empty()) {
+    for about in all
+        .suites
+        .iter()
+        .map(|suite| suite.about.trim())
+        .filter(|about| !about.is_empty())
+    {
         let _ = writeln!(page, "{about}\n");
     }
     for table in tables {
@@ -35,17 +49,29 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
             let _ = writeln!(page, "{}\n", grid(all, table, true, marked).to_markdown());
         }
         if words::has_differences(all, table) {
-            let _ = writeln!(page, "Differences to {BASELINE}:\n\n{}\n", differences(all, table).to_markdown());
+            let _ = writeln!(
+                page,
+                "Differences to {BASELINE}:\n\n{}\n",
+                differences(all, table).to_markdown()
+            );
         }
         if words::columns(all, table, false).next().is_some() {
-            let _ =
-                writeln!(page, "Other measures, not ranked:\n\n{}\n", grid(all, table, false, marked).to_markdown());
+            let _ = writeln!(
+                page,
+                "Other measures, not ranked:\n\n{}\n",
+                grid(all, table, false, marked).to_markdown()
+            );
         }
     }
     for words in explanation(all, tables) {
         let _ = writeln!(page, "- {words}");
     }
-    for words in all.suites.iter().map(|suite| suite.published_protocol.trim()).filter(|words| !words.is_empty()) {
+    for words in all
+        .suites
+        .iter()
+        .map(|suite| suite.published_protocol.trim())
+        .filter(|words| !words.is_empty())
+    {
         let _ = writeln!(page, "- Published numbers in brackets: {words}");
     }
     if let Some(figure) = figure {
@@ -60,14 +86,33 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
     let _ = writeln!(page, "\n## Runs\n");
     for row in &all.rows {
         let imported = if row.is_imported() { ", imported" } else { "" };
-        let place = row.run.imported.as_ref().filter(|path| !path.as_os_str().is_empty());
-        let place = place.map(|path| format!(" from {}", path.display())).unwrap_or_default();
+        let place = row
+            .run
+            .imported
+            .as_ref()
+            .filter(|path| !path.as_os_str().is_empty());
+        let place = place
+            .map(|path| format!(" from {}", path.display()))
+            .unwrap_or_default();
         let _ = writeln!(page, "- {}{imported}{}", escape(&row.run.name), escape(&place));
-        for (task, settings) in row.run.own_settings.iter().filter(|(_, settings)| !settings.is_empty()) {
+        for (task, settings) in row
+            .run
+            .own_settings
+            .iter()
+            .filter(|(_, settings)| !settings.is_empty())
+        {
             let _ = writeln!(page, "  - own settings, {task}: `{}`", settings.join("`, `"));
         }
-        for (seed, found) in row.seeds.iter().filter_map(|seed| Some((seed.seed, seed.cells.first()?))) {
-            let what = if found.task == PRETRAIN { "backbone" } else { "used backbone" };
+        for (seed, found) in row
+            .seeds
+            .iter()
+            .filter_map(|seed| Some((seed.seed, seed.cells.first()?)))
+        {
+            let what = if found.task == PRETRAIN {
+                "backbone"
+            } else {
+                "used backbone"
+            };
             let checkpoint: String = found.cell.checkpoint_sha256.chars().take(12).collect();
             if !checkpoint.is_empty() {
                 let _ = writeln!(
@@ -78,7 +123,12 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
             }
         }
     }
-    for command in all.suites.iter().map(|suite| &suite.command).filter(|command| !command.is_empty()) {
+    for command in all
+        .suites
+        .iter()
+        .map(|suite| &suite.command)
+        .filter(|command| !command.is_empty())
+    {
         let _ = writeln!(page, "\nMade by `{command}`.");
     }
     page
@@ -90,7 +140,12 @@ fn marked(entry: &Entry, text: String) -> String {
     text + &published.unwrap_or_default()
 }
 
-fn grid(all: &Gathered, table: &Comparison, headline: bool, mark: impl Fn(&Entry, String) -> String) -> Table {
+fn grid(
+    all: &Gathered,
+    table: &Comparison,
+    headline: bool,
+    mark: impl Fn(&Entry, String) -> String,
+) -> Table {
     let columns: Vec<usize> = words::columns(all, table, headline).collect();
     let titles = columns.iter().map(|&column| words::title(&all.columns[column]));
     let mut grid = Table::new(["run".to_owned()].into_iter().chain(titles));
@@ -98,8 +153,14 @@ fn grid(all: &Gathered, table: &Comparison, headline: bool, mark: impl Fn(&Entry
         let cells = columns.iter().map(|&column| {
             let entry = &line.entries[column];
             let number = |summary| words::number(summary) + words::mark(entry);
-            let text = entry.summary.as_ref().map_or_else(|| words::absence(entry), number);
-            mark(entry, text) + &words::part(entry).map(|part| format!(" [{part}]")).unwrap_or_default()
+            let text = entry
+                .summary
+                .as_ref()
+                .map_or_else(|| words::absence(entry), number);
+            mark(entry, text)
+                + &words::part(entry)
+                    .map(|part| format!(" [{part}]"))
+                    .unwrap_or_default()
         });
         grid.row([all.rows[line.row].run.name.clone()].into_iter().chain(cells));
     }
@@ -110,11 +171,19 @@ fn differences(all: &Gathered, table: &Comparison) -> Table {
     let columns: Vec<usize> = words::columns(all, table, true).collect();
     let titles = columns.iter().map(|&column| all.columns[column].title.clone());
     let mut grid = Table::new(["run".to_owned()].into_iter().chain(titles));
-    for line in table.lines.iter().filter(|line| line.entries.iter().any(|entry| entry.delta.is_some())) {
+    for line in table
+        .lines
+        .iter()
+        .filter(|line| line.entries.iter().any(|entry| entry.delta.is_some()))
+    {
         let cells = columns.iter().map(|&column| {
             let entry = &line.entries[column];
-            let Some(delta) = &entry.delta else { return "–".into() };
-            let p = words::significance(delta).map(|p| format!(" ({p})")).unwrap_or_default();
+            let Some(delta) = &entry.delta else {
+                return "–".into();
+            };
+            let p = words::significance(delta)
+                .map(|p| format!(" ({p})"))
+                .unwrap_or_default();
             words::difference(delta) + words::mark(entry) + &p
         });
         grid.row([all.rows[line.row].run.name.clone()].into_iter().chain(cells));
@@ -123,5 +192,8 @@ fn differences(all: &Gathered, table: &Comparison) -> Table {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('<', "&lt;").replace('*', "\\*").replace('\n', " ")
+    text.replace('\\', "\\\\")
+        .replace('<', "&lt;")
+        .replace('*', "\\*")
+        .replace('\n', " ")
 }

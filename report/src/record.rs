@@ -1,10 +1,12 @@
 //! What a suite leaves for the report: `suite.json` of the whole, `cell.json` in the folder of each cell.
 //!
-//! A *cell* is one command with one output folder: the pretraining of a run with a seed, or one task that its backbone was transferred to.
+//! A *cell* is one command with one output folder: the pretraining of a run with a seed, or one task that its
+//! backbone was transferred to.
 //!
 //! ```text
 //! DIR/suite.json
-//! DIR/runs/<slug>-s<seed>/           pretraining: cell.json, config.toml, log.jsonl, metrics.json, backbone.safetensors
+//! DIR/runs/<slug>-s<seed>/           pretraining: cell.json, config.toml, log.jsonl, metrics.json and
+//!                                    backbone.safetensors
 //! DIR/runs/<slug>-s<seed>/<task>/    a task: cell.json, metrics.json, and what the task's own command writes
 //! ```
 
@@ -19,12 +21,12 @@ use std::path::{Path, PathBuf};
 
 /// File of [`Suite`].
 pub const SUITE: &str = "suite.json";
-/// File of [`Cell`].
+/// File of [`CellRecord`].
 pub const CELL: &str = "cell.json";
 /// Task of the cell that makes a backbone.
 pub const PRETRAIN: &str = "pretrain";
-/// File of per-episode accuracies in the folder of a few-shot cell: metric prefix (`fewshot/5way1shot`) to accuracies in 0..1, in the
-/// order of episodes; which those are, `[episodes]` of config.toml tells.
+/// File of per-episode accuracies in the folder of a few-shot cell: metric prefix (`fewshot/5way1shot`) to
+/// accuracies in 0..1, in the order of episodes; which those are, `[episodes]` of config.toml tells.
 pub const EPISODES: &str = "episodes.json";
 /// Settings that decide nothing but the course of a command.
 pub const COURSE: [&str; 4] = ["threads", "log-every", "save-every", "pictures"];
@@ -46,17 +48,17 @@ pub struct Suite {
     /// Seeds of every run.
     pub seeds: Vec<u64>,
     /// Rows, in order.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunRecord>,
     /// Columns, in order.
     pub columns: Vec<Column>,
-    /// What [`Run::x`] counts, for the figure.
+    /// What [`RunRecord::x`] counts, for the figure.
     pub x_axis: String,
 }
 
 /// A row.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
-pub struct Run {
+pub struct RunRecord {
     /// Its name.
     pub name: String,
     /// Its name as a folder.
@@ -89,17 +91,18 @@ pub struct Column {
     pub ci95: Option<String>,
     /// Shown in percent.
     pub percent: bool,
-    /// In the headline table, where the largest is the best; other columns are measures without better or worse.
+    /// In the headline table, where the largest is the best; other columns are measures without better or
+    /// worse.
     pub headline: bool,
 }
 
 /// cell.json: what was done, written when it ended.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
-pub struct Cell {
+pub struct CellRecord {
     /// Version of this shape.
     pub schema: u64,
-    /// [`Run::name`].
+    /// [`RunRecord::name`].
     pub run: String,
     /// The seed.
     pub seed: u64,
@@ -111,9 +114,9 @@ pub struct Cell {
     pub error: Option<String>,
     /// Checksum of all that the result follows from: settings, data, backbone, version of the program.
     pub key: String,
-    /// Checksum of how it was measured: the task's settings without those of [`Run::own_settings`], and its
-    /// data. Numbers of different protocols do not belong in one table. Empty where nobody recorded it: what
-    /// cannot be told apart is not compared.
+    /// Checksum of how it was measured: the task's settings without those of [`RunRecord::own_settings`], and
+    /// its data. Numbers of different protocols do not belong in one table. Empty where nobody recorded it:
+    /// what cannot be told apart is not compared.
     pub protocol: String,
     /// The same in words: `key = value` lines.
     pub protocol_settings: Vec<String>,
@@ -168,9 +171,13 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         bytes => bytes.map_err(Error::io(path, "read"))?,
     };
     let record = serde_json::from_slice(&bytes);
-    record
-        .map(Some)
-        .map_err(|e| Error::file(path, format!("is damaged: {e}"), "remove it; the suite does that part again"))
+    record.map(Some).map_err(|e| {
+        Error::file(
+            path,
+            format!("is damaged: {e}"),
+            "remove it; the suite does that part again",
+        )
+    })
 }
 
 /// Writes a record, whole or not at all.

@@ -41,16 +41,26 @@ pub struct Difference {
     pub over: Over,
 }
 
-/// Mean of the seeds' values, with the interval of Student's t over them; of a single one with `episodes`, half the interval over its
-/// episodes. `None` without values.
+/// Mean of the seeds' values, with the interval of Student's t over them; of a single one with `episodes`,
+/// half the interval over its episodes. `None` without values.
 pub fn summary(values: &[f64], episodes: Option<f64>) -> Option<Summary> {
     let seeds = values.len();
     match values {
         [] => None,
-        [mean] => Some(Summary { mean: *mean, half: episodes, seeds, over: episodes.map(|_| Over::Episodes) }),
+        [mean] => Some(Summary {
+            mean: *mean,
+            half: episodes,
+            seeds,
+            over: episodes.map(|_| Over::Episodes),
+        }),
         many => {
             let (mean, error) = mean_and_error(many);
-            Some(Summary { mean, half: Some(error * t(seeds).inverse_cdf(0.975)), seeds, over: Some(Over::Seeds) })
+            Some(Summary {
+                mean,
+                half: Some(error * t(seeds).inverse_cdf(0.975)),
+                seeds,
+                over: Some(Over::Seeds),
+            })
         }
     }
 }
@@ -60,14 +70,26 @@ pub fn paired(pairs: &[(f64, f64)], over: Over) -> Option<Difference> {
     let differences: Vec<f64> = pairs.iter().map(|(ours, theirs)| ours - theirs).collect();
     match &differences[..] {
         [] => None,
-        [mean] => Some(Difference { mean: *mean, half: None, p: None, pairs: 1, over }),
+        [mean] => Some(Difference {
+            mean: *mean,
+            half: None,
+            p: None,
+            pairs: 1,
+            over,
+        }),
         many => {
             let (mean, error) = mean_and_error(many);
             let t = t(many.len());
             let half = Some(error * t.inverse_cdf(0.975));
             // Without any spread there is nothing to hold the difference against.
             let p = (error > 1e-12 * mean.abs()).then(|| 2.0 * t.sf((mean / error).abs()));
-            Some(Difference { mean, half, p, pairs: many.len(), over })
+            Some(Difference {
+                mean,
+                half,
+                p,
+                pairs: many.len(),
+                over,
+            })
         }
     }
 }
@@ -104,7 +126,10 @@ mod tests {
         for case in cases {
             let (ours, theirs) = (numbers(&case["ours"]), numbers(&case["theirs"]));
             let one = summary(&ours, None).unwrap();
-            assert!(near(Some(one.mean), &case["mean"]) && near(one.half, &case["half"]), "{one:?} {case}");
+            assert!(
+                near(Some(one.mean), &case["mean"]) && near(one.half, &case["half"]),
+                "{one:?} {case}"
+            );
             let pairs: Vec<(f64, f64)> = ours.into_iter().zip(theirs).collect();
             let two = paired(&pairs, Over::Seeds).unwrap();
             assert!(

@@ -22,19 +22,29 @@ pub fn fixed(value: f64) -> String {
 /// The same with a sign before it, of nothing none.
 pub fn signed(value: f64) -> String {
     let text = fixed(value);
-    if text == "0.00" { text } else { format!("{value:+.2}").replace('-', "−") }
+    if text == "0.00" {
+        text
+    } else {
+        format!("{value:+.2}").replace('-', "−")
+    }
 }
 
 /// `+1.20 ± 0.40`.
 pub fn difference(difference: &Difference) -> String {
     let mean = signed(difference.mean);
-    difference.half.map_or(mean.clone(), |half| format!("{mean} ± {half:.2}"))
+    difference
+        .half
+        .map_or(mean.clone(), |half| format!("{mean} ± {half:.2}"))
 }
 
 /// `p = 0.031`, `p < 0.001`.
 pub fn significance(difference: &Difference) -> Option<String> {
     let p = difference.p?;
-    Some(if p < 0.001 { "p < 0.001".into() } else { format!("p = {p:.3}") })
+    Some(if p < 0.001 {
+        "p < 0.001".into()
+    } else {
+        format!("p = {p:.3}")
+    })
 }
 
 /// Whether a difference is beyond chance at 5 %.
@@ -49,13 +59,18 @@ pub fn absence(entry: &Entry) -> String {
     }
     let mut kinds: Vec<&str> = entry.gaps.iter().map(|(_, gap)| gap.what).collect();
     kinds.dedup();
-    if kinds.is_empty() { "–".into() } else { kinds.join(", ") }
+    if kinds.is_empty() {
+        "–".into()
+    } else {
+        kinds.join(", ")
+    }
 }
 
 /// `1 of 2 seeds`, where seeds are missing.
 pub fn part(entry: &Entry) -> Option<String> {
     let present = entry.values.len();
-    (present > 0 && !entry.gaps.is_empty()).then(|| format!("{present} of {} seeds", present + entry.gaps.len()))
+    (present > 0 && !entry.gaps.is_empty())
+        .then(|| format!("{present} of {} seeds", present + entry.gaps.len()))
 }
 
 /// Stands behind every number of a backbone that was not whole (†) or of a network that has seen the test
@@ -79,13 +94,21 @@ pub fn marks(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     let named = |of: fn(&Line) -> Option<&str>| {
         let lines = tables.iter().flat_map(|table| &table.lines);
         let mut told: Vec<String> = Vec::new();
-        told.extend(lines.filter_map(|line| Some(format!("{} ({})", all.rows[line.row].run.name, of(line)?))));
+        told.extend(
+            lines.filter_map(|line| Some(format!("{} ({})", all.rows[line.row].run.name, of(line)?))),
+        );
         told.dedup();
         told.join(", ")
     };
     [
-        ("†: the backbone was not whole when it was imported, and the rest was drawn at random", named(Line::partial)),
-        ("‡: not a measure of new images or classes, for the network has seen some of them", named(Line::leakage)),
+        (
+            "†: the backbone was not whole when it was imported, and the rest was drawn at random",
+            named(Line::partial),
+        ),
+        (
+            "‡: not a measure of new images or classes, for the network has seen some of them",
+            named(Line::leakage),
+        ),
     ]
     .into_iter()
     .filter(|(_, runs)| !runs.is_empty())
@@ -95,11 +118,19 @@ pub fn marks(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
 
 /// What is bold in tables of results, where there is anything to choose from.
 pub fn bold(all: &Gathered, tables: &[Comparison]) -> Option<String> {
-    let numbers =
-        |table: &Comparison, column: usize| table.lines.iter().filter(|l| l.entries[column].summary.is_some()).count();
-    let ranked = tables.iter().any(|table| columns(all, table, true).any(|column| numbers(table, column) > 1));
+    let numbers = |table: &Comparison, column: usize| {
+        table
+            .lines
+            .iter()
+            .filter(|l| l.entries[column].summary.is_some())
+            .count()
+    };
+    let ranked = tables
+        .iter()
+        .any(|table| columns(all, table, true).any(|column| numbers(table, column) > 1));
     ranked.then(|| {
-        "Bold: significantly ahead of the runner-up (paired t-test over seeds, or over the same episodes of a single seed; p < 0.05). \
+        "Bold: significantly ahead of the runner-up (paired t-test over seeds, or over the same episodes of \
+         a single seed; p < 0.05). \
          Where nothing is bold, no run is."
             .into()
     })
@@ -107,15 +138,25 @@ pub fn bold(all: &Gathered, tables: &[Comparison]) -> Option<String> {
 
 /// What seeds are not, of a backbone that was brought along: it is one for all of them.
 pub fn brought(all: &Gathered) -> Option<String> {
-    let rows = all.rows.iter().filter(|row| row.run.imported.is_some() && row.seeds.len() > 1);
-    let names = rows.map(|row| row.run.name.as_str()).collect::<Vec<_>>().join(", ");
+    let rows = all
+        .rows
+        .iter()
+        .filter(|row| row.run.imported.is_some() && row.seeds.len() > 1);
+    let names = rows
+        .map(|row| row.run.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
     let words = "Brought along, so that seeds differ in the transfer alone, not in the pretraining";
     (!names.is_empty()).then(|| format!("{words}: {names}."))
 }
 
 /// A title with its unit.
 pub fn title(column: &Column) -> String {
-    if column.percent { format!("{} (%)", column.title) } else { column.title.clone() }
+    if column.percent {
+        format!("{} (%)", column.title)
+    } else {
+        column.title.clone()
+    }
 }
 
 /// Everything that is missing, once: run, task, seed, why.
@@ -125,7 +166,12 @@ pub fn gaps(all: &Gathered) -> Vec<[String; 4]> {
         for seed in &row.seeds {
             for cell in &seed.cells {
                 if let Err(gap) = &cell.metrics {
-                    found.push([row.run.name.clone(), cell.task.clone(), seed.seed.to_string(), gap.why.clone()]);
+                    found.push([
+                        row.run.name.clone(),
+                        cell.task.clone(),
+                        seed.seed.to_string(),
+                        gap.why.clone(),
+                    ]);
                 }
             }
         }
@@ -136,9 +182,11 @@ pub fn gaps(all: &Gathered) -> Vec<[String; 4]> {
 /// What a table of another protocol than the first's is of, and what is not known of it.
 pub fn apart(table: &Comparison) -> Vec<String> {
     let told = table.protocols.iter().filter_map(|protocol| match (&protocol.difference, protocol.recorded) {
-        (Some(difference), _) => Some(format!("Measured otherwise than table 1. {}: {difference}", protocol.task)),
+        (Some(difference), _) => Some(format!("Measured otherwise than table 1. {}: \
+            {difference}", protocol.task)),
         (None, false) => Some(format!(
-            "{}: how it was measured is not recorded (older versions left no record), so these numbers are not compared.",
+            "{}: how it was measured is not recorded (older versions left no record), so these numbers are \
+             not compared.",
             protocol.task
         )),
         (None, true) => None,
@@ -148,8 +196,17 @@ pub fn apart(table: &Comparison) -> Vec<String> {
 
 /// Heading of the whole.
 pub fn heading(all: &Gathered) -> String {
-    let titles: Vec<&str> = all.suites.iter().map(|suite| &suite.title[..]).filter(|title| !title.is_empty()).collect();
-    if titles.is_empty() { "Which pretraining transfers best?".into() } else { titles.join(" · ") }
+    let titles: Vec<&str> = all
+        .suites
+        .iter()
+        .map(|suite| &suite.title[..])
+        .filter(|title| !title.is_empty())
+        .collect();
+    if titles.is_empty() {
+        "Which pretraining transfers best?".into()
+    } else {
+        titles.join(" · ")
+    }
 }
 
 /// Seconds as people say them.
@@ -163,11 +220,22 @@ pub fn clock(seconds: f64) -> String {
 }
 
 /// The columns of a table that are in the headline, or those that are not.
-pub fn columns<'a>(all: &'a Gathered, table: &'a Comparison, headline: bool) -> impl Iterator<Item = usize> + 'a {
-    table.columns.iter().copied().filter(move |&column| all.columns[column].headline == headline)
+pub fn columns<'a>(
+    all: &'a Gathered,
+    table: &'a Comparison,
+    headline: bool,
+) -> impl Iterator<Item = usize> + 'a {
+    table
+        .columns
+        .iter()
+        .copied()
+        .filter(move |&column| all.columns[column].headline == headline)
 }
 
 /// Whether any row has a difference to the baseline in a headline column.
 pub fn has_differences(all: &Gathered, table: &Comparison) -> bool {
-    table.lines.iter().any(|line| columns(all, table, true).any(|column| line.entries[column].delta.is_some()))
+    table
+        .lines
+        .iter()
+        .any(|line| columns(all, table, true).any(|column| line.entries[column].delta.is_some()))
 }

@@ -19,11 +19,19 @@ fn evaluation(root: &Path, name: &str, method: &str, mean: f64, config: Option<&
         "fewshot/5way1shot/mean": mean, "fewshot/5way1shot/ci95": 0.01, "method": method,
         "backbone_sha256": format!("sum of {name}"), "seconds": 1.0,
     });
-    metrics.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    metrics
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     fs::write(folder.join("metrics.json"), metrics.to_string()).unwrap();
-    let accuracies: Vec<f64> =
-        (0..50).map(|i| mean + 0.01 * f64::from(i % 7) + mean * 0.02 * f64::from(i % 3)).collect();
-    fs::write(folder.join("episodes.json"), json!({"fewshot/5way1shot": accuracies}).to_string()).unwrap();
+    let accuracies: Vec<f64> = (0..50)
+        .map(|i| mean + 0.01 * f64::from(i % 7) + mean * 0.02 * f64::from(i % 3))
+        .collect();
+    fs::write(
+        folder.join("episodes.json"),
+        json!({"fewshot/5way1shot": accuracies}).to_string(),
+    )
+    .unwrap();
     if let Some(config) = config {
         fs::write(folder.join("config.toml"), config).unwrap();
     }
@@ -32,7 +40,8 @@ fn evaluation(root: &Path, name: &str, method: &str, mean: f64, config: Option<&
 /// The record of an evaluation.
 fn config(queries: u32, pack: &str) -> String {
     format!(
-        "checkpoint = \"x\"\ndata = \"{pack}.pack\"\nqueries = {queries}\nseed = 0\n\n[dataset]\nbackbone_sha256 = \"x\"\n\
+        "checkpoint = \"x\"\ndata = \"{pack}.pack\"\nqueries = {queries}\nseed = \
+         0\n\n[dataset]\nbackbone_sha256 = \"x\"\n\
          sha256 = \"{pack}\"\n\n[build]\ncommand = \"fewshot eval\"\nversion = \"0.1.0\"\n"
     )
 }
@@ -49,7 +58,11 @@ fn tables(root: &Path) -> (Gathered, Vec<Comparison>) {
 }
 
 fn names(all: &Gathered, table: &Comparison) -> Vec<String> {
-    table.lines.iter().map(|line| all.rows[line.row].run.name.clone()).collect()
+    table
+        .lines
+        .iter()
+        .map(|line| all.rows[line.row].run.name.clone())
+        .collect()
 }
 
 fn written(root: &Path, name: &str) -> String {
@@ -64,14 +77,33 @@ fn what_is_not_recorded_is_neither_compared_nor_tested() {
         evaluation(folder.path(), name, method, mean, None, json!({}));
     }
     for (name, method, mean) in [("new-a", "supervised", 0.4), ("new-b", "moco", 0.5)] {
-        evaluation(folder.path(), name, method, mean, Some(&with_episodes(15, "p", "e")), json!({}));
+        evaluation(
+            folder.path(),
+            name,
+            method,
+            mean,
+            Some(&with_episodes(15, "p", "e")),
+            json!({}),
+        );
     }
     let (all, tables) = tables(folder.path());
     let found: Vec<_> = tables.iter().map(|table| names(&all, table)).collect();
-    assert_eq!(found, [["new-a", "new-b"], ["old-a", "old-b"]], "the unrecorded ones are last");
+    assert_eq!(
+        found,
+        [["new-a", "new-b"], ["old-a", "old-b"]],
+        "the unrecorded ones are last"
+    );
     let [new, old] = [0, 1].map(|table| &tables[table].lines[1].entries[0]);
-    assert!(new.best && new.delta.unwrap().p.unwrap() < 0.05, "{:?}", new.delta);
-    assert!(!old.best && old.delta.is_none() && old.summary.is_some(), "{:?}", old.delta);
+    assert!(
+        new.best && new.delta.unwrap().p.unwrap() < 0.05,
+        "{:?}",
+        new.delta
+    );
+    assert!(
+        !old.best && old.delta.is_none() && old.summary.is_some(),
+        "{:?}",
+        old.delta
+    );
     let said = "how it was measured is not recorded";
     for page in ["report.md", "report.html", "report.json"] {
         assert!(written(folder.path(), page).contains(said), "{page}");
@@ -87,9 +119,21 @@ fn what_is_not_recorded_is_neither_compared_nor_tested() {
 #[test]
 fn other_data_and_other_settings_stand_apart_and_say_so() {
     let folder = TempDir::new().unwrap();
-    let differing = [("a", 15, "p"), ("b", 15, "p"), ("other-pack", 15, "q"), ("other-queries", 5, "p")];
+    let differing = [
+        ("a", 15, "p"),
+        ("b", 15, "p"),
+        ("other-pack", 15, "q"),
+        ("other-queries", 5, "p"),
+    ];
     for (name, queries, pack) in differing {
-        evaluation(folder.path(), name, "moco", 0.4, Some(&with_episodes(queries, pack, name)), json!({}));
+        evaluation(
+            folder.path(),
+            name,
+            "moco",
+            0.4,
+            Some(&with_episodes(queries, pack, name)),
+            json!({}),
+        );
     }
     let (all, tables) = tables(folder.path());
     let found: Vec<_> = tables.iter().map(|table| names(&all, table)).collect();
@@ -98,7 +142,10 @@ fn other_data_and_other_settings_stand_apart_and_say_so() {
     assert_eq!(difference(1), "other data (sha256 is q, not p)");
     assert_eq!(difference(2), "queries is 5, not 15");
     let csv = written(folder.path(), "report.csv");
-    assert!(csv.lines().skip(1).all(|line| line.contains(",x,")), "the backbone's checksum is there: {csv}");
+    assert!(
+        csv.lines().skip(1).all(|line| line.contains(",x,")),
+        "the backbone's checksum is there: {csv}"
+    );
     let made = written(folder.path(), "report.html");
     assert!(made.contains("camtrast fewshot eval --config"), "{made}");
 }
@@ -140,7 +187,10 @@ fn seeds_are_paired_on_the_same_episodes_only() {
     let (_, tables) = tables(folder.path());
     let entries = &tables[0].lines[1].entries;
     let delta = entries[0].delta.unwrap();
-    assert!(delta.p.is_none() && (delta.mean - 11.0).abs() < 1e-9 && !entries[0].best, "{delta:?}");
+    assert!(
+        delta.p.is_none() && (delta.mean - 11.0).abs() < 1e-9 && !entries[0].best,
+        "{delta:?}"
+    );
     assert!(entries[1].delta.unwrap().p.is_some(), "AP50 knows no episodes");
 }
 
@@ -159,11 +209,19 @@ fn a_setting_left_to_its_default_is_not_called_unset() {
         (cell.state, cell.protocol) = (camtrast_report::record::State::Done, "other".into());
         (cell.protocol_settings, cell.checkpoint_sha256) = (vec!["shared = yes".into()], "c 0".into());
     });
-    fs::write(made.folder("c", 0, "detection").join("config.toml"), "steps = 900\n").unwrap();
+    fs::write(
+        made.folder("c", 0, "detection").join("config.toml"),
+        "steps = 900\n",
+    )
+    .unwrap();
     made.save();
     let difference = |root: &Path| tables(root).1[1].protocols[0].difference.clone().unwrap();
     assert_eq!(difference(folder.path()), "steps is 900, not 100");
-    fs::write(made.folder("c", 0, "detection").join("config.toml"), "steps = 100\n").unwrap();
+    fs::write(
+        made.folder("c", 0, "detection").join("config.toml"),
+        "steps = 100\n",
+    )
+    .unwrap();
     assert_eq!(
         difference(folder.path()),
         "no setting that is recorded differs: other data, or the same written in another way"
@@ -173,7 +231,10 @@ fn a_setting_left_to_its_default_is_not_called_unset() {
         let config = format!("steps = 100\n[dataset]\ntest_files = \"{sum}\"\nbackbone_sha256 = \"{run}\"\n");
         fs::write(path, config).unwrap();
     }
-    assert_eq!(difference(folder.path()), "other data (test_files is two, not one)");
+    assert_eq!(
+        difference(folder.path()),
+        "other data (test_files is two, not one)"
+    );
     fs::remove_file(made.folder("a", 0, "detection").join("config.toml")).unwrap();
     fs::remove_file(made.folder("c", 0, "detection").join("config.toml")).unwrap();
     assert_eq!(difference(folder.path()), "steps is not recorded, there 100");
@@ -190,45 +251,107 @@ fn bold_is_what_is_significantly_ahead_of_the_runner_up() {
         }
         made.save();
         let page = written(folder.path(), "report.md");
-        assert!(page.contains("Bold: significantly ahead of the runner-up"), "{page}");
+        assert!(
+            page.contains("Bold: significantly ahead of the runner-up"),
+            "{page}"
+        );
         let (_, tables) = tables(folder.path());
-        tables[0].lines.iter().map(|line| line.entries[0].best).collect::<Vec<_>>()
+        tables[0]
+            .lines
+            .iter()
+            .map(|line| line.entries[0].best)
+            .collect::<Vec<_>>()
     };
-    assert_eq!(best([[0.10, 0.25, 0.39], [0.24, 0.10, 0.20], [0.1, 0.1, 0.1]]), [false; 3], "ahead by chance");
-    assert_eq!(best([[0.30, 0.41, 0.50], [0.20, 0.30, 0.41], [0.1, 0.1, 0.1]]), [true, false, false]);
-    assert_eq!(best([[0.3, 0.4, 0.5], [0.3, 0.4, 0.5], [0.1, 0.1, 0.1]]), [false; 3], "two at one height");
+    assert_eq!(
+        best([[0.10, 0.25, 0.39], [0.24, 0.10, 0.20], [0.1, 0.1, 0.1]]),
+        [false; 3],
+        "ahead by chance"
+    );
+    assert_eq!(
+        best([[0.30, 0.41, 0.50], [0.20, 0.30, 0.41], [0.1, 0.1, 0.1]]),
+        [true, false, false]
+    );
+    assert_eq!(
+        best([[0.3, 0.4, 0.5], [0.3, 0.4, 0.5], [0.1, 0.1, 0.1]]),
+        [false; 3],
+        "two at one height"
+    );
 }
 
 #[test]
 fn every_number_of_a_network_that_saw_the_test_data_is_marked() {
     let folder = TempDir::new().unwrap();
     let leak = "the backbone was trained on this pack";
-    evaluation(folder.path(), "clean", "moco", 0.4, Some(&config(15, "p")), json!({}));
-    evaluation(folder.path(), "leaky", "byol", 0.9, Some(&config(15, "p")), json!({"leakage": leak}));
-    for (page, mark) in [("report.md", "90.00 ± 1.00 ‡"), ("report.tex", "^\\ddagger"), ("report.html", " ‡</td>")]
-    {
+    evaluation(
+        folder.path(),
+        "clean",
+        "moco",
+        0.4,
+        Some(&config(15, "p")),
+        json!({}),
+    );
+    evaluation(
+        folder.path(),
+        "leaky",
+        "byol",
+        0.9,
+        Some(&config(15, "p")),
+        json!({"leakage": leak}),
+    );
+    for (page, mark) in [
+        ("report.md", "90.00 ± 1.00 ‡"),
+        ("report.tex", "^\\ddagger"),
+        ("report.html", " ‡</td>"),
+    ] {
         let page = written(folder.path(), page);
         assert!(page.contains(mark) && page.contains(leak), "{mark} {page}");
     }
     let csv = written(folder.path(), "report.csv");
     assert!(csv.lines().next().unwrap().ends_with(",leakage,partial"), "{csv}");
     let marked = |line: &str| line.ends_with(&format!(",{leak},"));
-    assert!(csv.lines().skip(1).all(|line| marked(line) == line.starts_with("leaky")), "{csv}");
+    assert!(
+        csv.lines()
+            .skip(1)
+            .all(|line| marked(line) == line.starts_with("leaky")),
+        "{csv}"
+    );
     let json: Value = serde_json::from_str(&written(folder.path(), "report.json")).unwrap();
     let rows = &json["tables"][0]["rows"];
     assert_eq!(
-        (&rows[0]["numbers"]["1-shot"]["leakage"], &rows[1]["numbers"]["1-shot"]["leakage"]),
+        (
+            &rows[0]["numbers"]["1-shot"]["leakage"],
+            &rows[1]["numbers"]["1-shot"]["leakage"]
+        ),
         (&Value::Null, &leak.into())
     );
-    let text = camtrast_report::write(&[folder.path().to_owned()], folder.path()).unwrap().table;
+    let text = camtrast_report::write(&[folder.path().to_owned()], folder.path())
+        .unwrap()
+        .table;
     assert!(text.contains("‡") && text.contains(leak), "{text}");
 }
 
 #[test]
 fn a_difference_of_nothing_has_no_sign() {
     let folder = TempDir::new().unwrap();
-    evaluation(folder.path(), "a", "supervised", 0.4, Some(&with_episodes(15, "p", "e")), json!({}));
-    evaluation(folder.path(), "b", "moco", 0.39999999, Some(&with_episodes(15, "p", "e")), json!({}));
+    evaluation(
+        folder.path(),
+        "a",
+        "supervised",
+        0.4,
+        Some(&with_episodes(15, "p", "e")),
+        json!({}),
+    );
+    evaluation(
+        folder.path(),
+        "b",
+        "moco",
+        0.39999999,
+        Some(&with_episodes(15, "p", "e")),
+        json!({}),
+    );
     let page = written(folder.path(), "report.md");
-    assert!(page.contains("| 0.00 ± ") && !page.contains("−0.00") && !page.contains("-0.00"), "{page}");
+    assert!(
+        page.contains("| 0.00 ± ") && !page.contains("−0.00") && !page.contains("-0.00"),
+        "{page}"
+    );
 }

@@ -1,8 +1,9 @@
 //! How fast crops come out of images of Cityscapes' size, beside the training steps that they are for.
 //!
-//! Draws streets of 2048 x 1024 pixels as PNG files, then takes turns: batches of crops of 768 x 768 from the loader, with all cores, and training
-//! steps on them (DeepLab v3+ on ResNet-50, output stride 16). The loader works while the network does, so that on a GPU it is its
-//! own rate that counts: images a second here, times cores there over cores here.
+//! Draws streets of 2048 x 1024 pixels as PNG files, then takes turns: batches of crops of 768 x 768 from the
+//! loader, with all cores, and training steps on them (DeepLab v3+ on ResNet-50, output stride 16). The
+//! loader works while the network does, so that on a GPU it is its own rate that counts: images a second
+//! here, times cores there over cores here.
 
 use camtrast_common::device::channels_last;
 use camtrast_common::engine::Source;
@@ -10,7 +11,7 @@ use camtrast_common::nn::{Modes, weights_channels_last};
 use camtrast_common::progress::Silent;
 use camtrast_common::resnet::BasicDilation;
 use camtrast_segmentation::Dataset;
-use camtrast_segmentation::augment::{Augment, Resize};
+use camtrast_segmentation::augment::{Resize, SegmentationAugment};
 use camtrast_segmentation::deeplab::{DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy};
 use camtrast_segmentation::source::{Batch, CropSource};
 use camtrast_world::{SynthOptions, synth};
@@ -25,11 +26,21 @@ const ROUNDS: u64 = 3;
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    let streets = SynthOptions { streets: [8, 0], street_size: 1024, ..SynthOptions::new(folder.path()) };
-    let few = SynthOptions { size: 16, images_per_class: 1, evaluation_images_per_class: 1, scenes: [0, 0], ..streets };
+    let streets = SynthOptions {
+        streets: [8, 0],
+        street_size: 1024,
+        ..SynthOptions::new(folder.path())
+    };
+    let few = SynthOptions {
+        size: 16,
+        images_per_class: 1,
+        evaluation_images_per_class: 1,
+        scenes: [0, 0],
+        ..streets
+    };
     synth(&few, &Silent).expect("a world");
     let dataset = Arc::new(Dataset::cityscapes(folder.path(), "train").expect("streets"));
-    let augment = Augment {
+    let augment = SegmentationAugment {
         height: CROP,
         width: CROP,
         scale: (0.5, 2.0),
@@ -73,14 +84,25 @@ fn main() {
     let (loader, trainer) = (rate(&mut loading), rate(&mut training));
     let (cores, device) = (rayon::current_num_threads(), vs.device());
     println!("loader, {cores} cores: {loader:.1} images/s; training on {device:?}: {trainer:.2} images/s");
-    println!("the loader is {:.1} times as fast as the training", loader / trainer);
+    println!(
+        "the loader is {:.1} times as fast as the training",
+        loader / trainer
+    );
 }
 
 fn step(net: &DeepLab, vs: &VarStore, batch: Batch) {
-    let pixels = batch.images.to_device(vs.device()).permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
+    let pixels = batch
+        .images
+        .to_device(vs.device())
+        .permute([0, 3, 1, 2])
+        .to_kind(Kind::Float)
+        / 255.0;
     let labels = batch.labels.to_device(vs.device()).to_kind(Kind::Int64);
-    let loss: Tensor =
-        cross_entropy(&net.forward(&channels_last(&pixels), Modes::TRAIN).main, &labels, LossAverage::Labelled);
+    let loss: Tensor = cross_entropy(
+        &net.forward(&channels_last(&pixels), Modes::TRAIN).main,
+        &labels,
+        LossAverage::Labelled,
+    );
     loss.backward();
     assert!(loss.double_value(&[]).is_finite(), "waits for the device");
 }

@@ -9,7 +9,7 @@ use camtrast_common::nn::{Modes, weights_channels_last};
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use camtrast_common::settings::set;
 use camtrast_segmentation::deeplab::{DeepLab, cross_entropy};
-use camtrast_segmentation::{Options, Preset};
+use camtrast_segmentation::{Preset, SegmentationOptions};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -20,7 +20,10 @@ fn setting(name: &str, default: &str) -> String {
 }
 
 fn processor_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: it fills the structure that it is given.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
@@ -30,11 +33,18 @@ fn main() {
     tch::set_num_threads(setting("OMP_NUM_THREADS", "1").parse().expect("a number"));
     let crop = setting("CAMTRAST_BENCH_CROP", "128x256");
     let (height, width) = crop.split_once('x').expect("HEIGHTxWIDTH");
-    let (height, width): (i64, i64) = (height.parse().expect("a number"), width.parse().expect("a number"));
+    let (height, width): (i64, i64) = (
+        height.parse().expect("a number"),
+        width.parse().expect("a number"),
+    );
     let steps: usize = setting("CAMTRAST_BENCH_STEPS", "3").parse().expect("a number");
 
-    let options = Options::default().resolve(Preset::Mmseg).expect("a whole preset");
-    let model = options.model("resnet50-v1c".parse().expect("a known architecture"), 19).expect("a network");
+    let options = SegmentationOptions::default()
+        .resolve(Preset::Mmseg)
+        .expect("a whole preset");
+    let model = options
+        .model("resnet50-v1c".parse().expect("a known architecture"), 19)
+        .expect("a network");
     let vs = VarStore::new(Device::Cpu);
     let net = DeepLab::new(&vs.root(), &model);
     weights_channels_last(&vs);
@@ -45,7 +55,10 @@ fn main() {
         weight_decay: set(&options.weight_decay),
     };
     let mut optimizer = Optimizer::new(config, vec![ParamGroup::all(&vs)]);
-    let images = channels_last(&Tensor::randn([BATCH, 3, height, width], (Kind::Float, Device::Cpu)));
+    let images = channels_last(&Tensor::randn(
+        [BATCH, 3, height, width],
+        (Kind::Float, Device::Cpu),
+    ));
     let labels = Tensor::randint(19, [BATCH, height, width], (Kind::Int64, Device::Cpu));
     let average = set(&options.loss_average);
 
@@ -53,9 +66,13 @@ fn main() {
         let mut seconds: Vec<f64> = (0..=steps)
             .map(|_| {
                 let begun = processor_seconds();
-                let logits = precision.run(Device::Cpu, || Ok(net.forward(&images, Modes::TRAIN))).expect("logits");
-                let auxiliary = cross_entropy(&logits.auxiliary.expect("an auxiliary head"), &labels, average);
-                let loss = cross_entropy(&logits.main, &labels, average) + auxiliary * set(&options.auxiliary_weight);
+                let logits = precision
+                    .run(Device::Cpu, || Ok(net.forward(&images, Modes::TRAIN)))
+                    .expect("logits");
+                let auxiliary =
+                    cross_entropy(&logits.auxiliary.expect("an auxiliary head"), &labels, average);
+                let loss = cross_entropy(&logits.main, &labels, average)
+                    + auxiliary * set(&options.auxiliary_weight);
                 optimizer.zero_grad();
                 loss.backward();
                 optimizer.step(1e-4, 1e-4).expect("a step");

@@ -29,7 +29,7 @@ pub enum Resize {
 
 /// How training crops are made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Augment {
+pub struct SegmentationAugment {
     /// Height of the crop in pixels.
     pub height: usize,
     /// Width of the crop in pixels.
@@ -65,15 +65,24 @@ pub struct Window {
 /// Times that a crop is drawn again, at most.
 const REDRAWS: usize = 10;
 
-impl Augment {
-    /// A crop of an image and its labels (train ids): pixels [height, width, 3] and labels [height, width]. An image smaller than
-    /// the crop is padded below and to the right, in its padding colour and with [`IGNORE`].
+impl SegmentationAugment {
+    /// A crop of an image and its labels (train ids): pixels [height, width, 3] and labels [height, width].
+    /// An image smaller than the crop is padded below and to the right, in its padding colour and with
+    /// [`IGNORE`].
     ///
     /// # Errors
     /// [`Error::Settings`] when OpenCV refuses, for want of memory say.
-    pub fn apply(&self, image: &Image, labels: &LabelImage, generator: &mut ChaCha8Rng) -> Result<(Vec<u8>, Vec<u8>)> {
-        let scale =
-            if self.scale.0 < self.scale.1 { generator.random_range(self.scale.0..self.scale.1) } else { self.scale.0 };
+    pub fn apply(
+        &self,
+        image: &Image,
+        labels: &LabelImage,
+        generator: &mut ChaCha8Rng,
+    ) -> Result<(Vec<u8>, Vec<u8>)> {
+        let scale = if self.scale.0 < self.scale.1 {
+            generator.random_range(self.scale.0..self.scale.1)
+        } else {
+            self.scale.0
+        };
         let scaled = self.resize.sides(image.height, image.width, scale);
         let whole;
         let (image, labels) = match self.resize {
@@ -93,7 +102,7 @@ impl Augment {
     /// from 0 to its argument, first for the row, then for the column.
     ///
     /// # Errors
-    /// As [`Augment::apply`].
+    /// As [`SegmentationAugment::apply`].
     pub fn choose(
         &self,
         labels: &LabelImage,
@@ -105,9 +114,17 @@ impl Augment {
         loop {
             let mut offset = |side: usize, crop: usize| draw(side.saturating_sub(crop));
             let (top, left) = (offset(scaled.0, self.height), offset(scaled.1, self.width));
-            let window = Window { scaled, top, left, flip };
+            let window = Window {
+                scaled,
+                top,
+                left,
+                flip,
+            };
             let crop = self.labels(labels, &window)?;
-            if redrawn == REDRAWS || self.max_class_share >= 1.0 || largest_share(&crop) < self.max_class_share {
+            if redrawn == REDRAWS
+                || self.max_class_share >= 1.0
+                || largest_share(&crop) < self.max_class_share
+            {
                 return Ok((window, crop));
             }
             redrawn += 1;
@@ -118,7 +135,7 @@ impl Augment {
     /// changed; the padding's are not.
     ///
     /// # Errors
-    /// As [`Augment::apply`].
+    /// As [`SegmentationAugment::apply`].
     pub fn image(&self, image: &Image, window: &Window, distortion: Option<&Distortion>) -> Result<Vec<u8>> {
         let [r, g, b] = self.padding.map(f64::from);
         let change = |inside| match distortion {
@@ -126,16 +143,32 @@ impl Augment {
             None => Ok(inside),
         };
         let size = (image.height, image.width);
-        self.cut(&image.pixels, 3, size, window, INTER_LINEAR, change, Scalar::new(r, g, b, 0.0))
+        self.cut(
+            &image.pixels,
+            3,
+            size,
+            window,
+            INTER_LINEAR,
+            change,
+            Scalar::new(r, g, b, 0.0),
+        )
     }
 
     /// The same window of its labels, by nearest neighbour.
     ///
     /// # Errors
-    /// As [`Augment::apply`].
+    /// As [`SegmentationAugment::apply`].
     pub fn labels(&self, labels: &LabelImage, window: &Window) -> Result<Vec<u8>> {
         let ignore = Scalar::all(f64::from(IGNORE));
-        self.cut(&labels.pixels, 1, (labels.height, labels.width), window, INTER_NEAREST, Ok, ignore)
+        self.cut(
+            &labels.pixels,
+            1,
+            (labels.height, labels.width),
+            window,
+            INTER_NEAREST,
+            Ok,
+            ignore,
+        )
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -151,7 +184,8 @@ impl Augment {
     ) -> Result<Vec<u8>> {
         let (scaled_height, scaled_width) = window.scaled;
         let (inside_height, inside_width) = (self.height.min(scaled_height), self.width.min(scaled_width));
-        // Source coordinate of a pixel of the crop. Pixels are areas: their centres, at halves, are what is scaled.
+        // Source coordinate of a pixel of the crop. Pixels are areas: their centres, at halves, are what is
+        // scaled.
         let line = |first: f64, step: f64, ratio: f64| (step * ratio, (first + 0.5) * ratio - 0.5);
         let (first, step) = match window.flip {
             true => ((window.left + inside_width - 1) as f64, -1.0),
@@ -160,15 +194,27 @@ impl Augment {
         let (x_step, x_first) = line(first, step, width as f64 / scaled_width as f64);
         let (y_step, y_first) = line(window.top as f64, 1.0, height as f64 / scaled_height as f64);
         let warp = || -> opencv::Result<Vec<u8>> {
-            let source = Mat::new_rows_cols_with_bytes::<u8>(height as i32, (width as i32) * channels, pixels)?;
+            let source =
+                Mat::new_rows_cols_with_bytes::<u8>(height as i32, (width as i32) * channels, pixels)?;
             let source = source.reshape(channels, height as i32)?;
             let map = Mat::from_slice_2d(&[[x_step, 0.0, x_first], [0.0, y_step, y_first]])?;
             let size = Size::new(inside_width as i32, inside_height as i32);
             let mut inside = Mat::default();
             let flags = interpolation | WARP_INVERSE_MAP;
-            warp_affine(&source, &mut inside, &map, size, flags, BORDER_REPLICATE, Scalar::default())?;
+            warp_affine(
+                &source,
+                &mut inside,
+                &map,
+                size,
+                flags,
+                BORDER_REPLICATE,
+                Scalar::default(),
+            )?;
             let inside = change(inside)?;
-            let (below, right) = ((self.height - inside_height) as i32, (self.width - inside_width) as i32);
+            let (below, right) = (
+                (self.height - inside_height) as i32,
+                (self.width - inside_width) as i32,
+            );
             if below == 0 && right == 0 {
                 return Ok(inside.data_bytes()?.to_vec());
             }
@@ -176,7 +222,12 @@ impl Augment {
             copy_make_border(&inside, &mut whole, 0, below, 0, right, BORDER_CONSTANT, padding)?;
             Ok(whole.data_bytes()?.to_vec())
         };
-        warp().map_err(|e| Error::settings(format!("OpenCV cannot cut a crop ({})", e.message), "lower --crop"))
+        warp().map_err(|e| {
+            Error::settings(
+                format!("OpenCV cannot cut a crop ({})", e.message),
+                "lower --crop",
+            )
+        })
     }
 }
 
@@ -198,12 +249,29 @@ impl Resize {
 /// neighbour.
 ///
 /// # Errors
-/// As [`Augment::apply`].
+/// As [`SegmentationAugment::apply`].
 pub fn resize_whole(image: &Image, labels: &LabelImage, to: (usize, usize)) -> Result<(Image, LabelImage)> {
     let pixels = resized(&image.pixels, 3, (image.height, image.width), to, INTER_LINEAR)?;
-    let ids = resized(&labels.pixels, 1, (labels.height, labels.width), to, INTER_NEAREST)?;
+    let ids = resized(
+        &labels.pixels,
+        1,
+        (labels.height, labels.width),
+        to,
+        INTER_NEAREST,
+    )?;
     let (height, width) = to;
-    Ok((Image { height, width, pixels }, LabelImage { height, width, pixels: ids }))
+    Ok((
+        Image {
+            height,
+            width,
+            pixels,
+        },
+        LabelImage {
+            height,
+            width,
+            pixels: ids,
+        },
+    ))
 }
 
 fn resized(
@@ -217,10 +285,22 @@ fn resized(
     let whole = || -> opencv::Result<Vec<u8>> {
         let source = Mat::new_rows_cols_with_bytes::<u8>(height as i32, (width as i32) * channels, pixels)?;
         let mut whole = Mat::default();
-        resize(&source.reshape(channels, height as i32)?, &mut whole, size, 0.0, 0.0, interpolation)?;
+        resize(
+            &source.reshape(channels, height as i32)?,
+            &mut whole,
+            size,
+            0.0,
+            0.0,
+            interpolation,
+        )?;
         Ok(whole.data_bytes()?.to_vec())
     };
-    whole().map_err(|e| Error::settings(format!("OpenCV cannot scale an image ({})", e.message), "lower --scale"))
+    whole().map_err(|e| {
+        Error::settings(
+            format!("OpenCV cannot scale an image ({})", e.message),
+            "lower --scale",
+        )
+    })
 }
 
 // Of the labelled pixels; 1 where at most one class is there.
@@ -229,7 +309,11 @@ fn largest_share(labels: &[u8]) -> f64 {
     labels.iter().for_each(|&id| counts[usize::from(id)] += 1);
     counts[usize::from(IGNORE)] = 0;
     let total: u32 = counts.iter().sum();
-    if total == 0 { 1.0 } else { f64::from(*counts.iter().max().expect("256 counts")) / f64::from(total) }
+    if total == 0 {
+        1.0
+    } else {
+        f64::from(*counts.iter().max().expect("256 counts")) / f64::from(total)
+    }
 }
 
 #[cfg(test)]
@@ -239,8 +323,8 @@ mod tests {
 
     const PADDING: [u8; 3] = [124, 116, 104];
 
-    fn augment(height: usize, width: usize) -> Augment {
-        Augment {
+    fn augment(height: usize, width: usize) -> SegmentationAugment {
+        SegmentationAugment {
             height,
             width,
             scale: (0.5, 2.0),
@@ -257,7 +341,18 @@ mod tests {
         let label = |i: usize| ((i / width / 8) * 5 + (i % width) / 8) as u8 % 19;
         let labels: Vec<u8> = (0..height * width).map(label).collect();
         let pixels = labels.iter().flat_map(|&l| [l * 13, 255 - l * 13, l]).collect();
-        (Image { height, width, pixels }, LabelImage { height, width, pixels: labels })
+        (
+            Image {
+                height,
+                width,
+                pixels,
+            },
+            LabelImage {
+                height,
+                width,
+                pixels: labels,
+            },
+        )
     }
 
     #[test]
@@ -265,8 +360,16 @@ mod tests {
         let (image, labels) = scene(40, 56);
         let cut = augment(16, 24);
         for flip in [false, true] {
-            let window = Window { scaled: (40, 56), top: 7, left: 11, flip };
-            let (pixels, ids) = (cut.image(&image, &window, None).unwrap(), cut.labels(&labels, &window).unwrap());
+            let window = Window {
+                scaled: (40, 56),
+                top: 7,
+                left: 11,
+                flip,
+            };
+            let (pixels, ids) = (
+                cut.image(&image, &window, None).unwrap(),
+                cut.labels(&labels, &window).unwrap(),
+            );
             for y in 0..16 {
                 for x in 0..24 {
                     let source = (7 + y) * 56 + 11 + if flip { 23 - x } else { x };
@@ -282,13 +385,19 @@ mod tests {
         let (image, labels) = scene(48, 80);
         let cut = augment(64, 64);
         for seed in 0..40 {
-            let (pixels, ids) = cut.apply(&image, &labels, &mut generator(seed, "test", 0, 0)).unwrap();
+            let (pixels, ids) = cut
+                .apply(&image, &labels, &mut generator(seed, "test", 0, 0))
+                .unwrap();
             assert_eq!((pixels.len(), ids.len()), (64 * 64 * 3, 64 * 64));
             let inside = |id: u8| id < 19;
             assert!(ids.iter().all(|&id| inside(id) || id == IGNORE));
             // Away from borders the colour is that of the label; along them it is a mixture.
             let right = (0..64 * 64).filter(|&i| {
-                let wanted = if inside(ids[i]) { [ids[i] * 13, 255 - ids[i] * 13, ids[i]] } else { PADDING };
+                let wanted = if inside(ids[i]) {
+                    [ids[i] * 13, 255 - ids[i] * 13, ids[i]]
+                } else {
+                    PADDING
+                };
                 pixels[i * 3..][..3] == wanted
             });
             assert!(right.count() > 64 * 64 / 2, "seed {seed}");
@@ -298,10 +407,18 @@ mod tests {
     #[test]
     fn doubling_repeats_labels_and_halving_keeps_every_other() {
         let (_, labels) = scene(32, 32);
-        let doubled = Window { scaled: (64, 64), top: 0, left: 0, flip: false };
+        let doubled = Window {
+            scaled: (64, 64),
+            top: 0,
+            left: 0,
+            flip: false,
+        };
         let ids = augment(64, 64).labels(&labels, &doubled).unwrap();
         assert!((0..64 * 64).all(|i| ids[i] == labels.pixels[(i / 64 / 2) * 32 + i % 64 / 2]));
-        let halved = Window { scaled: (16, 16), ..doubled };
+        let halved = Window {
+            scaled: (16, 16),
+            ..doubled
+        };
         let ids = augment(16, 16).labels(&labels, &halved).unwrap();
         assert!((0..256).all(|i| ids[i] == labels.pixels[(i / 16 * 2) * 32 + i % 16 * 2]));
     }
@@ -310,8 +427,15 @@ mod tests {
     fn small_images_are_padded_with_the_mean_and_ignored_labels() {
         let (image, labels) = scene(10, 12);
         // The colours of the padding are not changed with the others.
-        let cut = Augment { scale: (1.0, 1.0), flip: 1.0, photometric: true, ..augment(16, 16) };
-        let (pixels, ids) = cut.apply(&image, &labels, &mut generator(0, "test", 0, 0)).unwrap();
+        let cut = SegmentationAugment {
+            scale: (1.0, 1.0),
+            flip: 1.0,
+            photometric: true,
+            ..augment(16, 16)
+        };
+        let (pixels, ids) = cut
+            .apply(&image, &labels, &mut generator(0, "test", 0, 0))
+            .unwrap();
         for (i, id) in ids.iter().enumerate() {
             let outside = i / 16 >= 10 || i % 16 >= 12;
             assert_eq!(*id == IGNORE, outside);
@@ -325,15 +449,38 @@ mod tests {
     #[test]
     fn crops_of_one_class_are_drawn_again() {
         // Class 0 everywhere but in one corner of 16 x 16.
-        let pixels = (0..64 * 64).map(|i| u8::from(i / 64 < 16 && i % 64 < 16)).collect();
-        let labels = LabelImage { height: 64, width: 64, pixels };
-        let image = Image { height: 64, width: 64, pixels: vec![0; 64 * 64 * 3] };
-        let plain = Augment { scale: (1.0, 1.0), ..augment(16, 16) };
-        let mixed = |cut: &Augment| {
-            let crop = |seed| cut.apply(&image, &labels, &mut generator(seed, "test", 0, 0)).unwrap().1;
+        let pixels = (0..64 * 64)
+            .map(|i| u8::from(i / 64 < 16 && i % 64 < 16))
+            .collect();
+        let labels = LabelImage {
+            height: 64,
+            width: 64,
+            pixels,
+        };
+        let image = Image {
+            height: 64,
+            width: 64,
+            pixels: vec![0; 64 * 64 * 3],
+        };
+        let plain = SegmentationAugment {
+            scale: (1.0, 1.0),
+            ..augment(16, 16)
+        };
+        let mixed = |cut: &SegmentationAugment| {
+            let crop = |seed| {
+                cut.apply(&image, &labels, &mut generator(seed, "test", 0, 0))
+                    .unwrap()
+                    .1
+            };
             (0..50).filter(|&seed| largest_share(&crop(seed)) < 0.75).count()
         };
-        let (without, with) = (mixed(&plain), mixed(&Augment { max_class_share: 0.75, ..plain.clone() }));
+        let (without, with) = (
+            mixed(&plain),
+            mixed(&SegmentationAugment {
+                max_class_share: 0.75,
+                ..plain.clone()
+            }),
+        );
         assert!(with > without, "{with} {without}");
         assert_eq!(largest_share(&[IGNORE; 4]), 1.0);
     }

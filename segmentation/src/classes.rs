@@ -1,7 +1,7 @@
 //! Which classes there are, which file ids stand for them, and what is left out of training and evaluation.
 //!
-//! Three numberings meet here: *file ids*, the values in label PNGs (Cityscapes: 0..33); *train ids*, dense from 0 to K - 1 in the
-//! order of the network's outputs; and [`IGNORE`], which trains and counts as nothing.
+//! Three numberings meet here: *file ids*, the values in label PNGs (Cityscapes: 0..33); *train ids*, dense
+//! from 0 to K - 1 in the order of the network's outputs; and [`IGNORE`], which trains and counts as nothing.
 
 use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,8 @@ pub struct ClassSet {
 }
 
 impl ClassSet {
-    /// Cityscapes: 34 file ids, of which 19 are trained and evaluated (cityscapesScripts `helpers/labels.py`).
+    /// Cityscapes: 34 file ids, of which 19 are trained and evaluated (cityscapesScripts
+    /// `helpers/labels.py`).
     pub fn cityscapes() -> Self {
         let class = |&(name, id, colour, category): &(&str, u8, [u8; 3], &str)| Class {
             name: name.into(),
@@ -54,25 +55,43 @@ impl ClassSet {
             category: Some(category.into()),
         };
         let classes: Vec<Class> = CITYSCAPES.iter().map(class).collect();
-        let ignored = (0..CITYSCAPES_IDS).filter(|id| classes.iter().all(|c| c.id != *id)).collect();
+        let ignored = (0..CITYSCAPES_IDS)
+            .filter(|id| classes.iter().all(|c| c.id != *id))
+            .collect();
         ClassSet { classes, ignored }
     }
 
-    /// Classes whose file ids are their places in a list of names; `ignored` are file ids beside them. Colours are PASCAL VOC's.
+    /// Classes whose file ids are their places in a list of names; `ignored` are file ids beside them.
+    /// Colours are PASCAL VOC's.
     ///
     /// # Errors
     /// [`Error::Settings`] when there are no names, too many, or two alike.
     pub fn named(names: &[String], ignored: &[u8]) -> Result<Self> {
         let remedy = "give one name a line, at most 255";
         if names.is_empty() || names.len() > usize::from(IGNORE) {
-            return Err(Error::settings(format!("there are {} class names", names.len()), remedy));
+            return Err(Error::settings(
+                format!("there are {} class names", names.len()),
+                remedy,
+            ));
         }
-        if let Some((i, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-            return Err(Error::settings(format!("class name {name:?} occurs twice (again in line {})", i + 1), remedy));
+        if let Some((i, name)) = names
+            .iter()
+            .enumerate()
+            .find(|(i, name)| names[..*i].contains(name))
+        {
+            return Err(Error::settings(
+                format!("class name {name:?} occurs twice (again in line {})", i + 1),
+                remedy,
+            ));
         }
         let class = |(i, name): (usize, &String)| {
             let id = i as u8;
-            Class { name: name.clone(), id, colour: voc_colour(id), category: None }
+            Class {
+                name: name.clone(),
+                id,
+                colour: voc_colour(id),
+                category: None,
+            }
         };
         let classes: Vec<Class> = names.iter().enumerate().map(class).collect();
         // An ignored id among the classes' own takes that class out.
@@ -87,7 +106,12 @@ impl ClassSet {
     /// [`Error::Io`] when it cannot be read, [`Error::File`] for names that will not do.
     pub fn read(path: &Path, ignored: &[u8]) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-        let names: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+        let names: Vec<String> = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .map(String::from)
+            .collect();
         Self::named(&names, ignored).map_err(|error| match error {
             Error::Settings { problem, remedy } => Error::file(path, problem, remedy),
             other => other,
@@ -112,7 +136,9 @@ impl ClassSet {
     /// What each of the 256 possible file ids means.
     pub fn meanings(&self) -> [Meaning; 256] {
         let mut meanings = [Meaning::Unknown; 256];
-        self.ignored.iter().for_each(|&id| meanings[usize::from(id)] = Meaning::Ignored);
+        self.ignored
+            .iter()
+            .for_each(|&id| meanings[usize::from(id)] = Meaning::Ignored);
         self.classes
             .iter()
             .enumerate()
@@ -123,7 +149,10 @@ impl ClassSet {
     /// The file id of each train id, for writing predictions. [`IGNORE`] stays.
     pub fn file_ids(&self) -> [u8; 256] {
         let mut ids = [IGNORE; 256];
-        self.classes.iter().zip(&mut ids).for_each(|(class, id)| *id = class.id);
+        self.classes
+            .iter()
+            .zip(&mut ids)
+            .for_each(|(class, id)| *id = class.id);
         ids
     }
 
@@ -138,7 +167,13 @@ impl ClassSet {
                 _ => ranges.push((id, id)),
             }
         }
-        let range = |&(a, b): &(u8, u8)| if a == b { a.to_string() } else { format!("{a}..{b}") };
+        let range = |&(a, b): &(u8, u8)| {
+            if a == b {
+                a.to_string()
+            } else {
+                format!("{a}..{b}")
+            }
+        };
         ranges.iter().map(range).collect::<Vec<_>>().join(" and ")
     }
 
@@ -181,7 +216,12 @@ const CITYSCAPES: [(&str, u8, [u8; 3], &str); 19] = [
 
 // The VOC devkit's colour map: the bits of the id, dealt out to red, green and blue from the highest down.
 fn voc_colour(id: u8) -> [u8; 3] {
-    [0, 1, 2].map(|c| (c..8).step_by(3).zip(0..).fold(0, |value, (bit, i)| value | (id >> bit & 1) << (7 - i)))
+    [0, 1, 2].map(|c| {
+        (c..8)
+            .step_by(3)
+            .zip(0..)
+            .fold(0, |value, (bit, i)| value | (id >> bit & 1) << (7 - i))
+    })
 }
 
 #[cfg(test)]
@@ -203,10 +243,20 @@ mod tests {
 
     #[test]
     fn named_classes_have_vocs_colours_and_may_ignore() {
-        let names: Vec<String> = ["background", "aeroplane", "bicycle", "bird"].map(String::from).into();
+        let names: Vec<String> = ["background", "aeroplane", "bicycle", "bird"]
+            .map(String::from)
+            .into();
         let set = ClassSet::named(&names, &[255, 2]).unwrap();
-        let colours: Vec<_> = set.classes().iter().map(|c| (c.name.as_str(), c.id, c.colour)).collect();
-        let expected = [("background", 0, [0, 0, 0]), ("aeroplane", 1, [128, 0, 0]), ("bird", 3, [128, 128, 0])];
+        let colours: Vec<_> = set
+            .classes()
+            .iter()
+            .map(|c| (c.name.as_str(), c.id, c.colour))
+            .collect();
+        let expected = [
+            ("background", 0, [0, 0, 0]),
+            ("aeroplane", 1, [128, 0, 0]),
+            ("bird", 3, [128, 128, 0]),
+        ];
         assert_eq!(colours, expected);
         assert_eq!(voc_colour(20), [0, 64, 128]);
         assert_eq!(voc_colour(255), [224, 224, 192]);

@@ -1,15 +1,15 @@
 //! Intersection over union, from one confusion matrix over a whole data set.
 //!
-//! Source: cityscapesScripts `evaluation/evalPixelLevelSemanticLabeling.py`. With `M[t][p]` the pixels of true class t predicted as p,
-//! over all pixels whose truth is a class (ignored truth counts nowhere),
+//! Source: cityscapesScripts `evaluation/evalPixelLevelSemanticLabeling.py`. With `M[t][p]` the pixels of
+//! true class t predicted as p, over all pixels whose truth is a class (ignored truth counts nowhere),
 //!
 //! ```text
 //! IoU(c) = M[c][c] / (sum_p M[c][p] + sum_{t != c} M[t][c])
 //! ```
 //!
-//! where p also runs over everything that is no class: such predictions miss their class and hit no other. A class
-//! that is neither true nor predicted anywhere has no IoU and is left out of the mean. A category's IoU is that of
-//! its classes taken as one.
+//! where p also runs over everything that is no class: such predictions miss their class and hit no other. A
+//! class that is neither true nor predicted anywhere has no IoU and is left out of the mean. A category's IoU
+//! is that of its classes taken as one.
 
 use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
@@ -55,8 +55,8 @@ impl Confusion {
         }
     }
 
-    /// Counts one image, both in file ids and of one size. Returns the first predicted id that the data set does not know, if
-    /// any; its pixels are counted as misses.
+    /// Counts one image, both in file ids and of one size. Returns the first predicted id that the data set
+    /// does not know, if any; its pixels are counted as misses.
     ///
     /// # Errors
     /// The first true id that the data set does not know; nothing is counted then.
@@ -66,11 +66,20 @@ impl Confusion {
     pub fn add(&mut self, truth: &LabelImage, prediction: &LabelImage) -> Result<Option<Unknown>, Unknown> {
         assert_eq!((truth.height, truth.width), (prediction.height, prediction.width));
         let pairs = count_pairs(&truth.pixels, &prediction.pixels);
-        let cells = || pairs.iter().enumerate().filter(|(_, n)| **n > 0).map(|(i, n)| (i >> 8, i & 255, u64::from(*n)));
+        let cells = || {
+            pairs
+                .iter()
+                .enumerate()
+                .filter(|(_, n)| **n > 0)
+                .map(|(i, n)| (i >> 8, i & 255, u64::from(*n)))
+        };
         let first = |ids: &mut dyn Iterator<Item = (usize, u64)>| {
             let mut found: Option<Unknown> = None;
             for (id, pixels) in ids.filter(|(id, _)| !self.known[*id]) {
-                let unknown = found.get_or_insert(Unknown { id: id as u8, pixels: 0 });
+                let unknown = found.get_or_insert(Unknown {
+                    id: id as u8,
+                    pixels: 0,
+                });
                 unknown.pixels += if unknown.id == id as u8 { pixels } else { 0 };
             }
             found
@@ -78,7 +87,11 @@ impl Confusion {
         if let Some(unknown) = first(&mut cells().map(|(t, _, n)| (t, n))) {
             return Err(unknown);
         }
-        let unknown = first(&mut cells().filter(|(t, _, _)| self.rows[*t] != IGNORE).map(|(_, p, n)| (p, n)));
+        let unknown = first(
+            &mut cells()
+                .filter(|(t, _, _)| self.rows[*t] != IGNORE)
+                .map(|(_, p, n)| (p, n)),
+        );
         for (t, p, n) in cells().filter(|(t, _, _)| self.rows[*t] != IGNORE) {
             self.counts[usize::from(self.rows[t]) * (self.classes + 1) + usize::from(self.columns[p])] += n;
         }
@@ -87,7 +100,10 @@ impl Confusion {
 
     /// Adds what another has counted.
     pub fn merge(&mut self, other: &Confusion) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(a, b)| *a += b);
+        self.counts
+            .iter_mut()
+            .zip(&other.counts)
+            .for_each(|(a, b)| *a += b);
     }
 
     /// Pixels of true class `truth` (train id) predicted as class `predicted`, or as no class (K).
@@ -117,7 +133,11 @@ impl Confusion {
         let category = |name: String| {
             let member = |c: &usize| set.classes()[*c].category.as_ref() == Some(&name);
             let members: Vec<usize> = (0..self.classes).filter(member).collect();
-            ClassScore { iou: iou(&members), truth: members.iter().map(|&c| self.truth(c)).sum(), name }
+            ClassScore {
+                iou: iou(&members),
+                truth: members.iter().map(|&c| self.truth(c)).sum(),
+                name,
+            }
         };
         let categories: Vec<ClassScore> = set.categories().into_iter().map(category).collect();
         let pixels: u64 = self.counts.iter().sum();
@@ -163,8 +183,8 @@ pub struct ClassScore {
 }
 
 impl Scores {
-    /// Names of the classes that are nowhere true. Those predicted nevertheless have IoU 0 and count in the mean, as in
-    /// cityscapesScripts; the others are left out of it.
+    /// Names of the classes that are nowhere true. Those predicted nevertheless have IoU 0 and count in the
+    /// mean, as in cityscapesScripts; the others are left out of it.
     pub fn absent(&self) -> Vec<&ClassScore> {
         self.classes.iter().filter(|c| c.truth == 0).collect()
     }
@@ -200,14 +220,19 @@ mod tests {
     use super::*;
 
     fn image(pixels: &[u8]) -> LabelImage {
-        LabelImage { height: 1, width: pixels.len(), pixels: pixels.to_vec() }
+        LabelImage {
+            height: 1,
+            width: pixels.len(),
+            pixels: pixels.to_vec(),
+        }
     }
 
     #[test]
     fn hand_counted() {
         let set = ClassSet::cityscapes();
         let mut confusion = Confusion::new(&set);
-        // Nine roads (one predicted as sidewalk, one as an ignored id), two ignored pixels, a car that is seen, no train but one claimed.
+        // Nine roads (one predicted as sidewalk, one as an ignored id), two ignored pixels, a car that is
+        // seen, no train but one claimed.
         let truth = [7, 7, 7, 7, 7, 7, 7, 7, 7, 0, 4, 26, 23];
         let predicted = [7, 7, 7, 7, 7, 7, 7, 8, 9, 26, 7, 26, 31];
         assert_eq!(confusion.add(&image(&truth), &image(&predicted)), Ok(None));
@@ -236,7 +261,10 @@ mod tests {
         let unknown = confusion.add(&image(&[7, 7, 0, 7]), &image(&[7, 200, 99, 200]));
         assert_eq!(unknown, Ok(Some(Unknown { id: 200, pixels: 2 })));
         assert_eq!(confusion.scores(&set).classes[0].iou, Some(1.0 / 3.0));
-        assert_eq!(confusion.add(&image(&[7, 34]), &image(&[7, 7])), Err(Unknown { id: 34, pixels: 1 }));
+        assert_eq!(
+            confusion.add(&image(&[7, 34]), &image(&[7, 7])),
+            Err(Unknown { id: 34, pixels: 1 })
+        );
         assert_eq!(confusion.scores(&set).classes[0].truth, 3);
     }
 
@@ -246,6 +274,9 @@ mod tests {
         let mut confusion = Confusion::new(&set);
         confusion.add(&image(&[0; 16]), &image(&[7; 16])).unwrap();
         let scores = confusion.scores(&set);
-        assert_eq!((scores.mean_iou, scores.category_mean_iou, scores.pixel_accuracy), (None, None, None));
+        assert_eq!(
+            (scores.mean_iou, scores.category_mean_iou, scores.pixel_accuracy),
+            (None, None, None)
+        );
     }
 }

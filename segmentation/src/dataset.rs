@@ -37,20 +37,28 @@ pub struct Dataset {
 const LABELS: &str = "_labelIds.png";
 
 impl Dataset {
-    /// A split of Cityscapes: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` and `gtFine/{split}/{city}/*_gtFine_labelIds.png`.
+    /// A split of Cityscapes: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` and
+    /// `gtFine/{split}/{city}/*_gtFine_labelIds.png`.
     ///
     /// # Errors
-    /// [`Error::File`] for a folder without images and for images and labels that have no partner; otherwise as
-    /// [`Dataset::check`].
+    /// [`Error::File`] for a folder without images and for images and labels that have no partner; otherwise
+    /// as [`Dataset::check`].
     pub fn cityscapes(root: &Path, split: &str) -> Result<Self> {
-        let (images, labels) = (root.join("leftImg8bit").join(split), root.join("gtFine").join(split));
+        let (images, labels) = (
+            root.join("leftImg8bit").join(split),
+            root.join("gtFine").join(split),
+        );
         let layout = "give the folder that holds leftImg8bit/ and gtFine/ with this split";
         if let Some(missing) = [&images, &labels].into_iter().find(|folder| !folder.is_dir()) {
             return Err(Error::file(missing, "no such folder", layout));
         }
         let image = |name: &str| name.contains("_leftImg8bit.").then(|| prefix(name)).flatten();
         let label = |name: &str| name.ends_with(LABELS).then(|| prefix(name)).flatten();
-        Self::paired(ClassSet::cityscapes(), (&images, keyed(&images, image)?), (&labels, keyed(&labels, label)?))
+        Self::paired(
+            ClassSet::cityscapes(),
+            (&images, keyed(&images, image)?),
+            (&labels, keyed(&labels, label)?),
+        )
     }
 
     /// Two folders in which an image and its label PNG have the same path but for the extension.
@@ -59,17 +67,30 @@ impl Dataset {
     /// As [`Dataset::cityscapes`].
     pub fn folders(images: &Path, labels: &Path, classes: ClassSet) -> Result<Self> {
         let image = |name: &str| decode::is_image(Path::new(name)).then(|| stem(name));
-        Self::paired(classes, (images, keyed(images, image)?), (labels, plain_labels(labels)?))
+        Self::paired(
+            classes,
+            (images, keyed(images, image)?),
+            (labels, plain_labels(labels)?),
+        )
     }
 
     fn paired(classes: ClassSet, images: (&Path, Files), labels: (&Path, Files)) -> Result<Self> {
         let remedy = "every image needs the label PNG of its name, and every label PNG its image";
-        for ((folder, files), (_, others), what) in [(&images, &labels, "label"), (&labels, &images, "image")] {
+        for ((folder, files), (_, others), what) in [(&images, &labels, "label"), (&labels, &images, "image")]
+        {
             if files.is_empty() {
                 let kind = if what == "label" { "images" } else { "label PNGs" };
-                return Err(Error::file(folder, format!("holds no {kind} of the layout"), remedy));
+                return Err(Error::file(
+                    folder,
+                    format!("holds no {kind} of the layout"),
+                    remedy,
+                ));
             }
-            let alone: Vec<&str> = files.keys().filter(|k| !others.contains_key(*k)).map(String::as_str).collect();
+            let alone: Vec<&str> = files
+                .keys()
+                .filter(|k| !others.contains_key(*k))
+                .map(String::as_str)
+                .collect();
             if !alone.is_empty() {
                 return Err(Error::file(
                     folder,
@@ -78,8 +99,15 @@ impl Dataset {
                 ));
             }
         }
-        let sample = |(name, image): (String, PathBuf)| Sample { label: labels.1[&name].clone(), name, image };
-        let dataset = Dataset { classes, samples: images.1.into_iter().map(sample).collect() };
+        let sample = |(name, image): (String, PathBuf)| Sample {
+            label: labels.1[&name].clone(),
+            name,
+            image,
+        };
+        let dataset = Dataset {
+            classes,
+            samples: images.1.into_iter().map(sample).collect(),
+        };
         dataset.check()?;
         Ok(dataset)
     }
@@ -108,8 +136,17 @@ impl Dataset {
     pub fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
         for sample in &self.samples {
-            let length = |path: &Path| fs::metadata(path).map(|m| m.len()).map_err(Error::io(path, "read"));
-            hash.update(format!("{} {} {}\n", sample.name, length(&sample.image)?, length(&sample.label)?));
+            let length = |path: &Path| {
+                fs::metadata(path)
+                    .map(|m| m.len())
+                    .map_err(Error::io(path, "read"))
+            };
+            hash.update(format!(
+                "{} {} {}\n",
+                sample.name,
+                length(&sample.image)?,
+                length(&sample.label)?
+            ));
         }
         Ok(hex(&hash.finalize()))
     }
@@ -119,7 +156,13 @@ impl Dataset {
     /// # Errors
     /// [`Error::Io`] naming the first that cannot be read.
     pub fn prints(&self) -> Result<Prints> {
-        Prints::of(&self.samples.iter().map(|sample| &sample.image).collect::<Vec<_>>())
+        Prints::of(
+            &self
+                .samples
+                .iter()
+                .map(|sample| &sample.image)
+                .collect::<Vec<_>>(),
+        )
     }
 
     /// Checksum of the content of all label files with the names of their samples: what a score is held
@@ -128,7 +171,11 @@ impl Dataset {
     /// # Errors
     /// [`Error::Io`].
     pub fn labels_sum(&self) -> Result<String> {
-        labels_sum(self.samples.iter().map(|sample| (&sample.name[..], sample.label.as_path())))
+        labels_sum(
+            self.samples
+                .iter()
+                .map(|sample| (&sample.name[..], sample.label.as_path())),
+        )
     }
 }
 
@@ -166,7 +213,9 @@ impl Sample {
 /// See [`Dataset::labels_sum`].
 pub(crate) fn labels_sum<'a>(labels: impl Iterator<Item = (&'a str, &'a Path)>) -> Result<String> {
     let files: Vec<(&str, &Path)> = labels.collect();
-    let lines = files.par_iter().map(|(name, path)| Ok(format!("{name} {}", leakage::content(path)?)));
+    let lines = files
+        .par_iter()
+        .map(|(name, path)| Ok(format!("{name} {}", leakage::content(path)?)));
     let mut lines: Vec<String> = lines.collect::<Result<_>>()?;
     lines.sort_unstable();
     Ok(hex(&Sha256::digest(lines.join("\n"))[..8]))
@@ -177,13 +226,17 @@ pub(crate) type Files = BTreeMap<String, PathBuf>;
 
 /// Ground truth of Cityscapes below a folder: `*_labelIds.png` by `<city>_<seq>_<frame>`.
 pub(crate) fn cityscapes_labels(folder: &Path) -> Result<Files> {
-    keyed(folder, |name| name.ends_with(LABELS).then(|| prefix(name)).flatten())
+    keyed(folder, |name| {
+        name.ends_with(LABELS).then(|| prefix(name)).flatten()
+    })
 }
 
-/// Predictions for Cityscapes below a folder: PNGs by `<city>_<seq>_<frame>`; where one image has several, those that end in
-/// `_labelIds.png`.
+/// Predictions for Cityscapes below a folder: PNGs by `<city>_<seq>_<frame>`; where one image has several,
+/// those that end in `_labelIds.png`.
 pub(crate) fn cityscapes_predictions(folder: &Path) -> Result<Files> {
-    let mut files = keyed_all(folder, |name| name.ends_with(".png").then(|| prefix(name)).flatten())?;
+    let mut files = keyed_all(folder, |name| {
+        name.ends_with(".png").then(|| prefix(name)).flatten()
+    })?;
     for paths in files.values_mut().filter(|paths| paths.len() > 1) {
         let named = |path: &PathBuf| path.to_string_lossy().ends_with(LABELS);
         if paths.iter().any(named) {
@@ -195,12 +248,18 @@ pub(crate) fn cityscapes_predictions(folder: &Path) -> Result<Files> {
 
 /// Label PNGs below a folder, by path without extension.
 pub(crate) fn plain_labels(folder: &Path) -> Result<Files> {
-    keyed(folder, |name| name.to_ascii_lowercase().ends_with(".png").then(|| stem(name)))
+    keyed(folder, |name| {
+        name.to_ascii_lowercase().ends_with(".png").then(|| stem(name))
+    })
 }
 
 pub(crate) fn unknown_id(path: &Path, id: u8, classes: &ClassSet) -> Error {
     let problem = format!("holds the id {id}, but ids are {}", classes.known_ids());
-    Error::file(path, problem, "give labelIds files (not trainIds or colours), or name ids to leave out with --ignore")
+    Error::file(
+        path,
+        problem,
+        "give labelIds files (not trainIds or colours), or name ids to leave out with --ignore",
+    )
 }
 
 /// A few of many names.
@@ -242,7 +301,11 @@ fn single(files: BTreeMap<String, Vec<PathBuf>>) -> Result<Files> {
 // All files below a folder whose name (relative, with `/`) has a key.
 fn keyed_all(folder: &Path, key: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, Vec<PathBuf>>> {
     if !folder.is_dir() {
-        let problem = if folder.exists() { "is no folder" } else { "no such folder" };
+        let problem = if folder.exists() {
+            "is no folder"
+        } else {
+            "no such folder"
+        };
         return Err(Error::file(folder, problem, "give an existing folder"));
     }
     let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
@@ -250,8 +313,15 @@ fn keyed_all(folder: &Path, key: impl Fn(&str) -> Option<String>) -> Result<BTre
     while let Some(below) = folders.pop() {
         for entry in fs::read_dir(&below).map_err(Error::io(&below, "read"))? {
             let path = entry.map_err(Error::io(&below, "read"))?.path();
-            let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-            if path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".")) {
+            let name = path
+                .strip_prefix(folder)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
+            if path
+                .file_name()
+                .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
+            {
                 continue;
             }
             if path.is_dir() {
@@ -269,23 +339,40 @@ fn same_size(sample: &Sample, image: (usize, usize), labels: (usize, usize)) -> 
     if image == labels {
         return Ok(());
     }
-    let problem =
-        format!("is {} x {} pixels, but {} is {} x {}", labels.1, labels.0, sample.image.display(), image.1, image.0);
-    Err(Error::file(&sample.label, problem, "labels must be of their image's size"))
+    let problem = format!(
+        "is {} x {} pixels, but {} is {} x {}",
+        labels.1,
+        labels.0,
+        sample.image.display(),
+        image.1,
+        image.0
+    );
+    Err(Error::file(
+        &sample.label,
+        problem,
+        "labels must be of their image's size",
+    ))
 }
 
 fn sixteen_bits(path: &Path) -> Error {
-    Error::file(path, "has 16 bits a channel", "convert it to 8 bits, or networks see another brightness")
+    Error::file(
+        path,
+        "has 16 bits a channel",
+        "convert it to 8 bits, or networks see another brightness",
+    )
 }
 
 // Height, width and bits of a PNG; `None` for other formats.
 fn png_header(path: &Path) -> Result<Option<(usize, usize, u8)>> {
     let mut head = Vec::with_capacity(25);
     let file = File::open(path).map_err(Error::io(path, "read"))?;
-    file.take(25).read_to_end(&mut head).map_err(Error::io(path, "read"))?;
+    file.take(25)
+        .read_to_end(&mut head)
+        .map_err(Error::io(path, "read"))?;
     if head.len() < 25 || !head.starts_with(b"\x89PNG\r\n\x1a\n") {
         return Ok(None);
     }
-    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
+    let number =
+        |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]) as usize;
     Ok(Some((number(20), number(16), head[24])))
 }

@@ -1,11 +1,14 @@
-//! DeepLab v3+: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation".
+//! DeepLab v3+: Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image
+//! Segmentation".
 //!
 //! Symbols: N images of H x W pixels, K classes, C channels of the head (256), s the output stride (16 or 8).
 //!
 //! ```text
 //! images [N, 3, H, W] -- ResNet, layer4 (and layer3 for s = 8) atrous --> [N, D, H/s, W/s]
-//!     -- ASPP: 1x1, three 3x3 at the atrous rates, image pooling; concatenated, projected (1x1 or 3x3) --> [N, C, H/s, W/s]
-//!     -- upsampled to layer1's size, beside layer1's features reduced to 48 channels --> [N, C + 48, H/4, W/4]
+//!     -- ASPP: 1x1, three 3x3 at the atrous rates, image pooling;
+//!        concatenated, projected (1x1 or 3x3) --> [N, C, H/s, W/s]
+//!     -- upsampled to layer1's size, beside layer1's features reduced to 48 channels
+//!        --> [N, C + 48, H/4, W/4]
 //!     -- two 3x3 convolutions, 1x1 classifier --> logits [N, K, H/4, W/4], upsampled to H x W outside
 //! ```
 //!
@@ -104,13 +107,32 @@ impl DeepLab {
         let features = config.arch.features();
         let layer1 = features / 8;
         DeepLab {
-            backbone: ResNet::atrous(&(vs / "backbone"), config.arch, config.output_stride, config.basic_dilation),
+            backbone: ResNet::atrous(
+                &(vs / "backbone"),
+                config.arch,
+                config.output_stride,
+                config.basic_dilation,
+            ),
             aspp: Aspp::new(&(vs / "aspp"), features, config),
-            decoder: Decoder::new(&(vs / "decoder"), layer1, config.channels, config.classes, config.separable),
-            auxiliary: config
-                .auxiliary
-                .then(|| Auxiliary::new(&(vs / "auxiliary"), features / 2, config.channels / 2, config.classes)),
-            dropout: Dropout { probability: config.dropout, place: config.dropout_place },
+            decoder: Decoder::new(
+                &(vs / "decoder"),
+                layer1,
+                config.channels,
+                config.classes,
+                config.separable,
+            ),
+            auxiliary: config.auxiliary.then(|| {
+                Auxiliary::new(
+                    &(vs / "auxiliary"),
+                    features / 2,
+                    config.channels / 2,
+                    config.classes,
+                )
+            }),
+            dropout: Dropout {
+                probability: config.dropout,
+                place: config.dropout_place,
+            },
         }
     }
 
@@ -126,10 +148,14 @@ impl DeepLab {
         let context = dropout(self.aspp.forward(&layer4, modes.head), DropoutPlace::Aspp);
         let features = self.decoder.features(&context, &layer1, modes.head);
         Logits {
-            main: self.decoder.classify(&dropout(features, DropoutPlace::Classifier)),
+            main: self
+                .decoder
+                .classify(&dropout(features, DropoutPlace::Classifier)),
             auxiliary: self.auxiliary.as_ref().filter(|_| training).map(|auxiliary| {
                 let features = auxiliary.conv.forward(&layer3, modes.head);
-                auxiliary.classifier.forward(&dropout(features, self.dropout.place))
+                auxiliary
+                    .classifier
+                    .forward(&dropout(features, self.dropout.place))
             }),
         }
     }
@@ -144,7 +170,11 @@ pub fn upsample(x: &Tensor, height: i64, width: i64) -> Tensor {
 /// none. Logits [N, K, h, w] are brought to H x W, in float32 at least.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, average: LossAverage) -> Tensor {
     let (height, width) = (labels.size()[1], labels.size()[2]);
-    let precise = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+    let precise = if logits.kind() == Kind::Double {
+        Kind::Double
+    } else {
+        Kind::Float
+    };
     let logits = upsample(&logits.to_kind(precise), height, width);
     let sum = logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, i64::from(IGNORE), 0.0);
     match average {
@@ -184,7 +214,10 @@ impl Unit {
     }
 
     fn of(vs: &Path, conv: impl FnOnce(&Path) -> Conv2d, outputs: i64) -> Self {
-        Unit { conv: conv(&(vs / 0)), bn: BatchNorm::new(&(vs / 1), outputs) }
+        Unit {
+            conv: conv(&(vs / 0)),
+            bn: BatchNorm::new(&(vs / 1), outputs),
+        }
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
@@ -192,22 +225,36 @@ impl Unit {
     }
 }
 
-/// 3x3 convolution, plain or separable, each convolution with batch norm and ReLU (mmcv's `DepthwiseSeparableConvModule`).
+/// 3x3 convolution, plain or separable, each convolution with batch norm and ReLU (mmcv's
+/// `DepthwiseSeparableConvModule`).
 #[derive(Debug)]
 struct Wide(Vec<Unit>);
 
 impl Wide {
     fn new(vs: &Path, inputs: i64, outputs: i64, rate: i64, separable: bool) -> Self {
         if separable {
-            let depthwise = Unit::of(&(vs / "depthwise"), |vs| Conv2d::depthwise(vs, inputs, 3).dilated(rate), inputs);
-            Wide(vec![depthwise, Unit::new(&(vs / "pointwise"), inputs, outputs, 1)])
+            let depthwise = Unit::of(
+                &(vs / "depthwise"),
+                |vs| Conv2d::depthwise(vs, inputs, 3).dilated(rate),
+                inputs,
+            );
+            Wide(vec![
+                depthwise,
+                Unit::new(&(vs / "pointwise"), inputs, outputs, 1),
+            ])
         } else {
-            Wide(vec![Unit::of(vs, |vs| Conv2d::new(vs, inputs, outputs, 3, 1).dilated(rate), outputs)])
+            Wide(vec![Unit::of(
+                vs,
+                |vs| Conv2d::new(vs, inputs, outputs, 3, 1).dilated(rate),
+                outputs,
+            )])
         }
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        self.0.iter().fold(x.shallow_clone(), |x, unit| unit.forward(&x, mode))
+        self.0
+            .iter()
+            .fold(x.shallow_clone(), |x, unit| unit.forward(&x, mode))
     }
 }
 
@@ -240,8 +287,14 @@ impl Aspp {
             atrous: atrous.collect(),
             pool: Conv2d::new(&(&pool / 1), inputs, outputs, 1, 1),
             pool_bn: BatchNorm::new(&(&pool / 2), outputs),
-            project: Unit::new(&project, if wide { 4 } else { 5 } * outputs, outputs, config.aspp_kernel),
-            pooled: wide.then(|| Conv2d::new(&(&project / "pooled"), outputs, outputs, config.aspp_kernel, 1)),
+            project: Unit::new(
+                &project,
+                if wide { 4 } else { 5 } * outputs,
+                outputs,
+                config.aspp_kernel,
+            ),
+            pooled: wide
+                .then(|| Conv2d::new(&(&project / "pooled"), outputs, outputs, config.aspp_kernel, 1)),
         }
     }
 
@@ -249,7 +302,11 @@ impl Aspp {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let mut branches = vec![self.point.forward(x, mode)];
         // Laid out once for the three of them.
-        let for_atrous = if self.atrous[0].0[0].conv.planar(x) { x.contiguous() } else { x.shallow_clone() };
+        let for_atrous = if self.atrous[0].0[0].conv.planar(x) {
+            x.contiguous()
+        } else {
+            x.shallow_clone()
+        };
         branches.extend(self.atrous.iter().map(|branch| branch.forward(&for_atrous, mode)));
         let pooled = x.adaptive_avg_pool2d([1, 1]);
         let pooled = self.pool_bn.forward(&self.pool.forward(&pooled), mode).relu_();
@@ -260,7 +317,8 @@ impl Aspp {
             branches.push(constant(height, width));
             return self.project.forward(&Tensor::cat(&branches, 1), mode);
         };
-        let y = self.project.conv.forward(&Tensor::cat(&branches, 1)) + convolve_constant(conv, &pooled, height, width);
+        let y = self.project.conv.forward(&Tensor::cat(&branches, 1))
+            + convolve_constant(conv, &pooled, height, width);
         self.project.bn.forward(&y, mode).relu_()
     }
 }
@@ -326,12 +384,24 @@ struct Auxiliary {
 impl Auxiliary {
     fn new(vs: &Path, inputs: i64, channels: i64, classes: i64) -> Self {
         let conv = Unit::new(&(vs / "conv"), inputs, channels, 3);
-        Auxiliary { conv, classifier: classifier(&(vs / "classifier"), channels, classes) }
+        Auxiliary {
+            conv,
+            classifier: classifier(&(vs / "classifier"), channels, classes),
+        }
     }
 }
 
 fn classifier(vs: &Path, inputs: i64, classes: i64) -> Conv2d {
-    Conv2d::with_bias(vs, inputs, classes, 1, Init::Randn { mean: 0.0, stdev: 0.01 })
+    Conv2d::with_bias(
+        vs,
+        inputs,
+        classes,
+        1,
+        Init::Randn {
+            mean: 0.0,
+            stdev: 0.01,
+        },
+    )
 }
 
 #[cfg(test)]

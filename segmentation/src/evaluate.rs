@@ -1,5 +1,5 @@
-//! Predicts a data set, scores it and leaves predictions and pictures. Decoding, the network and scoring work side by side on
-//! neighbouring images.
+//! Predicts a data set, scores it and leaves predictions and pictures. Decoding, the network and scoring work
+//! side by side on neighbouring images.
 
 use crate::classes::ClassSet;
 use crate::confusion::{Confusion, Scores};
@@ -31,11 +31,12 @@ pub const LEFT: [&str; 4] = ["predictions", "pictures", "confusion.png", "confus
 /// Images between two stages.
 const AHEAD: usize = 2;
 
-/// Predicts every sample and counts its pixels. Below `out`: `predictions/<name>_labelIds.png` in file ids, `pictures/<name>.png` (image,
-/// truth, prediction, errors), `confusion.png` and `confusion.csv`.
+/// Predicts every sample and counts its pixels. Below `out`: `predictions/<name>_labelIds.png` in file ids,
+/// `pictures/<name>.png` (image, truth, prediction, errors), `confusion.png` and `confusion.csv`.
 ///
 /// # Errors
-/// [`camtrast_common::Error::File`] for a sample that cannot be read, [`camtrast_common::Error::Torch`], [`camtrast_common::Error::Io`].
+/// [`camtrast_common::Error::File`] for a sample that cannot be read, [`camtrast_common::Error::Torch`],
+/// [`camtrast_common::Error::Io`].
 pub fn evaluate(
     predictor: &Predictor,
     dataset: &Dataset,
@@ -57,7 +58,9 @@ pub fn evaluate(
                 }
             }
         };
-        Builder::new().spawn_scoped(scope, decode).map_err(Error::thread)?;
+        Builder::new()
+            .spawn_scoped(scope, decode)
+            .map_err(Error::thread)?;
         let scoring = move || -> Result<Confusion> {
             let mut confusion = Confusion::new(&dataset.classes);
             for (n, (sample, image, truth, prediction)) in predictions.into_iter().enumerate() {
@@ -79,13 +82,18 @@ pub fn evaluate(
             }
             Ok(confusion)
         };
-        let scoring = Builder::new().spawn_scoped(scope, scoring).map_err(Error::thread)?;
+        let scoring = Builder::new()
+            .spawn_scoped(scope, scoring)
+            .map_err(Error::thread)?;
         let mut failure = None;
         for read in images {
             let step = read.and_then(|(sample, image, truth)| {
                 let ids = dataset.classes.file_ids();
                 let mut prediction = predictor.predict(&image)?;
-                prediction.pixels.iter_mut().for_each(|id| *id = ids[usize::from(*id)]);
+                prediction
+                    .pixels
+                    .iter_mut()
+                    .for_each(|id| *id = ids[usize::from(*id)]);
                 Ok((sample, image, truth, prediction))
             });
             match step {
@@ -120,9 +128,22 @@ pub fn metrics(scores: &Scores) -> BTreeMap<String, f64> {
         ("segmentation/category_mIoU".into(), scores.category_mean_iou),
         ("segmentation/pixel_accuracy".into(), scores.pixel_accuracy),
     ];
-    named.extend(scores.classes.iter().map(|c| (format!("segmentation/IoU/{}", c.name), c.iou)));
-    named.extend(scores.categories.iter().map(|c| (format!("segmentation/IoU_category/{}", c.name), c.iou)));
-    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    named.extend(
+        scores
+            .classes
+            .iter()
+            .map(|c| (format!("segmentation/IoU/{}", c.name), c.iou)),
+    );
+    named.extend(
+        scores
+            .categories
+            .iter()
+            .map(|c| (format!("segmentation/IoU_category/{}", c.name), c.iou)),
+    );
+    named
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
 }
 
 fn score(
@@ -132,7 +153,10 @@ fn score(
     truth: &LabelImage,
     prediction: &LabelImage,
 ) -> Result<()> {
-    confusion.add(truth, prediction).map_err(|unknown| unknown_id(&sample.label, unknown.id, classes)).map(|_| ())
+    confusion
+        .add(truth, prediction)
+        .map_err(|unknown| unknown_id(&sample.label, unknown.id, classes))
+        .map(|_| ())
 }
 
 // Spread evenly, from the first on.
@@ -154,12 +178,26 @@ fn leave_files(
 ) -> Result<()> {
     if prediction_wanted {
         // Cityscapes' files are matched by their prefix, others by their whole name.
-        let suffix = if classes.categories().is_empty() { "" } else { "_labelIds" };
-        prediction.write(&folder.join("predictions").join(format!("{}{suffix}.png", sample.name)))?;
+        let suffix = if classes.categories().is_empty() {
+            ""
+        } else {
+            "_labelIds"
+        };
+        prediction.write(
+            &folder
+                .join("predictions")
+                .join(format!("{}{suffix}.png", sample.name)),
+        )?;
     }
     if picture_wanted {
         let name = sample.name.replace('/', "-");
-        picture::sample(&folder.join("pictures").join(format!("{name}.png")), classes, image, truth, prediction)?;
+        picture::sample(
+            &folder.join("pictures").join(format!("{name}.png")),
+            classes,
+            image,
+            truth,
+            prediction,
+        )?;
     }
     Ok(())
 }
@@ -170,7 +208,9 @@ fn write_csv(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Result<(
     write_atomically(path, |out| {
         writeln!(out, "truth \\ prediction,{},\"no class\"", names.join(","))?;
         names.iter().enumerate().try_for_each(|(t, name)| {
-            let counts: Vec<String> = (0..=names.len()).map(|p| confusion.count(t, p).to_string()).collect();
+            let counts: Vec<String> = (0..=names.len())
+                .map(|p| confusion.count(t, p).to_string())
+                .collect();
             writeln!(out, "{name},{}", counts.join(","))
         })
     })
@@ -182,8 +222,11 @@ mod tests {
 
     #[test]
     fn pictures_are_spread_over_the_data_set() {
-        let chosen =
-            |samples, pictures| (0..samples).filter(|&n| is_pictured(n, samples, pictures)).collect::<Vec<_>>();
+        let chosen = |samples, pictures| {
+            (0..samples)
+                .filter(|&n| is_pictured(n, samples, pictures))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(chosen(500, 4), [0, 125, 250, 375]);
         assert_eq!(chosen(3, 8), [0, 1, 2]);
         assert_eq!(chosen(7, 3), [0, 3, 5]);

@@ -24,10 +24,13 @@ impl LabelImage {
     /// Reads a label PNG.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is no whole PNG or holds colours, alpha or 16 bits.
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is no whole PNG or holds colours,
+    /// alpha or 16 bits.
     pub fn read(path: &Path) -> Result<Self> {
         let mut reader = open(path)?;
-        let size = reader.output_buffer_size().ok_or_else(|| damaged(path, "its size is absurd"))?;
+        let size = reader
+            .output_buffer_size()
+            .ok_or_else(|| damaged(path, "its size is absurd"))?;
         let mut bytes = vec![0; size];
         let frame = reader.next_frame(&mut bytes).map_err(|e| damaged(path, e))?;
         // The end of the file holds the checks of what was read.
@@ -38,7 +41,11 @@ impl LabelImage {
             BitDepth::Eight => bytes,
             depth => unpack(&bytes, width, frame.line_size, depth as usize),
         };
-        Ok(LabelImage { height, width, pixels })
+        Ok(LabelImage {
+            height,
+            width,
+            pixels,
+        })
     }
 
     /// Height and width of a label PNG, from its header alone.
@@ -88,7 +95,10 @@ fn open(path: &Path) -> Result<png::Reader<BufReader<File>>> {
 fn held_by_file(path: &Path, reader: png::Reader<BufReader<File>>) -> Result<png::Reader<BufReader<File>>> {
     let length = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
     let (width, height) = reader.info().size();
-    if reader.output_buffer_size().is_none_or(|size| size as u64 / 1032 > length) {
+    if reader
+        .output_buffer_size()
+        .is_none_or(|size| size as u64 / 1032 > length)
+    {
         let problem = format!("says it has {width} x {height} pixels, which so short a file cannot hold");
         return Err(Error::file(path, problem, "copy or make it again"));
     }
@@ -96,14 +106,20 @@ fn held_by_file(path: &Path, reader: png::Reader<BufReader<File>>) -> Result<png
 }
 
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
-    Error::file(path, format!("is no whole PNG ({reason})"), "copy or make it again")
+    Error::file(
+        path,
+        format!("is no whole PNG ({reason})"),
+        "copy or make it again",
+    )
 }
 
 // 1, 2 or 4 bits a pixel, the leftmost pixel in the highest bits; every line begins with a byte of its own.
 fn unpack(bytes: &[u8], width: usize, line_size: usize, depth: usize) -> Vec<u8> {
     let (per_byte, mask) = (8 / depth, (1u8 << depth) - 1);
     let line = |line: &[u8]| -> Vec<u8> {
-        (0..width).map(|x| line[x / per_byte] >> (8 - depth * (x % per_byte + 1)) & mask).collect()
+        (0..width)
+            .map(|x| line[x / per_byte] >> (8 - depth * (x % per_byte + 1)) & mask)
+            .collect()
     };
     bytes.chunks_exact(line_size).flat_map(line).collect()
 }
@@ -127,11 +143,25 @@ mod tests {
 
     #[test]
     fn palettes_and_few_bits_are_indices() {
-        let (_folder, path) = encoded(ColorType::Indexed, BitDepth::Four, &[0x01, 0x23, 0x40, 0x56, 0x78, 0x90]);
+        let (_folder, path) = encoded(
+            ColorType::Indexed,
+            BitDepth::Four,
+            &[0x01, 0x23, 0x40, 0x56, 0x78, 0x90],
+        );
         let image = LabelImage::read(&path).unwrap();
-        assert_eq!(image, LabelImage { height: 2, width: 5, pixels: (0..10).collect() });
+        assert_eq!(
+            image,
+            LabelImage {
+                height: 2,
+                width: 5,
+                pixels: (0..10).collect()
+            }
+        );
         let (_folder, path) = encoded(ColorType::Grayscale, BitDepth::One, &[0b1010_1000, 0b0101_0000]);
-        assert_eq!(LabelImage::read(&path).unwrap().pixels, [1, 0, 1, 0, 1, 0, 1, 0, 1, 0]);
+        assert_eq!(
+            LabelImage::read(&path).unwrap().pixels,
+            [1, 0, 1, 0, 1, 0, 1, 0, 1, 0]
+        );
         assert_eq!(LabelImage::size(&path).unwrap(), (2, 5));
     }
 
@@ -139,13 +169,23 @@ mod tests {
     fn written_is_read_and_damage_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        let image = LabelImage { height: 3, width: 200, pixels: (0..600).map(|i| (i * 7 % 34) as u8).collect() };
+        let image = LabelImage {
+            height: 3,
+            width: 200,
+            pixels: (0..600).map(|i| (i * 7 % 34) as u8).collect(),
+        };
         image.write(&path).unwrap();
         assert_eq!(LabelImage::read(&path).unwrap(), image);
         let bytes = std::fs::read(&path).unwrap();
         for length in [0, 20, bytes.len() / 2, bytes.len() - 14] {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            assert!(LabelImage::read(&path).unwrap_err().to_string().contains("is no whole PNG"), "{length}");
+            assert!(
+                LabelImage::read(&path)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("is no whole PNG"),
+                "{length}"
+            );
         }
     }
 
@@ -157,7 +197,10 @@ mod tests {
         let crc = crc32fast::hash(&bytes[12..29]);
         bytes[29..33].copy_from_slice(&crc.to_be_bytes());
         std::fs::write(&path, bytes).unwrap();
-        for refused in [LabelImage::read(&path).map(drop), LabelImage::size(&path).map(drop)] {
+        for refused in [
+            LabelImage::read(&path).map(drop),
+            LabelImage::size(&path).map(drop),
+        ] {
             let error = refused.unwrap_err().to_string();
             assert!(
                 error.contains("says it has 262144 x 1048576 pixels, which so short a file cannot hold"),

@@ -1,7 +1,7 @@
 //! Semantic segmentation: how well does a pretrained backbone transfer to DeepLab v3+?
 //!
-//! [`train()`] fine-tunes a [`deeplab`] on a [`dataset`], [`evaluate()`] predicts and scores it, and [`score()`] scores
-//! anybody's label images as cityscapesScripts does.
+//! [`train()`] fine-tunes a [`deeplab`] on a [`dataset`], [`evaluate()`] predicts and scores it, and
+//! [`score()`] scores anybody's label images as cityscapesScripts does.
 
 pub mod augment;
 pub mod classes;
@@ -24,7 +24,7 @@ pub use classes::ClassSet;
 pub use confusion::{Confusion, Scores};
 pub use dataset::Dataset;
 pub use evaluate::{Leave, evaluate, metrics};
-pub use options::{Options, Preset};
+pub use options::{Preset, SegmentationOptions};
 pub use predict::{PredictOptions, Predictor};
 pub use score::{Naming, score, truth_sum};
 pub use segmenter::{Segmenter, SegmenterInfo};

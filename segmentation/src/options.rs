@@ -1,19 +1,22 @@
-//! Every setting of fine-tuning. A field is a flag, a TOML key and a line of config.toml at once; its default is the preset's.
+//! Every setting of fine-tuning. A field is a flag, a TOML key and a line of config.toml at once; its default
+//! is the preset's.
 
-use crate::augment::{Augment, Resize};
+use crate::augment::{Resize, SegmentationAugment};
 use crate::deeplab::{DeepLabConfig, DropoutPlace, LossAverage};
 use crate::predict::PredictOptions;
 use camtrast_common::resnet::{Arch, BasicDilation};
 use camtrast_common::schedule::Decay;
 use camtrast_common::settings;
-use camtrast_common::settings::{BatchNormMode, Numbers, Switch, check_counts, check_not_negative, check_range, set};
+use camtrast_common::settings::{
+    BatchNormMode, Numbers, Switch, check_counts, check_not_negative, check_range, set,
+};
 use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 settings! {
-/// Settings of fine-tuning. `None`: not given; after [`Options::resolve`] there is none.
-pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
+/// Settings of fine-tuning. `None`: not given; after [`SegmentationOptions::resolve`] there is none.
+pub struct SegmentationOptions under "Fine-tuning settings (defaults are the preset's)" {
     /// Optimiser steps (iterations)
     steps: u64,
     /// Crops per batch
@@ -32,7 +35,8 @@ pub struct Options under "Fine-tuning settings (defaults are the preset's)" {
     lr_floor: f64,
     /// Steps over which the learning rate rises from zero
     warmup_steps: u64,
-    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync (over all processes)
+    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync
+    /// (over all processes)
     batch_norm: BatchNormMode,
     /// Training crop, such as 768 or 512x1024 (height x width)
     crop: Size,
@@ -84,8 +88,8 @@ pub enum Preset {
 impl Preset {
     /// Every setting. The stem is no setting: it is the checkpoint's, and mmsegmentation's own is a
     /// `resnet50-v1c`.
-    pub fn options(self) -> Options {
-        let paper = Options {
+    pub fn options(self) -> SegmentationOptions {
+        let paper = SegmentationOptions {
             steps: Some(30_000),
             batch_size: Some(8),
             lr: Some(0.01),
@@ -96,7 +100,10 @@ impl Preset {
             lr_floor: Some(0.0),
             warmup_steps: Some(0),
             batch_norm: Some(BatchNormMode::Train),
-            crop: Some(Size { height: 768, width: 768 }),
+            crop: Some(Size {
+                height: 768,
+                width: 768,
+            }),
             scale: Some(Numbers(vec![0.5, 2.0])),
             resize: Some(Resize::Crop),
             flip: Some(0.5),
@@ -115,12 +122,15 @@ impl Preset {
         };
         match self {
             Preset::Paper => paper,
-            Preset::Mmseg => Options {
+            Preset::Mmseg => SegmentationOptions {
                 steps: Some(40_000),
                 weight_decay: Some(5e-4),
                 lr_floor: Some(1e-4),
                 batch_norm: Some(BatchNormMode::Sync),
-                crop: Some(Size { height: 512, width: 1024 }),
+                crop: Some(Size {
+                    height: 512,
+                    width: 1024,
+                }),
                 resize: Some(Resize::Whole),
                 max_class_share: Some(0.75),
                 photometric: Some(Switch::On),
@@ -138,20 +148,26 @@ impl Preset {
     }
 }
 
-impl Options {
+impl SegmentationOptions {
     /// What the user gave over the preset, with the atrous rates that fit the output stride, checked.
     ///
     /// # Errors
     /// [`Error::Settings`] for values out of range.
-    pub fn resolve(self, preset: Preset) -> Result<Options> {
+    pub fn resolve(self, preset: Preset) -> Result<SegmentationOptions> {
         let mut options = self.or(preset.options());
         let stride = set(&options.output_stride);
         if ![8, 16].contains(&stride) {
-            return Err(Error::settings(format!("--output-stride {stride} is neither 16 nor 8"), "choose one of them"));
+            return Err(Error::settings(
+                format!("--output-stride {stride} is neither 16 nor 8"),
+                "choose one of them",
+            ));
         }
         let kernel = set(&options.aspp_kernel);
         if ![1, 3].contains(&kernel) {
-            return Err(Error::settings(format!("--aspp-kernel {kernel} is neither 1 nor 3"), "choose one of them"));
+            return Err(Error::settings(
+                format!("--aspp-kernel {kernel} is neither 1 nor 3"),
+                "choose one of them",
+            ));
         }
         let rates = [6.0, 12.0, 18.0].map(|rate| rate * (16 / stride) as f64);
         options.atrous_rates.get_or_insert(Numbers(rates.into()));
@@ -160,7 +176,10 @@ impl Options {
     }
 
     fn check(&self) -> Result<()> {
-        for (flag, value) in [("flip", set(&self.flip)), ("max-class-share", set(&self.max_class_share))] {
+        for (flag, value) in [
+            ("flip", set(&self.flip)),
+            ("max-class-share", set(&self.max_class_share)),
+        ] {
             check_range(flag, value, 0.0..=1.0, "from 0 to 1")?;
         }
         for (flag, value) in [("dropout", set(&self.dropout)), ("momentum", set(&self.momentum))] {
@@ -173,14 +192,22 @@ impl Options {
             ("weight-decay", self.weight_decay),
             ("auxiliary-weight", self.auxiliary_weight),
         ])?;
-        check_counts(&[("steps", self.steps), ("batch-size", self.batch_size), ("warmup-steps", self.warmup_steps)])?;
+        check_counts(&[
+            ("steps", self.steps),
+            ("batch-size", self.batch_size),
+            ("warmup-steps", self.warmup_steps),
+        ])?;
         if ![Decay::Poly, Decay::Constant, Decay::Cosine].contains(&set(&self.schedule)) {
-            let problem = format!("--schedule {} falls by epochs, and here are steps", set(&self.schedule));
+            let problem = format!(
+                "--schedule {} falls by epochs, and here are steps",
+                set(&self.schedule)
+            );
             return Err(Error::settings(problem, "choose poly, constant or cosine"));
         }
         // A batch of one leaves image pooling's batch norm a single value, whose variance is undefined.
         if set(&self.batch_size) < 2 {
-            let remedy = "give --batch-size 2 or more: ASPP's image pooling has one value an image to normalise";
+            let remedy =
+                "give --batch-size 2 or more: ASPP's image pooling has one value an image to normalise";
             return Err(Error::settings("--batch-size 1 has no batch statistics", remedy));
         }
         self.model("resnet18".parse().expect("a known architecture"), 2)?;
@@ -195,10 +222,12 @@ impl Options {
     pub fn model(&self, arch: Arch, classes: i64) -> Result<DeepLabConfig> {
         let rates = set(&self.atrous_rates).0;
         let whole = rates.iter().all(|r| *r >= 1.0 && r.fract() == 0.0);
-        let atrous_rates: [f64; 3] =
-            rates.try_into().ok().filter(|_| whole).ok_or_else(|| {
-                Error::settings("--atrous-rates must be three positive whole numbers", "give 6,12,18")
-            })?;
+        let atrous_rates: [f64; 3] = rates.try_into().ok().filter(|_| whole).ok_or_else(|| {
+            Error::settings(
+                "--atrous-rates must be three positive whole numbers",
+                "give 6,12,18",
+            )
+        })?;
         Ok(DeepLabConfig {
             arch,
             output_stride: set(&self.output_stride),
@@ -218,16 +247,22 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Settings`] for a scale that is no range.
-    pub fn augment(&self, mean: [f64; 3]) -> Result<Augment> {
+    pub fn augment(&self, mean: [f64; 3]) -> Result<SegmentationAugment> {
         let scale = set(&self.scale);
         let &[least, most] = scale.0.as_slice() else {
-            return Err(Error::settings(format!("--scale {scale} has not two numbers"), "give it as 0.5,2"));
+            return Err(Error::settings(
+                format!("--scale {scale} has not two numbers"),
+                "give it as 0.5,2",
+            ));
         };
         if !(0.05 <= least && least <= most && most <= 20.0) {
-            return Err(Error::settings(format!("--scale {scale} is no range of scales"), "give it as 0.5,2"));
+            return Err(Error::settings(
+                format!("--scale {scale} is no range of scales"),
+                "give it as 0.5,2",
+            ));
         }
         let Size { height, width } = set(&self.crop);
-        Ok(Augment {
+        Ok(SegmentationAugment {
             height,
             width,
             scale: (least, most),
@@ -266,7 +301,13 @@ impl Default for EvaluationOptions {
     /// Whole images at their own size.
     fn default() -> Self {
         let eval_scales = Numbers(vec![1.0]);
-        EvaluationOptions { crop_eval: false, eval_stride: None, eval_scales, eval_flip: false, pictures: 8 }
+        EvaluationOptions {
+            crop_eval: false,
+            eval_stride: None,
+            eval_scales,
+            eval_flip: false,
+            pictures: 8,
+        }
     }
 }
 
@@ -304,7 +345,9 @@ impl FromStr for Size {
         let (height, width) = text.split_once('x').unwrap_or((text, text));
         match (side(height), side(width)) {
             (Some(height), Some(width)) => Ok(Size { height, width }),
-            _ => Err(format!("{text:?} is no size such as 768 or 512x1024, of 16 to 8192 pixels")),
+            _ => Err(format!(
+                "{text:?} is no size such as 768 or 512x1024, of 16 to 8192 pixels"
+            )),
         }
     }
 }
@@ -318,7 +361,11 @@ impl TryFrom<String> for Size {
 
 impl From<Size> for String {
     fn from(Size { height, width }: Size) -> String {
-        if height == width { height.to_string() } else { format!("{height}x{width}") }
+        if height == width {
+            height.to_string()
+        } else {
+            format!("{height}x{width}")
+        }
     }
 }
 
@@ -329,28 +376,93 @@ mod tests {
     #[test]
     fn presets_are_complete_and_the_user_wins() {
         for preset in [Preset::Paper, Preset::Mmseg] {
-            let options = Options::default().resolve(preset).unwrap();
+            let options = SegmentationOptions::default().resolve(preset).unwrap();
             let fields = serde_json::to_value(&options).unwrap();
-            assert_eq!(fields.as_object().unwrap().len(), 26, "{preset:?} leaves a setting open");
+            assert_eq!(
+                fields.as_object().unwrap().len(),
+                26,
+                "{preset:?} leaves a setting open"
+            );
         }
-        let given = Options { output_stride: Some(8), lr: Some(0.1), ..Options::default() };
+        let given = SegmentationOptions {
+            output_stride: Some(8),
+            lr: Some(0.1),
+            ..SegmentationOptions::default()
+        };
         let options = given.resolve(Preset::Paper).unwrap();
-        assert_eq!((options.lr, options.atrous_rates), (Some(0.1), Some(Numbers(vec![12.0, 24.0, 36.0]))));
+        assert_eq!(
+            (options.lr, options.atrous_rates),
+            (Some(0.1), Some(Numbers(vec![12.0, 24.0, 36.0])))
+        );
     }
 
     #[test]
     fn impossible_values_are_refused_by_name() {
-        let refused = |options: Options| options.resolve(Preset::Paper).unwrap_err().to_string();
+        let refused = |options: SegmentationOptions| options.resolve(Preset::Paper).unwrap_err().to_string();
         for (options, flag) in [
-            (Options { output_stride: Some(32), ..Options::default() }, "--output-stride"),
-            (Options { batch_size: Some(1), ..Options::default() }, "--batch-size"),
-            (Options { flip: Some(1.5), ..Options::default() }, "--flip"),
-            (Options { scale: Some(Numbers(vec![2.0, 0.5])), ..Options::default() }, "--scale"),
-            (Options { atrous_rates: Some(Numbers(vec![6.0, 12.5, 18.0])), ..Options::default() }, "--atrous-rates"),
-            (Options { schedule: Some(Decay::Step), ..Options::default() }, "--schedule"),
-            (Options { lr: Some(f64::NAN), ..Options::default() }, "--lr"),
-            (Options { momentum: Some(2.0), ..Options::default() }, "--momentum 2"),
-            (Options { steps: Some(1 << 63), ..Options::default() }, "--steps"),
+            (
+                SegmentationOptions {
+                    output_stride: Some(32),
+                    ..SegmentationOptions::default()
+                },
+                "--output-stride",
+            ),
+            (
+                SegmentationOptions {
+                    batch_size: Some(1),
+                    ..SegmentationOptions::default()
+                },
+                "--batch-size",
+            ),
+            (
+                SegmentationOptions {
+                    flip: Some(1.5),
+                    ..SegmentationOptions::default()
+                },
+                "--flip",
+            ),
+            (
+                SegmentationOptions {
+                    scale: Some(Numbers(vec![2.0, 0.5])),
+                    ..SegmentationOptions::default()
+                },
+                "--scale",
+            ),
+            (
+                SegmentationOptions {
+                    atrous_rates: Some(Numbers(vec![6.0, 12.5, 18.0])),
+                    ..SegmentationOptions::default()
+                },
+                "--atrous-rates",
+            ),
+            (
+                SegmentationOptions {
+                    schedule: Some(Decay::Step),
+                    ..SegmentationOptions::default()
+                },
+                "--schedule",
+            ),
+            (
+                SegmentationOptions {
+                    lr: Some(f64::NAN),
+                    ..SegmentationOptions::default()
+                },
+                "--lr",
+            ),
+            (
+                SegmentationOptions {
+                    momentum: Some(2.0),
+                    ..SegmentationOptions::default()
+                },
+                "--momentum 2",
+            ),
+            (
+                SegmentationOptions {
+                    steps: Some(1 << 63),
+                    ..SegmentationOptions::default()
+                },
+                "--steps",
+            ),
         ] {
             let message = refused(options);
             assert!(message.contains(flag), "{message}");

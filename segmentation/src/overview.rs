@@ -37,7 +37,9 @@ pub fn overview(root: &Path) -> Result<Option<Vec<SplitOverview>>> {
     }
     let entries = fs::read_dir(&images).map_err(Error::io(&images, "read"))?;
     let folders = entries.flatten().filter(|entry| entry.path().is_dir());
-    let mut splits: Vec<String> = folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut splits: Vec<String> = folders
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     splits.sort_unstable();
     Ok(Some(splits.into_iter().map(|split| look(root, split)).collect()))
 }
@@ -49,29 +51,58 @@ struct Counted {
 }
 
 fn look(root: &Path, split: String) -> SplitOverview {
-    let nothing =
-        SplitOverview { split, images: 0, sizes: None, classes: BTreeMap::new(), ignored: 0.0, problems: Vec::new() };
+    let nothing = SplitOverview {
+        split,
+        images: 0,
+        sizes: None,
+        classes: BTreeMap::new(),
+        ignored: 0.0,
+        problems: Vec::new(),
+    };
     let dataset = match Dataset::cityscapes(root, &nothing.split) {
         Ok(dataset) => dataset,
-        Err(error) => return SplitOverview { problems: vec![error.to_string()], ..nothing },
+        Err(error) => {
+            return SplitOverview {
+                problems: vec![error.to_string()],
+                ..nothing
+            };
+        }
     };
-    let counted: Vec<Result<Counted>> = dataset.samples.par_iter().map(|s| count(s, &dataset.classes)).collect();
+    let counted: Vec<Result<Counted>> = dataset
+        .samples
+        .par_iter()
+        .map(|s| count(s, &dataset.classes))
+        .collect();
     let (good, bad): (Vec<_>, Vec<_>) = counted.into_iter().partition(Result::is_ok);
     let good: Vec<Counted> = good.into_iter().flatten().collect();
     let total: u64 = good.iter().flat_map(|c| c.pixels).sum();
-    let share = |id: u8| good.iter().map(|c| c.pixels[usize::from(id)]).sum::<u64>() as f64 / total.max(1) as f64;
+    let share =
+        |id: u8| good.iter().map(|c| c.pixels[usize::from(id)]).sum::<u64>() as f64 / total.max(1) as f64;
     let class = |class: &crate::classes::Class| {
-        let images = good.iter().filter(|c| c.pixels[usize::from(class.id)] > 0).count();
+        let images = good
+            .iter()
+            .filter(|c| c.pixels[usize::from(class.id)] > 0)
+            .count();
         (images > 0).then(|| (class.name.clone(), (share(class.id), images)))
     };
     let classes: BTreeMap<_, _> = dataset.classes.classes().iter().filter_map(class).collect();
     let smallest = good.iter().map(|c| c.size).min();
     SplitOverview {
         images: dataset.samples.len(),
-        sizes: smallest.zip(good.iter().map(|c| c.size).max()).map(|(least, most)| [least, most]),
-        ignored: if total == 0 { 0.0 } else { 1.0 - classes.values().map(|(share, _)| share).sum::<f64>() },
+        sizes: smallest
+            .zip(good.iter().map(|c| c.size).max())
+            .map(|(least, most)| [least, most]),
+        ignored: if total == 0 {
+            0.0
+        } else {
+            1.0 - classes.values().map(|(share, _)| share).sum::<f64>()
+        },
         classes,
-        problems: bad.into_iter().filter_map(|b| b.err()).map(|error| error.to_string()).collect(),
+        problems: bad
+            .into_iter()
+            .filter_map(|b| b.err())
+            .map(|error| error.to_string())
+            .collect(),
         ..nothing
     }
 }
@@ -83,6 +114,9 @@ fn count(sample: &Sample, classes: &ClassSet) -> Result<Counted> {
     labels.pixels.iter().for_each(|&id| pixels[usize::from(id)] += 1);
     match (0..=255).find(|&id| pixels[usize::from(id)] > 0 && meanings[usize::from(id)] == Meaning::Unknown) {
         Some(id) => Err(unknown_id(&sample.label, id, classes)),
-        None => Ok(Counted { pixels, size: (labels.height, labels.width) }),
+        None => Ok(Counted {
+            pixels,
+            size: (labels.height, labels.width),
+        }),
     }
 }

@@ -25,14 +25,20 @@ pub struct Distortion {
 impl Distortion {
     /// Draws one.
     pub fn draw(generator: &mut ChaCha8Rng) -> Self {
-        let mut change = |low: f64, high: f64| generator.random_bool(0.5).then(|| generator.random_range(low..high));
+        let mut change = |low: f64, high: f64| {
+            generator
+                .random_bool(0.5)
+                .then(|| generator.random_range(low..high))
+        };
         let (brightness, contrast, saturation) = (change(-32.0, 32.0), change(0.5, 1.5), change(0.5, 1.5));
         Distortion {
             brightness,
             contrast,
             contrast_first: generator.random_bool(0.5),
             saturation,
-            hue: generator.random_bool(0.5).then(|| generator.random_range(-18..18)),
+            hue: generator
+                .random_bool(0.5)
+                .then(|| generator.random_range(-18..18)),
         }
     }
 
@@ -54,7 +60,9 @@ impl Distortion {
             image = in_hsv(&image, |[_, s, _]| *s = table[usize::from(*s)])?;
         }
         if let Some(turn) = self.hue {
-            image = in_hsv(&image, |[h, _, _]| *h = (i32::from(*h) + turn).rem_euclid(180) as u8)?;
+            image = in_hsv(&image, |[h, _, _]| {
+                *h = (i32::from(*h) + turn).rem_euclid(180) as u8
+            })?;
         }
         contrast(&mut image, false)?;
         Ok(image)
@@ -67,14 +75,19 @@ fn line(factor: f64, shift: f64) -> [u8; 256] {
 }
 
 fn each(image: &mut Mat, table: &[u8; 256]) -> opencv::Result<()> {
-    image.data_bytes_mut()?.iter_mut().for_each(|level| *level = table[usize::from(*level)]);
+    image
+        .data_bytes_mut()?
+        .iter_mut()
+        .for_each(|level| *level = table[usize::from(*level)]);
     Ok(())
 }
 
 fn in_hsv(image: &Mat, change: impl Fn(&mut [u8; 3])) -> opencv::Result<Mat> {
     let (mut hsv, mut rgb) = (Mat::default(), Mat::default());
     cvt_color_def(image, &mut hsv, COLOR_RGB2HSV)?;
-    hsv.data_typed_mut::<Vec3b>()?.iter_mut().for_each(|pixel| change(&mut pixel.0));
+    hsv.data_typed_mut::<Vec3b>()?
+        .iter_mut()
+        .for_each(|pixel| change(&mut pixel.0));
     cvt_color_def(&hsv, &mut rgb, COLOR_HSV2RGB)?;
     Ok(rgb)
 }

@@ -18,11 +18,12 @@ const LINE: usize = 22;
 /// Width of an entry of the legend.
 const ENTRY: usize = 170;
 
-/// Image, truth, prediction and errors (red; black where nothing is evaluated) in two rows, over a legend of the classes that occur.
-/// Labels are in file ids.
+/// Image, truth, prediction and errors (red; black where nothing is evaluated) in two rows, over a legend of
+/// the classes that occur. Labels are in file ids.
 ///
 /// # Errors
-/// [`camtrast_common::Error::Io`] when it cannot be written, [`camtrast_common::Error::Settings`] when OpenCV refuses to draw.
+/// [`camtrast_common::Error::Io`] when it cannot be written, [`camtrast_common::Error::Settings`] when OpenCV
+/// refuses to draw.
 pub fn sample(
     path: &Path,
     classes: &ClassSet,
@@ -54,8 +55,14 @@ pub fn sample(
             _ => [0; 3],
         }
     };
-    let errors: Vec<u8> = truth.iter().zip(&prediction).enumerate().flat_map(error).collect();
-    let present = |class: &&crate::classes::Class| truth.contains(&class.id) || prediction.contains(&class.id);
+    let errors: Vec<u8> = truth
+        .iter()
+        .zip(&prediction)
+        .enumerate()
+        .flat_map(error)
+        .collect();
+    let present =
+        |class: &&crate::classes::Class| truth.contains(&class.id) || prediction.contains(&class.id);
     let legend: Vec<_> = classes.classes().iter().filter(present).collect();
 
     let panels = [
@@ -70,7 +77,15 @@ pub fn sample(
     for (i, (title, pixels)) in panels.into_iter().enumerate() {
         let (x, y) = (i % 2 * width, i / 2 * (height + LINE));
         canvas.words(title, x as i32 + 4, (y + LINE) as i32 - 6, 0.5, INK)?;
-        canvas.paste(&Image { height, width, pixels }, x, y + LINE)?;
+        canvas.paste(
+            &Image {
+                height,
+                width,
+                pixels,
+            },
+            x,
+            y + LINE,
+        )?;
     }
     for (i, class) in legend.iter().enumerate() {
         let x = (i % columns * ENTRY) as i32;
@@ -81,23 +96,34 @@ pub fn sample(
     canvas.write(path)
 }
 
-/// Share of each true class's pixels (rows) that is predicted as each class (columns); the last column is no class. Rows of classes
-/// without pixels are grey.
+/// Share of each true class's pixels (rows) that is predicted as each class (columns); the last column is no
+/// class. Rows of classes without pixels are grey.
 ///
 /// # Errors
 /// As [`sample`].
 pub fn confusion(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Result<()> {
-    let names: Vec<&str> = classes.classes().iter().map(|c| c.name.as_str()).chain(["no class"]).collect();
+    let names: Vec<&str> = classes
+        .classes()
+        .iter()
+        .map(|c| c.name.as_str())
+        .chain(["no class"])
+        .collect();
     let k = classes.len();
     let cell = (1200 / k as i32).clamp(10, 40);
     let font = f64::from(cell.min(32)) / 64.0;
     let centre = cell / 2 + (10.0 * font) as i32;
-    let widths = names.iter().map(|name| Canvas::words_width(name, font)).collect::<Result<Vec<i32>>>()?;
+    let widths = names
+        .iter()
+        .map(|name| Canvas::words_width(name, font))
+        .collect::<Result<Vec<i32>>>()?;
     let margin = widths.into_iter().max().unwrap_or_default() + 12;
     let top = margin + LINE as i32;
     let (width, height) = (margin + (k as i32 + 1) * cell + 6, top + k as i32 * cell + 6);
     let title = "rows: truth, columns: prediction, percent of the truth";
-    let mut canvas = Canvas::new(width.max(Canvas::words_width(title, 0.45)? + 12) as usize, height as usize)?;
+    let mut canvas = Canvas::new(
+        width.max(Canvas::words_width(title, 0.45)? + 12) as usize,
+        height as usize,
+    )?;
     canvas.words(title, 6, LINE as i32 - 6, 0.45, INK)?;
     for (i, name) in names.iter().enumerate() {
         let at = i as i32 * cell;
@@ -115,7 +141,13 @@ pub fn confusion(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Resu
             if let Some(share) = share.filter(|share| *share >= 0.005 && cell >= 24) {
                 let text = format!("{:.0}", share * 100.0);
                 let left = x + (cell - Canvas::words_width(&text, 0.38)?) / 2;
-                canvas.words(&text, left, y + cell / 2 + 4, 0.38, if share > 0.3 { PAPER } else { INK })?;
+                canvas.words(
+                    &text,
+                    left,
+                    y + cell / 2 + 4,
+                    0.38,
+                    if share > 0.3 { PAPER } else { INK },
+                )?;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! From an image of any size to a class for each of its pixels: whole or by sliding windows, at one scale or several, mirrored or not.
+//! From an image of any size to a class for each of its pixels: whole or by sliding windows, at one scale or
+//! several, mirrored or not.
 
 use crate::deeplab::{DeepLab, upsample};
 use crate::label_image::LabelImage;
@@ -25,7 +26,12 @@ pub struct PredictOptions {
 impl Default for PredictOptions {
     /// The whole image as it is.
     fn default() -> Self {
-        PredictOptions { window: None, stride: None, scales: vec![1.0], flip: false }
+        PredictOptions {
+            window: None,
+            stride: None,
+            scales: vec![1.0],
+            flip: false,
+        }
     }
 }
 
@@ -36,13 +42,21 @@ impl PredictOptions {
     /// [`Error::Settings`].
     pub fn check(&self) -> Result<()> {
         if self.scales.is_empty() || self.scales.iter().any(|s| !(0.05..=20.0).contains(s)) {
-            return Err(Error::settings("--scales must be numbers from 0.05 to 20", "give them as 0.75,1,1.25"));
+            return Err(Error::settings(
+                "--scales must be numbers from 0.05 to 20",
+                "give them as 0.75,1,1.25",
+            ));
         }
-        let Some([height, width]) = self.window else { return Ok(()) };
+        let Some([height, width]) = self.window else {
+            return Ok(());
+        };
         let fits = |[down, across]: [i64; 2]| (1..=height).contains(&down) && (1..=width).contains(&across);
         if height < 16 || width < 16 || !self.stride.is_none_or(fits) {
             let remedy = "give a window of at least 16 pixels and a stride no longer than it";
-            return Err(Error::settings("these sliding windows do not cover an image", remedy));
+            return Err(Error::settings(
+                "these sliding windows do not cover an image",
+                remedy,
+            ));
         }
         Ok(())
     }
@@ -75,12 +89,20 @@ impl Predictor<'_> {
             let pixels = Tensor::f_from_data_size(&image.pixels, &[1, height, width, 3], Kind::Uint8)?;
             self.scores(&to_input(&pixels.to_device(self.device), &self.mean, &self.std))
         })?;
-        let ids = scores.argmax(1, false).to_kind(Kind::Uint8).view([-1]).to_device(Device::Cpu);
-        Ok(LabelImage { height: image.height, width: image.width, pixels: Vec::try_from(ids)? })
+        let ids = scores
+            .argmax(1, false)
+            .to_kind(Kind::Uint8)
+            .view([-1])
+            .to_device(Device::Cpu);
+        Ok(LabelImage {
+            height: image.height,
+            width: image.width,
+            pixels: Vec::try_from(ids)?,
+        })
     }
 
-    /// Class scores [1, K, H, W] of a normalised image [1, 3, H, W]: logits when there is one view, else the sum of the views'
-    /// probabilities.
+    /// Class scores [1, K, H, W] of a normalised image [1, 3, H, W]: logits when there is one view, else the
+    /// sum of the views' probabilities.
     ///
     /// # Errors
     /// [`Error::Torch`].
@@ -91,9 +113,17 @@ impl Predictor<'_> {
         for &scale in &self.options.scales {
             let side = |side: i64| ((side as f64 * scale).round() as i64).max(1);
             let size = (side(height), side(width));
-            let scaled = if size == (height, width) { x.shallow_clone() } else { upsample(x, size.0, size.1) };
+            let scaled = if size == (height, width) {
+                x.shallow_clone()
+            } else {
+                upsample(x, size.0, size.1)
+            };
             for flip in [false, true].into_iter().take(1 + usize::from(self.options.flip)) {
-                let view = channels_last(&if flip { scaled.flip([3]) } else { scaled.shallow_clone() });
+                let view = channels_last(&if flip {
+                    scaled.flip([3])
+                } else {
+                    scaled.shallow_clone()
+                });
                 let logits = self.logits(&view)?;
                 let logits = if flip { logits.flip([3]) } else { logits };
                 let logits = upsample(&logits, height, width);
@@ -110,22 +140,31 @@ impl Predictor<'_> {
         Ok(total.expect("at least one scale"))
     }
 
-    // Logits f32 [1, K, h, w] of a view: at the network's resolution when whole, at the view's own from windows.
+    // Logits f32 [1, K, h, w] of a view: at the network's resolution when whole, at the view's own from
+    // windows.
     fn logits(&self, view: &Tensor) -> Result<Tensor> {
         let forward = |x: &Tensor| -> Result<Tensor> {
-            let logits = self.precision.run(self.device, || Ok(self.net.forward(x, Modes::EVAL)))?;
+            let logits = self
+                .precision
+                .run(self.device, || Ok(self.net.forward(x, Modes::EVAL)))?;
             Ok(logits.main.to_kind(Kind::Float))
         };
         let (height, width) = (view.size()[2], view.size()[3]);
-        let Some(window) = self.options.window else { return forward(view) };
-        let [down, across] = self.options.stride.unwrap_or(window.map(|side| (side * 2 / 3).max(1)));
+        let Some(window) = self.options.window else {
+            return forward(view);
+        };
+        let [down, across] = self
+            .options
+            .stride
+            .unwrap_or(window.map(|side| (side * 2 / 3).max(1)));
         let mut sums: Option<(Tensor, Tensor)> = None;
         for (top, h) in spans(height, window[0], down) {
             for (left, w) in spans(width, window[1], across) {
                 let part = channels_last(&view.narrow(2, top, h).narrow(3, left, w));
                 let part = upsample(&forward(&part)?, h, w);
                 let (sum, count) = sums.get_or_insert_with(|| {
-                    let zeros = |channels| Tensor::zeros([1, channels, height, width], (Kind::Float, self.device));
+                    let zeros =
+                        |channels| Tensor::zeros([1, channels, height, width], (Kind::Float, self.device));
                     (zeros(part.size()[1]), zeros(1))
                 });
                 let _ = sum.narrow(2, top, h).narrow(3, left, w).g_add_(&part);
@@ -137,11 +176,14 @@ impl Predictor<'_> {
     }
 }
 
-/// Starts and lengths of windows that cover `side`, the last one moved back to end with it (mmsegmentation's `slide_inference`).
+/// Starts and lengths of windows that cover `side`, the last one moved back to end with it (mmsegmentation's
+/// `slide_inference`).
 fn spans(side: i64, window: i64, stride: i64) -> Vec<(i64, i64)> {
     let window = window.min(side);
     let count = (side - window + stride - 1) / stride + 1;
-    (0..count).map(|i| ((i * stride).min(side - window), window)).collect()
+    (0..count)
+        .map(|i| ((i * stride).min(side - window), window))
+        .collect()
 }
 
 #[cfg(test)]
@@ -151,7 +193,10 @@ mod tests {
     #[test]
     fn windows_cover_the_image_and_end_with_it() {
         assert_eq!(spans(1024, 769, 513), [(0, 769), (255, 769)]);
-        assert_eq!(spans(2048, 769, 513), [(0, 769), (513, 769), (1026, 769), (1279, 769)]);
+        assert_eq!(
+            spans(2048, 769, 513),
+            [(0, 769), (513, 769), (1026, 769), (1279, 769)]
+        );
         assert_eq!(spans(100, 769, 513), [(0, 100)]);
         assert_eq!(spans(10, 4, 3), [(0, 4), (3, 4), (6, 4)]);
     }
@@ -161,10 +206,23 @@ mod tests {
         let plain = PredictOptions::default;
         assert!(plain().check().is_ok());
         for wrong in [
-            PredictOptions { scales: vec![], ..plain() },
-            PredictOptions { scales: vec![1.0, 0.0], ..plain() },
-            PredictOptions { window: Some([64, 64]), stride: Some([65, 1]), ..plain() },
-            PredictOptions { window: Some([8, 64]), ..plain() },
+            PredictOptions {
+                scales: vec![],
+                ..plain()
+            },
+            PredictOptions {
+                scales: vec![1.0, 0.0],
+                ..plain()
+            },
+            PredictOptions {
+                window: Some([64, 64]),
+                stride: Some([65, 1]),
+                ..plain()
+            },
+            PredictOptions {
+                window: Some([8, 64]),
+                ..plain()
+            },
         ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }

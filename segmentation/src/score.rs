@@ -2,7 +2,9 @@
 
 use crate::classes::ClassSet;
 use crate::confusion::{Confusion, Unknown};
-use crate::dataset::{Files, cityscapes_labels, cityscapes_predictions, labels_sum, plain_labels, some, unknown_id};
+use crate::dataset::{
+    Files, cityscapes_labels, cityscapes_predictions, labels_sum, plain_labels, some, unknown_id,
+};
 use crate::label_image::LabelImage;
 use camtrast_common::progress::Progress;
 use camtrast_common::{Error, Result};
@@ -31,35 +33,46 @@ impl Naming {
 
 /// Counts all pixels of all images: memory grows with the cores, not with the images.
 ///
-/// Predicted ids that the data set does not know miss their class, and are told of; predictions without truth are left out, and
-/// told of.
+/// Predicted ids that the data set does not know miss their class, and are told of; predictions without truth
+/// are left out, and told of.
 ///
 /// # Errors
-/// [`Error::File`] for truth without prediction, files of different sizes, true ids that the data set does not know, and
-/// files that are no label PNGs.
-pub fn score(truth: &Path, predictions: &Path, naming: &Naming, progress: &dyn Progress) -> Result<Confusion> {
+/// [`Error::File`] for truth without prediction, files of different sizes, true ids that the data set does
+/// not know, and files that are no label PNGs.
+pub fn score(
+    truth: &Path,
+    predictions: &Path,
+    naming: &Naming,
+    progress: &dyn Progress,
+) -> Result<Confusion> {
     let classes = naming.classes();
     let pairs = pairs(truth, predictions, naming, progress)?;
     progress.start("scoring", pairs.len() as u64, 0);
     let odd: Mutex<Vec<(PathBuf, Unknown)>> = Mutex::new(Vec::new());
     let add = |mut confusion: Confusion, (truth, prediction): &(PathBuf, PathBuf)| -> Result<Confusion> {
         if let Some(unknown) = add_files(&mut confusion, truth, prediction, &classes)? {
-            odd.lock().expect("no panic while counting").push((prediction.clone(), unknown));
+            odd.lock()
+                .expect("no panic while counting")
+                .push((prediction.clone(), unknown));
         }
         progress.advance(1, "");
         Ok(confusion)
     };
     let empty = || Confusion::new(&classes);
-    let confusion = pairs.par_iter().try_fold(empty, add).try_reduce(empty, |mut a, b| {
-        a.merge(&b);
-        Ok(a)
-    });
+    let confusion = pairs
+        .par_iter()
+        .try_fold(empty, add)
+        .try_reduce(empty, |mut a, b| {
+            a.merge(&b);
+            Ok(a)
+        });
     progress.finish();
     let mut odd = odd.into_inner().expect("no panic while counting");
     odd.sort_by(|a, b| a.0.cmp(&b.0));
     if let Some((path, Unknown { id, pixels })) = odd.first() {
         progress.note(&format!(
-            "warning: {} of {} predictions hold ids that are no ids of the data set, counted as wrong; the first is {} with id {id} \
+            "warning: {} of {} predictions hold ids that are no ids of the data set, counted as wrong; the \
+             first is {} with id {id} \
              in {pixels} pixels",
             odd.len(),
             pairs.len(),
@@ -94,20 +107,46 @@ fn pairs(
         Naming::Same(_) => (plain_labels(truth)?, plain_labels(predictions)?),
     };
     if truths.is_empty() {
-        let wanted = if matches!(naming, Naming::Cityscapes) { "*_gtFine_labelIds.png" } else { "label PNGs" };
-        return Err(Error::file(truth, format!("holds no {wanted}"), "give the folder of a split's ground truth"));
+        let wanted = if matches!(naming, Naming::Cityscapes) {
+            "*_gtFine_labelIds.png"
+        } else {
+            "label PNGs"
+        };
+        return Err(Error::file(
+            truth,
+            format!("holds no {wanted}"),
+            "give the folder of a split's ground truth",
+        ));
     }
-    let missing: Vec<&str> = truths.keys().filter(|k| !predicted.contains_key(*k)).map(String::as_str).collect();
+    let missing: Vec<&str> = truths
+        .keys()
+        .filter(|k| !predicted.contains_key(*k))
+        .map(String::as_str)
+        .collect();
     if !missing.is_empty() {
-        let problem = format!("lacks predictions for {} of {} images: {}", missing.len(), truths.len(), some(&missing));
-        return Err(Error::file(predictions, problem, "every image of the ground truth needs one"));
+        let problem = format!(
+            "lacks predictions for {} of {} images: {}",
+            missing.len(),
+            truths.len(),
+            some(&missing)
+        );
+        return Err(Error::file(
+            predictions,
+            problem,
+            "every image of the ground truth needs one",
+        ));
     }
-    let pairs = truths.into_iter().map(|(key, path)| (path, predicted.remove(&key).expect("looked up above")));
+    let pairs = truths
+        .into_iter()
+        .map(|(key, path)| (path, predicted.remove(&key).expect("looked up above")));
     let pairs: Vec<_> = pairs.collect();
     if !predicted.is_empty() {
         let names: Vec<&str> = predicted.keys().map(String::as_str).collect();
         let many = predicted.len();
-        progress.note(&format!("warning: {many} predictions have no ground truth and are left out: {}", some(&names)));
+        progress.note(&format!(
+            "warning: {many} predictions have no ground truth and are left out: {}",
+            some(&names)
+        ));
     }
     Ok(pairs)
 }
@@ -123,7 +162,13 @@ fn add_files(
     if size(&truths) != size(&predictions) {
         let ((w, h), (tw, th)) = (size(&predictions), size(&truths));
         let problem = format!("is {w} x {h} pixels, but {} is {tw} x {th}", truth.display());
-        return Err(Error::file(prediction, problem, "predict at the size of the ground truth"));
+        return Err(Error::file(
+            prediction,
+            problem,
+            "predict at the size of the ground truth",
+        ));
     }
-    confusion.add(&truths, &predictions).map_err(|unknown| unknown_id(truth, unknown.id, classes))
+    confusion
+        .add(&truths, &predictions)
+        .map_err(|unknown| unknown_id(truth, unknown.id, classes))
 }

@@ -61,10 +61,24 @@ pub struct Segmenter {
 /// # Errors
 /// [`Error::Io`]; nothing is left half-written.
 pub fn save(path: &Path, vs: &VarStore, info: &SegmenterInfo) -> Result<()> {
-    let tensors: BTreeMap<String, Tensor> =
-        vs.variables().into_iter().filter(|(name, _)| !name.starts_with("auxiliary.")).collect();
-    let model = DeepLabConfig { auxiliary: false, ..info.model.clone() };
-    network_file::save(path, SEGMENTER_FORMAT, &tensors, &SegmenterInfo { model, ..info.clone() })
+    let tensors: BTreeMap<String, Tensor> = vs
+        .variables()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("auxiliary."))
+        .collect();
+    let model = DeepLabConfig {
+        auxiliary: false,
+        ..info.model.clone()
+    };
+    network_file::save(
+        path,
+        SEGMENTER_FORMAT,
+        &tensors,
+        &SegmenterInfo {
+            model,
+            ..info.clone()
+        },
+    )
 }
 
 /// Loads a network, laid out channels-last on `device`.
@@ -73,12 +87,21 @@ pub fn save(path: &Path, vs: &VarStore, info: &SegmenterInfo) -> Result<()> {
 /// [`Error::File`] when the file is damaged, of another kind or not whole.
 pub fn load(path: &Path, device: Device) -> Result<Segmenter> {
     let remedy = "give the segmenter.safetensors that `camtrast segmentation train` leaves";
-    let NetworkFile::<SegmenterInfo> { info, tensors, sha256 } = network_file::load(path, SEGMENTER_FORMAT, remedy)?;
+    let NetworkFile::<SegmenterInfo> {
+        info,
+        tensors,
+        sha256,
+    } = network_file::load(path, SEGMENTER_FORMAT, remedy)?;
     let mut vs = VarStore::new(Device::Cpu);
     let net = DeepLab::new(&vs.root(), &info.model);
     copy_into(&vs.variables().into_iter().collect(), &tensors, "the file")
         .map_err(|e| Error::file(path, e.to_string(), "copy or make it again"))?;
     vs.set_device(device);
     weights_channels_last(&vs);
-    Ok(Segmenter { net, vs, info, sha256 })
+    Ok(Segmenter {
+        net,
+        vs,
+        info,
+        sha256,
+    })
 }

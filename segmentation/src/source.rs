@@ -1,6 +1,6 @@
 //! Training batches, made ready by the engine's loader thread with the help of all idle cores.
 
-use crate::augment::Augment;
+use crate::augment::SegmentationAugment;
 use crate::dataset::Dataset;
 use camtrast_common::Result;
 use camtrast_common::engine::Source;
@@ -21,7 +21,7 @@ pub struct Batch {
 /// Goes through the data set again and again, each pass in an order of its own.
 pub struct CropSource {
     dataset: Arc<Dataset>,
-    augment: Augment,
+    augment: SegmentationAugment,
     batch_size: u64,
     batches_per_epoch: u64,
     seed: u64,
@@ -29,10 +29,24 @@ pub struct CropSource {
 }
 
 impl CropSource {
-    /// Over a data set with at least one sample. `batches_per_epoch` is the engine's, which need not be a pass of the data.
-    pub fn new(dataset: Arc<Dataset>, augment: Augment, batch_size: u64, batches_per_epoch: u64, seed: u64) -> Self {
+    /// Over a data set with at least one sample. `batches_per_epoch` is the engine's, which need not be a
+    /// pass of the data.
+    pub fn new(
+        dataset: Arc<Dataset>,
+        augment: SegmentationAugment,
+        batch_size: u64,
+        batches_per_epoch: u64,
+        seed: u64,
+    ) -> Self {
         let passes = Passes::new(dataset.samples.len(), seed);
-        CropSource { dataset, augment, batch_size, batches_per_epoch, seed, passes }
+        CropSource {
+            dataset,
+            augment,
+            batch_size,
+            batches_per_epoch,
+            seed,
+            passes,
+        }
     }
 }
 
@@ -40,14 +54,21 @@ impl Source for CropSource {
     type Batch = Batch;
 
     fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
-        let chosen = self.passes.batch(epoch * self.batches_per_epoch + index, self.batch_size);
+        let chosen = self
+            .passes
+            .batch(epoch * self.batches_per_epoch + index, self.batch_size);
         let crop = |&(place, sample): &(u64, usize)| {
             let (image, labels) = self.dataset.samples[sample].read_for_training(&self.dataset.classes)?;
-            self.augment.apply(&image, &labels, &mut generator(self.seed, "augment", 0, place))
+            self.augment
+                .apply(&image, &labels, &mut generator(self.seed, "augment", 0, place))
         };
         let crops = chosen.par_iter().map(crop).collect::<Result<Vec<_>>>()?;
         let (images, labels): (Vec<_>, Vec<_>) = crops.into_iter().unzip();
-        let (n, height, width) = (self.batch_size as i64, self.augment.height as i64, self.augment.width as i64);
+        let (n, height, width) = (
+            self.batch_size as i64,
+            self.augment.height as i64,
+            self.augment.width as i64,
+        );
         Ok(Batch {
             images: Tensor::f_from_data_size(&images.concat(), &[n, height, width, 3], Kind::Uint8)?,
             labels: Tensor::f_from_data_size(&labels.concat(), &[n, height, width], Kind::Uint8)?,

@@ -5,14 +5,14 @@ use crate::confusion::Scores;
 use crate::dataset::Dataset;
 use crate::deeplab::{DeepLab, LossAverage, cross_entropy};
 use crate::evaluate::{LEFT, Leave, evaluate, metrics};
-use crate::options::{EvaluationOptions, Options, Preset};
+use crate::options::{EvaluationOptions, Preset, SegmentationOptions};
 use crate::predict::Predictor;
 use crate::segmenter::{self, SegmenterInfo};
 use crate::source::{Batch, CropSource};
 use camtrast_common::augment::to_input;
 use camtrast_common::checkpoint::{Backbone, Origin, load_backbone};
 use camtrast_common::device::{Precision, device_name};
-use camtrast_common::engine::{self, Loss, Moment, Outcome, Plan, Task};
+use camtrast_common::engine::{self, Loss, Outcome, StepContext, Task, TrainPlan};
 use camtrast_common::leakage::{LEAKAGE, Prints};
 use camtrast_common::nn::{Modes, weights_channels_last};
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
@@ -134,7 +134,12 @@ impl TrainData {
 pub fn ignored_ids(list: &Numbers) -> Result<Vec<u8>> {
     let id = |n: &f64| (n.fract() == 0.0 && (0.0..256.0).contains(n)).then_some(*n as u8);
     let ids = list.0.iter().map(id).collect::<Option<Vec<u8>>>();
-    ids.ok_or_else(|| Error::settings(format!("--ignore {list} is no list of ids"), "give ids from 0 to 255"))
+    ids.ok_or_else(|| {
+        Error::settings(
+            format!("--ignore {list} is no list of ids"),
+            "give ids from 0 to 255",
+        )
+    })
 }
 
 fn no_data() -> Error {
@@ -147,7 +152,7 @@ fn no_data() -> Error {
 /// Everything that decides a run's weights and metrics, as config.toml holds it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Recipe {
+pub struct SegmentationRecipe {
     /// The pretrained backbone.
     pub checkpoint: PathBuf,
     /// Seed of everything random.
@@ -161,7 +166,7 @@ pub struct Recipe {
     pub data: TrainData,
     /// The settings.
     #[serde(flatten)]
-    pub options: Options,
+    pub options: SegmentationOptions,
     /// How the result is evaluated.
     #[serde(flatten)]
     pub evaluation: EvaluationOptions,
@@ -171,7 +176,7 @@ pub struct Recipe {
 #[derive(Debug, Clone)]
 pub struct TrainConfig {
     /// What decides the weights.
-    pub recipe: Recipe,
+    pub recipe: SegmentationRecipe,
     /// Where and how it goes.
     pub run: RunOptions,
 }
@@ -185,24 +190,28 @@ pub struct TrainReport {
     pub origin: Origin,
     /// How training ended.
     pub outcome: Outcome,
-    /// Scores on the validation data; `None` when training was interrupted, or had been finished and evaluated before.
+    /// Scores on the validation data; `None` when training was interrupted, or had been finished and
+    /// evaluated before.
     pub scores: Option<Scores>,
 }
 
 /// The trained network's file in a run's folder.
 pub const SEGMENTER: &str = "segmenter.safetensors";
 
-/// Fine-tunes and evaluates, or goes on where an earlier run of the same recipe in the same folder was cut off.
+/// Fine-tunes and evaluates, or goes on where an earlier run of the same recipe in the same folder was cut
+/// off.
 ///
 /// # Errors
-/// [`Error::Settings`] for a recipe that cannot work or differs from the folder's, [`Error::File`] for data and checkpoints that
-/// cannot be used; otherwise as [`engine::train`].
+/// [`Error::Settings`] for a recipe that cannot work or differs from the folder's, [`Error::File`] for data
+/// and checkpoints that cannot be used; otherwise as [`engine::train`].
 pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -> Result<TrainReport> {
     let (device, mut recipe) = (config.run.device, config.recipe.clone());
     recipe.options = recipe.options.resolve(recipe.preset)?;
     let options = recipe.options.clone();
     let crop = set(&options.crop);
-    let predict = recipe.evaluation.predict_options([crop.height as i64, crop.width as i64])?;
+    let predict = recipe
+        .evaluation
+        .predict_options([crop.height as i64, crop.width as i64])?;
     let backbone = load_backbone(&recipe.checkpoint, Device::Cpu)?;
     let training = Arc::new(recipe.data.training()?);
     let validation = recipe.data.validation()?;
@@ -214,12 +223,23 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
     let plan = plan(config, &recipe, &training);
 
     let run = config.run.begin(&[&[SEGMENTER][..], &LEFT].concat())?;
-    claim(&run, config, &recipe, &training, (&validation, &tested), &backbone)?;
+    claim(
+        &run,
+        config,
+        &recipe,
+        &training,
+        (&validation, &tested),
+        &backbone,
+    )?;
     if recipe.preset == Preset::Mmseg && backbone.info.arch.stem != Stem::V1c {
         progress.note(&format!(
-            "the stem is the checkpoint's, {}; mmsegmentation's own network has three 3x3 convolutions there ({})",
+            "the stem is the checkpoint's, {}; mmsegmentation's own network has three 3x3 convolutions \
+             there ({})",
             backbone.info.arch,
-            Arch { stem: Stem::V1c, ..backbone.info.arch },
+            Arch {
+                stem: Stem::V1c,
+                ..backbone.info.arch
+            },
         ));
     }
 
@@ -227,9 +247,24 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
     task.info.training_images = trained;
     drop(backbone);
     let augment = options.augment(task.info.mean)?;
-    let source = CropSource::new(training, augment, plan.batch_size, plan.batches_per_epoch, recipe.seed);
+    let source = CropSource::new(
+        training,
+        augment,
+        plan.batch_size,
+        plan.batches_per_epoch,
+        recipe.seed,
+    );
     let (mut optimizer, schedule) = optimiser(&options, &task.vs, &plan);
-    let outcome = engine::train(&mut task, source, &mut optimizer, &schedule, &plan, &run, progress, stop)?;
+    let outcome = engine::train(
+        &mut task,
+        source,
+        &mut optimizer,
+        &schedule,
+        &plan,
+        &run,
+        progress,
+        stop,
+    )?;
     drop(optimizer);
 
     // A finished run looked at again keeps what it measured.
@@ -243,9 +278,12 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
             precision: recipe.precision,
             options: predict,
         };
-        let leave = Leave { predictions: true, pictures: recipe.evaluation.pictures };
-        let scores =
-            evaluate(&predictor, &validation, Some((run.path(), leave)), progress)?.scores(&validation.classes);
+        let leave = Leave {
+            predictions: true,
+            pictures: recipe.evaluation.pictures,
+        };
+        let scores = evaluate(&predictor, &validation, Some((run.path(), leave)), progress)?
+            .scores(&validation.classes);
         let mut named = metrics(&scores);
         named.insert("segmentation/steps".into(), outcome.step as f64);
         if outcome.seconds > 0.0 {
@@ -258,14 +296,19 @@ pub fn train(config: &TrainConfig, progress: &dyn Progress, stop: &AtomicBool) -
         Ok::<Scores, Error>(scores)
     });
     let scores = scores.transpose()?;
-    Ok(TrainReport { segmenter: run.file(SEGMENTER), origin: task.info.origin, outcome, scores })
+    Ok(TrainReport {
+        segmenter: run.file(SEGMENTER),
+        origin: task.info.origin,
+        outcome,
+        scores,
+    })
 }
 
-fn plan(config: &TrainConfig, recipe: &Recipe, training: &Dataset) -> Plan {
+fn plan(config: &TrainConfig, recipe: &SegmentationRecipe, training: &Dataset) -> TrainPlan {
     let (steps, batch_size) = (set(&recipe.options.steps), set(&recipe.options.batch_size));
     let pass = (training.samples.len() as u64).div_ceil(batch_size);
     let period = period(steps, pass);
-    Plan {
+    TrainPlan {
         seed: recipe.seed,
         device: config.run.device,
         epochs: steps / period,
@@ -282,7 +325,7 @@ fn plan(config: &TrainConfig, recipe: &Recipe, training: &Dataset) -> Plan {
 fn claim(
     run: &RunFolder,
     config: &TrainConfig,
-    recipe: &Recipe,
+    recipe: &SegmentationRecipe,
     training: &Dataset,
     (validation, tested): (&Dataset, &Prints),
     backbone: &Backbone,
@@ -290,7 +333,9 @@ fn claim(
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let classes = serde_json::to_vec(&training.classes).expect("classes serialise");
     let dataset = format!(
-        "\n[dataset]\nbackbone_sha256 = \"{}\"\nbackbone_arch = \"{}\"\nclasses = \"{}\"\ntraining_images = {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\nvalidation_labels = \"{}\"\n",
+        "\n[dataset]\nbackbone_sha256 = \"{}\"\nbackbone_arch = \"{}\"\nclasses = \"{}\"\ntraining_images = \
+         {}\ntraining_files = \"{}\"\nvalidation_images = {}\nvalidation_files = \"{}\"\nvalidation_labels \
+         = \"{}\"\n",
         backbone.sha256,
         backbone.info.arch,
         &hex(&Sha256::digest(classes))[..16],
@@ -303,7 +348,12 @@ fn claim(
     run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
 }
 
-fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &TrainConfig) -> Result<SegmentationTask> {
+fn task(
+    recipe: &SegmentationRecipe,
+    classes: &ClassSet,
+    backbone: &Backbone,
+    config: &TrainConfig,
+) -> Result<SegmentationTask> {
     let options = &recipe.options;
     let model = options.model(backbone.info.arch, classes.len() as i64)?;
     tch::manual_seed(torch_seed(recipe.seed, "initialise", 0, 0));
@@ -336,7 +386,7 @@ fn task(recipe: &Recipe, classes: &ClassSet, backbone: &Backbone, config: &Train
     })
 }
 
-fn optimiser(options: &Options, vs: &VarStore, plan: &Plan) -> (Optimizer, Schedule) {
+fn optimiser(options: &SegmentationOptions, vs: &VarStore, plan: &TrainPlan) -> (Optimizer, Schedule) {
     let frozen = set(&options.batch_norm) == BatchNormMode::Frozen;
     let mut backbone = ParamGroup::matching(vs, |name| name.starts_with("backbone."));
     // All that a ResNet has of one dimension is batch norm's.
@@ -378,30 +428,53 @@ struct SegmentationTask {
 impl Task for SegmentationTask {
     type Batch = Batch;
 
-    fn forward(&mut self, batch: Batch, _: &Moment) -> Result<Loss> {
-        let x = to_input(&batch.images.to_device(self.device), &self.info.mean, &self.info.std);
+    fn forward(&mut self, batch: Batch, _: &StepContext) -> Result<Loss> {
+        let x = to_input(
+            &batch.images.to_device(self.device),
+            &self.info.mean,
+            &self.info.std,
+        );
         let labels = batch.labels.to_device(self.device).to_kind(Kind::Int64);
-        let logits = self.precision.run(self.device, || Ok(self.net.forward(&x, self.modes)))?;
+        let logits = self
+            .precision
+            .run(self.device, || Ok(self.net.forward(&x, self.modes)))?;
         let main = cross_entropy(&logits.main, &labels, self.loss_average);
         Ok(match logits.auxiliary {
-            None => Loss { total: main, parts: Vec::new() },
+            None => Loss {
+                total: main,
+                parts: Vec::new(),
+            },
             Some(auxiliary) => {
                 let auxiliary = cross_entropy(&auxiliary, &labels, self.loss_average);
                 let total = &main + &auxiliary * self.auxiliary_weight;
-                Loss { total, parts: vec![("main_loss", main), ("auxiliary_loss", auxiliary)] }
+                Loss {
+                    total,
+                    parts: vec![("main_loss", main), ("auxiliary_loss", auxiliary)],
+                }
             }
         })
     }
 
-    fn after_step(&mut self, _: &Moment) -> Result<()> {
+    fn after_step(&mut self, _: &StepContext) -> Result<()> {
         Ok(())
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {
-        self.vs.variables().into_iter().map(|(name, tensor)| (format!("online/{name}"), tensor)).collect()
+        self.vs
+            .variables()
+            .into_iter()
+            .map(|(name, tensor)| (format!("online/{name}"), tensor))
+            .collect()
     }
 
     fn export(&self, run: &RunFolder, _: u64, step: u64) -> Result<()> {
-        segmenter::save(&run.file(SEGMENTER), &self.vs, &SegmenterInfo { step, ..self.info.clone() })
+        segmenter::save(
+            &run.file(SEGMENTER),
+            &self.vs,
+            &SegmenterInfo {
+                step,
+                ..self.info.clone()
+            },
+        )
     }
 }

@@ -92,7 +92,11 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
     };
     let rows = select_subset(&pack, &subset)?.indices;
     let mut table = Table::new(["backbone", "D", "H_R (nats)", "rank", "U", "U unit", "alignment"]);
-    let compute = Compute { device, precision: args.common.precision, progress: &screen };
+    let compute = Compute {
+        device,
+        precision: args.common.precision,
+        progress: &screen,
+    };
     let (mut metrics, mut texts, mut sums, mut last) = (BTreeMap::new(), Texts::new(), Vec::new(), None);
     for (path, label) in args.checkpoint.iter().zip(labels(&args.checkpoint)) {
         let backbone = load_backbone(path, device)?;
@@ -109,7 +113,12 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         ]);
         let alone = args.checkpoint.len() == 1;
         let named = |name| if alone { name } else { format!("{label}/{name}") };
-        metrics.extend(found.metrics().into_iter().map(|(name, value)| (named(name), value)));
+        metrics.extend(
+            found
+                .metrics()
+                .into_iter()
+                .map(|(name, value)| (named(name), value)),
+        );
         let origin = backbone.origin();
         texts.extend(origin.texts().into_iter().map(|(name, text)| (named(name), text)));
         tell_origin(&origin, &screen);
@@ -122,7 +131,10 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
             n if n == found.images => format!("all pairs of {n} images"),
             n => format!("all pairs of {n} images, drawn from {}", found.images),
         };
-        println!("Here: U over {pairs}; alignment over {} images.", found.aligned_images);
+        println!(
+            "Here: U over {pairs}; alignment over {} images.",
+            found.aligned_images
+        );
     }
     if let Some(out) = args.out {
         protocol.set("checkpoint", paths(&args.checkpoint));
@@ -147,14 +159,30 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
 fn run_cam(args: CamArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     let mut protocol = Protocol::begin("analyze cam", Some(&args.out))?;
-    let compute = Compute { device, precision: args.common.precision, progress: &screen };
+    let compute = Compute {
+        device,
+        precision: args.common.precision,
+        progress: &screen,
+    };
     let pack = Pack::open(&args.data)?;
     let shown = examples(&pack, args.images)?;
     let load = |(path, label): (&PathBuf, String)| -> Result<Headed> {
         let backbone = load_backbone(path, device)?;
-        Ok(with_head(label, backbone, path, args.refit_heads, &pack, compute)?)
+        Ok(with_head(
+            label,
+            backbone,
+            path,
+            args.refit_heads,
+            &pack,
+            compute,
+        )?)
     };
-    let backbones = args.checkpoint.iter().zip(labels(&args.checkpoint)).map(load).collect::<Result<Vec<_>>>()?;
+    let backbones = args
+        .checkpoint
+        .iter()
+        .zip(labels(&args.checkpoint))
+        .map(load)
+        .collect::<Result<Vec<_>>>()?;
     let rows: Vec<i64> = (0..pack.len() as i64).collect();
     let mut table = Table::new(["backbone", "area above half (%)", "linear head"]);
     let (mut metrics, mut texts, mut sums) = (BTreeMap::new(), Texts::new(), Vec::new());
@@ -169,7 +197,12 @@ fn run_cam(args: CamArgs) -> Result<()> {
         table.row([headed.name.clone(), format!("{:.2}", 100.0 * area), origin]);
         metrics.insert(format!("cam/{}/area", headed.name), area);
         let (name, origin) = (&headed.name, headed.backbone.origin());
-        texts.extend(origin.texts().into_iter().map(|(key, text)| (format!("cam/{name}/{key}"), text)));
+        texts.extend(
+            origin
+                .texts()
+                .into_iter()
+                .map(|(key, text)| (format!("cam/{name}/{key}"), text)),
+        );
         tell_origin(&origin, &screen);
         sums.push(origin.backbone_sha256);
     }
@@ -186,7 +219,8 @@ fn run_cam(args: CamArgs) -> Result<()> {
     protocol.write(&args.out, &metrics, texts, &device_name(device))?;
     println!("{}\n", table.to_text());
     println!(
-        "Area: share of the image where the map of the predicted class, scaled to 0..1 per image, exceeds 1/2; mean of {} images.",
+        "Area: share of the image where the map of the predicted class, scaled to 0..1 per image, exceeds \
+         1/2; mean of {} images.",
         rows.len()
     );
     println!("{}", picture.display());
@@ -194,7 +228,10 @@ fn run_cam(args: CamArgs) -> Result<()> {
 }
 
 fn paths(checkpoints: &[PathBuf]) -> Vec<String> {
-    checkpoints.iter().map(|path| path.display().to_string()).collect()
+    checkpoints
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect()
 }
 
 // A second of the same name gets a number.
@@ -202,8 +239,15 @@ fn labels(checkpoints: &[PathBuf]) -> Vec<String> {
     let mut labels: Vec<String> = Vec::new();
     for path in checkpoints {
         let name = checkpoint_name(path);
-        let same = labels.iter().filter(|l| **l == name || l.starts_with(&format!("{name} ("))).count();
-        labels.push(if same == 0 { name } else { format!("{name} ({})", same + 1) });
+        let same = labels
+            .iter()
+            .filter(|l| **l == name || l.starts_with(&format!("{name} (")))
+            .count();
+        labels.push(if same == 0 {
+            name
+        } else {
+            format!("{name} ({})", same + 1)
+        });
     }
     labels
 }

@@ -20,7 +20,8 @@ use tch::{Device, Kind};
 pub enum CheckpointCommand {
     /// Architecture, provenance, checksum and norms of a backbone; what a file of another tool holds
     Info(InfoArgs),
-    /// Make a backbone checkpoint of another tool's file: .pth, .pth.tar, .pt, .ckpt, .pkl, .safetensors; nothing in it is run
+    /// Make a backbone checkpoint of another tool's file: .pth, .pth.tar, .pt, .ckpt, .pkl, .safetensors;
+    /// nothing in it is run
     Import(ImportArgs),
     /// Write a backbone so that another tool loads it
     Export(ExportArgs),
@@ -38,7 +39,8 @@ pub struct InfoArgs {
 
 #[derive(Args)]
 pub struct ImportArgs {
-    /// Weights of torchvision, timm, MoCo, SimSiam, BYOL, solo-learn, lightly, VISSL, mmpretrain or detectron2
+    /// Weights of torchvision, timm, MoCo, SimSiam, BYOL, solo-learn, lightly, VISSL, mmpretrain or
+    /// detectron2
     file: PathBuf,
     /// The checkpoint to write
     #[arg(long)]
@@ -99,9 +101,13 @@ pub struct DiffArgs {
 }
 
 fn colours(text: &str) -> Result<[f64; 3], String> {
-    let values: Option<Vec<f64>> =
-        text.split(',').map(|v| v.trim().parse().ok().filter(|v: &f64| v.is_finite())).collect();
-    values.and_then(|v| v.try_into().ok()).ok_or_else(|| "give three numbers, as in 0.485,0.456,0.406".into())
+    let values: Option<Vec<f64>> = text
+        .split(',')
+        .map(|v| v.trim().parse().ok().filter(|v: &f64| v.is_finite()))
+        .collect();
+    values
+        .and_then(|v| v.try_into().ok())
+        .ok_or_else(|| "give three numbers, as in 0.485,0.456,0.406".into())
 }
 
 pub fn run(command: CheckpointCommand) -> Result<()> {
@@ -122,7 +128,10 @@ fn info(args: InfoArgs) -> Result<()> {
     let variables = backbone.vs.variables();
     let weights = variables.values().filter(|t| t.requires_grad());
     let count: usize = weights.clone().map(|t| t.numel()).sum();
-    let norm = weights.map(|t| t.square().sum(Kind::Double).double_value(&[])).sum::<f64>().sqrt();
+    let norm = weights
+        .map(|t| t.square().sum(Kind::Double).double_value(&[]))
+        .sum::<f64>()
+        .sqrt();
     let triple = |v: [f64; 3]| v.map(|x| x.to_string()).join(", ");
     for (key, value) in [
         ("architecture", info.arch.to_string()),
@@ -149,13 +158,24 @@ fn info(args: InfoArgs) -> Result<()> {
 }
 
 fn names(class_names: &[String]) -> String {
-    if class_names.is_empty() { "unknown".into() } else { format!("{}: {}", class_names.len(), class_names.join(", ")) }
+    if class_names.is_empty() {
+        "unknown".into()
+    } else {
+        format!("{}: {}", class_names.len(), class_names.join(", "))
+    }
 }
 
 // Files of other tools are told about where they can be read; the rest gets the errors of our own files.
 fn foreign(path: &Path) -> Option<camtrast_common::Result<StateFile>> {
     match TensorFile::open(path) {
-        Ok(file) if file.metadata().get("format").is_some_and(|format| format.starts_with(OURS)) => None,
+        Ok(file)
+            if file
+                .metadata()
+                .get("format")
+                .is_some_and(|format| format.starts_with(OURS)) =>
+        {
+            None
+        }
         Ok(_) => Some(StateFile::open(path)),
         Err(_) => {
             let file = StateFile::open(path);
@@ -172,8 +192,13 @@ fn foreign_info(file: &StateFile) -> Result<()> {
         println!("{:<16}{author}", "author");
     }
     let mut types: BTreeMap<&str, usize> = BTreeMap::new();
-    file.tensors().iter().for_each(|tensor| *types.entry(tensor.dtype.name()).or_default() += 1);
-    let types: Vec<String> = types.iter().map(|(name, count)| format!("{count} of {name}")).collect();
+    file.tensors()
+        .iter()
+        .for_each(|tensor| *types.entry(tensor.dtype.name()).or_default() += 1);
+    let types: Vec<String> = types
+        .iter()
+        .map(|(name, count)| format!("{count} of {name}"))
+        .collect();
     println!("{:<16}{} ({})", "tensors", file.tensors().len(), types.join(", "));
     let found = candidates(file.names());
     if found.is_empty() {
@@ -200,7 +225,11 @@ fn keep_source(source: &Path, out: &Path) -> Result<()> {
     match (source.canonicalize(), out.canonicalize()) {
         (Ok(source), Ok(same)) if source == same => {
             let problem = format!("--out {} is the file to be read", out.display());
-            Err(Error::Usage { problem, remedy: "choose another name for --out".into() }.into())
+            Err(Error::Usage {
+                problem,
+                remedy: "choose another name for --out".into(),
+            }
+            .into())
         }
         _ => Ok(()),
     }
@@ -208,10 +237,17 @@ fn keep_source(source: &Path, out: &Path) -> Result<()> {
 
 fn take_in(args: ImportArgs) -> Result<()> {
     keep_source(&args.file, &args.out)?;
-    let (mean, std) = (args.mean.unwrap_or(IMAGENET_MEAN), args.std.unwrap_or(IMAGENET_STD));
+    let (mean, std) = (
+        args.mean.unwrap_or(IMAGENET_MEAN),
+        args.std.unwrap_or(IMAGENET_STD),
+    );
     if args.image_size < 1 || std.iter().any(|s| *s <= 0.0) {
         let problem = "--image-size and --std must be positive".into();
-        return Err(Error::Usage { problem, remedy: "see `camtrast checkpoint import --help`".into() }.into());
+        return Err(Error::Usage {
+            problem,
+            remedy: "see `camtrast checkpoint import --help`".into(),
+        }
+        .into());
     }
     let options = ImportOptions {
         prefix: args.prefix,
@@ -229,20 +265,33 @@ fn take_in(args: ImportArgs) -> Result<()> {
         count => format!("{count} missing and initialised: {}", report.missing.join(", ")),
     };
     println!("{}: {} tensors matched, {missing}", report.arch, report.matched);
-    println!("tensor names of {}; file format: {}", report.naming, report.container);
+    println!(
+        "tensor names of {}; file format: {}",
+        report.naming, report.container
+    );
     if !report.others.is_empty() {
-        println!("other backbones of the file, for --prefix: {}", report.others.join(", "));
+        println!(
+            "other backbones of the file, for --prefix: {}",
+            report.others.join(", ")
+        );
     }
     if !report.converted.is_empty() {
         println!("converted to float32 from {}", report.converted.join(", "));
     }
     if !report.dropped.is_empty() {
-        let groups: Vec<String> = report.dropped.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+        let groups: Vec<String> = report
+            .dropped
+            .iter()
+            .map(|(name, count)| format!("{name} ({count})"))
+            .collect();
         println!("left out, no part of it: {}", groups.join(", "));
     }
     if !report.foreign.is_empty() {
         let names: Vec<&str> = report.foreign.iter().map(String::as_str).collect();
-        println!("nothing is called, so objects beside the weights were not read: {}", some(&names));
+        println!(
+            "nothing is called, so objects beside the weights were not read: {}",
+            some(&names)
+        );
     }
     Ok(())
 }
@@ -257,10 +306,18 @@ fn give_out(args: ExportArgs) -> Result<()> {
 }
 
 fn compare(args: DiffArgs) -> Result<()> {
-    let found = diff(&args.a, &args.b, [args.prefix_a.as_deref(), args.prefix_b.as_deref()])?;
+    let found = diff(
+        &args.a,
+        &args.b,
+        [args.prefix_a.as_deref(), args.prefix_b.as_deref()],
+    )?;
     println!("{:<16}{}", args.a.display(), found.archs[0]);
     println!("{:<16}{}", args.b.display(), found.archs[1]);
-    println!("{} of {} common tensors differ", found.different.len(), found.common);
+    println!(
+        "{} of {} common tensors differ",
+        found.different.len(),
+        found.common
+    );
     for (path, alone) in [&args.a, &args.b].into_iter().zip(&found.alone) {
         if let Some(first) = alone.first() {
             println!("{} tensors only in {}: {first}, ...", alone.len(), path.display());

@@ -143,7 +143,14 @@ fn show_voc(splits: &[SplitOverview], json: bool) -> Result<()> {
         return Ok(());
     }
     let mut classes = BTreeSet::new();
-    for SplitOverview { split, images, background, objects, problems } in splits {
+    for SplitOverview {
+        split,
+        images,
+        background,
+        objects,
+        problems,
+    } in splits
+    {
         println!("{split}: {images} images, {background} without an object");
         let mut table = Table::new(["class", "objects", "difficult"]);
         objects.iter().for_each(|(class, [count, difficult])| {
@@ -164,12 +171,17 @@ fn show_cityscapes(splits: &[camtrast_segmentation::overview::SplitOverview], js
         return Ok(());
     }
     for split in splits {
-        let sizes = split.sizes.map_or(String::new(), |[(h, w), most]| match most == (h, w) {
-            true => format!(" of {w} x {h} pixels"),
-            false => format!(" from {w} x {h} to {} x {} pixels", most.1, most.0),
-        });
+        let sizes = split
+            .sizes
+            .map_or(String::new(), |[(h, w), most]| match most == (h, w) {
+                true => format!(" of {w} x {h} pixels"),
+                false => format!(" from {w} x {h} to {} x {} pixels", most.1, most.0),
+            });
         let ignored = 100.0 * split.ignored;
-        println!("{}: {} images{sizes}, {ignored:.1} % of the pixels ignored", split.split, split.images);
+        println!(
+            "{}: {} images{sizes}, {ignored:.1} % of the pixels ignored",
+            split.split, split.images
+        );
         let mut table = Table::new(["class", "pixels (%)", "images"]);
         split.classes.iter().for_each(|(class, (share, images))| {
             table.row([class.clone(), format!("{:.2}", 100.0 * share), images.to_string()]);
@@ -184,7 +196,10 @@ fn show_cityscapes(splits: &[camtrast_segmentation::overview::SplitOverview], js
 // One line each, as long as somebody may read them.
 fn tell_problems(problems: &[String]) {
     const TOLD: usize = 20;
-    problems.iter().take(TOLD).for_each(|problem| println!("problem: {problem}"));
+    problems
+        .iter()
+        .take(TOLD)
+        .for_each(|problem| println!("problem: {problem}"));
     if problems.len() > TOLD {
         println!("and {} more problems", problems.len() - TOLD);
     }
@@ -203,7 +218,10 @@ fn run_prepare(args: PrepareArgs) -> Result<()> {
     };
     let screen = args.common.screen()?;
     let report = prepare(&options, &screen)?;
-    report.in_common.iter().for_each(|line| screen.note(&format!("warning: {line}")));
+    report
+        .in_common
+        .iter()
+        .for_each(|line| screen.note(&format!("warning: {line}")));
     for line in report.notes.iter().chain(&report.skipped) {
         eprintln!("{line}");
     }
@@ -239,7 +257,10 @@ fn run_synth(args: SynthArgs) -> Result<()> {
         );
     }
     let [training, test] = report.scenes;
-    println!("VOCdevkit: {training} scenes to train on, {test} to test with, --classes {}", scene_classes().join(","));
+    println!(
+        "VOCdevkit: {training} scenes to train on, {test} to test with, --classes {}",
+        scene_classes().join(",")
+    );
     let [training, val] = report.streets;
     println!("leftImg8bit and gtFine: {training} streets to train on, {val} to evaluate with");
     Ok(())

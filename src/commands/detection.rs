@@ -13,8 +13,8 @@ use camtrast_detection::model::DetectorArch;
 use camtrast_detection::train::DETECTOR;
 use camtrast_detection::voc::{self, VocOptions, VocSplit};
 use camtrast_detection::{
-    Dataset, Evaluation, Options, Predictor, Preset, Recipe, Results, TrainConfig, coco, detector, evaluate, train,
-    write_report,
+    Dataset, DetectionOptions, DetectionRecipe, Evaluation, Predictor, Preset, Results, TrainConfig, coco,
+    detector, evaluate, train, write_report,
 };
 use camtrast_report::table::Table;
 use clap::{Args, Subcommand};
@@ -50,7 +50,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     data: TrainData,
     #[command(flatten)]
-    options: Options,
+    options: DetectionOptions,
     #[command(flatten)]
     common: Common,
 }
@@ -97,7 +97,13 @@ pub struct ScoreArgs {
 #[serde(rename_all = "kebab-case")]
 struct TestData {
     /// VOCdevkit folder, which holds VOC2007 and its like
-    #[arg(long, help_heading = "Data", required_unless_present = "coco", conflicts_with = "coco", requires = "test")]
+    #[arg(
+        long,
+        help_heading = "Data",
+        required_unless_present = "coco",
+        conflicts_with = "coco",
+        requires = "test"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     voc: Option<PathBuf>,
     /// Splits to evaluate on, such as 2007:test or BCCD:test
@@ -126,7 +132,13 @@ struct TestData {
 #[serde(rename_all = "kebab-case")]
 struct TrainData {
     /// VOCdevkit folder, which holds VOC2007 and its like
-    #[arg(long, help_heading = "Data", required_unless_present = "coco", conflicts_with = "coco", requires = "train")]
+    #[arg(
+        long,
+        help_heading = "Data",
+        required_unless_present = "coco",
+        conflicts_with = "coco",
+        requires = "train"
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     voc: Option<PathBuf>,
     /// Splits to train on, such as 2007:trainval,2012:trainval
@@ -186,7 +198,7 @@ impl TrainArgs {
     }
 
     /// The settings with every default filled in, checked.
-    pub fn resolved(&self) -> Result<Options> {
+    pub fn resolved(&self) -> Result<DetectionOptions> {
         Ok(self.options.clone().resolve(self.preset, self.arch)?)
     }
 }
@@ -196,7 +208,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
     catch_interrupts()?;
     let (training, test) = args.data.read(&screen)?;
     let config = TrainConfig {
-        recipe: Recipe {
+        recipe: DetectionRecipe {
             checkpoint: args.checkpoint,
             seed: args.common.seed,
             precision: args.common.precision,
@@ -223,20 +235,32 @@ fn run_train(args: TrainArgs) -> Result<()> {
 fn run_eval(args: EvalArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     let mut protocol = Protocol::begin("detection eval", args.out.as_deref())?;
-    let path = args.checkpoint.unwrap_or_else(|| args.run.unwrap_or_default().join(DETECTOR));
+    let path = args
+        .checkpoint
+        .unwrap_or_else(|| args.run.unwrap_or_default().join(DETECTOR));
     let detector = detector::load(&path, device)?;
     let dataset = args.data.read(true, &screen)?;
     let info = &detector.info;
-    if info.model.classes != dataset.classes.len() as i64 || !info.classes.is_empty() && info.classes != dataset.classes
+    if info.model.classes != dataset.classes.len() as i64
+        || !info.classes.is_empty() && info.classes != dataset.classes
     {
-        let known = if info.classes.is_empty() { "unnamed".into() } else { info.classes.join(",") };
+        let known = if info.classes.is_empty() {
+            "unnamed".into()
+        } else {
+            info.classes.join(",")
+        };
         let problem = format!(
             "finds {} classes ({known}), the data has {} ({})",
             info.model.classes,
             dataset.classes.len(),
             dataset.classes.join(",")
         );
-        return Err(Error::file(path, problem, "give the classes that it was trained on by --classes").into());
+        return Err(Error::file(
+            path,
+            problem,
+            "give the classes that it was trained on by --classes",
+        )
+        .into());
     }
     let mut scale = info.scale;
     if let Some(side) = args.test_side {
@@ -245,7 +269,15 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let (mean, std, precision) = (info.mean, info.std, args.common.precision);
     let (tested, mut texts) = (dataset.prints()?, info.origin.texts());
     tell_leakage(info.training_images.seen(&tested), &mut texts, &screen);
-    let results = Predictor { net: &detector.net, mean, std, scale, device, precision }.predict(&dataset, &screen)?;
+    let results = Predictor {
+        net: &detector.net,
+        mean,
+        std,
+        scale,
+        device,
+        precision,
+    }
+    .predict(&dataset, &screen)?;
     let evaluation = evaluate(&dataset, &results)?;
     show(&evaluation, &screen);
     tell_origin(&detector.info.origin, &screen);
@@ -257,7 +289,10 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.set_all(&args.data);
         args.common.record(&mut protocol);
         protocol.note("dataset", "backbone_sha256", &info.origin.backbone_sha256[..]);
-        detector.sha256.iter().for_each(|sum| protocol.note("dataset", "network_sha256", &sum[..]));
+        detector
+            .sha256
+            .iter()
+            .for_each(|sum| protocol.note("dataset", "network_sha256", &sum[..]));
         note_data(&mut protocol, &dataset);
         protocol.note("dataset", "test_files", tested.sum());
         protocol.trained(&info.config, &info.training_images);
@@ -272,9 +307,15 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     let dataset = args.data.read(false, &screen)?;
     let results = Results::read(&args.detections, &dataset, args.data.skip_bad)?;
     tell_problems(&results.problems, "detections", &screen);
-    results.notes.iter().for_each(|note| screen.note(&format!("warning: {note}")));
+    results
+        .notes
+        .iter()
+        .for_each(|note| screen.note(&format!("warning: {note}")));
     if results.found.is_empty() {
-        screen.note(&format!("warning: {} holds no detection", args.detections.display()));
+        screen.note(&format!(
+            "warning: {} holds no detection",
+            args.detections.display()
+        ));
     }
     let evaluation = evaluate(&dataset, &results)?;
     show(&evaluation, &screen);
@@ -309,16 +350,36 @@ fn read_voc(
         [] => voc::CLASSES.map(String::from).to_vec(),
         given => given.to_vec(),
     };
-    let dataset = voc::read(&VocOptions { root: root.to_owned(), splits: splits.to_vec(), classes, skip_bad })?;
+    let dataset = voc::read(&VocOptions {
+        root: root.to_owned(),
+        splits: splits.to_vec(),
+        classes,
+        skip_bad,
+    })?;
     tell_problems(&dataset.problems, "the data set", screen);
-    dataset.notes.iter().for_each(|note| screen.note(&format!("warning: {note}")));
+    dataset
+        .notes
+        .iter()
+        .for_each(|note| screen.note(&format!("warning: {note}")));
     Ok(dataset)
 }
 
-fn read_coco(instances: &Path, images: Option<PathBuf>, skip_bad: bool, screen: &dyn Progress) -> Result<Dataset> {
-    let dataset = coco::read(&CocoOptions { instances: instances.to_owned(), images, skip_bad })?;
+fn read_coco(
+    instances: &Path,
+    images: Option<PathBuf>,
+    skip_bad: bool,
+    screen: &dyn Progress,
+) -> Result<Dataset> {
+    let dataset = coco::read(&CocoOptions {
+        instances: instances.to_owned(),
+        images,
+        skip_bad,
+    })?;
     tell_problems(&dataset.problems, "the data set", screen);
-    dataset.notes.iter().for_each(|note| screen.note(&format!("warning: {note}")));
+    dataset
+        .notes
+        .iter()
+        .for_each(|note| screen.note(&format!("warning: {note}")));
     Ok(dataset)
 }
 
@@ -347,7 +408,9 @@ impl TrainData {
         if let Some(coco) = &self.coco {
             let folder = self.coco_images.clone().unwrap_or_else(|| own_folder(coco));
             let training = read_coco(coco, Some(folder.clone()), self.skip_bad, screen)?;
-            let Some(test) = &self.coco_test else { return Ok((training, None)) };
+            let Some(test) = &self.coco_test else {
+                return Ok((training, None));
+            };
             let folder = match (&self.coco_test_images, &self.coco_images) {
                 (Some(own), _) => own.clone(),
                 (None, Some(_)) => folder,
@@ -356,7 +419,12 @@ impl TrainData {
             let test_set = read_coco(test, Some(folder), self.skip_bad, screen)?;
             if test_set.classes != training.classes {
                 let problem = "has other categories than the instances trained on";
-                return Err(Error::file(test, problem, "give both files the same categories, in the same order").into());
+                return Err(Error::file(
+                    test,
+                    problem,
+                    "give both files the same categories, in the same order",
+                )
+                .into());
             }
             return Ok((training, Some(test_set)));
         }
@@ -374,8 +442,14 @@ fn tell_problems(problems: &[String], of: &str, screen: &dyn Progress) {
     if problems.is_empty() {
         return;
     }
-    screen.note(&format!("warning: {} bad parts of {of} were left out:", problems.len()));
-    problems.iter().take(TOLD).for_each(|line| screen.note(&format!("warning: {line}")));
+    screen.note(&format!(
+        "warning: {} bad parts of {of} were left out:",
+        problems.len()
+    ));
+    problems
+        .iter()
+        .take(TOLD)
+        .for_each(|line| screen.note(&format!("warning: {line}")));
     if problems.len() > TOLD {
         screen.note(&format!("warning: and {} more", problems.len() - TOLD));
     }
@@ -396,19 +470,45 @@ fn show(evaluation: &Evaluation, screen: &Screen) {
         ("APl", maybe(mean.ap_large), "COCO, above 96^2"),
         ("VOC07 mAP", percent(mean.voc07), "11 points, IoU .50"),
         ("VOC mAP", percent(mean.voc), "area, IoU .50"),
-        ("detectron2 VOC AP", percent(mean.detectron2_voc), "11 points, mean over IoU .50:.95"),
-        ("detectron2 VOC12 AP", percent(mean.detectron2_voc12), "area, mean over IoU .50:.95"),
+        (
+            "detectron2 VOC AP",
+            percent(mean.detectron2_voc),
+            "11 points, mean over IoU .50:.95",
+        ),
+        (
+            "detectron2 VOC12 AP",
+            percent(mean.detectron2_voc12),
+            "area, mean over IoU .50:.95",
+        ),
     ] {
         table.row([name.to_owned(), value, what.to_owned()]);
     }
     println!("{}\n", table.to_text());
-    let mut table = Table::new(["class", "objects", "detections", "AP", "AP50", "AP75", "VOC07 AP", "VOC AP"]);
+    let mut table = Table::new([
+        "class",
+        "objects",
+        "detections",
+        "AP",
+        "AP50",
+        "AP75",
+        "VOC07 AP",
+        "VOC AP",
+    ]);
     for class in &evaluation.classes {
         let figures = &class.figures;
         let [ap, ap50, ap75, voc07, voc] =
             [figures.ap, figures.ap50, figures.ap75, figures.voc07, figures.voc].map(percent);
         let (objects, detections) = (class.objects.to_string(), class.detections.to_string());
-        table.row([class.name.clone(), objects, detections, ap, ap50, ap75, voc07, voc]);
+        table.row([
+            class.name.clone(),
+            objects,
+            detections,
+            ap,
+            ap50,
+            ap75,
+            voc07,
+            voc,
+        ]);
     }
     println!("{}", table.to_text());
     if !evaluation.left_out.is_empty() {

@@ -8,7 +8,9 @@ use camtrast_common::device::device_name;
 use camtrast_common::files::write_atomically;
 use camtrast_common::progress::Progress;
 use camtrast_datasets::{Pack, overlap};
-use camtrast_fewshot::{EpisodeSet, EvalOptions, EvalResult, Options, Protocol as EpisodeProtocol, eval, score_files};
+use camtrast_fewshot::{
+    EpisodeSet, EvalOptions, EvalResult, Protocol as EpisodeProtocol, ScoreOptions, eval, score_files,
+};
 use camtrast_report::record::EPISODES;
 use camtrast_report::table::{Table, percent};
 use clap::{Args, Subcommand};
@@ -104,7 +106,9 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let backbone = load_backbone(&args.checkpoint, device)?;
     let (trained, given) = (backbone.info.image_size, pack.height() as i64);
     if trained != given {
-        screen.note(&format!("note: the backbone was trained at {trained} pixels, this pack has {given}"));
+        screen.note(&format!(
+            "note: the backbone was trained at {trained} pixels, this pack has {given}"
+        ));
     }
     let origin = backbone.origin();
     let mut texts = origin.texts();
@@ -112,8 +116,10 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let results = eval(&backbone, &pack, device, &options, &screen)?;
     let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
     for result in &results {
-        table
-            .row([format!("{}-way {}-shot", result.ways, result.shots), percent(result.score.mean, result.score.ci95)]);
+        table.row([
+            format!("{}-way {}-shot", result.ways, result.shots),
+            percent(result.score.mean, result.score.ci95),
+        ]);
     }
     println!("{}", table.to_text());
     if let Some(out) = args.out {
@@ -121,9 +127,13 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         if path != out {
             // Numbers of an earlier evaluation never stand beside episodes that are not theirs.
             let _ = std::fs::remove_file(&path);
-            let episodes: BTreeMap<String, &[f64]> =
-                results.iter().map(|r| (r.name(), &r.score.per_episode[..])).collect();
-            write_atomically(&out.join(EPISODES), |file| writeln!(file, "{}", serde_json::json!(episodes)))?;
+            let episodes: BTreeMap<String, &[f64]> = results
+                .iter()
+                .map(|r| (r.name(), &r.score.per_episode[..]))
+                .collect();
+            write_atomically(&out.join(EPISODES), |file| {
+                writeln!(file, "{}", serde_json::json!(episodes))
+            })?;
         }
         protocol.set("checkpoint", args.checkpoint.display().to_string());
         protocol.set("data", args.data.display().to_string());
@@ -135,7 +145,11 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.note("dataset", "fit", pack.fit());
         for result in &results {
             let sum = &result.episodes_sha256;
-            protocol.note("episodes", &format!("{}way{}shot", result.ways, result.shots), &sum[..]);
+            protocol.note(
+                "episodes",
+                &format!("{}way{}shot", result.ways, result.shots),
+                &sum[..],
+            );
         }
         let named = |r: &EvalResult| {
             [("mean", r.score.mean), ("ci95", r.score.ci95)].map(|(k, v)| (format!("{}/{k}", r.name()), v))
@@ -150,10 +164,24 @@ fn run_eval(args: EvalArgs) -> Result<()> {
 impl EvalArgs {
     /// Refuses a pack that the episodes cannot be drawn from.
     pub fn check(&self, pack: &Pack) -> Result<()> {
-        let ProtocolArgs { ways, queries, episodes_count, .. } = self.protocol;
+        let ProtocolArgs {
+            ways,
+            queries,
+            episodes_count,
+            ..
+        } = self.protocol;
         let episodes = episodes_count.min(1);
         for &shots in &self.protocol.shots.0 {
-            EpisodeSet::sample(pack.labels(), &EpisodeProtocol { ways, shots, queries, episodes }, self.common.seed)?;
+            EpisodeSet::sample(
+                pack.labels(),
+                &EpisodeProtocol {
+                    ways,
+                    shots,
+                    queries,
+                    episodes,
+                },
+                self.common.seed,
+            )?;
         }
         Ok(())
     }
@@ -162,7 +190,15 @@ impl EvalArgs {
 impl ProtocolArgs {
     fn record(&self, protocol: &mut Protocol) {
         protocol.set("ways", self.ways as i64);
-        protocol.set("shots", self.shots.0.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        protocol.set(
+            "shots",
+            self.shots
+                .0
+                .iter()
+                .map(usize::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+        );
         protocol.set("queries", self.queries as i64);
         protocol.set("episodes-count", self.episodes_count as i64);
     }
@@ -176,16 +212,23 @@ impl ProtocolArgs {
             episodes: self.episodes_count,
             seed: common.seed,
             precision: common.precision,
-            probe: Options::default(),
+            probe: ScoreOptions::default(),
         }
     }
 }
 
 fn run_score(args: ScoreArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
-    let options = Options { normalise: !args.no_normalise, ..Options::default() };
+    let options = ScoreOptions {
+        normalise: !args.no_normalise,
+        ..ScoreOptions::default()
+    };
     let score = score_files(&args.features, &args.episodes, &options, device, &screen)?;
-    println!("accuracy {} % over {} episodes", percent(score.mean, score.ci95), score.per_episode.len());
+    println!(
+        "accuracy {} % over {} episodes",
+        percent(score.mean, score.ci95),
+        score.per_episode.len()
+    );
     if let Some(out) = args.out {
         let mut answer = serde_json::json!(score);
         answer["episodes_sha256"] = EpisodeSet::load(&args.episodes)?.sha256("").into();

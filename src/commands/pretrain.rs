@@ -4,7 +4,9 @@ use super::{Common, RunArgs, tell_outcome};
 use crate::screen::{STOP, catch_interrupts};
 use anyhow::Result;
 use camtrast_common::resnet::{Arch, Stem};
-use camtrast_pretrain::{Method, Options, Preset, PretrainConfig, PretrainReport, Recipe, Subset, pretrain};
+use camtrast_pretrain::{
+    Method, Preset, PretrainConfig, PretrainOptions, PretrainRecipe, PretrainReport, Subset, pretrain,
+};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -36,16 +38,18 @@ pub struct PretrainArgs {
     /// Scale gradients down to this joint norm
     #[arg(long)]
     clip_norm: Option<f64>,
-    /// After the last step, estimate batch norm's running statistics anew on this many batches of plain images
+    /// After the last step, estimate batch norm's running statistics anew on this many batches of plain
+    /// images
     #[arg(long)]
     precise_bn: Option<u64>,
-    /// Epochs between looks at the representation (entropy, uniformity, rank, nearest neighbours), which go to the log
+    /// Epochs between looks at the representation (entropy, uniformity, rank, nearest neighbours), which go
+    /// to the log
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     probe_every: Option<u64>,
     #[command(flatten)]
     subset: Subset,
     #[command(flatten)]
-    options: Options,
+    options: PretrainOptions,
     #[command(flatten)]
     common: Common,
 }
@@ -54,8 +58,16 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     catch_interrupts()?;
     let (run, probe_every) = (args.run.clone().options(device), args.probe_every);
-    let config = PretrainConfig { recipe: args.recipe()?, run, probe_every };
-    let PretrainReport { recipe, backbone, outcome } = pretrain(&config, &screen, &STOP)?;
+    let config = PretrainConfig {
+        recipe: args.recipe()?,
+        run,
+        probe_every,
+    };
+    let PretrainReport {
+        recipe,
+        backbone,
+        outcome,
+    } = pretrain(&config, &screen, &STOP)?;
     tell_outcome(&recipe.method.to_string(), &outcome, &screen)?;
     println!("{}", backbone.display());
     Ok(())
@@ -63,19 +75,22 @@ pub fn run(args: PretrainArgs) -> Result<()> {
 
 impl PretrainArgs {
     /// What decides the weights.
-    pub fn recipe(self) -> Result<Recipe> {
+    pub fn recipe(self) -> Result<PretrainRecipe> {
         let mut arch: Arch = self.arch;
         arch.width = self.width.unwrap_or(arch.width);
         arch.stem = self.stem.unwrap_or(arch.stem);
-        let arch: Arch = arch.to_string().parse().map_err(|e: String| camtrast_common::Error::Usage {
-            problem: e,
-            remedy: "choose --width from 4 to 512".into(),
-        })?;
+        let arch: Arch = arch
+            .to_string()
+            .parse()
+            .map_err(|e: String| camtrast_common::Error::Usage {
+                problem: e,
+                remedy: "choose --width from 4 to 512".into(),
+            })?;
         let options = match self.preset {
             Some(preset) => preset.under(self.options, self.method)?,
             None => self.options,
         };
-        Ok(Recipe {
+        Ok(PretrainRecipe {
             method: self.method,
             preset: self.preset,
             data: self.data,

@@ -29,6 +29,9 @@ pub fn show(folders: &[PathBuf], out: &Path, quiet: bool) -> Result<()> {
     if !quiet {
         say(&format!("{}\n", written.table));
     }
-    written.files.iter().for_each(|path| say(&path.display().to_string()));
+    written
+        .files
+        .iter()
+        .for_each(|path| say(&path.display().to_string()));
     Ok(())
 }

@@ -10,10 +10,10 @@ use camtrast_common::run::Texts;
 use camtrast_common::settings::{Numbers, set};
 use camtrast_report::table::Table;
 use camtrast_segmentation::options::EvaluationOptions;
-use camtrast_segmentation::train::{Recipe, SEGMENTER, ignored_ids};
+use camtrast_segmentation::train::{SEGMENTER, SegmentationRecipe, ignored_ids};
 use camtrast_segmentation::{
-    ClassSet, Dataset, Leave, Naming, Options, Predictor, Preset, Scores, TrainConfig, TrainData, evaluate, metrics,
-    score, segmenter, train, truth_sum,
+    ClassSet, Dataset, Leave, Naming, Predictor, Preset, Scores, SegmentationOptions, TrainConfig, TrainData,
+    evaluate, metrics, score, segmenter, train, truth_sum,
 };
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     data: TrainData,
     #[command(flatten)]
-    options: Options,
+    options: SegmentationOptions,
     #[command(flatten)]
     evaluation: EvaluationOptions,
     #[command(flatten)]
@@ -88,7 +88,8 @@ pub struct ScoreArgs {
     /// Folder of predicted label PNGs in the same ids
     #[arg(long)]
     predictions: PathBuf,
-    /// For other data sets: text file with one class name a line, the first for id 0; files are then matched by their names
+    /// For other data sets: text file with one class name a line, the first for id 0; files are then matched
+    /// by their names
     #[arg(long)]
     class_names: Option<PathBuf>,
     /// Ids of the truth that do not count, with --class-names
@@ -116,10 +117,11 @@ impl TrainArgs {
     }
 
     /// The settings with every default filled in, checked.
-    pub fn resolved(&self) -> Result<Options> {
+    pub fn resolved(&self) -> Result<SegmentationOptions> {
         let options = self.options.clone().resolve(self.preset)?;
         let crop = set(&options.crop);
-        self.evaluation.predict_options([crop.height as i64, crop.width as i64])?;
+        self.evaluation
+            .predict_options([crop.height as i64, crop.width as i64])?;
         Ok(options)
     }
 }
@@ -128,7 +130,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     catch_interrupts()?;
     let config = TrainConfig {
-        recipe: Recipe {
+        recipe: SegmentationRecipe {
             checkpoint: args.checkpoint,
             seed: args.common.seed,
             precision: args.common.precision,
@@ -152,7 +154,9 @@ fn run_train(args: TrainArgs) -> Result<()> {
 fn run_eval(args: EvalArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     let mut protocol = Protocol::begin("segmentation eval", args.out.as_deref())?;
-    let path = args.checkpoint.unwrap_or_else(|| args.run.unwrap_or_default().join(SEGMENTER));
+    let path = args
+        .checkpoint
+        .unwrap_or_else(|| args.run.unwrap_or_default().join(SEGMENTER));
     let segmenter = segmenter::load(&path, device)?;
     let predictor = Predictor {
         net: &segmenter.net,
@@ -162,20 +166,34 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         precision: args.common.precision,
         options: args.evaluation.predict_options(segmenter.info.crop)?,
     };
-    for (flag, place) in [("cityscapes", &args.cityscapes), ("images", &args.images), ("labels", &args.labels)] {
+    for (flag, place) in [
+        ("cityscapes", &args.cityscapes),
+        ("images", &args.images),
+        ("labels", &args.labels),
+    ] {
         protocol.set_if(flag, place.as_ref().map(|place| place.display().to_string()));
     }
     let dataset = match (args.cityscapes, args.images, args.labels) {
-        (None, Some(images), Some(labels)) => Dataset::folders(&images, &labels, segmenter.info.classes.clone())?,
+        (None, Some(images), Some(labels)) => {
+            Dataset::folders(&images, &labels, segmenter.info.classes.clone())?
+        }
         (cityscapes, ..) => Dataset::cityscapes(&cityscapes.unwrap_or_default(), &args.split)?,
     };
     if dataset.classes != segmenter.info.classes {
-        let problem = format!("it was trained on {} classes that are not Cityscapes'", segmenter.info.classes.len());
-        return Err(camtrast_common::Error::file(path, problem, "evaluate it with --images and --labels").into());
+        let problem = format!(
+            "it was trained on {} classes that are not Cityscapes'",
+            segmenter.info.classes.len()
+        );
+        return Err(
+            camtrast_common::Error::file(path, problem, "evaluate it with --images and --labels").into(),
+        );
     }
     let (tested, mut texts) = (dataset.prints()?, segmenter.info.origin.texts());
     tell_leakage(segmenter.info.training_images.seen(&tested), &mut texts, &screen);
-    let leave = Leave { predictions: !args.no_predictions, pictures: args.evaluation.pictures };
+    let leave = Leave {
+        predictions: !args.no_predictions,
+        pictures: args.evaluation.pictures,
+    };
     let out = args.out.as_deref().map(|folder| (folder, leave));
     let scores = evaluate(&predictor, &dataset, out, &screen)?.scores(&dataset.classes);
     show(&scores, &screen);
@@ -185,7 +203,11 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.set("split", args.split);
         protocol.set_all(&args.evaluation);
         args.common.record(&mut protocol);
-        protocol.note("dataset", "backbone_sha256", &segmenter.info.origin.backbone_sha256[..]);
+        protocol.note(
+            "dataset",
+            "backbone_sha256",
+            &segmenter.info.origin.backbone_sha256[..],
+        );
         protocol.note("dataset", "network_sha256", &segmenter.sha256[..]);
         protocol.note("dataset", "validation_images", dataset.samples.len() as i64);
         protocol.note("dataset", "validation_files", tested.sum());
@@ -213,7 +235,12 @@ fn run_score(args: ScoreArgs) -> Result<()> {
         if let Some(names) = &args.class_names {
             protocol.set("class-names", names.display().to_string());
             protocol.set("ignore", args.ignore.to_string());
-            let names: Vec<String> = naming.classes().classes().iter().map(|class| class.name.clone()).collect();
+            let names: Vec<String> = naming
+                .classes()
+                .classes()
+                .iter()
+                .map(|class| class.name.clone())
+                .collect();
             protocol.note("dataset", "classes", names);
         }
         let (images, labels) = truth_sum(&args.ground_truth, &naming)?;
@@ -228,22 +255,34 @@ fn run_score(args: ScoreArgs) -> Result<()> {
 fn show(scores: &Scores, screen: &Screen) {
     let percent = |iou: Option<f64>| iou.map_or("–".to_owned(), |iou| format!("{:.2}", 100.0 * iou));
     let mut table = Table::new(["class", "IoU (%)"]);
-    scores.classes.iter().for_each(|c| table.row([c.name.clone(), percent(c.iou)]));
+    scores
+        .classes
+        .iter()
+        .for_each(|c| table.row([c.name.clone(), percent(c.iou)]));
     table.row(["mean".to_owned(), percent(scores.mean_iou)]);
     println!("{}", table.to_text());
     if !scores.categories.is_empty() {
         let mut table = Table::new(["category", "IoU (%)"]);
-        scores.categories.iter().for_each(|c| table.row([c.name.clone(), percent(c.iou)]));
+        scores
+            .categories
+            .iter()
+            .for_each(|c| table.row([c.name.clone(), percent(c.iou)]));
         table.row(["mean".to_owned(), percent(scores.category_mean_iou)]);
         println!("\n{}", table.to_text());
     }
     let named = |predicted: bool| {
-        let absent = scores.absent().into_iter().filter(|c| c.iou.is_some() == predicted);
+        let absent = scores
+            .absent()
+            .into_iter()
+            .filter(|c| c.iou.is_some() == predicted);
         absent.map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
     };
     for (names, what) in [
         (named(false), "left out of the mean"),
-        (named(true), "predicted nevertheless, which counts as IoU 0 (as in cityscapesScripts)"),
+        (
+            named(true),
+            "predicted nevertheless, which counts as IoU 0 (as in cityscapesScripts)",
+        ),
     ] {
         if !names.is_empty() {
             screen.note(&format!("absent from the ground truth and {what}: {names}"));

@@ -1,7 +1,7 @@
 //! `camtrast transfer`: one backbone to every task of a recipe.
 
 use super::checkpoint_name;
-use crate::suite::{MachineArgs, Only, Plan, Run, SuiteRecipe, run_plan, tell_elsewhere, with_parents};
+use crate::suite::{MachineArgs, Only, Run, SuitePlan, SuiteRecipe, run_plan, tell_elsewhere, with_parents};
 use anyhow::Result;
 use camtrast_common::checkpoint::Origin;
 use camtrast_common::files::write_atomically;
@@ -13,7 +13,8 @@ pub struct TransferArgs {
     /// A backbone.safetensors
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Recipe with the tasks: the tables data, fewshot, detection and segmentation of a suite's; its runs and seeds are not looked at
+    /// Recipe with the tasks: the tables data, fewshot, detection and segmentation of a suite's; its runs and
+    /// seeds are not looked at
     #[arg(long)]
     recipe: PathBuf,
     /// Folder for results and report; what is done there is not done again
@@ -45,9 +46,15 @@ pub struct TransferArgs {
 }
 
 fn published(text: &str) -> Result<(String, f64), String> {
-    let (column, number) = text.rsplit_once('=').ok_or("give a column and a number, as in 1-shot=55.31")?;
-    let number =
-        number.trim().parse().ok().filter(|n: &f64| n.is_finite()).ok_or(format!("{number:?} is no number"))?;
+    let (column, number) = text
+        .rsplit_once('=')
+        .ok_or("give a column and a number, as in 1-shot=55.31")?;
+    let number = number
+        .trim()
+        .parse()
+        .ok()
+        .filter(|n: &f64| n.is_finite())
+        .ok_or(format!("{number:?} is no number"))?;
     Ok((column.trim().to_owned(), number))
 }
 
@@ -59,19 +66,32 @@ pub fn run(args: TransferArgs) -> Result<()> {
     recipe.replace_packs(None, args.test, &args.recipe)?;
     args.machine.replace(&mut recipe);
     let name = args.name.unwrap_or_else(|| checkpoint_name(&args.checkpoint));
-    let published = recipe.runs.iter().find(|run| run.name == name).map(|run| run.published.clone());
+    let published = recipe
+        .runs
+        .iter()
+        .find(|run| run.name == name)
+        .map(|run| run.published.clone());
     // What the recipe says of its own runs is not about this one.
-    recipe.about = format!("{name} ({}), by the tasks of {}.", args.checkpoint.display(), args.recipe.display());
+    recipe.about = format!(
+        "{name} ({}), by the tasks of {}.",
+        args.checkpoint.display(),
+        args.recipe.display()
+    );
     if !args.published.is_empty() {
         recipe.published_protocol = "as given on the command line.".into();
     }
     let published = published.into_iter().flatten().chain(args.published).collect();
-    recipe.runs = vec![Run { name, checkpoint: Some(args.checkpoint.clone()), published, ..Run::default() }];
+    recipe.runs = vec![Run {
+        name,
+        checkpoint: Some(args.checkpoint.clone()),
+        published,
+        ..Run::default()
+    }];
     recipe.seeds = vec![args.seed];
     // Which images it was trained on is not known here.
     recipe.representation = false;
     recipe.expect.clear();
-    let plan = Plan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
+    let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();
@@ -82,12 +102,19 @@ pub fn run(args: TransferArgs) -> Result<()> {
     let mut all = serde_json::Map::new();
     let mut seconds = 0.0;
     for folder in folders {
-        let Ok(bytes) = std::fs::read(folder.join("metrics.json")) else { continue };
+        let Ok(bytes) = std::fs::read(folder.join("metrics.json")) else {
+            continue;
+        };
         let metrics: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes)?;
-        seconds += metrics.get("seconds").and_then(serde_json::Value::as_f64).unwrap_or_default();
+        seconds += metrics
+            .get("seconds")
+            .and_then(serde_json::Value::as_f64)
+            .unwrap_or_default();
         all.extend(metrics);
     }
     all.insert("seconds".into(), seconds.into());
-    write_atomically(&args.out.join("metrics.json"), |file| writeln!(file, "{:#}", serde_json::Value::Object(all)))?;
+    write_atomically(&args.out.join("metrics.json"), |file| {
+        writeln!(file, "{:#}", serde_json::Value::Object(all))
+    })?;
     Ok(())
 }

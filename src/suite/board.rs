@@ -23,27 +23,44 @@ impl Board {
     /// For `total` commands.
     pub fn new(quiet: bool, total: usize) -> Self {
         let bars = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let style =
-                ProgressStyle::with_template("{prefix:>14} {bar:28.cyan/238} {pos}/{len} · {elapsed} of {duration}");
+            let style = ProgressStyle::with_template(
+                "{prefix:>14} {bar:28.cyan/238} {pos}/{len} · {elapsed} of {duration}",
+            );
             let style = style.expect("a fixed template").progress_chars("━━─");
             let all = MultiProgress::new();
-            let bar = all.add(ProgressBar::new(total as u64).with_style(style).with_prefix("suite"));
+            let bar = all.add(
+                ProgressBar::new(total as u64)
+                    .with_style(style)
+                    .with_prefix("suite"),
+            );
             bar.enable_steady_tick(Duration::from_millis(500));
             (all, bar)
         });
-        Board { quiet, bars, begun: Instant::now() }
+        Board {
+            quiet,
+            bars,
+            begun: Instant::now(),
+        }
     }
 
     /// A command begins.
     pub fn begin(&self, name: String) -> Line<'_> {
         let bar = self.bars.as_ref().map(|(all, _)| {
-            let style =
-                ProgressStyle::with_template("{spinner} {prefix} · {elapsed} · {msg}").expect("a fixed template");
-            let bar = all.add(ProgressBar::new_spinner().with_style(style).with_prefix(name.clone()));
+            let style = ProgressStyle::with_template("{spinner} {prefix} · {elapsed} · {msg}")
+                .expect("a fixed template");
+            let bar = all.add(
+                ProgressBar::new_spinner()
+                    .with_style(style)
+                    .with_prefix(name.clone()),
+            );
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Line { board: self, bar, name }
+        Line {
+            board: self,
+            bar,
+            name,
+        }
     }
 
     /// A line for good. Warnings are told even when quiet.
@@ -91,6 +108,7 @@ impl Line<'_> {
             bar.inc(1);
         }
         let since = clock(self.board.begun.elapsed().as_secs_f64());
-        self.board.note(&format!("{} {text} ({since} since the start)", self.name));
+        self.board
+            .note(&format!("{} {text} ({since} since the start)", self.name));
     }
 }

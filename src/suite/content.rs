@@ -46,8 +46,14 @@ impl Contents {
     /// With what is known from earlier in a suite's folder.
     pub fn open(suite: &Path) -> Self {
         let cache = suite.join(CACHE);
-        let known = fs::read(&cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Contents { cache, known: known.unwrap_or_default(), changed: false }
+        let known = fs::read(&cache)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Contents {
+            cache,
+            known: known.unwrap_or_default(),
+            changed: false,
+        }
     }
 
     /// Keeps what is known for the next time, when the suite has a folder. A cache that cannot be written
@@ -120,19 +126,34 @@ impl Contents {
 
 impl Known {
     fn new(stamp: Stamp, sha256: String) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
-        Known { stamp, sha256, unsettled: now - stamp[1].max(stamp[2]) < SETTLED_NS }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as i64);
+        Known {
+            stamp,
+            sha256,
+            unsettled: now - stamp[1].max(stamp[2]) < SETTLED_NS,
+        }
     }
 }
 
 fn key(kind: &str, path: &Path) -> String {
-    format!("{kind} {}", std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display())
+    format!(
+        "{kind} {}",
+        std::path::absolute(path)
+            .unwrap_or_else(|_| path.to_owned())
+            .display()
+    )
 }
 
 fn stamp(path: &Path) -> Result<Stamp> {
     let about = fs::metadata(path).map_err(Error::io(path, "read"))?;
     let time = |seconds: i64, nanoseconds: i64| seconds * 1_000_000_000 + nanoseconds;
-    Ok([about.len() as i64, time(about.mtime(), about.mtime_nsec()), time(about.ctime(), about.ctime_nsec())])
+    Ok([
+        about.len() as i64,
+        time(about.mtime(), about.mtime_nsec()),
+        time(about.ctime(), about.ctime_nsec()),
+    ])
 }
 
 /// Checksum of lines.

@@ -1,6 +1,7 @@
-//! How long a pretraining may take here, before anything like it was done: images that pass through the network over the rate at which they do.
+//! How long a pretraining may take here, before anything like it was done: images that pass through the
+//! network over the rate at which they do.
 
-use super::plan::Cell;
+use super::plan::SuiteCell;
 use crate::commands::pretrain::PretrainArgs;
 use camtrast_common::device::{Precision, channels_last};
 use camtrast_common::nn::{Mode, weights_channels_last};
@@ -29,16 +30,26 @@ const OVERHEAD: f64 = 1.2;
 impl Rates {
     /// For a device and a number of threads in place of the recipe's.
     pub fn new(device: Device, threads: Option<usize>) -> Self {
-        Rates { device, threads, known: BTreeMap::new() }
+        Rates {
+            device,
+            threads,
+            known: BTreeMap::new(),
+        }
     }
 
-    /// Seconds of a pretraining, within a factor of two or so; `None` for other tasks and while its data is not there.
-    pub fn seconds(&mut self, cell: &Cell) -> Option<f64> {
+    /// Seconds of a pretraining, within a factor of two or so; `None` for other tasks and while its data is
+    /// not there.
+    pub fn seconds(&mut self, cell: &SuiteCell) -> Option<f64> {
         if cell.task != PRETRAIN {
             return None;
         }
-        let line = ["pretrain", "--out=x"].map(OsString::from).into_iter().chain(cell.flags.clone());
-        let matches = PretrainArgs::augment_args(Command::new("pretrain")).try_get_matches_from(line).ok()?;
+        let line = ["pretrain", "--out=x"]
+            .map(OsString::from)
+            .into_iter()
+            .chain(cell.flags.clone());
+        let matches = PretrainArgs::augment_args(Command::new("pretrain"))
+            .try_get_matches_from(line)
+            .ok()?;
         let recipe = PretrainArgs::from_arg_matches(&matches).ok()?.recipe().ok()?;
         let pack = Pack::open(&recipe.data).ok()?;
         let Settled { recipe, setting, .. } = recipe.settle(&pack, self.device).ok()?;
@@ -67,7 +78,9 @@ impl Rates {
         // The first is slower than all that follow.
         for _ in 0..4 {
             let begun = Instant::now();
-            let features = precision.run(self.device, || Ok(net.features(&images, Mode::TRAIN))).ok()?;
+            let features = precision
+                .run(self.device, || Ok(net.features(&images, Mode::TRAIN)))
+                .ok()?;
             let sum = features.to_kind(Kind::Float).sum(Kind::Float);
             sum.backward();
             // Waits for a GPU.

@@ -1,6 +1,6 @@
 //! Backbones and networks that are tested on what they were trained on, as far as it shows before any work.
 
-use super::plan::{Cell, Plan};
+use super::plan::{SuiteCell, SuitePlan};
 use super::settle::{Data, Settled, Splits};
 use camtrast_common::checkpoint::some;
 use camtrast_common::tensor_file::TensorFile;
@@ -9,14 +9,16 @@ use std::collections::BTreeSet;
 use std::fs;
 
 /// Every leak among the cells that are settled, one sentence each.
-pub fn leaks(plan: &Plan, settled: &[Option<Settled>]) -> Vec<String> {
+pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (cell, own) in plan.cells.iter().zip(settled) {
         let Some(own) = own else { continue };
         let leak = match &own.data {
             Data::Splits(splits) => within(cell, splits),
             Data::Pack { .. } => plan.packs.get(&cell.task).and_then(|pack| {
-                let trained = cell.after.and_then(|parent| Some((&plan.cells[parent], settled[parent].as_ref()?)));
+                let trained = cell
+                    .after
+                    .and_then(|parent| Some((&plan.cells[parent], settled[parent].as_ref()?)));
                 probed(cell, pack, &own.data, trained)
             }),
         };
@@ -26,10 +28,25 @@ pub fn leaks(plan: &Plan, settled: &[Option<Settled>]) -> Vec<String> {
 }
 
 /// A test pack that the backbone, or another of its classes, was trained on.
-fn probed(cell: &Cell, name: &str, test: &Data, trained: Option<(&Cell, &Settled)>) -> Option<String> {
-    let Data::Pack { path, sha256, classes } = test else { return None };
+fn probed(
+    cell: &SuiteCell,
+    name: &str,
+    test: &Data,
+    trained: Option<(&SuiteCell, &Settled)>,
+) -> Option<String> {
+    let Data::Pack {
+        path,
+        sha256,
+        classes,
+    } = test
+    else {
+        return None;
+    };
     let run = &cell.run;
-    let same = format!("run {run:?} is trained on the test pack {name:?} ({})", path.display());
+    let same = format!(
+        "run {run:?} is trained on the test pack {name:?} ({})",
+        path.display()
+    );
     let Some((parent, settled)) = trained else {
         let file = TensorFile::open(cell.checkpoint.as_deref()?).ok()?;
         let said = |key: &str| file.metadata().get(key);
@@ -37,7 +54,14 @@ fn probed(cell: &Cell, name: &str, test: &Data, trained: Option<(&Cell, &Settled
         return (said("dataset_sha256") == Some(sha256) && !untrained).then_some(same);
     };
     // An untrained backbone has seen nothing.
-    let Data::Pack { sha256: trained_sha256, classes: trained, .. } = &settled.data else { return None };
+    let Data::Pack {
+        sha256: trained_sha256,
+        classes: trained,
+        ..
+    } = &settled.data
+    else {
+        return None;
+    };
     if parent.task != PRETRAIN || parent.method == "scratch" {
         return None;
     }
@@ -47,22 +71,35 @@ fn probed(cell: &Cell, name: &str, test: &Data, trained: Option<(&Cell, &Settled
     // Numbers are no names: class 3 of one data set is not class 3 of another.
     let is_name = |class: &&String| !class.chars().all(|c| c.is_ascii_digit());
     let trained: BTreeSet<&String> = trained.iter().filter(is_name).collect();
-    let both: Vec<&str> = classes.iter().filter(|class| trained.contains(class)).map(String::as_str).collect();
-    let problem =
-        format!("run {run:?} is trained on {} classes of the test pack {name:?}: {}", both.len(), some(&both));
+    let both: Vec<&str> = classes
+        .iter()
+        .filter(|class| trained.contains(class))
+        .map(String::as_str)
+        .collect();
+    let problem = format!(
+        "run {run:?} is trained on {} classes of the test pack {name:?}: {}",
+        both.len(),
+        some(&both)
+    );
     (!both.is_empty()).then_some(problem)
 }
 
 /// Test images that are trained on.
-fn within(cell: &Cell, splits: &Splits) -> Option<String> {
-    let files: BTreeSet<_> = splits.training.iter().filter_map(|(path, _)| fs::canonicalize(path).ok()).collect();
-    let sums: BTreeSet<&String> = splits.training.iter().map(|(_, sum)| sum).collect();
-    let both = splits
-        .test
+fn within(cell: &SuiteCell, splits: &Splits) -> Option<String> {
+    let files: BTreeSet<_> = splits
+        .training
         .iter()
-        .filter(|(path, sum)| sums.contains(sum) || fs::canonicalize(path).is_ok_and(|path| files.contains(&path)));
+        .filter_map(|(path, _)| fs::canonicalize(path).ok())
+        .collect();
+    let sums: BTreeSet<&String> = splits.training.iter().map(|(_, sum)| sum).collect();
+    let both = splits.test.iter().filter(|(path, sum)| {
+        sums.contains(sum) || fs::canonicalize(path).is_ok_and(|path| files.contains(&path))
+    });
     let both: Vec<String> = both.map(|(path, _)| path.display().to_string()).collect();
     let first = both.first()?;
     let (count, all) = (both.len(), splits.test.len());
-    Some(format!("{}: {count} of the {all} test images are trained on, such as {first}", cell.task))
+    Some(format!(
+        "{}: {count} of the {all} test images are trained on, such as {first}",
+        cell.task
+    ))
 }

@@ -1,6 +1,6 @@
 //! `--only method=moco,task=detection`: a part of a suite.
 
-use super::plan::{Cell, Plan};
+use super::plan::{SuiteCell, SuitePlan};
 use camtrast_common::Error;
 use std::collections::BTreeMap;
 
@@ -13,11 +13,15 @@ const KEYS: [&str; 4] = ["run", "method", "task", "seed"];
 
 impl Only {
     /// Reads the words, which may themselves be lists by commas, and holds them against a plan.
-    pub fn parse(words: &[String], plan: &Plan) -> Result<Only, Error> {
+    pub fn parse(words: &[String], plan: &SuitePlan) -> Result<Only, Error> {
         let mut wanted: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
         for word in words {
             // The names of runs may hold commas.
-            let parts: Vec<&str> = if word.contains('=') { word.split(',').collect() } else { vec![word] };
+            let parts: Vec<&str> = if word.contains('=') {
+                word.split(',').collect()
+            } else {
+                vec![word]
+            };
             for part in parts {
                 let (key, value) = part.split_once('=').unwrap_or(("run", part));
                 let Some(key) = KEYS.into_iter().find(|known| *known == key.trim()) else {
@@ -34,12 +38,14 @@ impl Only {
     }
 
     /// Whether a cell is meant: by every key that is given, by any of its values.
-    pub fn wants(&self, cell: &Cell) -> bool {
-        self.wanted.iter().all(|(key, values)| values.contains(&value(cell, key)))
+    pub fn wants(&self, cell: &SuiteCell) -> bool {
+        self.wanted
+            .iter()
+            .all(|(key, values)| values.contains(&value(cell, key)))
     }
 }
 
-fn value(cell: &Cell, key: &str) -> String {
+fn value(cell: &SuiteCell, key: &str) -> String {
     match key {
         "run" => cell.run.clone(),
         "method" => cell.method.clone(),
@@ -48,7 +54,7 @@ fn value(cell: &Cell, key: &str) -> String {
     }
 }
 
-fn distinct(plan: &Plan, key: &str) -> Vec<String> {
+fn distinct(plan: &SuitePlan, key: &str) -> Vec<String> {
     let mut known: Vec<String> = Vec::new();
     for value in plan.cells.iter().map(|cell| value(cell, key)) {
         if !known.contains(&value) {
@@ -59,5 +65,8 @@ fn distinct(plan: &Plan, key: &str) -> Vec<String> {
 }
 
 fn unknown(what: &str, known: &[String]) -> Error {
-    Error::Usage { problem: format!("--only: no {what} here"), remedy: format!("choose from {}", known.join(", ")) }
+    Error::Usage {
+        problem: format!("--only: no {what} here"),
+        remedy: format!("choose from {}", known.join(", ")),
+    }
 }

@@ -14,7 +14,7 @@ use toml::Table;
 
 /// One command: the pretraining of a run with a seed, or a task that its backbone is transferred to.
 #[derive(Clone)]
-pub struct Cell {
+pub struct SuiteCell {
     /// Name of the run.
     pub run: String,
     /// Method, or `imported`.
@@ -35,22 +35,22 @@ pub struct Cell {
     pub checkpoint: Option<PathBuf>,
     /// Threads that the recipe asks for.
     pub threads: Option<usize>,
-    /// The cell that makes [`Cell::checkpoint`].
+    /// The cell that makes [`SuiteCell::checkpoint`].
     pub after: Option<usize>,
 }
 
 /// A recipe's cells and what the report calls them.
-pub struct Plan {
+pub struct SuitePlan {
     /// The recipe's file, for messages.
     pub recipe: PathBuf,
-    pub cells: Vec<Cell>,
+    pub cells: Vec<SuiteCell>,
     pub suite: record::Suite,
     /// The names of the test packs, by task.
     pub packs: BTreeMap<String, String>,
 }
 
 /// A task of every run.
-struct Task {
+struct TaskTemplate {
     /// Name, and that of its folder.
     name: String,
     /// Name of its test pack.
@@ -62,9 +62,10 @@ struct Task {
     columns: Vec<Column>,
 }
 
-impl Plan {
-    /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, which every flag is held against.
-    pub fn new(recipe: &SuiteRecipe, path: &Path, out: &Path, root: &Command) -> Result<Plan, Error> {
+impl SuitePlan {
+    /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, which every flag
+    /// is held against.
+    pub fn new(recipe: &SuiteRecipe, path: &Path, out: &Path, root: &Command) -> Result<SuitePlan, Error> {
         let tasks = tasks(recipe);
         let columns: Vec<Column> = tasks.iter().flat_map(|task| task.columns.clone()).collect();
         if recipe.runs.is_empty() || recipe.seeds.is_empty() {
@@ -78,24 +79,35 @@ impl Plan {
         }
         let known: Vec<&str> = columns.iter().map(|column| &column.title[..]).collect();
         let expected = recipe.expect.iter().map(|(run, columns)| (run, columns.keys()));
-        for (name, column) in recipe.runs.iter().flat_map(|run| run.published.keys().map(|c| (&run.name, c))) {
+        for (name, column) in recipe
+            .runs
+            .iter()
+            .flat_map(|run| run.published.keys().map(|c| (&run.name, c)))
+        {
             if !known.contains(&&column[..]) {
                 return Err(usage(
                     path,
-                    format!("{name} publishes {column:?}, but the columns are {}", known.join(", ")),
+                    format!(
+                        "{name} publishes {column:?}, but the columns are {}",
+                        known.join(", ")
+                    ),
                 ));
             }
         }
         for (run, mut wanted) in expected {
             let name = recipe.runs.iter().find(|r| r.name == *run);
             if name.is_none() || wanted.any(|column| !known.contains(&&column[..])) {
-                return Err(usage(path, format!("expects of {run:?} what is no run and column of it")));
+                return Err(usage(
+                    path,
+                    format!("expects of {run:?} what is no run and column of it"),
+                ));
             }
         }
         let mut cells = Vec::new();
         for &seed in &recipe.seeds {
             for run in &recipe.runs {
-                add_run(&mut cells, recipe, run, seed, &tasks, out, root).map_err(|problem| usage(path, problem))?;
+                add_run(&mut cells, recipe, run, seed, &tasks, out, root)
+                    .map_err(|problem| usage(path, problem))?;
             }
         }
         let runs = recipe.runs.iter().map(|run| recorded(run, &tasks)).collect();
@@ -110,22 +122,35 @@ impl Plan {
             columns,
             x_axis: recipe.x_axis.clone(),
         };
-        let packs = tasks.iter().filter_map(|task| Some((task.name.clone(), task.pack.clone()?))).collect();
-        Ok(Plan { recipe: path.to_owned(), cells, suite, packs })
+        let packs = tasks
+            .iter()
+            .filter_map(|task| Some((task.name.clone(), task.pack.clone()?)))
+            .collect();
+        Ok(SuitePlan {
+            recipe: path.to_owned(),
+            cells,
+            suite,
+            packs,
+        })
     }
 }
 
 fn add_run(
-    cells: &mut Vec<Cell>,
+    cells: &mut Vec<SuiteCell>,
     recipe: &SuiteRecipe,
     run: &Run,
     seed: u64,
-    tasks: &[Task],
+    tasks: &[TaskTemplate],
     out: &Path,
     root: &Command,
 ) -> Result<(), String> {
     let told = |problem: String| format!("run {:?}: {problem}", run.name);
-    let method = run.flags.get("method").and_then(toml::Value::as_str).unwrap_or("imported").to_owned();
+    let method = run
+        .flags
+        .get("method")
+        .and_then(toml::Value::as_str)
+        .unwrap_or("imported")
+        .to_owned();
     let folder = |task: &str| cell_folder(out, &slug(&run.name), seed, task);
     let mut after = None;
     if run.checkpoint.is_none() {
@@ -138,11 +163,13 @@ fn add_run(
             let command = subcommand(root, "pretrain");
             let is_setting = |key: &str| {
                 let argument = command.get_arguments().find(|a| a.get_long() == Some(key));
-                argument.and_then(|a| a.get_help_heading()).is_some_and(|h| h.starts_with("Method settings"))
+                argument
+                    .and_then(|a| a.get_help_heading())
+                    .is_some_and(|h| h.starts_with("Method settings"))
             };
             shared.retain(|key, _| !is_setting(key));
         }
-        let cell = Cell {
+        let cell = SuiteCell {
             run: run.name.clone(),
             method: method.clone(),
             seed,
@@ -155,17 +182,30 @@ fn add_run(
         after = Some(cells.len());
         cells.push(cell);
     }
-    let checkpoint = run.checkpoint.clone().unwrap_or_else(|| folder(PRETRAIN).join("backbone.safetensors"));
+    let checkpoint = run
+        .checkpoint
+        .clone()
+        .unwrap_or_else(|| folder(PRETRAIN).join("backbone.safetensors"));
     for task in tasks {
         let mut own = (task.own)(run).cloned().unwrap_or_default();
         if task.name == REPRESENTATION {
             // The images that the backbone was trained on.
-            let part = ["data", "classes", "categories", "images-per-class", "total-images"];
-            let given = recipe.pretrain.iter().chain(&run.flags).filter(|(key, _)| part.contains(&&key[..]));
+            let part = [
+                "data",
+                "classes",
+                "categories",
+                "images-per-class",
+                "total-images",
+            ];
+            let given = recipe
+                .pretrain
+                .iter()
+                .chain(&run.flags)
+                .filter(|(key, _)| part.contains(&&key[..]));
             own.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
         let about = |problem| told(format!("{}: {problem}", task.name));
-        cells.push(Cell {
+        cells.push(SuiteCell {
             run: run.name.clone(),
             method: method.clone(),
             seed,
@@ -181,13 +221,16 @@ fn add_run(
 
 const REPRESENTATION: &str = "representation";
 
-fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
+fn tasks(recipe: &SuiteRecipe) -> Vec<TaskTemplate> {
     let mut tasks = Vec::new();
     // Precision and threads are said once, for all.
     let with = |table: &Table, more: &[(&str, String)]| {
-        let inherited =
-            ["precision", "threads"].into_iter().filter_map(|k| Some((k.to_owned(), recipe.pretrain.get(k)?.clone())));
-        let more = more.iter().map(|(key, value)| ((*key).to_owned(), value.clone().into()));
+        let inherited = ["precision", "threads"]
+            .into_iter()
+            .filter_map(|k| Some((k.to_owned(), recipe.pretrain.get(k)?.clone())));
+        let more = more
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.clone().into()));
         inherited.chain(table.clone()).chain(more).collect::<Table>()
     };
     let packs = &recipe.data.test;
@@ -196,8 +239,13 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
             1 => ("fewshot".to_owned(), String::new()),
             _ => (format!("fewshot-{}", slug(name)), format!("{name} ")),
         };
-        let number =
-            |key: &str, default: i64| recipe.fewshot.get(key).and_then(toml::Value::as_integer).unwrap_or(default);
+        let number = |key: &str, default: i64| {
+            recipe
+                .fewshot
+                .get(key)
+                .and_then(toml::Value::as_integer)
+                .unwrap_or(default)
+        };
         let shots: Vec<String> = match recipe.fewshot.get("shots") {
             Some(toml::Value::Array(shots)) => shots.iter().map(|s| s.to_string()).collect(),
             Some(toml::Value::String(shots)) => shots.split(',').map(|s| s.trim().to_owned()).collect(),
@@ -208,10 +256,15 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
             let metric = format!("fewshot/{}way{shots}shot", number("ways", 5));
             Column {
                 ci95: Some(format!("{metric}/ci95")),
-                ..column(&format!("{prefix}{shots}-shot"), &folder, &format!("{metric}/mean"), true)
+                ..column(
+                    &format!("{prefix}{shots}-shot"),
+                    &folder,
+                    &format!("{metric}/mean"),
+                    true,
+                )
             }
         };
-        tasks.push(Task {
+        tasks.push(TaskTemplate {
             columns: shots.iter().map(column).collect(),
             name: folder.clone(),
             pack: Some(name.clone()),
@@ -221,11 +274,16 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         });
     }
     if !recipe.detection.is_empty() {
-        let named =
-            [("AP", "AP", true), ("AP50", "AP50", true), ("AP75", "AP75", false), ("VOC07 mAP", "voc07_mAP", false)];
-        let named =
-            named.map(|(title, metric, headline)| column(title, "detection", &format!("detection/{metric}"), headline));
-        tasks.push(Task {
+        let named = [
+            ("AP", "AP", true),
+            ("AP50", "AP50", true),
+            ("AP75", "AP75", false),
+            ("VOC07 mAP", "voc07_mAP", false),
+        ];
+        let named = named.map(|(title, metric, headline)| {
+            column(title, "detection", &format!("detection/{metric}"), headline)
+        });
+        tasks.push(TaskTemplate {
             name: "detection".into(),
             pack: None,
             command: "detection train",
@@ -239,7 +297,7 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         let named = named.map(|(title, metric, headline)| {
             column(title, "segmentation", &format!("segmentation/{metric}"), headline)
         });
-        tasks.push(Task {
+        tasks.push(TaskTemplate {
             name: "segmentation".into(),
             pack: None,
             command: "segmentation train",
@@ -249,12 +307,16 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         });
     }
     if let (true, Some(train)) = (recipe.representation, &recipe.data.train) {
-        let named = [("H_R", "entropy"), ("U", "uniformity"), ("U unit", "uniformity_unit")];
+        let named = [
+            ("H_R", "entropy"),
+            ("U", "uniformity"),
+            ("U unit", "uniformity_unit"),
+        ];
         let named = named.map(|(title, metric)| Column {
             percent: false,
             ..column(title, REPRESENTATION, &format!("representation/{metric}"), false)
         });
-        tasks.push(Task {
+        tasks.push(TaskTemplate {
             name: REPRESENTATION.into(),
             pack: None,
             command: "analyze representation",
@@ -264,7 +326,7 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
         });
     }
     if let (true, Some(pack)) = (recipe.cam, packs.values().next()) {
-        tasks.push(Task {
+        tasks.push(TaskTemplate {
             name: "cam".into(),
             pack: None,
             command: "analyze cam",
@@ -278,15 +340,36 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<Task> {
 
 fn column(title: &str, task: &str, metric: &str, headline: bool) -> Column {
     let (title, task, metric) = (title.to_owned(), task.to_owned(), metric.to_owned());
-    Column { title, task, metric, ci95: None, percent: true, headline }
+    Column {
+        title,
+        task,
+        metric,
+        ci95: None,
+        percent: true,
+        headline,
+    }
 }
 
 /// Command, flags, protocol and data of a cell; otherwise what is wrong with them.
-fn cell(command: &'static str, shared: &Table, own: &Table, seed: u64, root: &Command) -> Result<Cell, String> {
+fn cell(
+    command: &'static str,
+    shared: &Table,
+    own: &Table,
+    seed: u64,
+    root: &Command,
+) -> Result<SuiteCell, String> {
     let clap = subcommand(root, command);
     let mut table = shared.clone();
     table.extend(own.clone());
-    for key in ["out", "checkpoint", "seed", "device", "overwrite", "quiet", "config"] {
+    for key in [
+        "out",
+        "checkpoint",
+        "seed",
+        "device",
+        "overwrite",
+        "quiet",
+        "config",
+    ] {
         if table.contains_key(key) {
             return Err(format!("{key:?} is the suite's to say"));
         }
@@ -301,9 +384,15 @@ fn cell(command: &'static str, shared: &Table, own: &Table, seed: u64, root: &Co
     let given = with_seed(table)?;
     // A typing error shows before hours of training.
     parse(root, command, &given)?;
-    let without_threads = shared.clone().into_iter().filter(|(key, _)| key != "threads").collect();
-    let protocol = shared.iter().filter(|(key, _)| !PLACES.contains(&&key[..]) && !COURSE.contains(&&key[..]));
-    Ok(Cell {
+    let without_threads = shared
+        .clone()
+        .into_iter()
+        .filter(|(key, _)| key != "threads")
+        .collect();
+    let protocol = shared
+        .iter()
+        .filter(|(key, _)| !PLACES.contains(&&key[..]) && !COURSE.contains(&&key[..]));
+    Ok(SuiteCell {
         run: String::new(),
         method: String::new(),
         seed,
@@ -321,19 +410,41 @@ fn cell(command: &'static str, shared: &Table, own: &Table, seed: u64, root: &Co
 
 /// A number of threads that libtorch can be given.
 fn threads(value: toml::Value) -> Result<usize, String> {
-    let count = value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=1024).contains(n));
-    count.ok_or_else(|| format!("threads = {value} is no number of threads; give a whole number from 1 to 1024"))
+    let count = value
+        .as_integer()
+        .and_then(|n| usize::try_from(n).ok())
+        .filter(|n| (1..=1024).contains(n));
+    count.ok_or_else(|| {
+        format!("threads = {value} is no number of threads; give a whole number from 1 to 1024")
+    })
 }
 
 /// The flags of a command as clap reads them, with every default; otherwise what is wrong with them.
 pub fn parse(root: &Command, command: &str, flags: &[OsString]) -> Result<ArgMatches, String> {
-    let line: Vec<OsString> = ["camtrast"].into_iter().chain(command.split(' ')).map(OsString::from).collect();
-    let own_place = if command == "pretrain" { vec!["--out=x"] } else { vec!["--out=x", "--checkpoint=x"] };
-    let line = line.into_iter().chain(flags.iter().cloned()).chain(own_place.into_iter().map(OsString::from));
+    let line: Vec<OsString> = ["camtrast"]
+        .into_iter()
+        .chain(command.split(' '))
+        .map(OsString::from)
+        .collect();
+    let own_place = if command == "pretrain" {
+        vec!["--out=x"]
+    } else {
+        vec!["--out=x", "--checkpoint=x"]
+    };
+    let line = line
+        .into_iter()
+        .chain(flags.iter().cloned())
+        .chain(own_place.into_iter().map(OsString::from));
     let mut matches = root.clone().try_get_matches_from(line).map_err(|e| {
         let text = e.to_string();
         // clap lists what is missing on the lines below.
-        let text: Vec<&str> = text.split("\n\n").next().unwrap_or_default().lines().map(str::trim).collect();
+        let text: Vec<&str> = text
+            .split("\n\n")
+            .next()
+            .unwrap_or_default()
+            .lines()
+            .map(str::trim)
+            .collect();
         text.join(" ").trim_start_matches("error: ").to_owned()
     })?;
     for _ in command.split(' ') {
@@ -344,19 +455,33 @@ pub fn parse(root: &Command, command: &str, flags: &[OsString]) -> Result<ArgMat
 
 /// A command of ours by its whole name, such as `detection train`.
 pub fn subcommand(root: &Command, path: &str) -> Command {
-    let found = path.split(' ').fold(root, |command, name| command.find_subcommand(name).expect("a command of ours"));
+    let found = path.split(' ').fold(root, |command, name| {
+        command.find_subcommand(name).expect("a command of ours")
+    });
     found.clone()
 }
 
 /// A run as the report knows it.
-fn recorded(run: &Run, tasks: &[Task]) -> record::Run {
-    let settings = |table: &Table| table.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>();
-    let own = tasks.iter().map(|task| (task.name.clone(), (task.own)(run).map(settings).unwrap_or_default()));
+fn recorded(run: &Run, tasks: &[TaskTemplate]) -> record::RunRecord {
+    let settings = |table: &Table| {
+        table
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect::<Vec<_>>()
+    };
+    let own = tasks.iter().map(|task| {
+        (
+            task.name.clone(),
+            (task.own)(run).map(settings).unwrap_or_default(),
+        )
+    });
     let mut flags = run.flags.clone();
     let method = flags.remove("method").and_then(|m| m.as_str().map(String::from));
-    let own_settings: BTreeMap<_, _> =
-        own.chain([(PRETRAIN.into(), settings(&flags))]).filter(|(_, s)| !s.is_empty()).collect();
-    record::Run {
+    let own_settings: BTreeMap<_, _> = own
+        .chain([(PRETRAIN.into(), settings(&flags))])
+        .filter(|(_, s)| !s.is_empty())
+        .collect();
+    record::RunRecord {
         name: run.name.clone(),
         slug: slug(&run.name),
         method,
@@ -368,10 +493,13 @@ fn recorded(run: &Run, tasks: &[Task]) -> record::Run {
     }
 }
 
-impl Cell {
+impl SuiteCell {
     /// The whole command line that makes the same bytes again, as one would type it.
     pub fn typed(&self, machine: &Machine) -> String {
-        let words = self.arguments(machine).into_iter().map(|word| word.to_string_lossy().into_owned());
+        let words = self
+            .arguments(machine)
+            .into_iter()
+            .map(|word| word.to_string_lossy().into_owned());
         typed(words)
     }
 
@@ -404,5 +532,9 @@ pub fn typed(words: impl Iterator<Item = String>) -> String {
         true => word,
         false => format!("'{}'", word.replace('\'', r"'\''")),
     };
-    ["camtrast".to_owned()].into_iter().chain(words.map(quoted)).collect::<Vec<_>>().join(" ")
+    ["camtrast".to_owned()]
+        .into_iter()
+        .chain(words.map(quoted))
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-/// A recipe file. The tables `pretrain`, `fewshot`, `detection` and `segmentation` hold flags of the commands `pretrain`,
-/// `fewshot eval`, `detection train` and `segmentation train`; a task without its table is not done.
+/// A recipe file. The tables `pretrain`, `fewshot`, `detection` and `segmentation` hold flags of the commands
+/// `pretrain`, `fewshot eval`, `detection train` and `segmentation train`; a task without its table is not
+/// done.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SuiteRecipe {
@@ -54,7 +55,8 @@ pub struct SuiteRecipe {
     /// The rows of the table.
     #[serde(default)]
     pub runs: Vec<Run>,
-    /// What has to come out, by run and column: the mean over seeds and how far from it is still right, as shown in the table.
+    /// What has to come out, by run and column: the mean over seeds and how far from it is still right, as
+    /// shown in the table.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expect: BTreeMap<String, BTreeMap<String, [f64; 2]>>,
     /// Files that are not beside the recipe but below the working directory, as the recipe names them.
@@ -147,8 +149,15 @@ impl SuiteRecipe {
             in_table(&mut run.detection, &PLACES);
             in_table(&mut run.segmentation, &PLACES);
         }
-        self.data.train.iter_mut().chain(self.data.test.values_mut()).for_each(&mut change);
-        self.runs.iter_mut().filter_map(|run| run.checkpoint.as_mut()).for_each(change);
+        self.data
+            .train
+            .iter_mut()
+            .chain(self.data.test.values_mut())
+            .for_each(&mut change);
+        self.runs
+            .iter_mut()
+            .filter_map(|run| run.checkpoint.as_mut())
+            .for_each(change);
     }
 
     /// Makes every path absolute, so that the recipe means the same wherever it is read.
@@ -159,30 +168,52 @@ impl SuiteRecipe {
     /// Reads a recipe; `path` is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut recipe: SuiteRecipe = toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            let line = e
+                .span()
+                .map_or(0, |span| text[..span.start].lines().count().max(1));
             usage(path, format!("line {line}: {}", e.message()))
         })?;
-        for table in [&mut recipe.fewshot].into_iter().chain(recipe.runs.iter_mut().map(|run| &mut run.fewshot)) {
+        for table in [&mut recipe.fewshot]
+            .into_iter()
+            .chain(recipe.runs.iter_mut().map(|run| &mut run.fewshot))
+        {
             // `--episodes` is a file in `fewshot score`, so the flag has a longer name.
             if let Some(count) = table.remove("episodes") {
                 table.insert("episodes-count".into(), count);
             }
         }
-        if let Some((_, seed)) = recipe.seeds.iter().enumerate().find(|(i, seed)| recipe.seeds[..*i].contains(seed)) {
-            return Err(usage(path, format!("names seed {seed} twice, which would count its results twice")));
+        if let Some((_, seed)) = recipe
+            .seeds
+            .iter()
+            .enumerate()
+            .find(|(i, seed)| recipe.seeds[..*i].contains(seed))
+        {
+            return Err(usage(
+                path,
+                format!("names seed {seed} twice, which would count its results twice"),
+            ));
         }
         let packs: Vec<&String> = recipe.data.test.keys().collect();
         if let Some((i, name)) = packs.iter().enumerate().find(|(i, name)| {
-            packs[..*i].iter().any(|other| slug(other) == slug(name)) || packs.len() > 1 && slug(name).is_empty()
+            packs[..*i].iter().any(|other| slug(other) == slug(name))
+                || packs.len() > 1 && slug(name).is_empty()
         }) {
-            let problem = format!("names test pack {name:?}, whose folder is that of {:?}", packs[..i].last());
+            let problem = format!(
+                "names test pack {name:?}, whose folder is that of {:?}",
+                packs[..i].last()
+            );
             return Err(usage(path, problem));
         }
-        for (of, table) in
-            [("", &recipe.fewshot)].into_iter().chain(recipe.runs.iter().map(|r| (&r.name[..], &r.fewshot)))
+        for (of, table) in [("", &recipe.fewshot)]
+            .into_iter()
+            .chain(recipe.runs.iter().map(|r| (&r.name[..], &r.fewshot)))
         {
             if table.contains_key("data") {
-                let place = if of.is_empty() { "[fewshot]".into() } else { format!("run {of:?}: fewshot") };
+                let place = if of.is_empty() {
+                    "[fewshot]".into()
+                } else {
+                    format!("run {of:?}: fewshot")
+                };
                 return Err(usage(
                     path,
                     format!("{place} names data, but the packs to probe are those of [data] test"),
@@ -190,14 +221,23 @@ impl SuiteRecipe {
             }
         }
         if recipe.data.train.is_some() && recipe.pretrain.contains_key("data") {
-            return Err(usage(path, "names the pack to train on twice, as [data] train and as [pretrain] data".into()));
+            return Err(usage(
+                path,
+                "names the pack to train on twice, as [data] train and as [pretrain] data".into(),
+            ));
         }
         for (i, run) in recipe.runs.iter().enumerate() {
-            if recipe.runs[..i].iter().any(|other| slug(&other.name) == slug(&run.name)) {
+            if recipe.runs[..i]
+                .iter()
+                .any(|other| slug(&other.name) == slug(&run.name))
+            {
                 return Err(usage(path, format!("has two runs named {:?}", run.name)));
             }
             if slug(&run.name).is_empty() {
-                return Err(usage(path, format!("names a run {:?}, which is no name of a folder", run.name)));
+                return Err(usage(
+                    path,
+                    format!("names a run {:?}, which is no name of a folder", run.name),
+                ));
             }
             if run.checkpoint.is_some() && !run.flags.is_empty() {
                 let keys: Vec<&String> = run.flags.keys().collect();
@@ -216,7 +256,12 @@ impl SuiteRecipe {
     }
 
     /// Puts other packs in the place of the recipe's.
-    pub fn replace_packs(&mut self, train: Option<PathBuf>, test: Option<PathBuf>, path: &Path) -> Result<(), Error> {
+    pub fn replace_packs(
+        &mut self,
+        train: Option<PathBuf>,
+        test: Option<PathBuf>,
+        path: &Path,
+    ) -> Result<(), Error> {
         self.data.train = train.or(self.data.train.take());
         if let Some(test) = test {
             if self.data.test.len() > 1 {
@@ -231,8 +276,21 @@ impl SuiteRecipe {
 
 /// A name as a folder.
 pub fn slug(name: &str) -> String {
-    let mapped: String = name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-    mapped.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+    let mapped: String = name
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    mapped
+        .split('-')
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("-")
 }
 
 /// What is wrong with a recipe.

@@ -2,7 +2,7 @@
 //! it reads. What would be refused when its command begins is refused here.
 
 use super::content::{Contents, sha256};
-use super::plan::{Cell, Plan, parse, subcommand};
+use super::plan::{SuiteCell, SuitePlan, parse, subcommand};
 use super::recipe::usage;
 use crate::commands::detection::TrainArgs as DetectionArgs;
 use crate::commands::fewshot::EvalArgs;
@@ -25,7 +25,7 @@ pub struct Settled {
     /// Checksum of the version of the program, settings and data; with that of a backbone it is the cell's
     /// key.
     own_key: String,
-    /// See [`camtrast_report::record::Cell::protocol`].
+    /// See [`camtrast_report::record::CellRecord::protocol`].
     pub protocol: String,
     /// The same in words.
     pub protocol_settings: Vec<String>,
@@ -37,7 +37,11 @@ pub struct Settled {
 #[derive(Clone)]
 pub enum Data {
     /// A pack: its checksum, and the names of the classes that are used.
-    Pack { path: PathBuf, sha256: String, classes: Vec<String> },
+    Pack {
+        path: PathBuf,
+        sha256: String,
+        classes: Vec<String>,
+    },
     /// Files to train on and to test on.
     Splits(Arc<Splits>),
 }
@@ -80,7 +84,13 @@ impl Data {
 impl<'a> Settler<'a> {
     /// For a command line, a device, and what is known of files.
     pub fn new(root: &'a Command, device: Device, contents: Contents) -> Self {
-        Settler { contents, root, device, packs: BTreeMap::new(), splits: BTreeMap::new() }
+        Settler {
+            contents,
+            root,
+            device,
+            packs: BTreeMap::new(),
+            splits: BTreeMap::new(),
+        }
     }
 
     /// The wanted cells of a plan, and the backbones from elsewhere that they start from.
@@ -88,19 +98,23 @@ impl<'a> Settler<'a> {
     /// # Errors
     /// [`Error::Usage`] naming the run, the task and the setting that cannot work; [`Error::File`] and
     /// [`Error::Io`] for data.
-    pub fn all(&mut self, plan: &Plan, wanted: &[bool]) -> Result<Vec<Option<Settled>>> {
+    pub fn all(&mut self, plan: &SuitePlan, wanted: &[bool]) -> Result<Vec<Option<Settled>>> {
         let mut settled = Vec::new();
         for (cell, wanted) in plan.cells.iter().zip(wanted) {
             if let (true, Some(path), None) = (*wanted, &cell.checkpoint, cell.after) {
                 self.contents.tensors(path)?;
             }
-            settled.push(wanted.then(|| self.one(cell).map_err(|error| blame(error, cell, &plan.recipe))).transpose()?);
+            settled.push(
+                wanted
+                    .then(|| self.one(cell).map_err(|error| blame(error, cell, &plan.recipe)))
+                    .transpose()?,
+            );
         }
         self.contents.keep();
         Ok(settled)
     }
 
-    fn one(&mut self, cell: &Cell) -> Result<Settled> {
+    fn one(&mut self, cell: &SuiteCell) -> Result<Settled> {
         let matches = self.parse(cell, &cell.flags)?;
         let (mut settings, data) = self.settings(cell, &matches)?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -108,7 +122,11 @@ impl<'a> Settler<'a> {
         parts.extend(lines(&settings));
         // A run's own settings may be the only ones that make the command whole; then the recipe's words
         // stand for the protocol.
-        let shared = if cell.task == PRETRAIN { None } else { parse(self.root, cell.command, &cell.shared).ok() };
+        let shared = if cell.task == PRETRAIN {
+            None
+        } else {
+            parse(self.root, cell.command, &cell.shared).ok()
+        };
         let protocol_settings = match shared.map(|matches| self.settings(cell, &matches)) {
             Some(Ok((shared, _))) => {
                 settings = shared;
@@ -119,22 +137,28 @@ impl<'a> Settler<'a> {
         };
         let mut protocol = vec![cell.command.to_owned(), data.sha256().to_owned()];
         protocol.extend(protocol_settings.iter().cloned());
-        Ok(Settled { own_key: sha256(&parts), protocol: sha256(&protocol), protocol_settings, data })
+        Ok(Settled {
+            own_key: sha256(&parts),
+            protocol: sha256(&protocol),
+            protocol_settings,
+            data,
+        })
     }
 
-    fn parse(&self, cell: &Cell, flags: &[std::ffi::OsString]) -> Result<ArgMatches> {
+    fn parse(&self, cell: &SuiteCell, flags: &[std::ffi::OsString]) -> Result<ArgMatches> {
         parse(self.root, cell.command, flags).map_err(anyhow::Error::msg)
     }
 
     /// Every setting that decides the result, with its default where it is not given, and the data.
-    fn settings(&mut self, cell: &Cell, matches: &ArgMatches) -> Result<(Settings, Data)> {
+    fn settings(&mut self, cell: &SuiteCell, matches: &ArgMatches) -> Result<(Settings, Data)> {
         let mut settings = plain(&subcommand(self.root, cell.command), matches, cell.command);
         let data = match cell.command {
             "pretrain" => {
                 let recipe = PretrainArgs::from_arg_matches(matches)?.recipe()?;
                 let pack = self.pack(&recipe.data)?;
                 let settled = recipe.settle(&pack, self.device)?;
-                settings.retain(|key, _| !["width", "stem"].contains(&&key[..])); // they are part of the architecture
+                // They are part of the architecture.
+                settings.retain(|key, _| !["width", "stem"].contains(&&key[..]));
                 fill(&mut settings, &settled.recipe, &["data"]);
                 Data::of(&pack, settled.selection.class_names)
             }
@@ -162,7 +186,8 @@ impl<'a> Settler<'a> {
 
     fn pack(&mut self, path: &Path) -> Result<Arc<Pack>> {
         if !self.packs.contains_key(path) {
-            self.packs.insert(path.to_owned(), Arc::new(self.contents.pack(path)?));
+            self.packs
+                .insert(path.to_owned(), Arc::new(self.contents.pack(path)?));
         }
         Ok(self.packs[path].clone())
     }
@@ -175,8 +200,9 @@ impl<'a> Settler<'a> {
         let (training, test) = args.datasets()?;
         let mut parts = vec![training.fingerprint()];
         parts.extend(test.as_ref().map(camtrast_detection::Dataset::fingerprint));
-        let images =
-            |dataset: &camtrast_detection::Dataset| dataset.images.iter().map(|image| image.image.clone()).collect();
+        let images = |dataset: &camtrast_detection::Dataset| {
+            dataset.images.iter().map(|image| image.image.clone()).collect()
+        };
         let training = self.summed(images(&training))?;
         let test = self.summed(test.as_ref().map(images).unwrap_or_default())?;
         self.keep_splits(name, training, test, parts)
@@ -191,11 +217,16 @@ impl<'a> Settler<'a> {
         let mut parts = vec![serde_json::to_string(&training.classes)?];
         let mut splits = Vec::new();
         for dataset in [training, validation] {
-            let (images, labels) = dataset.samples.into_iter().map(|sample| (sample.image, sample.label)).unzip();
+            let (images, labels) = dataset
+                .samples
+                .into_iter()
+                .map(|sample| (sample.image, sample.label))
+                .unzip();
             parts.extend(self.contents.files(&Vec::<PathBuf>::clone(&labels))?);
             splits.push(self.summed(images)?);
         }
-        let [training, validation] = <[_; 2]>::try_from(splits).unwrap_or_else(|_| unreachable!("two were pushed"));
+        let [training, validation] =
+            <[_; 2]>::try_from(splits).unwrap_or_else(|_| unreachable!("two were pushed"));
         self.keep_splits(name, training, validation, parts)
     }
 
@@ -213,13 +244,15 @@ impl<'a> Settler<'a> {
     ) -> Result<Arc<Splits>> {
         for (role, images) in [("train", &training), ("test", &test)] {
             parts.push(role.to_owned());
-            parts.extend(
-                images
-                    .iter()
-                    .map(|(path, sum)| format!("{} {sum}", path.file_name().unwrap_or_default().to_string_lossy())),
-            );
+            parts.extend(images.iter().map(|(path, sum)| {
+                format!("{} {sum}", path.file_name().unwrap_or_default().to_string_lossy())
+            }));
         }
-        let splits = Arc::new(Splits { training, test, sha256: sha256(&parts) });
+        let splits = Arc::new(Splits {
+            training,
+            test,
+            sha256: sha256(&parts),
+        });
         self.splits.insert(name, splits.clone());
         Ok(splits)
     }
@@ -227,7 +260,11 @@ impl<'a> Settler<'a> {
 
 impl Data {
     fn of(pack: &Pack, classes: Vec<String>) -> Self {
-        Data::Pack { path: pack.path().to_owned(), sha256: pack.sha256().to_owned(), classes }
+        Data::Pack {
+            path: pack.path().to_owned(),
+            sha256: pack.sha256().to_owned(),
+            classes,
+        }
     }
 }
 
@@ -238,7 +275,11 @@ const MACHINE: [&str; 6] = ["out", "overwrite", "quiet", "device", "config", "ch
 /// course.
 fn plain(command: &Command, matches: &ArgMatches, name: &str) -> Settings {
     // The names of places elsewhere are settings here: `labels` of `pretrain`, `images` of `analyze cam`.
-    let places = if name.ends_with(" train") { &PLACES[..] } else { &["data"] };
+    let places = if name.ends_with(" train") {
+        &PLACES[..]
+    } else {
+        &["data"]
+    };
     let decides = |key: &str| ![places, &COURSE, &MACHINE].iter().any(|keys| keys.contains(&key));
     let values = command.get_arguments().filter_map(|argument| {
         let key = argument.get_long().filter(|key| decides(key))?;
@@ -252,7 +293,10 @@ fn plain(command: &Command, matches: &ArgMatches, name: &str) -> Settings {
 /// Puts settings that are resolved over those that are given.
 fn fill(settings: &mut Settings, resolved: &impl Serialize, places: &[&str]) {
     let resolved = Table::try_from(resolved).expect("settings serialise");
-    for (key, value) in resolved.into_iter().filter(|(key, _)| !places.contains(&&key[..])) {
+    for (key, value) in resolved
+        .into_iter()
+        .filter(|(key, _)| !places.contains(&&key[..]))
+    {
         settings.insert(key, text(value));
     }
 }
@@ -268,11 +312,14 @@ fn text(value: Value) -> String {
 }
 
 fn lines(settings: &Settings) -> Vec<String> {
-    settings.iter().map(|(key, value)| format!("{key} = {value}")).collect()
+    settings
+        .iter()
+        .map(|(key, value)| format!("{key} = {value}"))
+        .collect()
 }
 
 /// Settings that cannot work are the recipe's fault, data is its own.
-fn blame(error: anyhow::Error, cell: &Cell, recipe: &Path) -> anyhow::Error {
+fn blame(error: anyhow::Error, cell: &SuiteCell, recipe: &Path) -> anyhow::Error {
     match error.downcast_ref::<Error>() {
         Some(Error::Settings { .. } | Error::Usage { .. }) | None => {
             usage(recipe, format!("run {:?}: {}: {error:#}", cell.run, cell.task)).into()

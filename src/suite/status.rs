@@ -2,7 +2,7 @@
 
 use super::content::Contents;
 use super::estimate::Rates;
-use super::plan::{Cell, Plan};
+use super::plan::{SuiteCell, SuitePlan};
 use super::settle::Settled;
 use super::store::{Step, Store, damage, recorded as record_of};
 use super::work::backbone_sha256;
@@ -13,7 +13,7 @@ use camtrast_report::table::Table;
 use std::fs;
 
 /// Where a cell stands.
-fn state(cell: &Cell, contents: &mut Contents) -> String {
+fn state(cell: &SuiteCell, contents: &mut Contents) -> String {
     let running = if is_locked(&cell.folder) { ", running" } else { "" };
     match recorded(cell) {
         Some(record) if record.state == State::Done => match damage(&cell.folder, &record, contents) {
@@ -29,20 +29,23 @@ fn state(cell: &Cell, contents: &mut Contents) -> String {
     }
 }
 
-fn recorded(cell: &Cell) -> Option<record::Cell> {
+fn recorded(cell: &SuiteCell) -> Option<record::CellRecord> {
     record_of(&cell.folder)
 }
 
 /// Share of its training that a cell has logged.
-fn progress(cell: &Cell) -> Option<f64> {
+fn progress(cell: &SuiteCell) -> Option<f64> {
     let log = fs::read_to_string(cell.folder.join("log.jsonl")).ok()?;
-    let mut lines = log.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut lines = log
+        .lines()
+        .rev()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let line = lines.find(|line| line["steps"].is_number())?;
     Some(line["step"].as_f64()? / line["steps"].as_f64()?.max(1.0))
 }
 
 /// The whole grid, and what failed, why.
-pub fn grid(plan: &Plan, mut contents: Contents) -> String {
+pub fn grid(plan: &SuitePlan, mut contents: Contents) -> String {
     let states: Vec<String> = plan.cells.iter().map(|cell| state(cell, &mut contents)).collect();
     contents.keep();
     let mut tasks: Vec<&str> = Vec::new();
@@ -51,8 +54,11 @@ pub fn grid(plan: &Plan, mut contents: Contents) -> String {
             tasks.push(&cell.task);
         }
     });
-    let mut table =
-        Table::new(["run".to_owned(), "seed".into()].into_iter().chain(tasks.iter().map(|t| t.to_string())));
+    let mut table = Table::new(
+        ["run".to_owned(), "seed".into()]
+            .into_iter()
+            .chain(tasks.iter().map(|t| t.to_string())),
+    );
     for run in &plan.suite.runs {
         for &seed in &plan.suite.seeds {
             let of_task = |task: &&str| {
@@ -60,20 +66,31 @@ pub fn grid(plan: &Plan, mut contents: Contents) -> String {
                 let cell = cells.position(|c| c.run == run.name && c.seed == seed && c.task == **task);
                 cell.map_or("–".into(), |i| states[i].clone())
             };
-            table.row([run.name.clone(), seed.to_string()].into_iter().chain(tasks.iter().map(of_task)));
+            table.row(
+                [run.name.clone(), seed.to_string()]
+                    .into_iter()
+                    .chain(tasks.iter().map(of_task)),
+            );
         }
     }
     let done = states.iter().filter(|state| *state == "done").count();
     let failures = plan.cells.iter().filter_map(|cell| {
-        let error = recorded(cell).filter(|record| record.state == State::Failed)?.error?;
+        let error = recorded(cell)
+            .filter(|record| record.state == State::Failed)?
+            .error?;
         Some(format!("\nfailed: {}: {error}", cell.name()))
     });
-    format!("{}\n\n{done} of {} done{}", table.to_text(), plan.cells.len(), failures.collect::<String>())
+    format!(
+        "{}\n\n{done} of {} done{}",
+        table.to_text(),
+        plan.cells.len(),
+        failures.collect::<String>()
+    )
 }
 
 /// What a run of the suite would do, with how long it may take.
 pub fn plan(
-    plan: &Plan,
+    plan: &SuitePlan,
     settled: &[Option<Settled>],
     store: &Store,
     contents: &mut Contents,
@@ -87,7 +104,12 @@ pub fn plan(
         let Some(settled) = settled else { continue };
         let checkpoint = match cell.after {
             Some(parent) => backbones[parent].clone(),
-            None => Some(cell.checkpoint.as_deref().and_then(|path| backbone_sha256(path).ok()).unwrap_or_default()),
+            None => Some(
+                cell.checkpoint
+                    .as_deref()
+                    .and_then(|path| backbone_sha256(path).ok())
+                    .unwrap_or_default(),
+            ),
         };
         let (step, old) = match checkpoint {
             Some(checkpoint) => {
@@ -97,7 +119,11 @@ pub fn plan(
             }
             None => (Step::Go, recorded(cell).map(|old| (false, old))),
         };
-        let taken = if let Step::Take(from) = &step { record_of(from) } else { None };
+        let taken = if let Step::Take(from) = &step {
+            record_of(from)
+        } else {
+            None
+        };
         let (name, seconds) = match (&step, &old) {
             (Step::Keep, Some((_, old))) => ("done".into(), Some(old.seconds)),
             (Step::Take(_), _) if taken.as_ref().is_some_and(|record| record.state == State::Done) => {
@@ -115,14 +141,26 @@ pub fn plan(
         }
         let estimate = match seconds {
             Some(seconds) => Some(format!("took {}", clock(seconds))),
-            None => estimate(plan, cell).or_else(|| rates.seconds(cell)).map(|seconds| {
-                let left = seconds * (1.0 - if name.ends_with('%') { progress(cell).unwrap_or(0.0) } else { 0.0 });
-                rest += left;
-                format!("about {}", clock(left))
-            }),
+            None => estimate(plan, cell)
+                .or_else(|| rates.seconds(cell))
+                .map(|seconds| {
+                    let left = seconds
+                        * (1.0
+                            - if name.ends_with('%') {
+                                progress(cell).unwrap_or(0.0)
+                            } else {
+                                0.0
+                            });
+                    rest += left;
+                    format!("about {}", clock(left))
+                }),
         };
         unknown += usize::from(estimate.is_none());
-        lines.push(format!("{name:9} {:40} {}", cell.name(), estimate.unwrap_or_default()).trim_end().to_owned());
+        lines.push(
+            format!("{name:9} {:40} {}", cell.name(), estimate.unwrap_or_default())
+                .trim_end()
+                .to_owned(),
+        );
     }
     let rest = match (rest > 0.0, unknown) {
         (true, 0) => format!("about {} left, one after the other", clock(rest)),
@@ -137,11 +175,19 @@ pub fn plan(
 }
 
 /// Seconds that the same took with another seed, otherwise the same task of another run.
-fn estimate(plan: &Plan, cell: &Cell) -> Option<f64> {
-    let of = |like: &dyn Fn(&Cell) -> bool| {
-        let alike = plan.cells.iter().filter(|other| other.task == cell.task && like(other)).filter_map(recorded);
-        let seconds: Vec<f64> = alike.filter(|r| r.state == State::Done).map(|r| r.seconds).collect();
+fn estimate(plan: &SuitePlan, cell: &SuiteCell) -> Option<f64> {
+    let of = |like: &dyn Fn(&SuiteCell) -> bool| {
+        let alike = plan
+            .cells
+            .iter()
+            .filter(|other| other.task == cell.task && like(other))
+            .filter_map(recorded);
+        let seconds: Vec<f64> = alike
+            .filter(|r| r.state == State::Done)
+            .map(|r| r.seconds)
+            .collect();
         (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
     };
-    of(&|other| other.run == cell.run).or_else(|| of(&|other| other.method != "scratch" || cell.task != "pretrain"))
+    of(&|other| other.run == cell.run)
+        .or_else(|| of(&|other| other.method != "scratch" || cell.task != "pretrain"))
 }

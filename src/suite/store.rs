@@ -2,7 +2,7 @@
 //! by its key.
 
 use super::content::Contents;
-use super::plan::Cell;
+use super::plan::SuiteCell;
 use anyhow::Result;
 use camtrast_common::Error;
 use camtrast_common::run::is_locked;
@@ -13,7 +13,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files that others read: the report, tasks, other suites.
-const FILES: [&str; 4] = ["metrics.json", EPISODES, "backbone.safetensors", "classifier.safetensors"];
+const FILES: [&str; 4] = [
+    "metrics.json",
+    EPISODES,
+    "backbone.safetensors",
+    "classifier.safetensors",
+];
 
 /// What a cell needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,15 +40,25 @@ pub struct Store {
 impl Store {
     /// Of a suite, with others beside it.
     pub fn new(own: &Path, others: &[PathBuf]) -> Self {
-        Store { own: own.to_owned(), others: others.to_vec() }
+        Store {
+            own: own.to_owned(),
+            others: others.to_vec(),
+        }
     }
 
     /// What a cell needs, and its record if it has a readable one.
-    pub fn step(&self, cell: &Cell, key: &str, contents: &mut Contents) -> (Step, Option<record::Cell>) {
+    pub fn step(
+        &self,
+        cell: &SuiteCell,
+        key: &str,
+        contents: &mut Contents,
+    ) -> (Step, Option<record::CellRecord>) {
         let old = recorded(&cell.folder);
         let step = match &old {
             Some(old)
-                if old.key == key && old.state == State::Done && damage(&cell.folder, old, contents).is_none() =>
+                if old.key == key
+                    && old.state == State::Done
+                    && damage(&cell.folder, old, contents).is_none() =>
             {
                 Step::Keep
             }
@@ -53,10 +68,13 @@ impl Store {
         (step, old)
     }
 
-    fn find(&self, cell: &Cell, key: &str, contents: &mut Contents) -> Option<PathBuf> {
+    fn find(&self, cell: &SuiteCell, key: &str, contents: &mut Contents) -> Option<PathBuf> {
         let aside = self.own.join("outdated");
         let places = [aside.clone(), self.own.join("runs")].into_iter();
-        let others = self.others.iter().flat_map(|suite| [suite.join("runs"), suite.join("outdated")]);
+        let others = self
+            .others
+            .iter()
+            .flat_map(|suite| [suite.join("runs"), suite.join("outdated")]);
         let tops = places.chain(others).flat_map(|place| folders(&place));
         let mut candidates = tops.flat_map(|top| [vec![top.clone()], folders(&top)].concat());
         candidates.find(|folder| {
@@ -76,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn take(&self, cell: &Cell, from: &Path) -> Result<record::Cell> {
+    pub fn take(&self, cell: &SuiteCell, from: &Path) -> Result<record::CellRecord> {
         if from.starts_with(self.own.join("outdated")) && !cell.folder.exists() {
             if let Some(parent) = cell.folder.parent() {
                 fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
@@ -85,21 +103,29 @@ impl Store {
         } else {
             copy(from, &cell.folder)?;
         }
-        let record = recorded(from).or_else(|| recorded(&cell.folder)).unwrap_or_default();
-        Ok(record::Cell { run: cell.run.clone(), task: cell.task.clone(), ..record })
+        let record = recorded(from)
+            .or_else(|| recorded(&cell.folder))
+            .unwrap_or_default();
+        Ok(record::CellRecord {
+            run: cell.run.clone(),
+            task: cell.task.clone(),
+            ..record
+        })
     }
 }
 
 /// The record of a cell, if it has a readable one.
-pub fn recorded(folder: &Path) -> Option<record::Cell> {
+pub fn recorded(folder: &Path) -> Option<record::CellRecord> {
     record::read(&folder.join(CELL)).ok().flatten()
 }
 
 /// The first file that is not as a cell's command left it.
-pub fn damage(folder: &Path, record: &record::Cell, contents: &mut Contents) -> Option<String> {
+pub fn damage(folder: &Path, record: &record::CellRecord, contents: &mut Contents) -> Option<String> {
     let mut files = record.files.iter();
     let changed = files.find(|(name, sum)| contents.file(&folder.join(name)).ok().as_ref() != Some(*sum));
-    changed.map(|(name, _)| name.clone()).or(record.files.is_empty().then(|| "cell.json".into()))
+    changed
+        .map(|(name, _)| name.clone())
+        .or(record.files.is_empty().then(|| "cell.json".into()))
 }
 
 /// Checksums of what a command left for others.
@@ -107,13 +133,21 @@ pub fn damage(folder: &Path, record: &record::Cell, contents: &mut Contents) -> 
 /// # Errors
 /// [`Error::Io`].
 pub fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let there = FILES.into_iter().map(|name| (name, folder.join(name))).filter(|(_, path)| path.exists());
-    Ok(there.map(|(name, path)| Ok((name.to_owned(), file_sha256(&path)?))).collect::<camtrast_common::Result<_>>()?)
+    let there = FILES
+        .into_iter()
+        .map(|name| (name, folder.join(name)))
+        .filter(|(_, path)| path.exists());
+    Ok(there
+        .map(|(name, path)| Ok((name.to_owned(), file_sha256(&path)?)))
+        .collect::<camtrast_common::Result<_>>()?)
 }
 
 fn folders(place: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut folders: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
     folders.sort();
     folders
 }

@@ -1,8 +1,9 @@
-//! Doing what is left to do: every cell in a process of its own, so that one that fails takes nothing with it.
+//! Doing what is left to do: every cell in a process of its own, so that one that fails takes nothing with
+//! it.
 
 use super::board::{Board, Line};
 use super::content::Contents;
-use super::plan::{Cell, Plan};
+use super::plan::{SuiteCell, SuitePlan};
 use super::settle::Settled;
 use super::store::{self, Step, Store};
 use crate::screen::{CHILD, STOP, clock};
@@ -38,18 +39,19 @@ pub struct Machine {
 
 impl Machine {
     /// Threads of a command.
-    pub fn threads(&self, cell: &Cell) -> usize {
+    pub fn threads(&self, cell: &SuiteCell) -> usize {
         self.threads.or(cell.threads).unwrap_or(self.default_threads)
     }
 
     /// Warns of more threads than there are cores.
-    pub fn check_cores(&self, cells: &[Cell], board: &Board) {
+    pub fn check_cores(&self, cells: &[SuiteCell], board: &Board) {
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         let threads = cells.iter().map(|cell| self.threads(cell)).max().unwrap_or(1);
         if self.jobs > 1 && self.jobs * threads > cores {
             let jobs = self.jobs;
             board.note(&format!(
-                "warning: {jobs} commands at a time with {threads} threads each on {cores} cores slow each other down; \
+                "warning: {jobs} commands at a time with {threads} threads each on {cores} cores slow each \
+                 other down; \
                  lower --jobs or --threads (another number of threads changes the last digits of results)"
             ));
         }
@@ -77,7 +79,7 @@ enum Turn {
 
 /// What all workers look at.
 struct Job<'a> {
-    plan: &'a Plan,
+    plan: &'a SuitePlan,
     settled: &'a [Option<Settled>],
     out: &'a Path,
     machine: &'a Machine,
@@ -96,14 +98,20 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Does the settled cells of a plan. A cell that fails takes only those with it that need its backbone.
 pub fn work(
-    plan: &Plan,
+    plan: &SuitePlan,
     settled: &[Option<Settled>],
     contents: Contents,
     out: &Path,
     machine: &Machine,
 ) -> Result<Vec<Option<End>>> {
     let cells = &plan.cells;
-    let turn = |settled: &Option<Settled>| if settled.is_some() { Turn::Waiting } else { Turn::Ended };
+    let turn = |settled: &Option<Settled>| {
+        if settled.is_some() {
+            Turn::Waiting
+        } else {
+            Turn::Ended
+        }
+    };
     let turns = settled.iter().map(turn).collect();
     let job = Job {
         plan,
@@ -112,7 +120,11 @@ pub fn work(
         machine,
         store: Store::new(out, &machine.reuse),
         board: Board::new(machine.quiet, settled.iter().flatten().count()),
-        shared: Mutex::new(Shared { contents, turns, ends: vec![None; cells.len()] }),
+        shared: Mutex::new(Shared {
+            contents,
+            turns,
+            ends: vec![None; cells.len()],
+        }),
     };
     machine.check_cores(cells, &job.board);
     let changed = Condvar::new();
@@ -135,14 +147,19 @@ pub fn work(
 }
 
 /// The first cell whose backbone is there, when there is one; waits while others may make one.
-fn next(cells: &[Cell], shared: &Mutex<Shared>, changed: &Condvar) -> Option<usize> {
+fn next(cells: &[SuiteCell], shared: &Mutex<Shared>, changed: &Condvar) -> Option<usize> {
     let mut state = shared.lock().expect("no worker panics");
     loop {
         let waits = |i: &usize| state.turns[*i] == Turn::Waiting;
         if STOP.load(Ordering::Relaxed) || !(0..cells.len()).any(|i| waits(&i)) {
             return None;
         }
-        let ready = |i: &usize| waits(i) && cells[*i].after.is_none_or(|parent| state.turns[parent] == Turn::Ended);
+        let ready = |i: &usize| {
+            waits(i)
+                && cells[*i]
+                    .after
+                    .is_none_or(|parent| state.turns[parent] == Turn::Ended)
+        };
         if let Some(i) = (0..cells.len()).find(ready) {
             state.turns[i] = Turn::Running;
             return Some(i);
@@ -152,8 +169,13 @@ fn next(cells: &[Cell], shared: &Mutex<Shared>, changed: &Condvar) -> Option<usi
 }
 
 fn one(i: usize, job: &Job) -> Result<End> {
-    let Job { out, machine, board, .. } = job;
-    let (cell, settled) = (&job.plan.cells[i], job.settled[i].as_ref().expect("only settled cells wait"));
+    let Job {
+        out, machine, board, ..
+    } = job;
+    let (cell, settled) = (
+        &job.plan.cells[i],
+        job.settled[i].as_ref().expect("only settled cells wait"),
+    );
     let path = cell.folder.join(CELL);
     let (checkpoint, key, seconds) = {
         // Held until folders are where they belong: what one worker takes over, another may put aside.
@@ -168,7 +190,12 @@ fn one(i: usize, job: &Job) -> Result<End> {
                 _ => {}
             }
         }
-        let checkpoint = cell.checkpoint.as_deref().map(backbone_sha256).transpose()?.unwrap_or_default();
+        let checkpoint = cell
+            .checkpoint
+            .as_deref()
+            .map(backbone_sha256)
+            .transpose()?
+            .unwrap_or_default();
         let key = settled.key(&checkpoint);
         let (step, old) = job.store.step(cell, &key, &mut state.contents);
         if step == Step::Keep {
@@ -176,21 +203,30 @@ fn one(i: usize, job: &Job) -> Result<End> {
         }
         let mut seconds = 0.0;
         match old {
-            Some(old) if old.key == key && old.state != State::Done || old.key.is_empty() => seconds = old.seconds,
+            Some(old) if old.key == key && old.state != State::Done || old.key.is_empty() => {
+                seconds = old.seconds
+            }
             Some(old) => {
-                let damage = store::damage(&cell.folder, &old, &mut state.contents).filter(|_| old.key == key);
+                let damage =
+                    store::damage(&cell.folder, &old, &mut state.contents).filter(|_| old.key == key);
                 if let Some(file) = &damage {
                     let folder = cell.folder.display();
-                    board.note(&format!("warning: {folder}: {file} was changed since it was written; done again"));
+                    board.note(&format!(
+                        "warning: {folder}: {file} was changed since it was written; done again"
+                    ));
                 }
-                let why = if damage.is_some() { "its files" } else { "settings, data or program" };
+                let why = if damage.is_some() {
+                    "its files"
+                } else {
+                    "settings, data or program"
+                };
                 put_aside(cell, &old, why, out, board)?;
             }
             // A record that cannot be read is as good as none.
             None => {}
         }
         if let Step::Take(from) = &step {
-            let taken = record::Cell {
+            let taken = record::CellRecord {
                 protocol: settled.protocol.clone(),
                 protocol_settings: settled.protocol_settings.clone(),
                 ..job.store.take(cell, from)?
@@ -204,7 +240,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
         }
         (checkpoint, key, seconds)
     };
-    let mut record = record::Cell {
+    let mut record = record::CellRecord {
         schema: SCHEMA,
         run: cell.run.clone(),
         seed: cell.seed,
@@ -232,7 +268,11 @@ fn one(i: usize, job: &Job) -> Result<End> {
     let end = match outcome {
         Ok(()) => {
             record.files = store::files(&cell.folder)?;
-            record.metrics_sha256 = record.files.get("metrics.json").cloned().context("it left no metrics.json")?;
+            record.metrics_sha256 = record
+                .files
+                .get("metrics.json")
+                .cloned()
+                .context("it left no metrics.json")?;
             if cell.task == PRETRAIN {
                 record.checkpoint_sha256 = backbone_sha256(&cell.folder.join("backbone.safetensors"))?;
             }
@@ -262,22 +302,40 @@ pub fn backbone_sha256(path: &Path) -> Result<String> {
 }
 
 /// Moves what followed from other settings, data or code out of the way. Nothing is thrown away.
-fn put_aside(cell: &Cell, old: &record::Cell, why: &str, out: &Path, board: &Board) -> Result<()> {
-    let name =
-        cell.folder.strip_prefix(out.join("runs")).unwrap_or(&cell.folder).display().to_string().replace('/', "-");
+fn put_aside(cell: &SuiteCell, old: &record::CellRecord, why: &str, out: &Path, board: &Board) -> Result<()> {
+    let name = cell
+        .folder
+        .strip_prefix(out.join("runs"))
+        .unwrap_or(&cell.folder)
+        .display()
+        .to_string()
+        .replace('/', "-");
     let folder = out.join("outdated");
     fs::create_dir_all(&folder).map_err(Error::io(&folder, "create"))?;
     let stem = format!("{name}-{}", &old.key.get(..8).unwrap_or("unknown"));
-    let free = (1..).map(|n| if n == 1 { stem.clone() } else { format!("{stem}-{n}") });
-    let place = free.map(|name| folder.join(name)).find(|place| !place.exists()).expect("numbers do not end");
+    let free = (1..).map(|n| {
+        if n == 1 {
+            stem.clone()
+        } else {
+            format!("{stem}-{n}")
+        }
+    });
+    let place = free
+        .map(|name| folder.join(name))
+        .find(|place| !place.exists())
+        .expect("numbers do not end");
     fs::rename(&cell.folder, &place).map_err(Error::io(&place, "write"))?;
-    board.note(&format!("{}: {why} changed; what was there is now {}", cell.name(), place.display()));
+    board.note(&format!(
+        "{}: {why} changed; what was there is now {}",
+        cell.name(),
+        place.display()
+    ));
     Ok(())
 }
 
-fn record_failure(cell: &Cell, machine: &Machine, error: &str) -> Result<()> {
+fn record_failure(cell: &SuiteCell, machine: &Machine, error: &str) -> Result<()> {
     let (run, task) = (cell.run.clone(), cell.task.clone());
-    let record = record::Cell {
+    let record = record::CellRecord {
         schema: SCHEMA,
         run,
         task,
@@ -285,13 +343,13 @@ fn record_failure(cell: &Cell, machine: &Machine, error: &str) -> Result<()> {
         state: State::Failed,
         error: Some(error.into()),
         command: cell.typed(machine),
-        ..record::Cell::default()
+        ..record::CellRecord::default()
     };
     Ok(record::write(&cell.folder.join(CELL), &record)?)
 }
 
 /// A process of an earlier suite that was killed may still be saving its state.
-fn wait_for_lock(cell: &Cell, line: &Line) {
+fn wait_for_lock(cell: &SuiteCell, line: &Line) {
     let mut told = false;
     while is_locked(&cell.folder) && !STOP.load(Ordering::Relaxed) {
         if !told {
@@ -302,18 +360,27 @@ fn wait_for_lock(cell: &Cell, line: &Line) {
     }
 }
 
-/// Runs the command to its end. It stops by itself, saving its state, when its standard input ends: that is how an interrupt
-/// reaches it, and the death of this process.
-fn run(cell: &Cell, machine: &Machine, line: &Line) -> Result<Result<(), String>> {
+/// Runs the command to its end. It stops by itself, saving its state, when its standard input ends: that is
+/// how an interrupt reaches it, and the death of this process.
+fn run(cell: &SuiteCell, machine: &Machine, line: &Line) -> Result<Result<(), String>> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.args(cell.arguments(machine));
     // A Ctrl-C is for the suite, which tells the others.
-    command.process_group(0).env(CHILD, "1").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .process_group(0)
+        .env(CHILD, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start a process")?;
     let (mut input, output) = (child.stdin.take(), child.stderr.take().expect("it is piped"));
     let log = cell.folder.join("output.log");
-    let log = File::options().create(true).append(true).open(&log).map_err(Error::io(&log, "write"))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(Error::io(&log, "write"))?;
     let (status, error) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| follow(BufReader::new(output), log, line));
         let status = loop {
@@ -331,8 +398,12 @@ fn run(cell: &Cell, machine: &Machine, line: &Line) -> Result<Result<(), String>
     match status {
         Some(status) if status.success() => Ok(Ok(())),
         Some(status) => {
-            let silent =
-                || format!("ended without a word ({status}); see {}", cell.folder.join("output.log").display());
+            let silent = || {
+                format!(
+                    "ended without a word ({status}); see {}",
+                    cell.folder.join("output.log").display()
+                )
+            };
             Ok(Err(error.unwrap_or_else(silent)))
         }
         None => bail!("a process vanished"),
@@ -354,7 +425,7 @@ fn follow(lines: impl BufRead, mut log: File, line: &Line) -> Option<String> {
 }
 
 /// Cells that others need come along.
-pub fn with_parents(plan: &Plan, chosen: impl Fn(&Cell) -> bool) -> Vec<bool> {
+pub fn with_parents(plan: &SuitePlan, chosen: impl Fn(&SuiteCell) -> bool) -> Vec<bool> {
     let mut wanted: Vec<bool> = plan.cells.iter().map(&chosen).collect();
     for (i, cell) in plan.cells.iter().enumerate() {
         if let (true, Some(parent)) = (wanted[i], cell.after) {

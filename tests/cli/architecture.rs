@@ -40,17 +40,29 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn crates_depend_on_those_below_them_only() {
     for (library, allowed) in LIBRARIES {
-        let manifest: toml::Table =
-            fs::read_to_string(root().join(library).join("Cargo.toml")).unwrap().parse().unwrap();
+        let manifest: toml::Table = fs::read_to_string(root().join(library).join("Cargo.toml"))
+            .unwrap()
+            .parse()
+            .unwrap();
         let dependencies = manifest["dependencies"].as_table().unwrap();
         let uses = |name: &&str| dependencies.contains_key(&format!("camtrast-{name}"));
         let ours: Vec<&str> = libraries().filter(uses).collect();
         let surplus: Vec<&&str> = ours.iter().filter(|name| !allowed.contains(name)).collect();
         assert!(surplus.is_empty(), "{library}/Cargo.toml depends on {surplus:?}");
-        assert_eq!(ours.len(), allowed.len(), "{library} no longer needs all of {allowed:?}: take them off");
+        assert_eq!(
+            ours.len(),
+            allowed.len(),
+            "{library} no longer needs all of {allowed:?}: take them off"
+        );
     }
-    let workspace: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
-    assert_eq!(workspace["workspace"]["members"].as_array().unwrap().len(), LIBRARIES.len());
+    let workspace: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(
+        workspace["workspace"]["members"].as_array().unwrap().len(),
+        LIBRARIES.len()
+    );
 }
 
 #[test]
@@ -59,10 +71,15 @@ fn libraries_neither_print_nor_exit() {
     libraries().for_each(|library| sources(&root().join(library).join("src"), &mut files));
     assert!(files.len() > 30, "the sources have moved: {}", files.len());
     // common/src/testing.rs is no library: it serves the golden tests, which report their worst errors.
-    for file in files.into_iter().filter(|f| !f.ends_with("common/src/testing.rs")) {
+    for file in files
+        .into_iter()
+        .filter(|f| !f.ends_with("common/src/testing.rs"))
+    {
         let text = fs::read_to_string(&file).unwrap();
         for word in ["println!", "eprintln!", "print!(", "dbg!", "process::exit"] {
-            let line = text.lines().position(|l| l.contains(word) && !l.trim_start().starts_with("//"));
+            let line = text
+                .lines()
+                .position(|l| l.contains(word) && !l.trim_start().starts_with("//"));
             assert_eq!(line, None, "{word} in {}", file.display());
         }
     }
@@ -73,29 +90,57 @@ fn libraries_neither_print_nor_exit() {
 fn a_change_in_any_crate_is_seen_by_the_build_script() {
     let said = fs::read_to_string(Path::new(env!("OUT_DIR")).with_file_name("output")).unwrap();
     for folder in libraries().chain(["src", "Cargo.toml", "Cargo.lock", "build.rs"]) {
-        assert!(said.lines().any(|line| line == format!("cargo:rerun-if-changed={folder}")), "{folder}: {said}");
+        assert!(
+            said.lines()
+                .any(|line| line == format!("cargo:rerun-if-changed={folder}")),
+            "{folder}: {said}"
+        );
     }
 }
 
 /// Whether a path that may hold `*`, `<name>` or a shell's `$name` leads somewhere, as far as it is plain.
 fn leads_somewhere(path: &Path) -> bool {
-    let plain = |part: &std::path::Component| !part.as_os_str().to_string_lossy().contains(['*', '<', '{', '$']);
+    let plain =
+        |part: &std::path::Component| !part.as_os_str().to_string_lossy().contains(['*', '<', '{', '$']);
     path.components().take_while(plain).collect::<PathBuf>().exists()
 }
 
 #[test]
 fn every_file_that_the_documents_name_is_there() {
-    let folder = |name: &str| fs::read_dir(root().join(name)).unwrap().flatten().map(|entry| entry.path());
-    let documents = folder("docs").chain(folder(".")).filter(|path| path.extension().is_some_and(|e| e == "md"));
-    let top: Vec<String> = folder(".").map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let folder = |name: &str| {
+        fs::read_dir(root().join(name))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+    };
+    let documents = folder("docs")
+        .chain(folder("."))
+        .filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let top: Vec<String> = folder(".")
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
     let (mut named, mut linked, mut missing) = (0, 0, Vec::new());
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
         let ends = |c: char| c.is_whitespace() || "`()[],;\"'|".contains(c);
         for word in text.split(ends).map(|word| word.trim_end_matches(['.', ':'])) {
             // Metrics such as detection/AP look like paths, but end otherwise.
-            let endings = [".rs", ".md", ".toml", ".py", ".sh", ".js", ".json", ".csv", ".txt", ".safetensors", "/"];
-            let begins = word.split_once('/').is_some_and(|(first, _)| top.iter().any(|name| name == first));
+            let endings = [
+                ".rs",
+                ".md",
+                ".toml",
+                ".py",
+                ".sh",
+                ".js",
+                ".json",
+                ".csv",
+                ".txt",
+                ".safetensors",
+                "/",
+            ];
+            let begins = word
+                .split_once('/')
+                .is_some_and(|(first, _)| top.iter().any(|name| name == first));
             if begins && endings.iter().any(|ending| word.ends_with(ending)) {
                 named += 1;
                 if !leads_somewhere(&root().join(word)) {
@@ -103,7 +148,11 @@ fn every_file_that_the_documents_name_is_there() {
                 }
             }
         }
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next())
+        {
             if !link.is_empty() && !link.contains("://") {
                 linked += 1;
                 if !document.with_file_name(link).exists() {
@@ -112,7 +161,10 @@ fn every_file_that_the_documents_name_is_there() {
             }
         }
     }
-    assert!(named > 30 && linked > 20, "the documents are read no more: {named} files, {linked} links");
+    assert!(
+        named > 30 && linked > 20,
+        "the documents are read no more: {named} files, {linked} links"
+    );
     assert_eq!(missing, [""; 0]);
 }
 
@@ -130,7 +182,10 @@ fn every_file_of_the_map_is_there() {
         for word in line.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')) {
             if word.ends_with(".rs") && word.len() > 3 {
                 named += 1;
-                if !files.iter().any(|file| file.file_name().is_some_and(|name| name == word)) {
+                if !files
+                    .iter()
+                    .any(|file| file.file_name().is_some_and(|name| name == word))
+                {
                     missing.push(format!("{}: {word}", folder.display()));
                 }
             }
@@ -143,18 +198,72 @@ fn every_file_of_the_map_is_there() {
 #[test]
 fn the_map_names_every_folder_and_every_named_file_exists() {
     let map = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    for folder in libraries().chain(["src", "recipes", "tests/cli", "tests/fuzz", "tests/golden", "benches"]) {
-        assert!(map.contains(&format!("{folder}/")), "docs/architecture.md does not name {folder}/");
-        assert!(root().join(folder).is_dir(), "docs/architecture.md names {folder}/, which is not there");
+    for folder in libraries().chain([
+        "src",
+        "recipes",
+        "tests/cli",
+        "tests/fuzz",
+        "tests/golden",
+        "benches",
+    ]) {
+        assert!(
+            map.contains(&format!("{folder}/")),
+            "docs/architecture.md does not name {folder}/"
+        );
+        assert!(
+            root().join(folder).is_dir(),
+            "docs/architecture.md names {folder}/, which is not there"
+        );
     }
-    let files = ["src/config_file.rs", "src/demo.rs", "src/screen.rs", "report/src/table.rs", "report/src/chart.rs"]
-        .map(String::from)
-        .into_iter();
-    let common =
-        ["native", "device", "nn", "resnet", "checkpoint", "tensor_file", "files", "engine", "optim", "schedule"];
+    let files = [
+        "src/config_file.rs",
+        "src/demo.rs",
+        "src/screen.rs",
+        "report/src/table.rs",
+        "report/src/chart.rs",
+    ]
+    .map(String::from)
+    .into_iter();
+    let common = [
+        "native",
+        "device",
+        "nn",
+        "resnet",
+        "checkpoint",
+        "tensor_file",
+        "files",
+        "engine",
+        "optim",
+        "schedule",
+    ];
     let common = common.map(|f| format!("common/src/{f}.rs")).into_iter();
     for file in files.chain(common) {
-        assert!(map.contains(file.rsplit('/').next().unwrap()), "docs/architecture.md does not name {file}");
-        assert!(root().join(&file).is_file(), "docs/architecture.md names {file}, which is not there");
+        assert!(
+            map.contains(file.rsplit('/').next().unwrap()),
+            "docs/architecture.md does not name {file}"
+        );
+        assert!(
+            root().join(&file).is_file(),
+            "docs/architecture.md names {file}, which is not there"
+        );
     }
+}
+
+/// rustfmt breaks code, but neither comments nor strings.
+#[test]
+fn lines_have_at_most_110_columns() {
+    let mut long = vec![];
+    let mut files = vec![root().join("build.rs")];
+    for folder in libraries().chain(["src", "tests"]) {
+        sources(&root().join(folder), &mut files);
+    }
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines = text
+            .lines()
+            .zip(1..)
+            .filter(|(line, _)| line.chars().count() > 110);
+        long.extend(lines.map(|(_, number)| format!("{}:{number}", file.display())));
+    }
+    assert!(long.is_empty(), "longer than 110 columns: {long:#?}");
 }

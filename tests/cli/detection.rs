@@ -5,16 +5,22 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const DATA: &str = "--voc world/VOCdevkit --train 2007:trainval --test 2007:test --classes clock,tree,mushroom,chair";
+const DATA: &str =
+    "--voc world/VOCdevkit --train 2007:trainval --test 2007:test --classes clock,tree,mushroom,chair";
 const TEST: &str = "--voc world/VOCdevkit --test 2007:test --classes clock,tree,mushroom,chair";
 /// A detector small enough for a step in a tenth of a second.
-const SMALL: &str = "--checkpoint scratch/backbone.safetensors --preset moco --batch-size 2 --lr 0.01 --warmup-steps 2 \
-                     --train-sides 48,64 --test-side 64 --anchor-sizes 8,16,32,48,64 --regions-per-image 16 --train-proposals 100,30 \
-                     --test-proposals 100,30 --fpn-channels 8 --head-features 16 --score-threshold 0 --precise-bn 3";
+const SMALL: &str = "--checkpoint scratch/backbone.safetensors --preset moco --batch-size 2 --lr 0.01 \
+    --warmup-steps 2 \
+                     --train-sides 48,64 --test-side 64 --anchor-sizes 8,16,32,48,64 --regions-per-image 16 \
+                     --train-proposals 100,30 \
+                     --test-proposals 100,30 --fpn-channels 8 --head-features 16 --score-threshold 0 \
+                     --precise-bn 3";
 
 fn place() -> Place {
     let place = Place::new();
-    place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out scratch {PLAIN}"));
+    place.ok(&format!(
+        "pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out scratch {PLAIN}"
+    ));
     place
 }
 
@@ -32,10 +38,21 @@ fn what_training_measures_eval_and_score_measure_again() {
         done.stdout
     );
     let metrics = place.json("run/metrics.json");
-    for name in
-        ["AP", "AP50", "AP75", "voc07_mAP", "voc_mAP", "detectron2_voc_AP", "AP/tree", "steps", "images_per_second"]
-    {
-        assert!(metrics[format!("detection/{name}")].is_number(), "no detection/{name}");
+    for name in [
+        "AP",
+        "AP50",
+        "AP75",
+        "voc07_mAP",
+        "voc_mAP",
+        "detectron2_voc_AP",
+        "AP/tree",
+        "steps",
+        "images_per_second",
+    ] {
+        assert!(
+            metrics[format!("detection/{name}")].is_number(),
+            "no detection/{name}"
+        );
     }
     assert!(
         metrics["detection/AP50"].as_f64().unwrap() > 0.0,
@@ -43,29 +60,46 @@ fn what_training_measures_eval_and_score_measure_again() {
     );
     assert_eq!(list(&place.path("run/pictures")).len(), 2);
     assert!(list(&place.path("run/curves")).contains(&"pr_curves.png".to_owned()));
-    let losses = ["loss_objectness", "loss_proposal_boxes", "loss_classes", "loss_boxes"];
-    assert!(place.log("run", "step").iter().all(|line| losses.iter().all(|loss| line[loss].is_number())));
+    let losses = [
+        "loss_objectness",
+        "loss_proposal_boxes",
+        "loss_classes",
+        "loss_boxes",
+    ];
+    assert!(
+        place
+            .log("run", "step")
+            .iter()
+            .all(|line| losses.iter().all(|loss| line[loss].is_number()))
+    );
 
     let same = |other: &str, tolerance: f64| {
         let other = place.json(other);
-        for name in
-            ["AP", "AP50", "AP75", "APs", "voc07_mAP", "voc_mAP", "voc_AP/tree"].map(|n| format!("detection/{n}"))
+        for name in ["AP", "AP50", "AP75", "APs", "voc07_mAP", "voc_mAP", "voc_AP/tree"]
+            .map(|n| format!("detection/{n}"))
         {
             let [ours, theirs] = [&metrics, &other].map(|m| m[&name].as_f64());
             assert_eq!(ours.is_some(), theirs.is_some(), "{name}");
-            assert!((ours.unwrap_or(0.0) - theirs.unwrap_or(0.0)).abs() <= tolerance, "{name}: {ours:?} {theirs:?}");
+            assert!(
+                (ours.unwrap_or(0.0) - theirs.unwrap_or(0.0)).abs() <= tolerance,
+                "{name}: {ours:?} {theirs:?}"
+            );
         }
     };
     place.ok(&format!("detection eval --run run {TEST} --out again {PLAIN}"));
     same("again/metrics.json", 0.0);
     assert!(place.bytes("again/detections.json") == place.bytes("run/detections.json"));
     for (detections, out) in [("run/detections", "devkit"), ("run/detections.json", "coco.json")] {
-        place.ok(&format!("detection score --detections {detections} {TEST} --out {out}"));
+        place.ok(&format!(
+            "detection score --detections {detections} {TEST} --out {out}"
+        ));
     }
     // 1-based coordinates lose the last bit.
     same("devkit/metrics.json", 1e-9);
     same("coco.json", 1e-9);
-    place.ok("detection score --detections run/detections.json --coco run/instances.json --out instances.json");
+    place.ok(
+        "detection score --detections run/detections.json --coco run/instances.json --out instances.json",
+    );
     same("instances.json", 1e-9);
 }
 
@@ -73,9 +107,11 @@ fn what_training_measures_eval_and_score_measure_again() {
 fn coco_trains_as_voc_does() {
     let place = place();
     place.ok(&train("--arch c4 --steps 2 --out voc"));
-    let coco =
-        "--coco voc/instances.json --coco-images world/VOCdevkit/VOC2007/JPEGImages --coco-test voc/instances.json";
-    place.ok(&format!("detection train {coco} {SMALL} {PLAIN} --arch fpn --steps 3 --out coco"));
+    let coco = "--coco voc/instances.json --coco-images world/VOCdevkit/VOC2007/JPEGImages --coco-test \
+        voc/instances.json";
+    place.ok(&format!(
+        "detection train {coco} {SMALL} {PLAIN} --arch fpn --steps 3 --out coco"
+    ));
     assert!(place.json("coco/metrics.json")["detection/AP50"].is_number());
     assert!(place.path("coco/pictures").is_dir());
 }
@@ -94,7 +130,10 @@ fn a_killed_run_ends_with_the_same_bytes() {
     let place = place();
     for (name, flags) in [
         ("c4", "--arch c4 --steps 8 --accumulate 2"),
-        ("fpn", "--arch fpn --preset paper --epochs 2 --train-sides 48 --batch-norm frozen --precision bf16"),
+        (
+            "fpn",
+            "--arch fpn --preset paper --epochs 2 --train-sides 48 --batch-norm frozen --precision bf16",
+        ),
     ] {
         let begun = Instant::now();
         place.ok(&train(&format!("{flags} --out {name}-whole")));
@@ -113,7 +152,10 @@ fn a_killed_run_ends_with_the_same_bytes() {
         }
     }
     let command = train("--arch c4 --steps 8 --accumulate 2 --out c4-whole");
-    place.fails(&format!("{command} --lr 0.5"), &["lr = 0.01", "lr = 0.5", "--overwrite"]);
+    place.fails(
+        &format!("{command} --lr 0.5"),
+        &["lr = 0.01", "lr = 0.5", "--overwrite"],
+    );
 }
 
 /// `bad/VOC2007`: a copy of the scenes, to be spoilt.
@@ -133,7 +175,8 @@ fn bad_data_is_named_or_skipped() {
     spoilt(&place);
     let small = SMALL;
     let command = format!(
-        "detection train --voc bad --train 2007:trainval --test 2007:test --classes clock,tree,mushroom,chair {small} {PLAIN} --arch c4 --steps 1 \
+        "detection train --voc bad --train 2007:trainval --test 2007:test --classes \
+         clock,tree,mushroom,chair {small} {PLAIN} --arch c4 --steps 1 \
          --out run --overwrite"
     );
     let annotation = "bad/VOC2007/Annotations/000002.xml";
@@ -141,26 +184,43 @@ fn bad_data_is_named_or_skipped() {
     let object = |bbox: [&str; 4], name: &str| {
         let [x1, y1, x2, y2] = bbox;
         format!(
-            "<annotation><object><name>{name}</name><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>\
+            "<annotation><object><name>{name}</name>\
+             <bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>\
              </bndbox></object></annotation>"
         )
     };
     for (content, saying) in [
         (whole[..whole.len() / 2].to_owned(), "is malformed or cut off"),
-        (object(["9990", "1", "9999", "9"], "tree"), "lies outside the image"),
+        (
+            object(["9990", "1", "9999", "9"], "tree"),
+            "lies outside the image",
+        ),
         (object(["9", "1", "9", "9"], "tree"), "is empty or inverted"),
         (object(["1", "1", "9", "9"], ""), "object 1: has no name"),
         (object(["one", "1", "9", "9"], "tree"), "not a number"),
-        ("<annotation><filename>../../etc/passwd</filename></annotation>".into(), "leads out of the data set"),
-        ("<annotation><filename>/etc/passwd</filename></annotation>".into(), "leads out of the data set"),
+        (
+            "<annotation><filename>../../etc/passwd</filename></annotation>".into(),
+            "leads out of the data set",
+        ),
+        (
+            "<annotation><filename>/etc/passwd</filename></annotation>".into(),
+            "leads out of the data set",
+        ),
     ] {
         place.write(annotation, content);
         place.fails(&command, &["000002.xml", saying]);
         let done = place.ok(&format!("{command} --skip-bad"));
-        assert!(done.stderr.contains("1 bad parts") && done.stderr.contains(saying), "{}", done.stderr);
+        assert!(
+            done.stderr.contains("1 bad parts") && done.stderr.contains(saying),
+            "{}",
+            done.stderr
+        );
     }
     // Fractions are taken as they are, an image without objects is background.
-    for content in [object(["1.5", "2.25", "9", "9.75"], "tree"), "<annotation></annotation>".into()] {
+    for content in [
+        object(["1.5", "2.25", "9", "9.75"], "tree"),
+        "<annotation></annotation>".into(),
+    ] {
         place.write(annotation, content);
         place.ok(&command);
     }
@@ -171,7 +231,10 @@ fn bad_data_is_named_or_skipped() {
             + &object(["1", "1", "9", "9"], "dragon")[12..],
     );
     let done = place.ok(&command);
-    for note in ["warning: 1 boxes pass the edge of their image and were clipped", "not used: dragon (1)"] {
+    for note in [
+        "warning: 1 boxes pass the edge of their image and were clipped",
+        "not used: dragon (1)",
+    ] {
         assert_eq!(done.stderr.matches(note).count(), 1, "{}", done.stderr);
     }
     place.write(annotation, &whole);
@@ -201,31 +264,63 @@ fn bad_data_is_named_or_skipped() {
     // The protocol of --preset moco trains on them.
     place.ok(&command);
     let counted = format!("{command} --train-difficult off");
-    place.fails(&counted, &["none of the 2 training images has an object that counts", "--train-difficult on"]);
+    place.fails(
+        &counted,
+        &[
+            "none of the 2 training images has an object that counts",
+            "--train-difficult on",
+        ],
+    );
 }
 
 #[test]
 fn bad_settings_and_files_are_named() {
     let place = place();
-    place.fails(&train("--arch fpn --anchor-sizes 8,16 --out run"), &["--anchor-sizes has 2", "five"]);
-    place.fails(&train("--arch c4 --steps 1 --epochs 1 --out run"), &["--steps and --epochs"]);
-    place.fails(&train("--arch c4 --batch-size 3 --accumulate 2 --out run"), &["--batch-size 3", "--accumulate 2"]);
+    place.fails(
+        &train("--arch fpn --anchor-sizes 8,16 --out run"),
+        &["--anchor-sizes has 2", "five"],
+    );
+    place.fails(
+        &train("--arch c4 --steps 1 --epochs 1 --out run"),
+        &["--steps and --epochs"],
+    );
+    place.fails(
+        &train("--arch c4 --batch-size 3 --accumulate 2 --out run"),
+        &["--batch-size 3", "--accumulate 2"],
+    );
     place.misused(&format!("detection train {SMALL} --out run"), &["--voc"]);
-    place.misused(&format!("detection train --voc world/VOCdevkit {SMALL} --out run"), &["--train"]);
-    place.misused(&format!("detection eval --run run --voc world/VOCdevkit --test 2007 {PLAIN}"), &["YEAR:SPLIT"]);
+    place.misused(
+        &format!("detection train --voc world/VOCdevkit {SMALL} --out run"),
+        &["--train"],
+    );
+    place.misused(
+        &format!("detection eval --run run --voc world/VOCdevkit --test 2007 {PLAIN}"),
+        &["YEAR:SPLIT"],
+    );
     place.fails(&train("--arch c4 --out run --train 2012:trainval"), &["VOC2012"]);
     let wrong = train("--arch c4 --out run").replace("scratch/backbone", "scratch/state");
     place.fails(&wrong, &["scratch/state.safetensors", "not a backbone"]);
 
     place.ok(&train("--arch c4 --steps 1 --out run"));
-    let done: Done =
-        place.fails(&format!("detection eval --checkpoint scratch/backbone.safetensors {TEST} {PLAIN}"), &["detector"]);
+    let done: Done = place.fails(
+        &format!("detection eval --checkpoint scratch/backbone.safetensors {TEST} {PLAIN}"),
+        &["detector"],
+    );
     assert!(done.stderr.contains("detection train"), "{}", done.stderr);
-    place.write("nan.safetensors", poisoned(&place.bytes("run/detector.safetensors")));
+    place.write(
+        "nan.safetensors",
+        poisoned(&place.bytes("run/detector.safetensors")),
+    );
     let nan = ["nan.safetensors: tensor", "holds NaN or infinite values"];
-    place.fails(&format!("detection eval --checkpoint nan.safetensors {TEST} {PLAIN}"), &nan);
+    place.fails(
+        &format!("detection eval --checkpoint nan.safetensors {TEST} {PLAIN}"),
+        &nan,
+    );
     let other = TEST.replace("clock,tree", "tree,clock");
-    place.fails(&format!("detection eval --run run {other} {PLAIN}"), &["clock,tree", "--classes"]);
+    place.fails(
+        &format!("detection eval --run run {other} {PLAIN}"),
+        &["clock,tree", "--classes"],
+    );
 
     let id = fs::read_to_string(place.path("world/VOCdevkit/VOC2007/ImageSets/Main/test.txt")).unwrap();
     let id = id.lines().next().unwrap().trim_start_matches('0').to_owned();
@@ -238,12 +333,25 @@ fn bad_settings_and_files_are_named() {
         ("[{".to_owned(), "is no COCO results list"),
     ] {
         place.write("found.json", content);
-        place.fails(&format!("detection score --detections found.json {TEST}"), &["found.json", saying]);
+        place.fails(
+            &format!("detection score --detections found.json {TEST}"),
+            &["found.json", saying],
+        );
     }
-    let two = [record("4711", "0.5").trim_end_matches(']'), record(&id, "0.5").trim_start_matches('[')].join(",");
+    let two = [
+        record("4711", "0.5").trim_end_matches(']'),
+        record(&id, "0.5").trim_start_matches('['),
+    ]
+    .join(",");
     place.write("found.json", two);
-    let done = place.ok(&format!("detection score --detections found.json {TEST} --skip-bad"));
-    assert!(done.stderr.contains("1 bad parts of detections"), "{}", done.stderr);
+    let done = place.ok(&format!(
+        "detection score --detections found.json {TEST} --skip-bad"
+    ));
+    assert!(
+        done.stderr.contains("1 bad parts of detections"),
+        "{}",
+        done.stderr
+    );
     place.write("found.json", "[]");
     let done = place.ok(&format!("detection score --detections found.json {TEST}"));
     assert!(done.stderr.contains("holds no detection"), "{}", done.stderr);

@@ -55,7 +55,10 @@ impl Server {
 
 fn serve(mut stream: TcpStream, content: &[u8], answer: Answer, log: &Mutex<Vec<Option<usize>>>) {
     let mut begin = None;
-    for line in BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok).take_while(|l| !l.is_empty())
+    for line in BufReader::new(stream.try_clone().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|l| !l.is_empty())
     {
         if let Some(range) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
             begin = Some(range.trim_end_matches('-').parse::<usize>().unwrap());
@@ -63,27 +66,44 @@ fn serve(mut stream: TcpStream, content: &[u8], answer: Answer, log: &Mutex<Vec<
     }
     log.lock().unwrap().push(begin);
     if let Answer::Status(status) = answer {
-        let _ = write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let _ = write!(
+            stream,
+            "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
         return;
     }
     let begin = begin.filter(|_| answer != Answer::NoRange);
     let body = &content[begin.unwrap_or(0)..];
     let (status, range) = match begin {
-        Some(b) => ("206 Partial", format!("Content-Range: bytes {b}-{}/{}\r\n", content.len() - 1, content.len())),
+        Some(b) => (
+            "206 Partial",
+            format!(
+                "Content-Range: bytes {b}-{}/{}\r\n",
+                content.len() - 1,
+                content.len()
+            ),
+        ),
         None => ("200 OK", String::new()),
     };
-    let etag = if answer == Answer::Changed { "second" } else { "first" };
+    let etag = if answer == Answer::Changed {
+        "second"
+    } else {
+        "first"
+    };
     let length = body.len();
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{range}ETag: \"{etag}\"\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{range}ETag: \"{etag}\"\r\nConnection: \
+         close\r\n\r\n"
     );
     let sent = match answer {
         Answer::Cut(bytes) | Answer::Stall(bytes) => bytes,
         _ => length,
     };
     // The client may be gone.
-    let _ =
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body[..sent])).and_then(|()| stream.flush());
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(&body[..sent]))
+        .and_then(|()| stream.flush());
     if matches!(answer, Answer::Stall(_)) {
         thread::sleep(Duration::from_secs(5));
     }
@@ -96,15 +116,27 @@ fn archive(place: &Place, names: &[&str]) -> Vec<u8> {
     for (i, name) in names.iter().enumerate() {
         fs::write(folder.join("set").join(name), vec![i as u8; 100_000]).unwrap();
     }
-    let made = Command::new("tar").args(["-cf", "../made.tar", "set"]).current_dir(&folder).status().unwrap();
+    let made = Command::new("tar")
+        .args(["-cf", "../made.tar", "set"])
+        .current_dir(&folder)
+        .status()
+        .unwrap();
     assert!(made.success());
     fs::read(place.path("made.tar")).unwrap()
 }
 
 fn sha256(place: &Place, bytes: &[u8]) -> String {
     place.write("summed", bytes);
-    let sum = Command::new("sha256sum").arg(place.path("summed")).output().unwrap();
-    String::from_utf8(sum.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
+    let sum = Command::new("sha256sum")
+        .arg(place.path("summed"))
+        .output()
+        .unwrap();
+    String::from_utf8(sum.stdout)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 fn line(server: &Server, sum: &str) -> String {
@@ -138,7 +170,10 @@ const FILES: [&str; 3] = ["one", "deep/two", "three"];
 
 fn assert_unpacked(place: &Place) {
     for (i, name) in FILES.iter().enumerate() {
-        assert!(place.bytes(&format!("got/set/{name}")) == vec![i as u8; 100_000], "{name}");
+        assert!(
+            place.bytes(&format!("got/set/{name}")) == vec![i as u8; 100_000],
+            "{name}"
+        );
     }
     assert_eq!(list(&place.path("got")), [".lock", ".set.tar.files", "set"]);
 }
@@ -153,21 +188,30 @@ fn a_data_set_is_fetched_once() {
     assert_eq!(done.stdout, "got/set: 3 files of set.tar, 0.3 MB\n");
     assert_unpacked(&place);
     let again = ok(&place, &line);
-    assert_eq!(again.stdout, "got/set: 3 files of set.tar, 0.3 MB, there already\n");
+    assert_eq!(
+        again.stdout,
+        "got/set: 3 files of set.tar, 0.3 MB, there already\n"
+    );
     assert_eq!(server.asked(), [None]);
 
     // What was lost is fetched again; what the user added stays.
     fs::remove_file(place.path("got/set/one")).unwrap();
     place.write("got/set/mine", "x");
     assert!(!ok(&place, &line).stdout.contains("already"));
-    assert_eq!((place.text("got/set/mine"), server.asked().len()), ("x".into(), 2));
+    assert_eq!(
+        (place.text("got/set/mine"), server.asked().len()),
+        ("x".into(), 2)
+    );
     fs::remove_file(place.path("got/set/mine")).unwrap();
     assert_unpacked(&place);
 
     let line = line.replace("--out got", "--out kept --no-unpack --quiet");
     assert_eq!(
         ok(&place, &line).stdout,
-        format!("kept/set.tar: 1 file of set.tar, {:.1} MB\n", content.len() as f64 / 1e6)
+        format!(
+            "kept/set.tar: 1 file of set.tar, {:.1} MB\n",
+            content.len() as f64 / 1e6
+        )
     );
     assert!(place.bytes("kept/set.tar") == content);
     assert!(ok(&place, &line).stdout.contains("there already"));
@@ -183,8 +227,15 @@ fn a_cut_or_silent_connection_is_gone_on_with() {
     let content = archive(&place, &FILES);
     let answers = [Answer::Cut(70_000), Answer::Status(503), Answer::Stall(50_000)];
     let server = Server::new(content.clone(), &answers);
-    let done = ok(&place, &format!("{} --stall 1", line(&server, &sha256(&place, &content))));
-    assert!(done.stderr.contains("the connection was cut; trying again"), "{}", done.stderr);
+    let done = ok(
+        &place,
+        &format!("{} --stall 1", line(&server, &sha256(&place, &content))),
+    );
+    assert!(
+        done.stderr.contains("the connection was cut; trying again"),
+        "{}",
+        done.stderr
+    );
     assert!(done.stderr.contains("answers 503"), "{}", done.stderr);
     assert!(done.stderr.contains("is silent"), "{}", done.stderr);
     assert_eq!(server.asked(), [None, Some(70_000), Some(70_000), Some(120_000)]);
@@ -197,14 +248,20 @@ fn a_killed_fetch_is_gone_on_with() {
     let content = archive(&place, &FILES);
     let server = Server::new(content.clone(), &[Answer::Stall(70_000)]);
     let line = line(&server, &sha256(&place, &content));
-    let mut child = direct(&place, &line).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut child = direct(&place, &line)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
     let part = place.path("got/set.tar.part");
     while fs::metadata(&part).map_or(0, |m| m.len()) < 70_000 && child.try_wait().unwrap().is_none() {
         thread::sleep(Duration::from_millis(5));
     }
     send(&child, libc::SIGTERM);
     assert_eq!(child.wait().unwrap().code(), None);
-    assert_eq!(list(&place.path("got")), [".lock", "set.tar.part", "set.tar.part.json"]);
+    assert_eq!(
+        list(&place.path("got")),
+        [".lock", "set.tar.part", "set.tar.part.json"]
+    );
     ok(&place, &line);
     assert_eq!(server.asked(), [None, Some(70_000)]);
     assert_unpacked(&place);
@@ -243,12 +300,20 @@ fn a_bad_source_is_told_and_leaves_nothing() {
     let content = archive(&place, &FILES);
     let server = Server::new(content.clone(), &[]);
     let wrong = "0".repeat(64);
-    fails(&place, &line(&server, &wrong), &["got/set.tar", &server.url, "SHA-256", &wrong, "was removed"]);
+    fails(
+        &place,
+        &line(&server, &wrong),
+        &["got/set.tar", &server.url, "SHA-256", &wrong, "was removed"],
+    );
     assert_eq!(list(&place.path("got")), [".lock"]);
 
     // Somebody's own file is not removed.
     place.write("got/set.tar", "mine");
-    fails(&place, &line(&server, &wrong), &["got/set.tar", "SHA-256", "remove it"]);
+    fails(
+        &place,
+        &line(&server, &wrong),
+        &["got/set.tar", "SHA-256", "remove it"],
+    );
     assert_eq!(place.text("got/set.tar"), "mine");
     fs::remove_file(place.path("got/set.tar")).unwrap();
 
@@ -258,7 +323,11 @@ fn a_bad_source_is_told_and_leaves_nothing() {
     }
     let text = b"<html>Please log in</html>".to_vec();
     let (server, sum) = (Server::new(text.clone(), &[]), sha256(&place, &text));
-    fails(&place, &line(&server, &sum), &["neither tar, tar.gz nor zip", "--no-unpack"]);
+    fails(
+        &place,
+        &line(&server, &sum),
+        &["neither tar, tar.gz nor zip", "--no-unpack"],
+    );
 
     fs::create_dir_all(place.path("made/inner")).unwrap();
     symlink("/", place.path("made/inner/link")).unwrap();
@@ -270,13 +339,25 @@ fn a_bad_source_is_told_and_leaves_nothing() {
     assert!(made.unwrap().success());
     let evil = place.bytes("made.tar");
     let (server, sum) = (Server::new(evil.clone(), &[]), sha256(&place, &evil));
-    fails(&place, &line(&server, &sum), &["set.tar", "../evil", "leads out of the folder"]);
+    fails(
+        &place,
+        &line(&server, &sum),
+        &["set.tar", "../evil", "leads out of the folder"],
+    );
     assert!(!place.path("evil").exists());
     assert_eq!(list(&place.path("got")), [".lock"]);
 
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("data fetch cifar-100 --base-url http://{closed}/mirror --out got");
-    fails(&place, &nobody, &["/mirror/cifar-100-python.tar.gz", "refuses the connection", "check the network"]);
+    fails(
+        &place,
+        &nobody,
+        &[
+            "/mirror/cifar-100-python.tar.gz",
+            "refuses the connection",
+            "check the network",
+        ],
+    );
 }
 
 #[test]
@@ -288,10 +369,22 @@ fn command_lines_that_mean_nothing() {
         ("data fetch cityscapes --out got", "docs/data.md"),
         ("data fetch voc imagenet --out got", "image-net.org"),
         ("data fetch --url http://a.org/b.tar --out got", "--sha256"),
-        ("data fetch --url http://a.org/b.tar --sha256 abc --out got", "64 hexadecimal digits"),
-        ("data fetch --url ftp://a.org/b.tar --md5 00000000000000000000000000000000 --out got", "https://"),
-        ("data fetch --url http://a.org/ --md5 00000000000000000000000000000000 --out got", "no name of a file"),
-        ("data fetch voc --url http://a.org/b.tar --out got", "cannot be used with"),
+        (
+            "data fetch --url http://a.org/b.tar --sha256 abc --out got",
+            "64 hexadecimal digits",
+        ),
+        (
+            "data fetch --url ftp://a.org/b.tar --md5 00000000000000000000000000000000 --out got",
+            "https://",
+        ),
+        (
+            "data fetch --url http://a.org/ --md5 00000000000000000000000000000000 --out got",
+            "no name of a file",
+        ),
+        (
+            "data fetch voc --url http://a.org/b.tar --out got",
+            "cannot be used with",
+        ),
     ] {
         place.misused(line, &[saying]);
     }

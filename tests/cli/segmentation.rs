@@ -1,4 +1,5 @@
-//! `camtrast segmentation`: a tiny street in Cityscapes' layout, trained on, evaluated, scored, cut off, and spoilt.
+//! `camtrast segmentation`: a tiny street in Cityscapes' layout, trained on, evaluated, scored, cut off, and
+//! spoilt.
 
 use crate::world::{PLAIN, Place, assert_same_records, content, list, poisoned, send};
 use png::{BitDepth, ColorType};
@@ -10,7 +11,8 @@ use std::time::Duration;
 const HEIGHT: usize = 40;
 const WIDTH: usize = 56;
 /// A network and crops small enough for a step in a tenth of a second.
-const TINY: &str = "--checkpoint backbone/backbone.safetensors --steps 8 --batch-size 3 --crop 32 --head-channels 8 --lr 0.05 \
+const TINY: &str = "--checkpoint backbone/backbone.safetensors --steps 8 --batch-size 3 --crop 32 \
+    --head-channels 8 --lr 0.05 \
                     --device cpu --threads 1";
 
 fn write_png(path: &Path, colour: ColorType, depth: BitDepth, width: usize, height: usize, bytes: &[u8]) {
@@ -51,15 +53,18 @@ fn street(place: &Place) {
             let ids = scene(image);
             let tint = |(i, id): (usize, &u8)| [id * 9, 255 - id * 5, (i % 31) as u8 * 8];
             let pixels: Vec<u8> = ids.iter().enumerate().flat_map(tint).collect();
-            let place =
-                |kind: &str, what: &str| place.path(&format!("street/{kind}/{split}/ulm/{}_{what}.png", name(image)));
+            let place = |kind: &str, what: &str| {
+                place.path(&format!("street/{kind}/{split}/ulm/{}_{what}.png", name(image)))
+            };
             let path = place("leftImg8bit", "leftImg8bit");
             write_png(&path, ColorType::Rgb, BitDepth::Eight, WIDTH, HEIGHT, &pixels);
             labels(&place("gtFine", "gtFine_labelIds"), &ids);
             labels(&place("gtFine", "gtFine_instanceIds"), &ids); // not to be taken for labels
         }
     }
-    place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18-w8 --out backbone {PLAIN}"));
+    place.ok(&format!(
+        "pretrain --method scratch --data train.pack --arch resnet18-w8 --out backbone {PLAIN}"
+    ));
 }
 
 fn truth(image: usize) -> String {
@@ -68,51 +73,94 @@ fn truth(image: usize) -> String {
 
 /// `predictions/`: one label image for each of the two in `val`.
 fn predictions(place: &Place, ids: impl Fn(usize) -> Vec<u8>) {
-    (2..4).for_each(|image| labels(&place.path(&format!("predictions/{}_x.png", name(image))), &ids(image)));
+    (2..4).for_each(|image| {
+        labels(
+            &place.path(&format!("predictions/{}_x.png", name(image))),
+            &ids(image),
+        )
+    });
 }
 
-const SCORE: &str = "segmentation score --ground-truth street/gtFine/val --predictions predictions --out score.json";
+const SCORE: &str =
+    "segmentation score --ground-truth street/gtFine/val --predictions predictions --out score.json";
 
 #[test]
 fn trains_evaluates_and_scores_the_same() {
     let place = Place::new();
     street(&place);
-    let done = place.ok(&format!("segmentation train --cityscapes street {TINY} --out run"));
-    assert!(done.stdout.contains("road") && done.stdout.ends_with("run/segmenter.safetensors\n"), "{}", done.stdout);
+    let done = place.ok(&format!(
+        "segmentation train --cityscapes street {TINY} --out run"
+    ));
+    assert!(
+        done.stdout.contains("road") && done.stdout.ends_with("run/segmenter.safetensors\n"),
+        "{}",
+        done.stdout
+    );
     let metrics = place.json("run/metrics.json");
-    for key in ["mIoU", "IoU/road", "IoU/car", "category_mIoU", "IoU_category/flat", "pixel_accuracy"] {
-        let value = metrics[&format!("segmentation/{key}")].as_f64().unwrap_or_else(|| panic!("{key}: {metrics}"));
+    for key in [
+        "mIoU",
+        "IoU/road",
+        "IoU/car",
+        "category_mIoU",
+        "IoU_category/flat",
+        "pixel_accuracy",
+    ] {
+        let value = metrics[&format!("segmentation/{key}")]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key}: {metrics}"));
         assert!((0.0..=1.0).contains(&value), "{key} {value}");
     }
     let files = list(&place.path("run"));
-    for file in ["config.toml", "log.jsonl", "state.safetensors", "confusion.png", "confusion.csv"] {
+    for file in [
+        "config.toml",
+        "log.jsonl",
+        "state.safetensors",
+        "confusion.png",
+        "confusion.csv",
+    ] {
         assert!(files.contains(&file.to_owned()), "{file} is not in {files:?}");
     }
     assert_eq!(list(&place.path("run/pictures")).len(), 2);
-    assert_eq!(list(&place.path("run/predictions")), [2, 3].map(|i| format!("{}_labelIds.png", name(i))));
+    assert_eq!(
+        list(&place.path("run/predictions")),
+        [2, 3].map(|i| format!("{}_labelIds.png", name(i)))
+    );
 
     let miou = |file: &str| place.json(file)["segmentation/mIoU"].as_f64().unwrap();
-    place.ok(&format!("segmentation eval --run run --cityscapes street --out again {PLAIN}"));
-    place.ok("segmentation score --ground-truth street/gtFine/val --predictions run/predictions --out scored");
+    place.ok(&format!(
+        "segmentation eval --run run --cityscapes street --out again {PLAIN}"
+    ));
+    place
+        .ok("segmentation score --ground-truth street/gtFine/val --predictions run/predictions --out scored");
     let all = ["run", "again", "scored"].map(|folder| miou(&format!("{folder}/metrics.json")));
     assert!(all.iter().all(|m| *m == all[0]), "{all:?}");
     for image in [2, 3] {
         let file = format!("predictions/{}_labelIds.png", name(image));
-        assert!(place.bytes(&format!("run/{file}")) == place.bytes(&format!("again/{file}")), "{file}");
+        assert!(
+            place.bytes(&format!("run/{file}")) == place.bytes(&format!("again/{file}")),
+            "{file}"
+        );
     }
 
     // Its own configuration repeats a run.
     place.ok("segmentation train --config run/config.toml --out repeated --device cpu --threads 1");
     assert!(place.bytes("run/segmenter.safetensors") == place.bytes("repeated/segmenter.safetensors"));
 
-    let sliding = "--crop-eval --eval-stride 20 --eval-scales 0.75,1.25 --eval-flip --no-predictions --pictures 0";
+    let sliding =
+        "--crop-eval --eval-stride 20 --eval-scales 0.75,1.25 --eval-flip --no-predictions --pictures 0";
     let checkpoint = "--checkpoint run/segmenter.safetensors";
-    place.ok(&format!("segmentation eval {checkpoint} --cityscapes street --split train --out slid {sliding} {PLAIN}"));
+    place.ok(&format!(
+        "segmentation eval {checkpoint} --cityscapes street --split train --out slid {sliding} {PLAIN}"
+    ));
     assert!(!place.path("slid/predictions").exists() && !place.path("slid/pictures").exists());
 
     place.fails(
         &format!("segmentation eval --checkpoint backbone/backbone.safetensors --cityscapes street {PLAIN}"),
-        &["backbone.safetensors", "is no camtrast-segmenter but camtrast-backbone", "segmentation train"],
+        &[
+            "backbone.safetensors",
+            "is no camtrast-segmenter but camtrast-backbone",
+            "segmentation train",
+        ],
     );
 }
 
@@ -121,23 +169,37 @@ fn learns_its_training_images_by_heart() {
     let place = Place::new();
     street(&place);
     let whole = "--steps 100 --lr 0.2 --crop 40x56 --scale 1,1 --dropout 0";
-    place.ok(&format!("segmentation train --cityscapes street {TINY} {whole} --val-split train --out run"));
-    let miou = place.json("run/metrics.json")["segmentation/mIoU"].as_f64().unwrap();
+    place.ok(&format!(
+        "segmentation train --cityscapes street {TINY} {whole} --val-split train --out run"
+    ));
+    let miou = place.json("run/metrics.json")["segmentation/mIoU"]
+        .as_f64()
+        .unwrap();
     assert!(miou > 0.9, "{miou}");
 }
 
 #[test]
 fn drawn_streets_are_cityscapes() {
     let place = Place::new();
-    place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18-w8 --out backbone {PLAIN}"));
+    place.ok(&format!(
+        "pretrain --method scratch --data train.pack --arch resnet18-w8 --out backbone {PLAIN}"
+    ));
     place.ok(&format!("segmentation train --cityscapes world {TINY} --out run"));
     let metrics = place.json("run/metrics.json");
     for class in ["road", "sky", "building"] {
-        assert!(metrics[format!("segmentation/IoU/{class}")].is_number(), "{metrics}");
+        assert!(
+            metrics[format!("segmentation/IoU/{class}")].is_number(),
+            "{metrics}"
+        );
     }
     assert_eq!(list(&place.path("run/predictions")).len(), 2);
     let told = place.ok("data info world").stdout;
-    for part in ["train: 4 images of 64 x 32 pixels", "val: 2 images", "sidewalk", "folder world (miniimagenet)"] {
+    for part in [
+        "train: 4 images of 64 x 32 pixels",
+        "val: 2 images",
+        "sidewalk",
+        "folder world (miniimagenet)",
+    ] {
         assert!(told.contains(part), "{told}");
     }
 }
@@ -147,11 +209,18 @@ fn data_info_names_what_is_wrong() {
     let place = Place::new();
     street(&place);
     let sound: serde_json::Value = serde_json::from_str(&place.ok("data info street --json").stdout).unwrap();
-    assert_eq!((&sound[0]["split"], &sound[0]["images"], &sound[1]["images"]), (&"train".into(), &4.into(), &2.into()));
+    assert_eq!(
+        (&sound[0]["split"], &sound[0]["images"], &sound[1]["images"]),
+        (&"train".into(), &4.into(), &2.into())
+    );
     assert_eq!(sound[0]["classes"]["car"][1], 4, "{sound}");
     assert_eq!(sound[0]["problems"].as_array().unwrap().len(), 0, "{sound}");
     labels(&place.path(&truth(2)), &[99; WIDTH * HEIGHT]);
-    fs::remove_file(place.path(&format!("street/gtFine/train/ulm/{}_gtFine_labelIds.png", name(1)))).unwrap();
+    fs::remove_file(place.path(&format!(
+        "street/gtFine/train/ulm/{}_gtFine_labelIds.png",
+        name(1)
+    )))
+    .unwrap();
     let told = place.ok("data info street").stdout;
     for part in ["1 without their label", &name(1), &truth(2), "holds the id 99"] {
         assert!(told.contains(part), "{told}");
@@ -167,12 +236,18 @@ fn presets_modes_and_precisions_train() {
         "--batch-norm frozen --backbone-lr-scale 0.1 --precision bf16",
         "--output-stride 8 --scale 0.5,0.5 --crop 48x64 --warmup-steps 3",
     ] {
-        place.ok(&format!("segmentation train --cityscapes street {TINY} {flags} --out run --overwrite"));
-        let loss = place.log("run", "epoch").last().unwrap()["loss"].as_f64().unwrap();
+        place.ok(&format!(
+            "segmentation train --cityscapes street {TINY} {flags} --out run --overwrite"
+        ));
+        let loss = place.log("run", "epoch").last().unwrap()["loss"]
+            .as_f64()
+            .unwrap();
         assert!(loss.is_finite() && loss > 0.0, "{flags}: {loss}");
     }
     // Frozen: statistics, scales and shifts of the backbone are those it came with; the rest moved.
-    place.ok(&format!("segmentation train --cityscapes street {TINY} --batch-norm frozen --out frozen"));
+    place.ok(&format!(
+        "segmentation train --cityscapes street {TINY} --batch-norm frozen --out frozen"
+    ));
     let (trained, pretrained) = (
         content(&place.bytes("frozen/segmenter.safetensors")).1,
         content(&place.bytes("backbone/backbone.safetensors")).1,
@@ -189,19 +264,32 @@ fn the_stem_is_the_checkpoints() {
     street(&place);
     let train = |flags: &str| {
         let out = "--preset mmseg --batch-size 2 --out run --overwrite";
-        place.ok(&format!("segmentation train --cityscapes street {TINY} {out} {flags}")).stderr
+        place
+            .ok(&format!(
+                "segmentation train --cityscapes street {TINY} {out} {flags}"
+            ))
+            .stderr
     };
     let said = train("");
-    assert!(said.contains("the stem is the checkpoint's, resnet18-w8;") && said.contains("resnet18-w8-v1c"), "{said}");
-    let arch = |of: &str| place.text("run/config.toml").contains(&format!("backbone_arch = \"{of}\""));
+    assert!(
+        said.contains("the stem is the checkpoint's, resnet18-w8;") && said.contains("resnet18-w8-v1c"),
+        "{said}"
+    );
+    let arch = |of: &str| {
+        place
+            .text("run/config.toml")
+            .contains(&format!("backbone_arch = \"{of}\""))
+    };
     assert!(arch("resnet18-w8"));
 
-    let pretrain =
-        "pretrain --method scratch --data train.pack --arch resnet18-w8 --stem v1c --out backbone --overwrite";
+    let pretrain = "pretrain --method scratch --data train.pack --arch resnet18-w8 --stem v1c --out \
+        backbone --overwrite";
     place.ok(&format!("{pretrain} {PLAIN}"));
     let said = train("");
     assert!(!said.contains("the stem is") && arch("resnet18-w8-v1c"), "{said}");
-    place.ok(&format!("segmentation eval --run run --cityscapes street --out again {PLAIN}"));
+    place.ok(&format!(
+        "segmentation eval --run run --cityscapes street --out again {PLAIN}"
+    ));
     assert_eq!(
         place.json("again/metrics.json")["segmentation/mIoU"],
         place.json("run/metrics.json")["segmentation/mIoU"]
@@ -215,12 +303,20 @@ fn kills_and_ctrl_c_change_nothing() {
     let place = Place::new();
     street(&place);
     let command = |out: &str| {
-        format!("segmentation train --cityscapes street {TINY} --preset mmseg --steps 30 --save-every 3 --out {out}")
+        format!(
+            "segmentation train --cityscapes street {TINY} --preset mmseg --steps 30 --save-every 3 \
+             --out {out}"
+        )
     };
     place.ok(&command("whole"));
     let state = |out: &str| place.path(&format!("{out}/state.safetensors")).exists();
     let done = place.signalled(&command("stopped"), libc::SIGINT, || state("stopped"));
-    place.ends(done, 1, &command("stopped"), &["interrupted at step", "the same command goes on"]);
+    place.ends(
+        done,
+        1,
+        &command("stopped"),
+        &["interrupted at step", "the same command goes on"],
+    );
     let done = place.signalled(&command("cut"), libc::SIGKILL, || state("cut"));
     assert_eq!(done.code, None, "the kill met no living process");
     // Somewhere in starting, training or evaluating.
@@ -232,7 +328,11 @@ fn kills_and_ctrl_c_change_nothing() {
     }
     for run in ["cut", "stopped"] {
         place.ok(&command(run));
-        for file in ["segmenter.safetensors", &format!("predictions/{}_labelIds.png", name(2)), "confusion.csv"] {
+        for file in [
+            "segmenter.safetensors",
+            &format!("predictions/{}_labelIds.png", name(2)),
+            "confusion.csv",
+        ] {
             assert!(
                 place.bytes(&format!("{run}/{file}")) == place.bytes(&format!("whole/{file}")),
                 "{run}/{file} differs"
@@ -244,10 +344,19 @@ fn kills_and_ctrl_c_change_nothing() {
     let before = place.bytes("cut/metrics.json");
     place.ok(&command("cut"));
     assert!(place.bytes("cut/metrics.json") == before);
-    place.write("nan.safetensors", poisoned(&place.bytes("whole/segmenter.safetensors")));
+    place.write(
+        "nan.safetensors",
+        poisoned(&place.bytes("whole/segmenter.safetensors")),
+    );
     let nan = ["nan.safetensors: tensor", "holds NaN or infinite values"];
-    place.fails("segmentation eval --checkpoint nan.safetensors --cityscapes street --device cpu", &nan);
-    place.fails(&format!("{} --lr 0.1", command("cut")), &["lr = 0.05", "lr = 0.1", "--overwrite"]);
+    place.fails(
+        "segmentation eval --checkpoint nan.safetensors --cityscapes street --device cpu",
+        &nan,
+    );
+    place.fails(
+        &format!("{} --lr 0.1", command("cut")),
+        &["lr = 0.05", "lr = 0.1", "--overwrite"],
+    );
 }
 
 #[test]
@@ -255,7 +364,10 @@ fn folders_of_images_and_labels() {
     let place = Place::new();
     street(&place);
     for image in 0..4 {
-        let from = place.path(&format!("street/leftImg8bit/train/ulm/{}_leftImg8bit.png", name(image)));
+        let from = place.path(&format!(
+            "street/leftImg8bit/train/ulm/{}_leftImg8bit.png",
+            name(image)
+        ));
         fs::create_dir_all(place.path("plain/images/a")).unwrap();
         fs::copy(from, place.path(&format!("plain/images/a/{image}.png"))).unwrap();
         let ids: Vec<u8> = scene(image)
@@ -272,17 +384,32 @@ fn folders_of_images_and_labels() {
     let metrics = place.json("run/metrics.json");
     assert!(metrics["segmentation/IoU/vehicle"].is_number(), "{metrics}");
     assert!(metrics["segmentation/category_mIoU"].is_null(), "{metrics}");
-    let score = "segmentation score --ground-truth plain/labels --predictions run/predictions --class-names names.txt";
+    let score = "segmentation score --ground-truth plain/labels --predictions run/predictions --class-names \
+        names.txt";
     place.ok(&format!("{score} --out scored.json"));
-    assert_eq!(place.json("scored.json")["segmentation/mIoU"], metrics["segmentation/mIoU"]);
-    place.ok(&format!("segmentation eval --run run --images plain/images --labels plain/labels {PLAIN}"));
+    assert_eq!(
+        place.json("scored.json")["segmentation/mIoU"],
+        metrics["segmentation/mIoU"]
+    );
+    place.ok(&format!(
+        "segmentation eval --run run --images plain/images --labels plain/labels {PLAIN}"
+    ));
     place.fails(
         &format!("segmentation eval --run run --cityscapes street {PLAIN}"),
         &["run/segmenter.safetensors", "3 classes", "--images"],
     );
-    place.fails(&format!("{score} --ignore 9"), &["plain/labels/a/0.png", "holds the id 255", "0..2 and 9"]);
-    place.misused(&format!("segmentation train {TINY} --out none"), &["no data set", "--cityscapes"]);
-    place.misused(&format!("segmentation train {data} --cityscapes street {TINY} --out none"), &["--cityscapes"]);
+    place.fails(
+        &format!("{score} --ignore 9"),
+        &["plain/labels/a/0.png", "holds the id 255", "0..2 and 9"],
+    );
+    place.misused(
+        &format!("segmentation train {TINY} --out none"),
+        &["no data set", "--cityscapes"],
+    );
+    place.misused(
+        &format!("segmentation train {data} --cityscapes street {TINY} --out none"),
+        &["--cityscapes"],
+    );
 }
 
 #[test]
@@ -299,11 +426,32 @@ fn training_data_that_cannot_be_used() {
     let (whole_label, whole_image) = (place.bytes(&label), place.bytes(&image));
 
     let rgb = vec![7; WIDTH * HEIGHT * 3];
-    write_png(&place.path(&label), ColorType::Rgb, BitDepth::Eight, WIDTH, HEIGHT, &rgb);
+    write_png(
+        &place.path(&label),
+        ColorType::Rgb,
+        BitDepth::Eight,
+        WIDTH,
+        HEIGHT,
+        &rgb,
+    );
     refused(&[&label, "is a colour image, not class ids"]);
-    write_png(&place.path(&label), ColorType::Grayscale, BitDepth::Sixteen, WIDTH, HEIGHT, &rgb[..WIDTH * HEIGHT * 2]);
+    write_png(
+        &place.path(&label),
+        ColorType::Grayscale,
+        BitDepth::Sixteen,
+        WIDTH,
+        HEIGHT,
+        &rgb[..WIDTH * HEIGHT * 2],
+    );
     refused(&[&label, "16 bits a pixel"]);
-    write_png(&place.path(&label), ColorType::Grayscale, BitDepth::Eight, HEIGHT, WIDTH, &rgb[..WIDTH * HEIGHT]);
+    write_png(
+        &place.path(&label),
+        ColorType::Grayscale,
+        BitDepth::Eight,
+        HEIGHT,
+        WIDTH,
+        &rgb[..WIDTH * HEIGHT],
+    );
     refused(&[&label, "40 x 56 pixels", &image, "56 x 40"]);
     labels(&place.path(&label), &[200; WIDTH * HEIGHT]);
     refused(&[&label, "holds the id 200", "0..33"]);
@@ -313,7 +461,14 @@ fn training_data_that_cannot_be_used() {
     refused(&["street/leftImg8bit/train", "1 without their label", &name(1)]);
     place.write(&label, &whole_label);
 
-    write_png(&place.path(&image), ColorType::Rgb, BitDepth::Sixteen, WIDTH, HEIGHT, &vec![7; WIDTH * HEIGHT * 6]);
+    write_png(
+        &place.path(&image),
+        ColorType::Rgb,
+        BitDepth::Sixteen,
+        WIDTH,
+        HEIGHT,
+        &vec![7; WIDTH * HEIGHT * 6],
+    );
     refused(&[&image, "16 bits a channel", "convert it to 8 bits"]);
     place.write(&image, &whole_image[..whole_image.len() / 2]);
     refused(&[&image, "is cut off before its end"]);
@@ -321,9 +476,18 @@ fn training_data_that_cannot_be_used() {
     refused(&["street/gtFine/train", "1 without their image", &name(1)]);
     place.write(&image, &whole_image);
 
-    place.fails(&format!("{command} --train-split extra"), &["street/leftImg8bit/extra", "no such folder"]);
-    place.fails(&format!("{command} --batch-size 1"), &["--batch-size 1", "2 or more"]);
-    place.fails(&format!("{command} --output-stride 32"), &["--output-stride 32", "16 nor 8"]);
+    place.fails(
+        &format!("{command} --train-split extra"),
+        &["street/leftImg8bit/extra", "no such folder"],
+    );
+    place.fails(
+        &format!("{command} --batch-size 1"),
+        &["--batch-size 1", "2 or more"],
+    );
+    place.fails(
+        &format!("{command} --output-stride 32"),
+        &["--output-stride 32", "16 nor 8"],
+    );
     assert!(!place.path("run").exists(), "a refused command left a run");
     place.ok(&command);
 }
@@ -334,7 +498,12 @@ fn predictions_that_do_not_fit() {
     street(&place);
     predictions(&place, scene);
     let done = place.ok(SCORE);
-    assert!(done.stderr.contains("absent from the ground truth and left out of the mean: sidewalk"), "{}", done.stderr);
+    assert!(
+        done.stderr
+            .contains("absent from the ground truth and left out of the mean: sidewalk"),
+        "{}",
+        done.stderr
+    );
     assert_eq!(place.json("score.json")["segmentation/mIoU"], 1.0);
     assert!(place.json("score.json")["segmentation/IoU/bus"].is_null());
     fs::remove_file(place.path("score.json")).unwrap();
@@ -342,10 +511,27 @@ fn predictions_that_do_not_fit() {
     let file = format!("predictions/{}_x.png", name(3));
     let whole = place.bytes(&file);
     fs::remove_file(place.path(&file)).unwrap();
-    place.fails(SCORE, &["predictions", "lacks predictions for 1 of 2 images", &name(3)]);
-    write_png(&place.path(&file), ColorType::Grayscale, BitDepth::Eight, HEIGHT, WIDTH, &vec![7; WIDTH * HEIGHT]);
+    place.fails(
+        SCORE,
+        &["predictions", "lacks predictions for 1 of 2 images", &name(3)],
+    );
+    write_png(
+        &place.path(&file),
+        ColorType::Grayscale,
+        BitDepth::Eight,
+        HEIGHT,
+        WIDTH,
+        &vec![7; WIDTH * HEIGHT],
+    );
     place.fails(SCORE, &[&file, "40 x 56", "56 x 40"]);
-    write_png(&place.path(&file), ColorType::Rgba, BitDepth::Eight, WIDTH, HEIGHT, &vec![7; WIDTH * HEIGHT * 4]);
+    write_png(
+        &place.path(&file),
+        ColorType::Rgba,
+        BitDepth::Eight,
+        WIDTH,
+        HEIGHT,
+        &vec![7; WIDTH * HEIGHT * 4],
+    );
     place.fails(SCORE, &[&file, "colour image"]);
     place.write(&file, &whole[..40]);
     place.fails(SCORE, &[&file, "is no whole PNG"]);
@@ -364,14 +550,29 @@ fn predictions_that_do_not_fit() {
     place.fails(SCORE, &[&name(3), "one of 2 files"]);
     place.write(&format!("predictions/{}_labelIds.png", name(3)), &whole);
     place.ok(SCORE);
-    place.fails(&SCORE.replace("gtFine/val", "gtFine/test"), &["street/gtFine/test", "no such folder"]);
-    place.fails(&SCORE.replace("gtFine/val", "leftImg8bit/val"), &["holds no *_gtFine_labelIds.png"]);
+    place.fails(
+        &SCORE.replace("gtFine/val", "gtFine/test"),
+        &["street/gtFine/test", "no such folder"],
+    );
+    place.fails(
+        &SCORE.replace("gtFine/val", "leftImg8bit/val"),
+        &["holds no *_gtFine_labelIds.png"],
+    );
 
     // Ids that are none are wrong, not a reason to stop; in the truth they are.
     fs::remove_dir_all(place.path("predictions")).unwrap();
-    predictions(&place, |image| scene(image).iter().map(|id| if *id == 26 { 77 } else { *id }).collect());
+    predictions(&place, |image| {
+        scene(image)
+            .iter()
+            .map(|id| if *id == 26 { 77 } else { *id })
+            .collect()
+    });
     let done = place.ok(SCORE);
-    assert!(done.stderr.contains("2 of 2 predictions hold ids") && done.stderr.contains("id 77"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("2 of 2 predictions hold ids") && done.stderr.contains("id 77"),
+        "{}",
+        done.stderr
+    );
     assert_eq!(place.json("score.json")["segmentation/IoU/car"], 0.0);
     labels(&place.path(&truth(2)), &[99; WIDTH * HEIGHT]);
     place.fails(SCORE, &[&truth(2), "holds the id 99"]);
@@ -382,11 +583,16 @@ fn void_alone_trains_to_zero_loss_and_scores_nothing() {
     let place = Place::new();
     street(&place);
     for folder in ["street/gtFine/train/ulm", "street/gtFine/val/ulm"] {
-        for file in list(&place.path(folder)).iter().filter(|f| f.ends_with("labelIds.png")) {
+        for file in list(&place.path(folder))
+            .iter()
+            .filter(|f| f.ends_with("labelIds.png"))
+        {
             labels(&place.path(folder).join(file), &[0; WIDTH * HEIGHT]);
         }
     }
-    let done = place.ok(&format!("segmentation train --cityscapes street {TINY} --auxiliary-weight 0.4 --out run"));
+    let done = place.ok(&format!(
+        "segmentation train --cityscapes street {TINY} --auxiliary-weight 0.4 --out run"
+    ));
     assert!(place.log("run", "step").iter().all(|line| line["loss"] == 0.0));
     assert!(done.stderr.contains("there is no mIoU"), "{}", done.stderr);
     assert!(place.json("run/metrics.json")["segmentation/mIoU"].is_null());

@@ -16,7 +16,7 @@ representation = true
 x-axis = "classes"
 runs = [
   { name = "scratch", method = "scratch" },
-  { name = "Supervised, 8", series = "supervised", x = 8, method = "supervised", classes = 8, published = { "1-shot" = 55.31 } },
+  {name="Supervised, 8",series="supervised",x=8,method="supervised",classes=8,published={"1-shot" = 55.31}},
   { name = "Supervised, 16", series = "supervised", x = 16, method = "supervised", classes = 16 },
 ]
 [data]
@@ -71,7 +71,12 @@ fn run(recipe: &str, out: &str) -> String {
 
 /// The lines of a suite's results, without its header.
 fn results(place: &Place, out: &str) -> Vec<String> {
-    place.text(&format!("{out}/report.csv")).lines().skip(1).map(String::from).collect()
+    place
+        .text(&format!("{out}/report.csv"))
+        .lines()
+        .skip(1)
+        .map(String::from)
+        .collect()
 }
 
 fn states(plan: &str, state: &str) -> usize {

@@ -1,4 +1,5 @@
-//! What the tests share: a tiny world, drawn and packed once by the executable itself, and a fresh folder for every test.
+//! What the tests share: a tiny world, drawn and packed once by the executable itself, and a fresh folder for
+//! every test.
 
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -15,7 +16,8 @@ use tempfile::TempDir;
 
 /// One thread on the CPU: what byte-identical results are promised for.
 pub const PLAIN: &str = "--device cpu --threads 1";
-/// A network and a batch small enough for 50 steps in two seconds: 400 images of 50 classes, 25 steps an epoch.
+/// A network and a batch small enough for 50 steps in two seconds: 400 images of 50 classes, 25 steps an
+/// epoch.
 pub const TINY: &str = "--data train.pack --arch resnet18 --width 8 --stem small --batch-size 16 --epochs 2 \
                         --device cpu --threads 1";
 /// The same for methods with a queue.
@@ -26,11 +28,15 @@ fn camtrast(folder: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_camtrast"));
     command.args(arguments.split_whitespace()).current_dir(folder);
     // Threads that wait should not take the processor from other tests.
-    command.env("OMP_WAIT_POLICY", "PASSIVE").env_remove("RUST_BACKTRACE").stdin(Stdio::null());
+    command
+        .env("OMP_WAIT_POLICY", "PASSIVE")
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null());
     command
 }
 
-/// `world/` (as `data synth` leaves it), `train.pack` (50 classes of 8 images) and `test.pack` (20 of 20), 32 pixels.
+/// `world/` (as `data synth` leaves it), `train.pack` (50 classes of 8 images) and `test.pack` (20 of 20), 32
+/// pixels.
 fn shared() -> &'static Path {
     static SHARED: OnceLock<PathBuf> = OnceLock::new();
     SHARED.get_or_init(|| {
@@ -55,7 +61,9 @@ fn shared() -> &'static Path {
 fn remove_folders_of_dead_processes(scratch: &Path) {
     for entry in fs::read_dir(scratch).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let process = name.to_str().and_then(|n| n.strip_prefix("cli-")?.parse::<u32>().ok());
+        let process = name
+            .to_str()
+            .and_then(|n| n.strip_prefix("cli-")?.parse::<u32>().ok());
         if process.is_some_and(|p| !Path::new(&format!("/proc/{p}")).exists()) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -75,11 +83,16 @@ pub struct Done {
 impl Done {
     pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("all output is UTF-8");
-        Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Done {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 }
 
-/// A fresh folder with links to the shared packs. Relative names make the configurations of different tests alike.
+/// A fresh folder with links to the shared packs. Relative names make the configurations of different tests
+/// alike.
 pub struct Place {
     folder: TempDir,
 }
@@ -123,12 +136,16 @@ impl Place {
         self.ends(self.run(arguments), 2, arguments, saying);
     }
 
-    /// Checks a failure: its exit code, that it is told in one line (clap's messages have more), and that nothing
-    /// half-written is left.
+    /// Checks a failure: its exit code, that it is told in one line (clap's messages have more), and that
+    /// nothing half-written is left.
     pub fn ends(&self, done: Done, code: i32, what: &str, saying: &[&str]) -> Done {
         let told = format!("camtrast {what}\n{}", done.stderr);
         assert_eq!(done.code, Some(code), "{told}");
-        let ours: Vec<&str> = done.stderr.lines().filter(|l| l.starts_with("camtrast: ")).collect();
+        let ours: Vec<&str> = done
+            .stderr
+            .lines()
+            .filter(|l| l.starts_with("camtrast: "))
+            .collect();
         let message = if code == 2 && ours.is_empty() {
             assert!(done.stderr.starts_with("error: "), "{told}");
             done.stderr.as_str()
@@ -151,8 +168,15 @@ impl Place {
     /// Names of temporary files that are left in the folder and its run folders.
     fn parts(&self) -> Vec<String> {
         let here = list(self.folder.path());
-        let below = here.iter().filter(|n| *n != "world").flat_map(|n| list(&self.path(n)));
-        here.iter().cloned().chain(below).filter(|n| n.ends_with(".part")).collect()
+        let below = here
+            .iter()
+            .filter(|n| *n != "world")
+            .flat_map(|n| list(&self.path(n)));
+        here.iter()
+            .cloned()
+            .chain(below)
+            .filter(|n| n.ends_with(".part"))
+            .collect()
     }
 
     /// Runs a command until `ready` holds, then sends it a signal and waits for its end.
@@ -167,7 +191,11 @@ impl Place {
 
     /// Starts a command.
     pub fn spawn(&self, arguments: &str) -> Child {
-        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        self.command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     pub fn bytes(&self, name: &str) -> Vec<u8> {
@@ -213,17 +241,25 @@ const TIMES: [&str; 6] = [
 ];
 
 fn timeless(mut object: Value) -> Value {
-    object.as_object_mut().expect("an object").retain(|key, _| !TIMES.contains(&&key[..]));
+    object
+        .as_object_mut()
+        .expect("an object")
+        .retain(|key, _| !TIMES.contains(&&key[..]));
     object
 }
 
-/// log.jsonl and metrics.json of two finished runs are the same but for times and rates, and every step is logged once.
+/// log.jsonl and metrics.json of two finished runs are the same but for times and rates, and every step is
+/// logged once.
 pub fn assert_same_records(place: &Place, run: &str, reference: &str) {
     for kind in ["step", "epoch"] {
-        let [ours, theirs] = [run, reference].map(|r| place.log(r, kind).into_iter().map(timeless).collect::<Vec<_>>());
+        let [ours, theirs] =
+            [run, reference].map(|r| place.log(r, kind).into_iter().map(timeless).collect::<Vec<_>>());
         assert_eq!(ours, theirs, "{kind} lines of {run}/log.jsonl");
         let steps: Vec<u64> = ours.iter().map(|line| line["step"].as_u64().unwrap()).collect();
-        assert!(steps.is_sorted_by(|a, b| a < b), "{kind} lines of {run}/log.jsonl: {steps:?}");
+        assert!(
+            steps.is_sorted_by(|a, b| a < b),
+            "{kind} lines of {run}/log.jsonl: {steps:?}"
+        );
     }
     let [ours, theirs] = [run, reference].map(|r| timeless(place.json(&format!("{r}/metrics.json"))));
     assert_eq!(ours, theirs, "{run}/metrics.json");
@@ -232,7 +268,9 @@ pub fn assert_same_records(place: &Place, run: &str, reference: &str) {
 /// Names in a folder, sorted; none when it is no folder.
 pub fn list(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
-    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -248,24 +286,42 @@ pub fn poisoned(bytes: &[u8]) -> Vec<u8> {
     let (header, data) = rest.split_at(u64::from_le_bytes(length.try_into().unwrap()) as usize);
     let mut data = data.to_vec();
     let mut header: serde_json::Map<String, Value> = serde_json::from_slice(header).unwrap();
-    let Some(Value::Object(mut metadata)) = header.remove("__metadata__") else { panic!("no metadata") };
-    let tensors: BTreeMap<String, Value> = header.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect();
+    let Some(Value::Object(mut metadata)) = header.remove("__metadata__") else {
+        panic!("no metadata")
+    };
+    let tensors: BTreeMap<String, Value> = header
+        .iter()
+        .map(|(name, entry)| (name.clone(), entry.clone()))
+        .collect();
     let place = |entry: &Value, i: usize| entry["data_offsets"][i].as_u64().unwrap() as usize;
-    let first = tensors.values().find(|entry| entry["dtype"] == "F32").expect("a float tensor");
+    let first = tensors
+        .values()
+        .find(|entry| entry["dtype"] == "F32")
+        .expect("a float tensor");
     data[place(first, 0)..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
 
-    let hex = |hash: Sha256| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |hash: Sha256| {
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
     let mut hash = Sha256::new();
     for (name, entry) in &tensors {
         let shape: Vec<i64> = serde_json::from_value(entry["shape"].clone()).unwrap();
-        hash.update(format!("{name}\0{}\0{shape:?}\0", entry["dtype"].as_str().unwrap()));
+        hash.update(format!(
+            "{name}\0{}\0{shape:?}\0",
+            entry["dtype"].as_str().unwrap()
+        ));
         hash.update(&data[place(entry, 0)..place(entry, 1)]);
     }
     metadata.remove("metadata_checksum");
     metadata.insert("checksum".into(), hex(hash).into());
     let mut hash = Sha256::new();
     let sorted: BTreeMap<&String, &Value> = metadata.iter().collect();
-    sorted.iter().for_each(|(key, value)| hash.update(format!("{key}\0{}\0", value.as_str().unwrap())));
+    sorted
+        .iter()
+        .for_each(|(key, value)| hash.update(format!("{key}\0{}\0", value.as_str().unwrap())));
     metadata.insert("metadata_checksum".into(), hex(hash).into());
     header.insert("__metadata__".into(), metadata.into());
     let header = serde_json::to_vec(&header).unwrap();
@@ -277,10 +333,21 @@ pub type Content = (BTreeMap<String, String>, BTreeMap<String, (String, Vec<u8>)
 
 pub fn content(bytes: &[u8]) -> Content {
     let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
-    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+    let metadata = header
+        .metadata()
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
     let tensors = SafeTensors::deserialize(bytes).unwrap();
     let tensor = |(name, view): (String, safetensors::tensor::TensorView)| {
-        (name, (format!("{:?} {:?}", view.dtype(), view.shape()), view.data().to_vec()))
+        (
+            name,
+            (
+                format!("{:?} {:?}", view.dtype(), view.shape()),
+                view.data().to_vec(),
+            ),
+        )
     };
     (metadata, tensors.tensors().into_iter().map(tensor).collect())
 }

@@ -1,6 +1,8 @@
-//! A drawing surface and what covers it: coverage windows, poses, and the one place that calls OpenCV's rasteriser.
+//! A drawing surface and what covers it: coverage windows, poses, and the one place that calls OpenCV's
+//! rasteriser.
 //!
-//! Canvas coordinates are pixels, x right and y down; pixel (i, j) spans `i..i+1` x `j..j+1`. Colours are RGB in 0..1.
+//! Canvas coordinates are pixels, x right and y down; pixel (i, j) spans `i..i+1` x `j..j+1`. Colours are RGB
+//! in 0..1.
 
 use camtrast_common::error::Result;
 use camtrast_images::picture::refused;
@@ -36,10 +38,15 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// The tight box `[x0, y0, x1, y1]`, half-open in canvas pixels, of the pixels that are at least half covered.
+    /// The tight box `[x0, y0, x1, y1]`, half-open in canvas pixels, of the pixels that are at least half
+    /// covered.
     pub fn bounds(&self) -> Option<[usize; 4]> {
         let mut bounds: Option<[usize; 4]> = None;
-        for (x, y) in self.cells().filter(|(_, _, alpha)| *alpha >= 128).map(|(x, y, _)| (x, y)) {
+        for (x, y) in self
+            .cells()
+            .filter(|(_, _, alpha)| *alpha >= 128)
+            .map(|(x, y, _)| (x, y))
+        {
             let b = bounds.get_or_insert([x, y, x + 1, y + 1]);
             *b = [b[0].min(x), b[1].min(y), b[2].max(x + 1), b[3].max(y + 1)];
         }
@@ -59,7 +66,13 @@ impl Coverage {
         let right = (self.left + self.width).max(other.left + other.width);
         let bottom = (self.top + self.height).max(other.top + other.height);
         if (left, top, right - left, bottom - top) != (self.left, self.top, self.width, self.height) {
-            let grown = Coverage { left, top, width: right - left, height: bottom - top, ..Coverage::default() };
+            let grown = Coverage {
+                left,
+                top,
+                width: right - left,
+                height: bottom - top,
+                ..Coverage::default()
+            };
             let old = std::mem::replace(self, grown);
             self.alpha = vec![0; self.width * self.height];
             self.join(&old);
@@ -73,8 +86,8 @@ impl Coverage {
     /// Takes away what `other`, drawn later and so in front, hides: what is left is the visible mask.
     pub fn hide_behind(&mut self, other: &Coverage) {
         for (x, y, alpha) in other.cells() {
-            let inside =
-                (self.left..self.left + self.width).contains(&x) && (self.top..self.top + self.height).contains(&y);
+            let inside = (self.left..self.left + self.width).contains(&x)
+                && (self.top..self.top + self.height).contains(&y);
             if inside {
                 let cell = &mut self.alpha[(y - self.top) * self.width + x - self.left];
                 *cell = (*cell).min(255 - alpha);
@@ -116,7 +129,10 @@ impl Pose {
     pub fn to_unit(&self, (x, y): (f32, f32)) -> (f32, f32) {
         let (sin, cos) = self.angle.sin_cos();
         let (x, y) = (x - self.x, y - self.y);
-        ((cos * x + sin * y) / (self.stretch * self.scale), (cos * y - sin * x) / self.scale)
+        (
+            (cos * x + sin * y) / (self.stretch * self.scale),
+            (cos * y - sin * x) / self.scale,
+        )
     }
 }
 
@@ -143,15 +159,25 @@ pub struct Canvas {
 impl Canvas {
     /// Paints every pixel with `paint(x, y)`, pixel centres in canvas coordinates.
     pub fn painted(width: usize, height: usize, paint: impl Fn(f32, f32) -> Rgb) -> Self {
-        let pixels = (0..height * width).map(|i| paint((i % width) as f32 + 0.5, (i / width) as f32 + 0.5)).collect();
-        Canvas { width, height, pixels }
+        let pixels = (0..height * width)
+            .map(|i| paint((i % width) as f32 + 0.5, (i / width) as f32 + 0.5))
+            .collect();
+        Canvas {
+            width,
+            height,
+            pixels,
+        }
     }
 
     /// Lays `paint(x, y)` over the covered pixels.
     pub fn lay(&mut self, coverage: &Coverage, opacity: f32, paint: impl Fn(f32, f32) -> Rgb) {
         for (x, y, alpha) in coverage.cells().filter(|(_, _, alpha)| *alpha > 0) {
             let pixel = &mut self.pixels[y * self.width + x];
-            *pixel = mix(*pixel, paint(x as f32 + 0.5, y as f32 + 0.5), opacity * f32::from(alpha) / 255.0);
+            *pixel = mix(
+                *pixel,
+                paint(x as f32 + 0.5, y as f32 + 0.5),
+                opacity * f32::from(alpha) / 255.0,
+            );
         }
     }
 
@@ -170,42 +196,79 @@ impl Canvas {
             // OpenCV takes 1/16 pixels, and its whole numbers are pixel centres.
             const SHIFT: i32 = 4;
             let fixed = |value: f32, origin: usize| ((value - origin as f32 - 0.5) * 16.0).round() as i32;
-            let corners: Vector<Point> =
-                outline.points.iter().map(|p| Point::new(fixed(p.0, left), fixed(p.1, top))).collect();
+            let corners: Vector<Point> = outline
+                .points
+                .iter()
+                .map(|p| Point::new(fixed(p.0, left), fixed(p.1, top)))
+                .collect();
             let outlines: Vector<Vector<Point>> = Vector::from_iter([corners]);
             let (rows, columns) = ((bottom - top) as i32, (right - left) as i32);
             let mut mask = Mat::new_rows_cols_with_default(rows, columns, CV_8UC1, Scalar::all(0.0))?;
             let white = Scalar::all(255.0);
             match outline.pen {
-                None => imgproc::fill_poly(&mut mask, &outlines, white, imgproc::LINE_AA, SHIFT, Point::default())?,
+                None => imgproc::fill_poly(
+                    &mut mask,
+                    &outlines,
+                    white,
+                    imgproc::LINE_AA,
+                    SHIFT,
+                    Point::default(),
+                )?,
                 Some(pen) => {
                     let pen = (pen.round() as i32).max(1);
-                    imgproc::polylines(&mut mask, &outlines, outline.closed, white, pen, imgproc::LINE_AA, SHIFT)?;
+                    imgproc::polylines(
+                        &mut mask,
+                        &outlines,
+                        outline.closed,
+                        white,
+                        pen,
+                        imgproc::LINE_AA,
+                        SHIFT,
+                    )?;
                 }
             }
             Ok(mask.data_bytes()?.to_vec())
         };
         let alpha = draw().map_err(refused)?;
-        Ok(Coverage { left, top, width: right - left, height: bottom - top, alpha })
+        Ok(Coverage {
+            left,
+            top,
+            width: right - left,
+            height: bottom - top,
+            alpha,
+        })
     }
 
-    /// The picture at 1/`factor` of the size, each pixel the mean of `factor` x `factor` (the antialiasing of the whole).
+    /// The picture at 1/`factor` of the size, each pixel the mean of `factor` x `factor` (the antialiasing of
+    /// the whole).
     pub fn shrunk(&self, factor: usize) -> Canvas {
         let (width, height) = (self.width / factor, self.height / factor);
         let share = 1.0 / (factor * factor) as f32;
         let mut pixels = vec![[0.0; 3]; width * height];
-        for (y, row) in self.pixels.chunks_exact(self.width).take(height * factor).enumerate() {
+        for (y, row) in self
+            .pixels
+            .chunks_exact(self.width)
+            .take(height * factor)
+            .enumerate()
+        {
             for (x, pixel) in row.iter().take(width * factor).enumerate() {
                 let mean = &mut pixels[(y / factor) * width + x / factor];
                 *mean = std::array::from_fn(|c| mean[c] + pixel[c] * share);
             }
         }
-        Canvas { width, height, pixels }
+        Canvas {
+            width,
+            height,
+            pixels,
+        }
     }
 
     /// `height` x `width` x 3 bytes, blue first as OpenCV wants them.
     pub fn bgr_bytes(&self) -> Vec<u8> {
-        self.pixels.iter().flat_map(|p| [p[2], p[1], p[0]].map(|v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8)).collect()
+        self.pixels
+            .iter()
+            .flat_map(|p| [p[2], p[1], p[0]].map(|v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8))
+            .collect()
     }
 }
 
@@ -213,5 +276,8 @@ impl Canvas {
 fn window(values: impl Iterator<Item = f32>, margin: f32, limit: usize) -> (usize, usize) {
     let (low, high) = values.fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(v), high.max(v)));
     // Float to integer casts saturate, so that negative values become 0.
-    ((low - margin).floor() as usize, ((high + margin).ceil() as usize).min(limit))
+    (
+        (low - margin).floor() as usize,
+        ((high + margin).ceil() as usize).min(limit),
+    )
 }

@@ -125,6 +125,8 @@ impl Class {
     /// The classes of the other categories of the same split.
     pub fn strangers(self) -> Vec<Class> {
         let split = self.category().split;
-        Class::all().filter(|other| other.category().split == split && other.category != self.category).collect()
+        Class::all()
+            .filter(|other| other.category().split == split && other.category != self.category)
+            .collect()
     }
 }

@@ -10,7 +10,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// Marks a folder as ours from the first moment on, so that an unfinished set can be told from the user's own files.
+/// Marks a folder as ours from the first moment on, so that an unfinished set can be told from the user's own
+/// files.
 const MARKER: &str = "synth.json";
 const FORMAT: &str = "camtrast-synth";
 const CATEGORIES: &str = "categories.csv";
@@ -34,20 +35,32 @@ impl Folder {
         fs::create_dir_all(&root).map_err(Error::io(&root, "create"))?;
         if is_ours(&root) {
             // The split files go first: from here on the old set no longer looks whole.
-            for name in Split::ALL.map(split_file).iter().map(String::as_str).chain([CATEGORIES]) {
+            for name in Split::ALL
+                .map(split_file)
+                .iter()
+                .map(String::as_str)
+                .chain([CATEGORIES])
+            {
                 remove(&root.join(name))?;
             }
             LISTS.iter().try_for_each(|list| remove(&voc_list(&voc, list)))?;
             for folder in [&images, &voc.join("JPEGImages"), &voc.join("Annotations")] {
                 if folder.is_dir() {
-                    for file in entries(folder)?.iter().filter(|file| is_picture(file) || is_of_scene(file)) {
+                    for file in entries(folder)?
+                        .iter()
+                        .filter(|file| is_picture(file) || is_of_scene(file))
+                    {
                         remove(file)?;
                     }
                 }
             }
         } else if entries(&root)?.iter().any(|file| !is_marker_in_the_making(file)) {
             let problem = "the folder is not empty and holds no earlier synthetic set";
-            return Err(Error::file(&root, problem, "choose another --out or empty the folder"));
+            return Err(Error::file(
+                &root,
+                problem,
+                "choose another --out or empty the folder",
+            ));
         }
         let settings = serde_json::json!({
             "format": FORMAT,
@@ -67,7 +80,9 @@ impl Folder {
         if options.scenes != [0, 0] {
             folders.extend(["JPEGImages", "Annotations", "ImageSets/Main"].map(|name| voc.join(name)));
         }
-        folders.iter().try_for_each(|folder| fs::create_dir_all(folder).map_err(Error::io(folder, "create")))?;
+        folders
+            .iter()
+            .try_for_each(|folder| fs::create_dir_all(folder).map_err(Error::io(folder, "create")))?;
         Ok(Folder { root, images, voc })
     }
 
@@ -81,27 +96,38 @@ impl Folder {
     pub fn write_scene(&self, index: usize, scene: &Scene, jpeg: &[u8]) -> Result<()> {
         let id = scene_id(index);
         let annotation = scene.annotation(&format!("{id}.jpg"));
-        let files = [(format!("JPEGImages/{id}.jpg"), jpeg), (format!("Annotations/{id}.xml"), annotation.as_bytes())];
+        let files = [
+            (format!("JPEGImages/{id}.jpg"), jpeg),
+            (format!("Annotations/{id}.xml"), annotation.as_bytes()),
+        ];
         files.iter().try_for_each(|(name, bytes)| {
             let path = self.voc.join(name);
             fs::write(&path, bytes).map_err(Error::io(path, "write"))
         })
     }
 
-    /// Makes sure that the pictures are on the disk, then writes the tables that make the set whole, `train.csv` last.
+    /// Makes sure that the pictures are on the disk, then writes the tables that make the set whole,
+    /// `train.csv` last.
     pub fn finish(&self, jobs: &[Job], scenes: [usize; 2]) -> Result<()> {
         sync_disk(&self.images).map_err(Error::io(&self.images, "write"))?;
         write_atomically(&self.root.join(CATEGORIES), |file| {
             writeln!(file, "label,category,label_name,category_name")?;
             Class::all().try_for_each(|class| {
                 let (label, category) = (class.label(), class.category_label());
-                writeln!(file, "{label},{category},{},{}", class.name(), class.category().name)
+                writeln!(
+                    file,
+                    "{label},{category},{},{}",
+                    class.name(),
+                    class.category().name
+                )
             })
         })?;
         let ranges = [0..scenes[0], scenes[0]..scenes[0] + scenes[1]];
         for (list, range) in LISTS.iter().zip(ranges).filter(|_| scenes != [0, 0]) {
             write_atomically(&voc_list(&self.voc, list), |file| {
-                range.clone().try_for_each(|index| writeln!(file, "{}", scene_id(index)))
+                range
+                    .clone()
+                    .try_for_each(|index| writeln!(file, "{}", scene_id(index)))
             })?;
         }
         Split::ALL.into_iter().rev().try_for_each(|split| {
@@ -124,7 +150,9 @@ fn scene_id(index: usize) -> String {
 }
 
 fn is_ours(root: &Path) -> bool {
-    let marker = fs::read(root.join(MARKER)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let marker = fs::read(root.join(MARKER))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
     marker.is_some_and(|marker: serde_json::Value| marker["format"] == FORMAT)
 }
 
@@ -133,7 +161,11 @@ fn split_file(split: Split) -> String {
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let list = || fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>();
+    let list = || {
+        fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<Vec<_>>>()
+    };
     list().map_err(Error::io(folder, "read"))
 }
 
@@ -148,14 +180,20 @@ fn remove(path: &Path) -> Result<()> {
 fn is_picture(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parts = name.strip_prefix('s').and_then(|name| name.strip_suffix(".jpg")).and_then(|name| name.split_once('_'));
+    let parts = name
+        .strip_prefix('s')
+        .and_then(|name| name.strip_suffix(".jpg"))
+        .and_then(|name| name.split_once('_'));
     parts.is_some_and(|(label, index)| label.len() == 8 && digits(label) && digits(index))
 }
 
 // `000042.jpg` and `000042.xml` of a scene.
 fn is_of_scene(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let id = name.strip_suffix(".jpg").or(name.strip_suffix(".xml")).unwrap_or_default();
+    let id = name
+        .strip_suffix(".jpg")
+        .or(name.strip_suffix(".xml"))
+        .unwrap_or_default();
     id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_digit())
 }
 

@@ -1,13 +1,14 @@
 //! A synthetic world to pretrain on and to test with: drawn objects whose class hangs on one small part.
 //!
-//! A category (fish, car, ...) is a drawing; its five classes differ in one part only (the tail fin, the sign on the
-//! door), while colour, pattern, pose, surroundings and light vary freely. A classifier may look at the part alone and
-//! forget the rest, which is the loss of information that the paper is about; a contrastive method has no reason to.
-//! As in tieredImageNet, the categories of base, validation and novel classes are disjoint.
+//! A category (fish, car, ...) is a drawing; its five classes differ in one part only (the tail fin, the sign
+//! on the door), while colour, pattern, pose, surroundings and light vary freely. A classifier may look at
+//! the part alone and forget the rest, which is the loss of information that the paper is about; a
+//! contrastive method has no reason to. As in tieredImageNet, the categories of base, validation and novel
+//! classes are disjoint.
 //!
-//! The files are those of miniImageNet: `images/*.jpg` and `train.csv`, `val.csv`, `test.csv` (`filename,label`), with
-//! `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes for detection are in [`scene`], streets for
-//! segmentation in [`street`].
+//! The files are those of miniImageNet: `images/*.jpg` and `train.csv`, `val.csv`, `test.csv`
+//! (`filename,label`), with `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes
+//! for detection are in [`scene`], streets for segmentation in [`street`].
 
 pub mod canvas;
 pub mod catalogue;
@@ -82,24 +83,43 @@ impl SynthOptions {
 
     fn check(&self) -> Result<()> {
         if !(16..=1024).contains(&self.size) {
-            return Err(Error::settings(format!("--size {} is out of range", self.size), "choose 16 to 1024 pixels"));
+            return Err(Error::settings(
+                format!("--size {} is out of range", self.size),
+                "choose 16 to 1024 pixels",
+            ));
         }
-        for (flag, size) in [("--scene-size", self.scene_size), ("--street-size", self.street_size)] {
+        for (flag, size) in [
+            ("--scene-size", self.scene_size),
+            ("--street-size", self.street_size),
+        ] {
             if !(32..=1024).contains(&size) {
-                return Err(Error::settings(format!("{flag} {size} is out of range"), "choose 32 to 1024 pixels"));
+                return Err(Error::settings(
+                    format!("{flag} {size} is out of range"),
+                    "choose 32 to 1024 pixels",
+                ));
             }
         }
         if self.images_per_class.min(self.evaluation_images_per_class) == 0 {
-            return Err(Error::settings("a class without pictures cannot be learned", "ask for at least 1 per class"));
+            return Err(Error::settings(
+                "a class without pictures cannot be learned",
+                "ask for at least 1 per class",
+            ));
         }
         if !(1..=100).contains(&self.quality) {
-            return Err(Error::settings(format!("JPEG quality {} is out of range", self.quality), "choose 1 to 100"));
+            return Err(Error::settings(
+                format!("JPEG quality {} is out of range", self.quality),
+                "choose 1 to 100",
+            ));
         }
         Ok(())
     }
 
     fn images_per_class(&self, split: Split) -> usize {
-        if split == Split::Train { self.images_per_class } else { self.evaluation_images_per_class }
+        if split == Split::Train {
+            self.images_per_class
+        } else {
+            self.evaluation_images_per_class
+        }
     }
 }
 
@@ -143,23 +163,31 @@ impl Job {
 
 /// Draws the world into `options.out`, on all cores of rayon's pool.
 ///
-/// The split files are written last, so that a run cut off leaves nothing that looks whole; the same command then
-/// clears what it left and starts again.
+/// The split files are written last, so that a run cut off leaves nothing that looks whole; the same command
+/// then clears what it left and starts again.
 ///
 /// # Errors
-/// Settings out of range, a folder that holds something else, or a failed write (a full disk, for one), named.
+/// Settings out of range, a folder that holds something else, or a failed write (a full disk, for one),
+/// named.
 pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthReport> {
     options.check()?;
     let folder = Folder::open(options)?;
     let street_folder = StreetFolder::open(options)?;
     let jobs: Vec<Job> = Class::all()
-        .flat_map(|class| (0..options.images_per_class(class.category().split)).map(move |index| Job { class, index }))
+        .flat_map(|class| {
+            (0..options.images_per_class(class.category().split)).map(move |index| Job { class, index })
+        })
         .collect();
     let scenes = options.scenes[0] + options.scenes[1];
     let streets = options.streets[0] + options.streets[1];
     progress.start("drawing pictures", (jobs.len() + scenes + streets) as u64, 0);
     jobs.par_iter().try_for_each(|job| -> Result<()> {
-        let mut rng = generator(options.seed, &format!("synth/{}", job.class.label()), 0, job.index as u64);
+        let mut rng = generator(
+            options.seed,
+            &format!("synth/{}", job.class.label()),
+            0,
+            job.index as u64,
+        );
         let picture = picture::draw(job.class, options.size, &mut rng)?;
         folder.write_image(&job.file_name(), &jpeg(&picture.canvas, options.quality)?)?;
         progress.advance(1, "");
@@ -174,7 +202,10 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
     })?;
     (0..streets).into_par_iter().try_for_each(|index| -> Result<()> {
         let mut rng = generator(options.seed, "synth/street", 0, index as u64);
-        street_folder.write(index, &street::draw(options.street_size, 2 * options.street_size, &mut rng)?)?;
+        street_folder.write(
+            index,
+            &street::draw(options.street_size, 2 * options.street_size, &mut rng)?,
+        )?;
         progress.advance(1, "");
         Ok(())
     })?;
@@ -182,7 +213,9 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
     progress.finish();
 
     let report = |split: Split| {
-        let classes = Class::all().filter(|class| class.category().split == split).count();
+        let classes = Class::all()
+            .filter(|class| class.category().split == split)
+            .count();
         SplitReport {
             split: split.name(),
             categories: classes / catalogue::CLASSES_PER_CATEGORY,
@@ -191,7 +224,12 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
         }
     };
     let splits = Split::ALL.map(report).to_vec();
-    Ok(SynthReport { out: options.out.clone(), splits, scenes: options.scenes, streets: options.streets })
+    Ok(SynthReport {
+        out: options.out.clone(),
+        splits,
+        scenes: options.scenes,
+        streets: options.streets,
+    })
 }
 
 fn jpeg(canvas: &canvas::Canvas, quality: u8) -> Result<Vec<u8>> {
@@ -200,8 +238,12 @@ fn jpeg(canvas: &canvas::Canvas, quality: u8) -> Result<Vec<u8>> {
 
 fn encode(canvas: &canvas::Canvas, extension: &str, parameters: &[i32]) -> Result<Vec<u8>> {
     let run = || -> opencv::Result<Vec<u8>> {
-        let mut image =
-            Mat::new_rows_cols_with_default(canvas.height as i32, canvas.width as i32, CV_8UC3, Scalar::all(0.0))?;
+        let mut image = Mat::new_rows_cols_with_default(
+            canvas.height as i32,
+            canvas.width as i32,
+            CV_8UC3,
+            Scalar::all(0.0),
+        )?;
         image.data_bytes_mut()?.copy_from_slice(&canvas.bgr_bytes());
         let mut bytes = Vector::new();
         imgcodecs::imencode(extension, &image, &mut bytes, &Vector::from_slice(parameters))?;
@@ -213,7 +255,8 @@ fn encode(canvas: &canvas::Canvas, extension: &str, parameters: &[i32]) -> Resul
 // A PNG of one byte a pixel.
 fn encode_grey(pixels: &[u8], height: usize, width: usize) -> Result<Vec<u8>> {
     let run = || -> opencv::Result<Vec<u8>> {
-        let mut image = Mat::new_rows_cols_with_default(height as i32, width as i32, CV_8UC1, Scalar::all(0.0))?;
+        let mut image =
+            Mat::new_rows_cols_with_default(height as i32, width as i32, CV_8UC1, Scalar::all(0.0))?;
         image.data_bytes_mut()?.copy_from_slice(pixels);
         let mut bytes = Vector::new();
         imgcodecs::imencode(".png", &image, &mut bytes, &Vector::new())?;

@@ -1,4 +1,5 @@
-//! The object painter: draws one object of the catalogue anywhere on any canvas and says which pixels it took.
+//! The object painter: draws one object of the catalogue anywhere on any canvas and says which pixels it
+//! took.
 
 use super::canvas::{Canvas, Coverage, Pose};
 use super::catalogue::Class;
@@ -8,8 +9,8 @@ use camtrast_common::error::Result;
 
 /// Draws `class` in `pose` with `look` and returns what it covers (contour included), clipped to the canvas.
 ///
-/// A scene calls this once per object, from back to front, and takes each later object's coverage away from the
-/// earlier ones ([`Coverage::hide_behind`]) to get visible masks and boxes.
+/// A scene calls this once per object, from back to front, and takes each later object's coverage away from
+/// the earlier ones ([`Coverage::hide_behind`]) to get visible masks and boxes.
 ///
 /// # Errors
 /// When OpenCV refuses to draw.
@@ -17,9 +18,15 @@ pub fn paint_object(canvas: &mut Canvas, class: Class, pose: &Pose, look: &Look)
     let category = class.category();
     let variant = class.variant();
     let body = category.pieces.iter().map(|piece| (piece, AS_DRAWN[0]));
-    let part = variant.places.iter().flat_map(|place| variant.pieces.iter().map(move |piece| (piece, *place)));
-    let drawing: Vec<(&Piece, Place)> =
-        if category.part_behind { part.chain(body).collect() } else { body.chain(part).collect() };
+    let part = variant
+        .places
+        .iter()
+        .flat_map(|place| variant.pieces.iter().map(move |piece| (piece, *place)));
+    let drawing: Vec<(&Piece, Place)> = if category.part_behind {
+        part.chain(body).collect()
+    } else {
+        body.chain(part).collect()
+    };
 
     // The contour is the whole silhouette, grown; the pieces then cover all but its rim.
     let mut coverage = Coverage::default();

@@ -34,7 +34,11 @@ pub struct Family {
 }
 
 const fn family(hue: (f32, f32), saturation: (f32, f32), value: (f32, f32)) -> Family {
-    Family { hue, saturation, value }
+    Family {
+        hue,
+        saturation,
+        value,
+    }
 }
 
 /// Reds.
@@ -94,7 +98,14 @@ pub enum Weave {
     Marble,
 }
 
-const WEAVES: [Weave; 6] = [Weave::Plain, Weave::Stripes, Weave::Dots, Weave::Checks, Weave::Waves, Weave::Marble];
+const WEAVES: [Weave; 6] = [
+    Weave::Plain,
+    Weave::Stripes,
+    Weave::Dots,
+    Weave::Checks,
+    Weave::Waves,
+    Weave::Marble,
+];
 
 /// A surface pattern over the plane.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +176,9 @@ pub fn bumps(seed: u32, x: f32, y: f32) -> f32 {
 
 /// Smooth noise in 0..1 of three octaves; the coarsest has one bump per unit.
 pub fn turbulence(seed: u32, x: f32, y: f32) -> f32 {
-    0.55 * bumps(seed, x, y) + 0.3 * bumps(seed ^ 1, x * 2.1, y * 2.1) + 0.15 * bumps(seed ^ 2, x * 4.3, y * 4.3)
+    0.55 * bumps(seed, x, y)
+        + 0.3 * bumps(seed ^ 1, x * 2.1, y * 2.1)
+        + 0.15 * bumps(seed ^ 2, x * 4.3, y * 4.3)
 }
 
 /// The drawn appearance of one object.
@@ -189,7 +202,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// Draws an appearance. The class has no say in it; the category only through its usual `colour` and `weave`.
+    /// Draws an appearance. The class has no say in it; the category only through its usual `colour` and
+    /// `weave`.
     pub fn sample(rng: &mut ChaCha8Rng, colour: Family, weave: Weave) -> Self {
         let body = pick_leaning(rng, &FAMILIES, colour).colour(rng);
         let weave = pick_leaning(rng, &WEAVES, weave);
@@ -198,7 +212,11 @@ impl Look {
         let tone = mix(body, toward, between(rng, 0.12, 0.3));
         let second = Family::any(rng).colour(rng);
         let part = standing_out(rng, mix(body, tone, 0.5));
-        let ground = if luminance(part) > 0.5 { [0.1, 0.1, 0.13] } else { [0.95, 0.94, 0.9] };
+        let ground = if luminance(part) > 0.5 {
+            [0.1, 0.1, 0.13]
+        } else {
+            [0.95, 0.94, 0.9]
+        };
         let dark = rng.random::<f32>() < 0.75;
         Look {
             body,
@@ -244,5 +262,9 @@ fn standing_out(rng: &mut ChaCha8Rng, other: Rgb) -> Rgb {
             return colour;
         }
     }
-    if luminance(other) > 0.5 { [0.08, 0.07, 0.12] } else { [0.97, 0.96, 0.92] }
+    if luminance(other) > 0.5 {
+        [0.08, 0.07, 0.12]
+    } else {
+        [0.97, 0.96, 0.92]
+    }
 }

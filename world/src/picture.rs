@@ -21,8 +21,8 @@ pub struct Picture {
     pub object: Coverage,
 }
 
-/// Draws a `size` x `size` picture of `class`. No random draw depends on which class of its category it is, so two
-/// classes drawn from equal generators differ in the part only.
+/// Draws a `size` x `size` picture of `class`. No random draw depends on which class of its category it is,
+/// so two classes drawn from equal generators differ in the part only.
 ///
 /// # Errors
 /// When OpenCV refuses to draw.
@@ -56,8 +56,8 @@ fn central(rng: &mut ChaCha8Rng, side: f32) -> Pose {
     }
 }
 
-// A smaller object of another category, mostly cut off by the rim. It comes from the same split: pictures to pretrain on
-// never show an object that the test is about.
+// A smaller object of another category, mostly cut off by the rim. It comes from the same split: pictures to
+// pretrain on never show an object that the test is about.
 fn stranger(rng: &mut ChaCha8Rng, canvas: &mut Canvas, class: Class) -> Result<()> {
     let others = class.strangers();
     let other = *pick(rng, &others);
@@ -88,7 +88,8 @@ pub(super) fn expose(rng: &mut ChaCha8Rng, canvas: &mut Canvas) {
         let (x, y) = ((i % row) as f32 / width - 0.5, (i / row) as f32 / height - 0.5);
         let light = 1.0 + slope * (cos * x + sin * y) * 2.0;
         for (value, cast) in pixel.iter_mut().zip(cast) {
-            // The sum of four bytes of one draw is close enough to a normal distribution (standard deviation 148).
+            // The sum of four bytes of one draw is close enough to a normal distribution (standard deviation
+            // 148).
             let bits: u32 = rng.random();
             let grain = bits.to_le_bytes().iter().map(|b| f32::from(*b)).sum::<f32>() - 510.0;
             *value = ((*value * light * cast - 0.5) * contrast + 0.5 + brightness) + noise * grain / 148.0;

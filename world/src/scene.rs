@@ -1,7 +1,8 @@
 //! Scenes with several objects, for detection: the layout of PASCAL VOC, `VOCdevkit/VOC2007`.
 //!
-//! The objects are those of the novel categories, which no pretraining on the world has seen. They overlap, leave the picture and hide
-//! each other; boxes are of what is visible, as VOC's are, and what is hardly visible is `difficult`.
+//! The objects are those of the novel categories, which no pretraining on the world has seen. They overlap,
+//! leave the picture and hide each other; boxes are of what is visible, as VOC's are, and what is hardly
+//! visible is `difficult`.
 
 use super::canvas::{Canvas, Coverage, Pose};
 use super::catalogue::{CATEGORIES, Class, Split};
@@ -46,7 +47,11 @@ pub struct SceneObject {
 
 /// Names of the categories that scenes hold.
 pub fn scene_classes() -> Vec<&'static str> {
-    CATEGORIES.iter().filter(|category| category.split == Split::Test).map(|category| category.name).collect()
+    CATEGORIES
+        .iter()
+        .filter(|category| category.split == Split::Test)
+        .map(|category| category.name)
+        .collect()
 }
 
 /// An object while the scene is drawn.
@@ -66,7 +71,9 @@ pub fn draw(height: usize, width: usize, rng: &mut ChaCha8Rng) -> Result<Scene> 
     let mut canvas = pick(rng, &SETTINGS).canvas(rng, w, h);
     let count = rng.random_range(4..=14);
     clutter(rng, &mut canvas, count)?;
-    let novel: Vec<Class> = Class::all().filter(|class| class.category().split == Split::Test).collect();
+    let novel: Vec<Class> = Class::all()
+        .filter(|class| class.category().split == Split::Test)
+        .collect();
     let mut placed: Vec<Placed> = Vec::new();
     for _ in 0..rng.random_range(1..=5) {
         let class = *pick(rng, &novel);
@@ -80,12 +87,21 @@ pub fn draw(height: usize, width: usize, rng: &mut ChaCha8Rng) -> Result<Scene> 
         };
         let look = class.category().taste.look(rng);
         let visible = paint_object(&mut canvas, class, &pose, &look)?;
-        placed.iter_mut().for_each(|behind| behind.visible.hide_behind(&visible));
-        placed.push(Placed { name: class.category().name, whole: covered(&visible), visible });
+        placed
+            .iter_mut()
+            .for_each(|behind| behind.visible.hide_behind(&visible));
+        placed.push(Placed {
+            name: class.category().name,
+            whole: covered(&visible),
+            visible,
+        });
     }
     let mut canvas = canvas.shrunk(OVERSAMPLING);
     expose(rng, &mut canvas);
-    let objects = placed.iter().filter_map(|object| object.annotated(height, width)).collect();
+    let objects = placed
+        .iter()
+        .filter_map(|object| object.annotated(height, width))
+        .collect();
     Ok(Scene { canvas, objects })
 }
 
@@ -98,7 +114,12 @@ impl Placed {
         let share = covered(&self.visible) as f32 / self.whole.max(1) as f32;
         let [x1, y1, x2, y2] = self.visible.bounds()?;
         // Pixels of the shrunken picture that it has a part of.
-        let bounds = [x1 / OVERSAMPLING, y1 / OVERSAMPLING, x2.div_ceil(OVERSAMPLING), y2.div_ceil(OVERSAMPLING)];
+        let bounds = [
+            x1 / OVERSAMPLING,
+            y1 / OVERSAMPLING,
+            x2.div_ceil(OVERSAMPLING),
+            y2.div_ceil(OVERSAMPLING),
+        ];
         let bounds = [bounds[0], bounds[1], bounds[2].min(width), bounds[3].min(height)];
         let side = (bounds[2] - bounds[0]).min(bounds[3] - bounds[1]);
         (share >= LEAST_SHARE).then(|| SceneObject {
@@ -115,17 +136,29 @@ impl Scene {
     /// VOC's annotation of the image of this file name: 1-based boxes with both ends inside.
     pub fn annotation(&self, file: &str) -> String {
         let mut xml = format!(
-            "<annotation>\n\t<folder>VOC2007</folder>\n\t<filename>{file}</filename>\n\t<size>\n\t\t<width>{}</width>\n\t\t\
+            "<annotation>\n\t<folder>VOC2007</folder>\n\t\
+             <filename>{file}</filename>\n\t<size>\n\t\t<width>{}</width>\n\t\t\
              <height>{}</height>\n\t\t<depth>3</depth>\n\t</size>\n\t<segmented>0</segmented>\n",
             self.canvas.width, self.canvas.height
         );
-        for SceneObject { name, bounds: [x1, y1, x2, y2], truncated, occluded, difficult } in &self.objects {
-            let [truncated, occluded, difficult] = [truncated, occluded, difficult].map(|flag| u8::from(*flag));
+        for SceneObject {
+            name,
+            bounds: [x1, y1, x2, y2],
+            truncated,
+            occluded,
+            difficult,
+        } in &self.objects
+        {
+            let [truncated, occluded, difficult] =
+                [truncated, occluded, difficult].map(|flag| u8::from(*flag));
             write!(
                 xml,
-                "\t<object>\n\t\t<name>{name}</name>\n\t\t<pose>Unspecified</pose>\n\t\t<truncated>{truncated}</truncated>\n\t\t\
-                 <occluded>{occluded}</occluded>\n\t\t<difficult>{difficult}</difficult>\n\t\t<bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t\
-                 <ymin>{}</ymin>\n\t\t\t<xmax>{x2}</xmax>\n\t\t\t<ymax>{y2}</ymax>\n\t\t</bndbox>\n\t</object>\n",
+                "\t<object>\n\t\t<name>{name}</name>\n\t\t<pose>Unspecified</pose>\n\t\t\
+                 <truncated>{truncated}</truncated>\n\t\t\
+                 <occluded>{occluded}</occluded>\n\t\t<difficult>{difficult}</difficult>\n\t\t\
+                 <bndbox>\n\t\t\t<xmin>{}</xmin>\n\t\t\t\
+                 <ymin>{}</ymin>\n\t\t\t<xmax>{x2}</xmax>\n\t\t\t<ymax>{y2}</ymax>\n\t\t\
+                 </bndbox>\n\t</object>\n",
                 x1 + 1,
                 y1 + 1
             )

@@ -42,8 +42,14 @@ impl Taste {
 }
 
 /// All of them.
-pub const SETTINGS: [Setting; 6] =
-    [Setting::Haze, Setting::Horizon, Setting::Clouds, Setting::Planks, Setting::Bricks, Setting::Pebbles];
+pub const SETTINGS: [Setting; 6] = [
+    Setting::Haze,
+    Setting::Horizon,
+    Setting::Clouds,
+    Setting::Planks,
+    Setting::Bricks,
+    Setting::Pebbles,
+];
 
 impl Setting {
     /// A canvas with this background.
@@ -62,7 +68,10 @@ impl Setting {
                 Setting::Haze => (v.clamp(0.0, 1.0), 0.1 * grain),
                 Setting::Horizon if v < level => (0.35 * v / level, 0.06 * grain),
                 Setting::Horizon => (1.0, 0.5 * grain + 0.15 * (v - level)),
-                Setting::Clouds => ((turbulence(seed, u * count, v * count) * 2.4 - 0.7).clamp(0.0, 1.0), 0.1 * grain),
+                Setting::Clouds => (
+                    (turbulence(seed, u * count, v * count) * 2.4 - 0.7).clamp(0.0, 1.0),
+                    0.1 * grain,
+                ),
                 Setting::Planks => {
                     let (board, gap) = split(u * count);
                     let fibre = turbulence(seed, u * count * 6.0, v * 2.0) - 0.5;
@@ -84,7 +93,10 @@ impl Setting {
 fn split(position: f32) -> (i32, f32) {
     let index = position.floor();
     let inside = position - index;
-    (index as i32, 0.45 * (1.0 - (inside.min(1.0 - inside) * 12.0).min(1.0)))
+    (
+        index as i32,
+        0.45 * (1.0 - (inside.min(1.0 - inside) * 12.0).min(1.0)),
+    )
 }
 
 // The nearest and second nearest of one random point per grid cell: cells with dark seams.
@@ -129,7 +141,11 @@ pub fn clutter(rng: &mut ChaCha8Rng, canvas: &mut Canvas, count: usize) -> Resul
             })
             .collect();
         let pen = (corners == 2 || rng.random::<f32>() < 0.3).then(|| reach * between(rng, 0.15, 0.4));
-        let coverage = canvas.cover(&Outline { points: &points, closed: corners > 2, pen })?;
+        let coverage = canvas.cover(&Outline {
+            points: &points,
+            closed: corners > 2,
+            pen,
+        })?;
         let colour = mix(Family::any(rng).colour(rng), muted(rng), 0.4);
         canvas.lay(&coverage, between(rng, 0.5, 1.0), |_, _| colour);
     }

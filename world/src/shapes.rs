@@ -1,4 +1,5 @@
-//! The vocabulary of drawings: pieces in unit coordinates (x right, y down, about -1..1) that tables can hold.
+//! The vocabulary of drawings: pieces in unit coordinates (x right, y down, about -1..1) that tables can
+//! hold.
 
 use super::canvas::{Canvas, Coverage, Outline, Pose};
 use camtrast_common::error::Result;
@@ -58,7 +59,12 @@ pub struct Piece {
 
 /// A filled ellipse: centre, then radii.
 pub const fn ellipse(x: f32, y: f32, rx: f32, ry: f32, ink: Ink) -> Piece {
-    Piece { path: Path::Ellipse(x, y, rx, ry), ink, pen: None, closed: true }
+    Piece {
+        path: Path::Ellipse(x, y, rx, ry),
+        ink,
+        pen: None,
+        closed: true,
+    }
 }
 
 /// A filled circle.
@@ -68,32 +74,62 @@ pub const fn disc(x: f32, y: f32, radius: f32, ink: Ink) -> Piece {
 
 /// A circle drawn with a pen.
 pub const fn ring(x: f32, y: f32, radius: f32, pen: f32, ink: Ink) -> Piece {
-    Piece { path: Path::Ellipse(x, y, radius, radius), ink, pen: Some(pen), closed: true }
+    Piece {
+        path: Path::Ellipse(x, y, radius, radius),
+        ink,
+        pen: Some(pen),
+        closed: true,
+    }
 }
 
 /// A filled polygon.
 pub const fn polygon(corners: &'static [Corner], ink: Ink) -> Piece {
-    Piece { path: Path::Straight(corners), ink, pen: None, closed: true }
+    Piece {
+        path: Path::Straight(corners),
+        ink,
+        pen: None,
+        closed: true,
+    }
 }
 
 /// A filled shape with a smooth edge.
 pub const fn smooth(corners: &'static [Corner], ink: Ink) -> Piece {
-    Piece { path: Path::Smooth(corners), ink, pen: None, closed: true }
+    Piece {
+        path: Path::Smooth(corners),
+        ink,
+        pen: None,
+        closed: true,
+    }
 }
 
 /// An open line with corners.
 pub const fn line(corners: &'static [Corner], pen: f32, ink: Ink) -> Piece {
-    Piece { path: Path::Straight(corners), ink, pen: Some(pen), closed: false }
+    Piece {
+        path: Path::Straight(corners),
+        ink,
+        pen: Some(pen),
+        closed: false,
+    }
 }
 
 /// An open smooth line.
 pub const fn curve(corners: &'static [Corner], pen: f32, ink: Ink) -> Piece {
-    Piece { path: Path::Smooth(corners), ink, pen: Some(pen), closed: false }
+    Piece {
+        path: Path::Smooth(corners),
+        ink,
+        pen: Some(pen),
+        closed: false,
+    }
 }
 
 /// A closed line with corners.
 pub const fn frame(corners: &'static [Corner], pen: f32, ink: Ink) -> Piece {
-    Piece { path: Path::Straight(corners), ink, pen: Some(pen), closed: true }
+    Piece {
+        path: Path::Straight(corners),
+        ink,
+        pen: Some(pen),
+        closed: true,
+    }
 }
 
 /// Where a group of pieces is put inside a drawing: centre and size, in the drawing's units.
@@ -104,7 +140,8 @@ pub struct Place(pub f32, pub f32, pub f32);
 pub const AS_DRAWN: &[Place] = &[Place(0.0, 0.0, 1.0)];
 
 impl Piece {
-    /// What the piece covers when drawn at `place` of an object in `pose`, its edge moved outwards by `grow` pixels.
+    /// What the piece covers when drawn at `place` of an object in `pose`, its edge moved outwards by `grow`
+    /// pixels.
     ///
     /// # Errors
     /// When OpenCV refuses to draw.
@@ -112,9 +149,17 @@ impl Piece {
         let put = |(u, v): Corner| pose.to_canvas((place.0 + u * place.2, place.1 + v * place.2));
         let points: Vec<_> = self.path.corners(self.closed).into_iter().map(put).collect();
         let pen = self.pen.map(|pen| pen * place.2 * pose.scale + 2.0 * grow);
-        let mut coverage = canvas.cover(&Outline { points: &points, closed: self.closed, pen })?;
+        let mut coverage = canvas.cover(&Outline {
+            points: &points,
+            closed: self.closed,
+            pen,
+        })?;
         if pen.is_none() && grow > 0.0 {
-            coverage.join(&canvas.cover(&Outline { points: &points, closed: true, pen: Some(2.0 * grow) })?);
+            coverage.join(&canvas.cover(&Outline {
+                points: &points,
+                closed: true,
+                pen: Some(2.0 * grow),
+            })?);
         }
         Ok(coverage)
     }
@@ -138,7 +183,13 @@ impl Path {
 fn through(corners: &[Corner], closed: bool) -> Vec<Corner> {
     const STEPS: usize = 6;
     let count = corners.len() as isize;
-    let at = |i: isize| corners[if closed { i.rem_euclid(count) } else { i.clamp(0, count - 1) } as usize];
+    let at = |i: isize| {
+        corners[if closed {
+            i.rem_euclid(count)
+        } else {
+            i.clamp(0, count - 1)
+        } as usize]
+    };
     let spans = if closed { count } else { count - 1 };
     let mut points = Vec::with_capacity(spans as usize * STEPS + 1);
     for span in 0..spans {

@@ -9,8 +9,8 @@ use camtrast_common::random::generator;
 use rayon::prelude::*;
 use std::path::Path;
 
-/// Writes a PNG with a row per category, a column per class and `size`-pixel pictures with a gap between them. The
-/// pictures are the first of each class in a set of the same seed and size.
+/// Writes a PNG with a row per category, a column per class and `size`-pixel pictures with a gap between
+/// them. The pictures are the first of each class in a set of the same seed and size.
 ///
 /// # Errors
 /// When drawing or writing fails.
@@ -24,9 +24,14 @@ pub fn contact_sheet(path: &Path, seed: u64, size: usize) -> Result<()> {
     let pictures = pictures.collect::<Result<Vec<Canvas>>>()?;
     let step = size + GAP;
     let rows = classes.len() / CLASSES_PER_CATEGORY;
-    let mut sheet = Canvas::painted(CLASSES_PER_CATEGORY * step + GAP, rows * step + GAP, |_, _| [1.0; 3]);
+    let mut sheet = Canvas::painted(CLASSES_PER_CATEGORY * step + GAP, rows * step + GAP, |_, _| {
+        [1.0; 3]
+    });
     for (i, picture) in pictures.iter().enumerate() {
-        let (left, top) = (GAP + i % CLASSES_PER_CATEGORY * step, GAP + i / CLASSES_PER_CATEGORY * step);
+        let (left, top) = (
+            GAP + i % CLASSES_PER_CATEGORY * step,
+            GAP + i / CLASSES_PER_CATEGORY * step,
+        );
         for (y, row) in picture.pixels.chunks_exact(size).enumerate() {
             let start = (top + y) * sheet.width + left;
             sheet.pixels[start..start + size].copy_from_slice(row);

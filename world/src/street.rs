@@ -1,7 +1,8 @@
 //! Streets seen from a car, for segmentation: every pixel has one of Cityscapes' label ids.
 //!
-//! A street is drawn from back to front: sky, blocks, ground with pavements and road, then houses, trees, signs, people and cars,
-//! the farthest first. Cars, houses and trees are the catalogue's, so that what pretraining on the world saw is there again.
+//! A street is drawn from back to front: sky, blocks, ground with pavements and road, then houses, trees,
+//! signs, people and cars, the farthest first. Cars, houses and trees are the catalogue's, so that what
+//! pretraining on the world saw is there again.
 
 use super::canvas::{Canvas, Coverage, Outline, Pose, Rgb, mix};
 use super::catalogue::Class;
@@ -69,14 +70,21 @@ pub fn draw(height: usize, width: usize, rng: &mut ChaCha8Rng) -> Result<Street>
         }
     }
     things.sort_by(|a, b| a.0.total_cmp(&b.0));
-    things.into_iter().try_for_each(|(near, thing)| painter.thing(near, thing))?;
+    things
+        .into_iter()
+        .try_for_each(|(near, thing)| painter.thing(near, thing))?;
     painter.bonnet()?;
-    let Painter { canvas, labels, rng, .. } = painter;
+    let Painter {
+        canvas, labels, rng, ..
+    } = painter;
     let columns = width * OVERSAMPLING;
     let mut canvas = canvas.shrunk(OVERSAMPLING);
     expose(rng, &mut canvas);
     let label = |i: usize| labels[i / width * OVERSAMPLING * columns + i % width * OVERSAMPLING];
-    Ok(Street { canvas, labels: (0..height * width).map(label).collect() })
+    Ok(Street {
+        canvas,
+        labels: (0..height * width).map(label).collect(),
+    })
 }
 
 #[derive(Clone, Copy)]
@@ -93,7 +101,10 @@ const FIGURE: &[Piece] = &[
     line(&[(0.12, 0.3), (0.22, 0.98)], 0.2, Ink::Second),
     curve(&[(-0.26, -0.4), (-0.42, 0.0), (-0.36, 0.3)], 0.14, Ink::Body),
     curve(&[(0.26, -0.4), (0.42, -0.05), (0.38, 0.28)], 0.14, Ink::Body),
-    smooth(&[(-0.28, -0.5), (0.28, -0.5), (0.24, 0.4), (-0.24, 0.4)], Ink::Body),
+    smooth(
+        &[(-0.28, -0.5), (0.28, -0.5), (0.24, 0.4), (-0.24, 0.4)],
+        Ink::Body,
+    ),
     disc(0.0, -0.78, 0.2, Ink::Part),
 ];
 const POST: &[Piece] = &[line(&[(0.0, -0.7), (0.0, 0.98)], 0.1, Ink::Dark)];
@@ -142,7 +153,11 @@ impl<'a> Painter<'a> {
     }
 
     fn region(&mut self, points: &[(f32, f32)], id: u8, paint: impl Fn(f32, f32) -> Rgb) -> Result<()> {
-        let coverage = self.canvas.cover(&Outline { points, closed: true, pen: None })?;
+        let coverage = self.canvas.cover(&Outline {
+            points,
+            closed: true,
+            pen: None,
+        })?;
         self.canvas.lay(&coverage, 1.0, paint);
         self.mark(&coverage, id);
         Ok(())
@@ -155,20 +170,33 @@ impl<'a> Painter<'a> {
         while left < w {
             let right = left + w * between(self.rng, 0.08, 0.22);
             let top = self.horizon - h * between(self.rng, 0.1, 0.42);
-            let wall = mix(Family::any(self.rng).colour(self.rng), [between(self.rng, 0.3, 0.8); 3], 0.55);
+            let wall = mix(
+                Family::any(self.rng).colour(self.rng),
+                [between(self.rng, 0.3, 0.8); 3],
+                0.55,
+            );
             let glass = mix([0.25, 0.3, 0.4], [0.8, 0.85, 0.9], self.rng.random());
             let (storey, seed) = (h * between(self.rng, 0.045, 0.08), self.rng.random());
             let ground = self.horizon + 2.0;
-            self.region(&[(left, top), (right, top), (right, ground), (left, ground)], id::BUILDING, |x, y| {
-                let (u, v) = ((x - left) / storey, (y - top) / storey);
-                let inside = (0.3..0.7).contains(&u.fract()) && (0.3..0.75).contains(&v.fract());
-                if inside {
-                    glass.map(|c| c * (0.7 + 0.3 * cell(seed, u as i32, v as i32)))
+            self.region(
+                &[(left, top), (right, top), (right, ground), (left, ground)],
+                id::BUILDING,
+                |x, y| {
+                    let (u, v) = ((x - left) / storey, (y - top) / storey);
+                    let inside = (0.3..0.7).contains(&u.fract()) && (0.3..0.75).contains(&v.fract());
+                    if inside {
+                        glass.map(|c| c * (0.7 + 0.3 * cell(seed, u as i32, v as i32)))
+                    } else {
+                        wall.map(|c| c * (0.9 + 0.15 * bumps(seed, 6.0 * u, 6.0 * v)))
+                    }
+                },
+            )?;
+            left = right
+                + w * if self.rng.random::<f32>() < 0.4 {
+                    between(self.rng, 0.02, 0.12)
                 } else {
-                    wall.map(|c| c * (0.9 + 0.15 * bumps(seed, 6.0 * u, 6.0 * v)))
-                }
-            })?;
-            left = right + w * if self.rng.random::<f32>() < 0.4 { between(self.rng, 0.02, 0.12) } else { 0.0 };
+                    0.0
+                };
         }
         Ok(())
     }
@@ -180,12 +208,19 @@ impl<'a> Painter<'a> {
         let seed: u32 = self.rng.random();
         let grain = move |x: f32, y: f32, depth: f32| depth * (bumps(seed, 90.0 * x / w, 90.0 * y / h) - 0.5);
         let grass = mix(GREEN.colour(self.rng), [0.35, 0.4, 0.25], 0.5);
-        self.region(&[(0.0, horizon), (w, horizon), (w, h), (0.0, h)], id::TERRAIN, |x, y| {
-            grass.map(|c| c * (1.0 + grain(x, y, 0.5)))
-        })?;
+        self.region(
+            &[(0.0, horizon), (w, horizon), (w, h), (0.0, h)],
+            id::TERRAIN,
+            |x, y| grass.map(|c| c * (1.0 + grain(x, y, 0.5))),
+        )?;
         // From a tenth of its width at the horizon to the whole at the lower rim.
         let strip = |half: f32| {
-            [(middle - 0.1 * half, horizon), (middle + 0.1 * half, horizon), (middle + half, h), (middle - half, h)]
+            [
+                (middle - 0.1 * half, horizon),
+                (middle + 0.1 * half, horizon),
+                (middle + half, h),
+                (middle - half, h),
+            ]
         };
         let stone = mix(GREY.colour(self.rng), [0.65, 0.6, 0.55], 0.6);
         self.region(&strip(self.pavement), id::SIDEWALK, |x, y| {
@@ -201,7 +236,11 @@ impl<'a> Painter<'a> {
             // Equal distances shrink towards the horizon.
             let dash = (1.5 / near).fract() < 0.5;
             let marked = (across < 0.015 && dash) || (0.93..0.96).contains(&across);
-            if marked { [0.85; 3] } else { tar.map(|c| c * (1.0 + grain(x, y, 0.25))) }
+            if marked {
+                [0.85; 3]
+            } else {
+                tar.map(|c| c * (1.0 + grain(x, y, 0.25)))
+            }
         })
     }
 
@@ -229,7 +268,13 @@ impl<'a> Painter<'a> {
         };
         let scale = h * size * grown;
         let stretch = side * between(self.rng, 0.85, 1.15);
-        let pose = Pose { x, y: foot - base * scale, scale, angle: 0.0, stretch };
+        let pose = Pose {
+            x,
+            y: foot - base * scale,
+            scale,
+            angle: 0.0,
+            stretch,
+        };
         match thing {
             Thing::House => self.of_catalogue("house", &pose, id::BUILDING),
             Thing::Tree => self.of_catalogue("tree", &pose, id::VEGETATION),
@@ -237,14 +282,20 @@ impl<'a> Painter<'a> {
             Thing::Person => self.pieces(FIGURE, &pose, id::PERSON),
             Thing::Sign => {
                 self.pieces(POST, &pose, id::POLE)?;
-                let front = Pose { y: pose.y - 0.72 * scale, scale: 0.32 * scale, ..pose };
+                let front = Pose {
+                    y: pose.y - 0.72 * scale,
+                    scale: 0.32 * scale,
+                    ..pose
+                };
                 self.sign(&front)
             }
         }
     }
 
     fn of_catalogue(&mut self, category: &str, pose: &Pose, id: u8) -> Result<()> {
-        let classes: Vec<Class> = Class::all().filter(|class| class.category().name == category).collect();
+        let classes: Vec<Class> = Class::all()
+            .filter(|class| class.category().name == category)
+            .collect();
         let class = *pick(self.rng, &classes);
         let look = class.category().taste.look(self.rng);
         let coverage = paint_object(&mut self.canvas, class, pose, &look)?;
@@ -258,7 +309,9 @@ impl<'a> Painter<'a> {
         let look = class.category().taste.look(self.rng);
         for piece in pieces {
             let coverage = piece.cover(&self.canvas, pose, AS_DRAWN[0], 0.0)?;
-            self.canvas.lay(&coverage, 1.0, |x, y| look.colour(piece.ink, pose.to_unit((x, y))));
+            self.canvas.lay(&coverage, 1.0, |x, y| {
+                look.colour(piece.ink, pose.to_unit((x, y)))
+            });
             self.mark(&coverage, id);
         }
         Ok(())

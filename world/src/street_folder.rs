@@ -1,4 +1,5 @@
-//! Streets on disk, in the layout of Cityscapes: `leftImg8bit/{train,val}/camtrast/` and `gtFine/{train,val}/camtrast/`.
+//! Streets on disk, in the layout of Cityscapes: `leftImg8bit/{train,val}/camtrast/` and
+//! `gtFine/{train,val}/camtrast/`.
 
 use super::street::Street;
 use super::{SynthOptions, encode, encode_grey};
@@ -9,7 +10,10 @@ use std::path::{Path, PathBuf};
 const CITY: &str = "camtrast";
 const FRAME: &str = "000019";
 const SPLITS: [&str; 2] = ["train", "val"];
-const KINDS: [(&str, &str); 2] = [("leftImg8bit", "leftImg8bit.png"), ("gtFine", "gtFine_labelIds.png")];
+const KINDS: [(&str, &str); 2] = [
+    ("leftImg8bit", "leftImg8bit.png"),
+    ("gtFine", "gtFine_labelIds.png"),
+];
 
 /// The folders of the streets, empty and ready.
 pub(super) struct StreetFolder {
@@ -18,7 +22,8 @@ pub(super) struct StreetFolder {
 }
 
 impl StreetFolder {
-    /// Removes an earlier run's streets below a folder that is known to be ours, and makes the folders for new ones.
+    /// Removes an earlier run's streets below a folder that is known to be ours, and makes the folders for
+    /// new ones.
     pub fn open(options: &SynthOptions) -> Result<Self> {
         for (split, count) in SPLITS.iter().zip(options.streets) {
             for (kind, suffix) in KINDS {
@@ -31,14 +36,20 @@ impl StreetFolder {
                 }
             }
         }
-        Ok(StreetFolder { root: options.out.clone(), training: options.streets[0] })
+        Ok(StreetFolder {
+            root: options.out.clone(),
+            training: options.streets[0],
+        })
     }
 
     /// Writes one street and its label ids, those to train on first. Not synced.
     pub fn write(&self, index: usize, street: &Street) -> Result<()> {
         let split = SPLITS[usize::from(index >= self.training)];
         let (height, width) = (street.canvas.height, street.canvas.width);
-        let files = [encode(&street.canvas, ".png", &[])?, encode_grey(&street.labels, height, width)?];
+        let files = [
+            encode(&street.canvas, ".png", &[])?,
+            encode_grey(&street.labels, height, width)?,
+        ];
         KINDS.iter().zip(files).try_for_each(|((kind, suffix), bytes)| {
             let path = folder(&self.root, kind, split).join(format!("{CITY}_{index:06}_{FRAME}_{suffix}"));
             fs::write(&path, bytes).map_err(Error::io(path, "write"))

@@ -22,7 +22,9 @@ fn small(out: &Path) -> SynthOptions {
 
 fn rows(path: &Path) -> Vec<Vec<String>> {
     let text = fs::read_to_string(path).unwrap();
-    text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect()
+    text.lines()
+        .map(|line| line.split(',').map(str::to_owned).collect())
+        .collect()
 }
 
 #[test]
@@ -30,13 +32,26 @@ fn the_layout_is_that_of_mini_imagenet() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("world");
     let report = synth(&small(&out), &Silent).unwrap();
-    let images: Vec<_> = report.splits.iter().map(|split| (split.split, split.classes, split.images)).collect();
+    let images: Vec<_> = report
+        .splits
+        .iter()
+        .map(|split| (split.split, split.classes, split.images))
+        .collect();
     assert_eq!(images, [("train", 50, 100), ("val", 10, 10), ("test", 20, 20)]);
 
     let categories = rows(&out.join("categories.csv"));
-    assert_eq!(categories[0], ["label", "category", "label_name", "category_name"]);
-    assert_eq!(categories[1], ["s00000101", "s00000100", "fish with a forked tail", "fish"]);
-    let category_of: BTreeMap<_, _> = categories[1..].iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    assert_eq!(
+        categories[0],
+        ["label", "category", "label_name", "category_name"]
+    );
+    assert_eq!(
+        categories[1],
+        ["s00000101", "s00000100", "fish with a forked tail", "fish"]
+    );
+    let category_of: BTreeMap<_, _> = categories[1..]
+        .iter()
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect();
     assert_eq!(category_of.len(), 80);
 
     let (mut seen, mut files) = (BTreeSet::new(), 0);
@@ -44,15 +59,25 @@ fn the_layout_is_that_of_mini_imagenet() {
         let table = rows(&out.join(format!("{}.csv", split.split)));
         assert_eq!(table[0], ["filename", "label"]);
         assert_eq!(table.len() - 1, split.images);
-        let own: BTreeSet<_> = table[1..].iter().map(|row| category_of[&row[1]].clone()).collect();
+        let own: BTreeSet<_> = table[1..]
+            .iter()
+            .map(|row| category_of[&row[1]].clone())
+            .collect();
         assert_eq!(own.len(), split.categories);
-        assert!(seen.is_disjoint(&own), "{} shares categories with another split", split.split);
+        assert!(
+            seen.is_disjoint(&own),
+            "{} shares categories with another split",
+            split.split
+        );
         seen.extend(own);
         for row in &table[1..] {
             let path = out.join("images").join(&row[0]);
             let image = imgcodecs::imread(path.to_str().unwrap(), imgcodecs::IMREAD_COLOR).unwrap();
             assert_eq!(
-                (opencv::core::MatTraitConst::rows(&image), opencv::core::MatTraitConst::cols(&image)),
+                (
+                    opencv::core::MatTraitConst::rows(&image),
+                    opencv::core::MatTraitConst::cols(&image)
+                ),
                 (32, 32)
             );
             files += 1;
@@ -67,7 +92,8 @@ fn a_seed_fixes_every_byte_and_another_seed_changes_them() {
     let draw = |name: &str, seed| {
         let out = folder.path().join(name);
         synth(&SynthOptions { seed, ..small(&out) }, &Silent).unwrap();
-        ["s00000101_00000.jpg", "s00001605_00000.jpg"].map(|file| fs::read(out.join("images").join(file)).unwrap())
+        ["s00000101_00000.jpg", "s00001605_00000.jpg"]
+            .map(|file| fs::read(out.join("images").join(file)).unwrap())
     };
     let first = draw("a", 1);
     assert_eq!(first, draw("b", 1));
@@ -78,7 +104,9 @@ fn a_seed_fixes_every_byte_and_another_seed_changes_them() {
 fn classes_of_a_category_differ_only_in_the_part() {
     const SIZE: usize = 84;
     let pixels = |class: Class, seed| {
-        let canvas = picture::draw(class, SIZE, &mut generator(seed, "test", 0, 0)).unwrap().canvas;
+        let canvas = picture::draw(class, SIZE, &mut generator(seed, "test", 0, 0))
+            .unwrap()
+            .canvas;
         canvas.bgr_bytes()
     };
     let classes: Vec<Class> = Class::all().collect();
@@ -106,10 +134,24 @@ fn strangers_come_from_other_categories_of_the_same_split() {
     for class in Class::all() {
         let strangers = class.strangers();
         assert!(!strangers.is_empty());
-        assert!(strangers.iter().all(|other| other.category().split == class.category().split));
-        assert!(strangers.iter().all(|other| other.category().name != class.category().name));
+        assert!(
+            strangers
+                .iter()
+                .all(|other| other.category().split == class.category().split)
+        );
+        assert!(
+            strangers
+                .iter()
+                .all(|other| other.category().name != class.category().name)
+        );
     }
-    assert_eq!(CATEGORIES.iter().filter(|category| category.split == Split::Test).count(), 4);
+    assert_eq!(
+        CATEGORIES
+            .iter()
+            .filter(|category| category.split == Split::Test)
+            .count(),
+        4
+    );
 }
 
 #[test]
@@ -119,7 +161,10 @@ fn a_folder_with_other_files_is_refused_and_left_alone() {
     for (count, name) in [(1, "thesis.tex"), (2, "synth.json")] {
         fs::write(folder.path().join(name), "{\"notes\": \"mine\"}").unwrap();
         let message = synth(&small(folder.path()), &Silent).unwrap_err().to_string();
-        assert!(message.contains("not empty") && message.contains("choose another --out"), "{message}");
+        assert!(
+            message.contains("not empty") && message.contains("choose another --out"),
+            "{message}"
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), count);
     }
 }
@@ -130,18 +175,57 @@ fn an_earlier_or_unfinished_set_is_replaced_whole() {
     let out = folder.path();
     synth(&small(out), &Silent).unwrap();
     fs::write(out.join("images/holiday.jpg"), "mine").unwrap();
-    synth(&SynthOptions { images_per_class: 1, ..small(out) }, &Silent).unwrap();
+    synth(
+        &SynthOptions {
+            images_per_class: 1,
+            ..small(out)
+        },
+        &Silent,
+    )
+    .unwrap();
     assert_eq!(rows(&out.join("train.csv")).len(), 1 + 50);
     assert_eq!(fs::read_dir(out.join("images")).unwrap().count(), 80 + 1);
-    assert_eq!(fs::read_to_string(out.join("images/holiday.jpg")).unwrap(), "mine");
-    let scenes = |folder: &str| fs::read_dir(out.join("VOCdevkit/VOC2007").join(folder)).unwrap().count();
-    assert_eq!(["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes), [3, 3, 2]);
-    synth(&SynthOptions { scenes: [1, 0], ..small(out) }, &Silent).unwrap();
-    assert_eq!(["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes), [1, 1, 2]);
-    let streets =
-        |kind: &str| ["train", "val"].map(|s| fs::read_dir(out.join(kind).join(s).join("camtrast")).unwrap().count());
+    assert_eq!(
+        fs::read_to_string(out.join("images/holiday.jpg")).unwrap(),
+        "mine"
+    );
+    let scenes = |folder: &str| {
+        fs::read_dir(out.join("VOCdevkit/VOC2007").join(folder))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(
+        ["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes),
+        [3, 3, 2]
+    );
+    synth(
+        &SynthOptions {
+            scenes: [1, 0],
+            ..small(out)
+        },
+        &Silent,
+    )
+    .unwrap();
+    assert_eq!(
+        ["JPEGImages", "Annotations", "ImageSets/Main"].map(scenes),
+        [1, 1, 2]
+    );
+    let streets = |kind: &str| {
+        ["train", "val"].map(|s| {
+            fs::read_dir(out.join(kind).join(s).join("camtrast"))
+                .unwrap()
+                .count()
+        })
+    };
     assert_eq!(["leftImg8bit", "gtFine"].map(streets), [[2, 1]; 2]);
-    synth(&SynthOptions { streets: [1, 0], ..small(out) }, &Silent).unwrap();
+    synth(
+        &SynthOptions {
+            streets: [1, 0],
+            ..small(out)
+        },
+        &Silent,
+    )
+    .unwrap();
     assert_eq!(["leftImg8bit", "gtFine"].map(streets), [[1, 0]; 2]);
 }
 
@@ -156,7 +240,11 @@ fn a_failed_write_leaves_no_split_files() {
     fs::create_dir(&blocked).unwrap();
     let message = synth(&small(out), &Silent).unwrap_err().to_string();
     assert!(message.contains("s00000304_00001.jpg"), "{message}");
-    assert!(["train.csv", "val.csv", "test.csv"].iter().all(|name| !out.join(name).exists()));
+    assert!(
+        ["train.csv", "val.csv", "test.csv"]
+            .iter()
+            .all(|name| !out.join(name).exists())
+    );
 }
 
 #[test]
@@ -165,9 +253,18 @@ fn settings_out_of_range_are_refused_before_the_folder_is_touched() {
     let out = folder.path().join("world");
     let options = small(&out);
     for wrong in [
-        SynthOptions { size: 8, ..options.clone() },
-        SynthOptions { images_per_class: 0, ..options.clone() },
-        SynthOptions { quality: 0, ..options },
+        SynthOptions {
+            size: 8,
+            ..options.clone()
+        },
+        SynthOptions {
+            images_per_class: 0,
+            ..options.clone()
+        },
+        SynthOptions {
+            quality: 0,
+            ..options
+        },
     ] {
         assert!(synth(&wrong, &Silent).is_err());
     }
@@ -179,13 +276,25 @@ fn an_object_reports_its_box_and_hidden_parts() {
     let mut canvas = Canvas::painted(120, 90, |_, _| [0.5; 3]);
     let class = Class::all().next().unwrap();
     let look = class.category().taste.look(&mut generator(0, "test", 0, 0));
-    let pose = Pose { x: 60.0, y: 45.0, scale: 30.0, angle: 0.0, stretch: 1.0 };
+    let pose = Pose {
+        x: 60.0,
+        y: 45.0,
+        scale: 30.0,
+        angle: 0.0,
+        stretch: 1.0,
+    };
     let mut covered = paint_object(&mut canvas, class, &pose, &look).unwrap();
     let [x0, y0, x1, y1] = covered.bounds().unwrap();
     assert!((28..=34).contains(&x0) && (88..=94).contains(&x1), "{x0}..{x1}");
     assert!((20..=26).contains(&y0) && (58..=64).contains(&y1), "{y0}..{y1}");
 
-    let front = Coverage { left: 0, top: 0, width: 60, height: 90, alpha: vec![255; 60 * 90] };
+    let front = Coverage {
+        left: 0,
+        top: 0,
+        width: 60,
+        height: 90,
+        alpha: vec![255; 60 * 90],
+    };
     covered.hide_behind(&front);
     assert_eq!(covered.bounds().unwrap()[0], 60);
 
@@ -200,7 +309,10 @@ fn the_contact_sheet_has_a_cell_for_every_class() {
     let path = folder.path().join("sheet.png");
     contact_sheet(&path, 0, 16).unwrap();
     let sheet = imgcodecs::imread(path.to_str().unwrap(), imgcodecs::IMREAD_COLOR).unwrap();
-    let size = (opencv::core::MatTraitConst::rows(&sheet), opencv::core::MatTraitConst::cols(&sheet));
+    let size = (
+        opencv::core::MatTraitConst::rows(&sheet),
+        opencv::core::MatTraitConst::cols(&sheet),
+    );
     assert_eq!(size, (16 * 20 + 4, 5 * 20 + 4));
 }
 
@@ -220,11 +332,20 @@ fn scenes_are_annotated_as_voc_is() {
             truncated += usize::from(object.truncated);
             occluded += usize::from(object.occluded);
             let xml = scene.annotation("000001.jpg");
-            assert!(xml.contains(&format!("<xmin>{}</xmin>", x1 + 1)) && xml.contains(&format!("<ymax>{y2}</ymax>")));
+            assert!(
+                xml.contains(&format!("<xmin>{}</xmin>", x1 + 1))
+                    && xml.contains(&format!("<ymax>{y2}</ymax>"))
+            );
         }
     }
-    assert!(all > 100 && difficult > 0 && truncated > 10 && occluded > 10, "{all} {difficult} {truncated} {occluded}");
-    assert!(difficult * 4 < all, "most objects are asked for: {difficult} of {all} are not");
+    assert!(
+        all > 100 && difficult > 0 && truncated > 10 && occluded > 10,
+        "{all} {difficult} {truncated} {occluded}"
+    );
+    assert!(
+        difficult * 4 < all,
+        "most objects are asked for: {difficult} of {all} are not"
+    );
 }
 
 #[test]
@@ -234,16 +355,34 @@ fn streets_show_every_kind_of_thing_and_label_it() {
     let street = |seed| street::draw(height, width, &mut generator(seed, "test", 0, 0)).unwrap();
     for seed in 0..40 {
         let street = street(seed);
-        assert_eq!((street.canvas.height, street.canvas.width, street.labels.len()), (height, width, height * width));
+        assert_eq!(
+            (street.canvas.height, street.canvas.width, street.labels.len()),
+            (height, width, height * width)
+        );
         street.labels.iter().for_each(|id| pixels[usize::from(*id)] += 1);
     }
     use street::id::*;
-    let all = [EGO_VEHICLE, ROAD, SIDEWALK, BUILDING, POLE, TRAFFIC_SIGN, VEGETATION, TERRAIN, SKY, PERSON, CAR];
+    let all = [
+        EGO_VEHICLE,
+        ROAD,
+        SIDEWALK,
+        BUILDING,
+        POLE,
+        TRAFFIC_SIGN,
+        VEGETATION,
+        TERRAIN,
+        SKY,
+        PERSON,
+        CAR,
+    ];
     let share = |id: u8| pixels[usize::from(id)] as f64 / (40 * height * width) as f64;
     for id in all {
         assert!((0.001..0.5).contains(&share(id)), "id {id}: {}", share(id));
     }
-    assert_eq!(all.iter().map(|id| pixels[usize::from(*id)]).sum::<usize>(), 40 * height * width);
+    assert_eq!(
+        all.iter().map(|id| pixels[usize::from(*id)]).sum::<usize>(),
+        40 * height * width
+    );
     let (a, b) = (street(3), street(3));
     assert!(a.labels == b.labels && a.canvas.bgr_bytes() == b.canvas.bgr_bytes());
 }

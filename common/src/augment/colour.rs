@@ -36,8 +36,9 @@ fn blend(x: &Tensor, other: &Tensor, factor: &Tensor) -> Tensor {
 
 /// Turns the hue by `shift`, in turns (-0.5..0.5).
 ///
-/// The least channel m and the chroma D of a pixel stay; with the new hue h in 0..6, red becomes `m + D clamp(|h - 3| - 1)`,
-/// green `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to 0..1: the HSV round trip in one formula.
+/// The least channel m and the chroma D of a pixel stay; with the new hue h in 0..6, red becomes `m + D
+/// clamp(|h - 3| - 1)`, green `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to
+/// 0..1: the HSV round trip in one formula.
 pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     let (r, g, b) = (x.narrow(1, 0, 1), x.narrow(1, 1, 1), x.narrow(1, 2, 1));
     let (value, least) = (x.amax([1i64].as_slice(), true), x.amin([1i64].as_slice(), true));
@@ -64,8 +65,8 @@ pub fn solarize(x: &Tensor) -> Tensor {
     inverted.where_self(&x.ge(127.5 / 255.0), x)
 }
 
-/// Gaussian blur with a standard deviation per image (pixels), mirrored at the borders. The kernel reaches three times the
-/// largest deviation that can be drawn.
+/// Gaussian blur with a standard deviation per image (pixels), mirrored at the borders. The kernel reaches
+/// three times the largest deviation that can be drawn.
 pub fn gaussian_blur(x: &Tensor, sigma: &[f32], largest: f64) -> Tensor {
     let (n, c, height, width) = x.size4().expect("images are [N, 3, H, W]");
     // Mirroring needs more pixels than it copies.
@@ -76,8 +77,15 @@ pub fn gaussian_blur(x: &Tensor, sigma: &[f32], largest: f64) -> Tensor {
     let kernel = (-(distance / sigma).square() * 0.5).softmax(1, Kind::Float);
     // Every channel of every image is a group of its own.
     let groups = n * c;
-    let kernel = kernel.unsqueeze(1).expand([n, c, 2 * reach + 1], false).reshape([groups, 1, 1, 2 * reach + 1]);
-    let flat = x.reshape([1, groups, height, width]).reflection_pad2d([reach, reach, reach, reach]);
+    let kernel =
+        kernel
+            .unsqueeze(1)
+            .expand([n, c, 2 * reach + 1], false)
+            .reshape([groups, 1, 1, 2 * reach + 1]);
+    let flat = x
+        .reshape([1, groups, height, width])
+        .reflection_pad2d([reach, reach, reach, reach]);
     let rows = flat.conv2d(&kernel, None::<Tensor>, 1, 0, 1, groups);
-    rows.conv2d(&kernel.transpose(2, 3), None::<Tensor>, 1, 0, 1, groups).view([n, c, height, width])
+    rows.conv2d(&kernel.transpose(2, 3), None::<Tensor>, 1, 0, 1, groups)
+        .view([n, c, height, width])
 }

@@ -17,8 +17,8 @@ pub struct Window {
     pub flip: bool,
 }
 
-/// Cuts a window out of each image of [N, 3, H, W] and stretches it to H x W: `crop` then `resize` (bilinear, no antialiasing)
-/// then `horizontal_flip`, as torchvision computes them.
+/// Cuts a window out of each image of [N, 3, H, W] and stretches it to H x W: `crop` then `resize` (bilinear,
+/// no antialiasing) then `horizontal_flip`, as torchvision computes them.
 pub fn sample_windows(x: &Tensor, windows: &[Window]) -> Tensor {
     let (_, _, height, width) = x.size4().expect("images are [N, 3, H, W]");
     let options = (Kind::Float, x.device());
@@ -26,7 +26,8 @@ pub fn sample_windows(x: &Tensor, windows: &[Window]) -> Tensor {
         let values: Vec<f32> = windows.iter().map(|w| value(w) as f32).collect();
         Tensor::from_slice(&values).view([-1, 1]).to_device(x.device())
     };
-    // Sampling positions along one axis, [N, size], in grid_sample's coordinates (-1 and 1 are the outer pixel edges).
+    // Sampling positions along one axis, [N, size], in grid_sample's coordinates (-1 and 1 are the outer
+    // pixel edges).
     let positions = |size: i64, start: Tensor, length: Tensor| {
         let pixel = (Tensor::arange(size, options) + 0.5).unsqueeze(0) * (&length / size as f64) - 0.5;
         // Resizing a crop repeats the crop's border; it does not see beyond it.
@@ -39,7 +40,10 @@ pub fn sample_windows(x: &Tensor, windows: &[Window]) -> Tensor {
     let columns = columns.flip([1]).where_self(&flips, &columns);
     let n = windows.len() as i64;
     let grid = Tensor::stack(
-        &[columns.unsqueeze(1).expand([n, height, width], false), rows.unsqueeze(2).expand([n, height, width], false)],
+        &[
+            columns.unsqueeze(1).expand([n, height, width], false),
+            rows.unsqueeze(2).expand([n, height, width], false),
+        ],
         3,
     );
     const BILINEAR: i64 = 0;

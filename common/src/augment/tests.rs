@@ -10,13 +10,17 @@ const STRONG: Augment = Augment::MOCO_V2;
 // Random pixels, u8 [n, side, side, 3].
 fn pixels(n: i64, side: i64) -> Tensor {
     let shape = [n, side, side, 3];
-    let bytes: Vec<u8> = uniform("pixels", shape.iter().product::<i64>() as usize).map(|u| (u * 256.0) as u8).collect();
+    let bytes: Vec<u8> = uniform("pixels", shape.iter().product::<i64>() as usize)
+        .map(|u| (u * 256.0) as u8)
+        .collect();
     Tensor::from_slice(&bytes).view(shape)
 }
 
 // n images of one colour.
 fn plain(n: i64, side: i64, colour: [u8; 3]) -> Tensor {
-    Tensor::from_slice(&colour).expand([n, side, side, 3], false).contiguous()
+    Tensor::from_slice(&colour)
+        .expand([n, side, side, 3], false)
+        .contiguous()
 }
 
 fn apply(augment: &Augment, pixels: &Tensor, seed: u64) -> Tensor {
@@ -48,7 +52,10 @@ fn one_generator_state_gives_one_result() {
 #[test]
 fn nothing_to_do_is_normalisation_alone() {
     let pixels = pixels(17, 20);
-    assert!(same(&apply(&Augment::NONE, &pixels, 0), &to_input(&pixels, &IMAGENET_MEAN, &IMAGENET_STD)));
+    assert!(same(
+        &apply(&Augment::NONE, &pixels, 0),
+        &to_input(&pixels, &IMAGENET_MEAN, &IMAGENET_STD)
+    ));
     let exact = pixels.permute([0, 3, 1, 2]).to_kind(Kind::Double) / 255.0;
     assert!(largest(&(unit(&apply(&Augment::NONE, &pixels, 0)) - exact)) < 1e-6);
 }
@@ -85,7 +92,11 @@ fn each_image_is_augmented_alone() {
 #[test]
 fn images_of_a_batch_get_numbers_of_their_own() {
     let n = 33;
-    let out = apply(&STRONG, &pixels(1, 32).expand([n, 32, 32, 3], false).contiguous(), 6);
+    let out = apply(
+        &STRONG,
+        &pixels(1, 32).expand([n, 32, 32, 3], false).contiguous(),
+        6,
+    );
     for i in 0..n {
         for j in 0..i {
             assert!(!same(&out.get(i), &out.get(j)), "images {i} and {j}");
@@ -101,17 +112,29 @@ fn resized_crops_have_the_drawn_area_and_shape() {
     let rows = ramp.view([side, 1]).expand([side, side], false);
     let columns = ramp.view([1, side]).expand([side, side], false);
     let image = Tensor::stack(&[&rows, &columns, &rows.zeros_like()], 2).to_kind(Kind::Uint8);
-    let augment = Augment { crop: Crop::Resized { scale: (0.2, 1.0) }, flip: 0.5, ..Augment::NONE };
-    let out = unit(&apply(&augment, &image.expand([n, side, side, 3], false).contiguous(), 0)) * (255.0 / 4.0);
-    let position =
-        |channel: i64, row: i64, column: i64| per_image(&out.select(1, channel).select(1, row).select(1, column));
+    let augment = Augment {
+        crop: Crop::Resized { scale: (0.2, 1.0) },
+        flip: 0.5,
+        ..Augment::NONE
+    };
+    let out = unit(&apply(
+        &augment,
+        &image.expand([n, side, side, 3], false).contiguous(),
+        0,
+    )) * (255.0 / 4.0);
+    let position = |channel: i64, row: i64, column: i64| {
+        per_image(&out.select(1, channel).select(1, row).select(1, column))
+    };
     let (top, bottom) = (position(0, 0, 0), position(0, side - 1, 0));
     let (left, right) = (position(1, 0, 0), position(1, 0, side - 1));
     let (mut areas, mut flips) = (Vec::new(), 0);
     for i in 0..n as usize {
         let (height, width) = (bottom[i] - top[i] + 1.0, (right[i] - left[i]).abs() + 1.0);
         for edge in [top[i], bottom[i], left[i], right[i]] {
-            assert!((edge - edge.round()).abs() < 1e-3 && (-1e-3..=side as f64 - 1.0 + 1e-3).contains(&edge), "{edge}");
+            assert!(
+                (edge - edge.round()).abs() < 1e-3 && (-1e-3..=side as f64 - 1.0 + 1e-3).contains(&edge),
+                "{edge}"
+            );
         }
         // Sides are rounded to whole pixels.
         let (least, most) = ((height - 0.5) * (width - 0.5), (height + 0.5) * (width + 0.5));
@@ -125,7 +148,12 @@ fn resized_crops_have_the_drawn_area_and_shape() {
         flips += i32::from(right[i] < left[i]);
     }
     areas.sort_by(f64::total_cmp);
-    assert!(areas[0] < 0.25 && areas[n as usize - 1] > 0.9, "areas from {} to {}", areas[0], areas[n as usize - 1]);
+    assert!(
+        areas[0] < 0.25 && areas[n as usize - 1] > 0.9,
+        "areas from {} to {}",
+        areas[0],
+        areas[n as usize - 1]
+    );
     // Five standard deviations about the half.
     assert!((150..=250).contains(&flips), "{flips} of {n} mirrored");
 }
@@ -133,7 +161,10 @@ fn resized_crops_have_the_drawn_area_and_shape() {
 #[test]
 fn padded_crops_shift_by_no_more_than_the_padding() {
     let (n, side, padding) = (200, 24, 3);
-    let augment = Augment { crop: Crop::Padded { padding }, ..Augment::NONE };
+    let augment = Augment {
+        crop: Crop::Padded { padding },
+        ..Augment::NONE
+    };
     let out = unit(&apply(&augment, &plain(n, side, [255; 3]), 0));
     // Black rows and columns tell the shift; what is not black is untouched.
     let rows = (out.select(1, 0).amax([2i64].as_slice(), false).lt(0.5)).sum_dim_intlist(
@@ -147,9 +178,16 @@ fn padded_crops_shift_by_no_more_than_the_padding() {
         Kind::Int64,
     );
     for black in [rows, columns] {
-        assert_eq!((black.min().int64_value(&[]), black.max().int64_value(&[])), (0, padding));
+        assert_eq!(
+            (black.min().int64_value(&[]), black.max().int64_value(&[])),
+            (0, padding)
+        );
     }
-    let grey = out.ge(1e-4).logical_and(&out.le(1.0 - 1e-4)).sum(Kind::Int64).int64_value(&[]);
+    let grey = out
+        .ge(1e-4)
+        .logical_and(&out.le(1.0 - 1e-4))
+        .sum(Kind::Int64)
+        .int64_value(&[]);
     assert_eq!(grey, 0, "pixels between black and white");
 }
 
@@ -160,7 +198,10 @@ fn jitter_factors_fill_their_range() {
     // Left half 64, right half 192 in every channel: mean grey is 128 (times the luma's sum of 0.9999).
     let halves = {
         let column = Tensor::cat(
-            &[Tensor::full([4], 64, (Kind::Uint8, Device::Cpu)), Tensor::full([4], 192, (Kind::Uint8, Device::Cpu))],
+            &[
+                Tensor::full([4], 64, (Kind::Uint8, Device::Cpu)),
+                Tensor::full([4], 192, (Kind::Uint8, Device::Cpu)),
+            ],
             0,
         );
         column.view([1, 1, 8, 1]).expand([n, 8, 8, 3], false).contiguous()
@@ -168,22 +209,58 @@ fn jitter_factors_fill_their_range() {
     let channel = |x: &Tensor, c: i64, column: i64| x.select(1, c).select(1, 0).select(1, column);
     type Reading<'a> = Box<dyn Fn(&Tensor) -> Tensor + 'a>;
     let cases: [(usize, f64, f64, Tensor, Reading); 4] = [
-        (0, 0.4, 1.0, plain(n, 4, [102; 3]), Box::new(|x| channel(x, 0, 0) / 0.4)),
-        (1, 0.4, 1.0, halves, Box::new(|x| (channel(x, 0, 7) - channel(x, 0, 0)) * 255.0 / 128.0)),
-        (2, 0.4, 1.0, plain(n, 4, [153, 102, 102]), Box::new(|x| (channel(x, 0, 0) - channel(x, 1, 0)) * 5.0)),
-        (3, 0.1, 0.0, plain(n, 4, [255, 0, 0]), Box::new(|x| (channel(x, 1, 0) - channel(x, 2, 0)) / 6.0)),
+        (
+            0,
+            0.4,
+            1.0,
+            plain(n, 4, [102; 3]),
+            Box::new(|x| channel(x, 0, 0) / 0.4),
+        ),
+        (
+            1,
+            0.4,
+            1.0,
+            halves,
+            Box::new(|x| (channel(x, 0, 7) - channel(x, 0, 0)) * 255.0 / 128.0),
+        ),
+        (
+            2,
+            0.4,
+            1.0,
+            plain(n, 4, [153, 102, 102]),
+            Box::new(|x| (channel(x, 0, 0) - channel(x, 1, 0)) * 5.0),
+        ),
+        (
+            3,
+            0.1,
+            0.0,
+            plain(n, 4, [255, 0, 0]),
+            Box::new(|x| (channel(x, 1, 0) - channel(x, 2, 0)) / 6.0),
+        ),
     ];
     for (operation, strength, centre, pixels, reading) in cases {
         let mut jitter = [0.0; 4];
         jitter[operation] = strength;
-        let augment = Augment { jitter, jitter_probability: 0.8, ..Augment::NONE };
+        let augment = Augment {
+            jitter,
+            jitter_probability: 0.8,
+            ..Augment::NONE
+        };
         let factors = per_image(&no_grad(|| reading(&unit(&apply(&augment, &pixels, 0)))));
         let off: Vec<f64> = factors.iter().map(|f| (f - centre) / strength).collect();
-        let (least, most) = off.iter().fold((0.0f64, 0.0f64), |(a, b), &f| (a.min(f), b.max(f)));
-        assert!((-1.0001..-0.95).contains(&least) && (0.95..1.0001).contains(&most), "{operation}: {least} to {most}");
+        let (least, most) = off
+            .iter()
+            .fold((0.0f64, 0.0f64), |(a, b), &f| (a.min(f), b.max(f)));
+        assert!(
+            (-1.0001..-0.95).contains(&least) && (0.95..1.0001).contains(&most),
+            "{operation}: {least} to {most}"
+        );
         // 120 +- 50 of 600 are left alone.
         let unchanged = off.iter().filter(|f| f.abs() < 1e-4).count();
-        assert!((70..=170).contains(&unchanged), "{operation}: {unchanged} unchanged");
+        assert!(
+            (70..=170).contains(&unchanged),
+            "{operation}: {unchanged} unchanged"
+        );
     }
 }
 
@@ -193,13 +270,28 @@ fn grayscale_and_blur_come_as_often_as_asked() {
     let pixels = pixels(1, 8).expand([n, 8, 8, 3], false).contiguous();
     let still = unit(&apply(&Augment::NONE, &pixels, 0));
     let changed = |augment: &Augment| {
-        let off = (unit(&apply(augment, &pixels, 0)) - &still).abs().amax([1i64, 2, 3].as_slice(), false);
+        let off = (unit(&apply(augment, &pixels, 0)) - &still)
+            .abs()
+            .amax([1i64, 2, 3].as_slice(), false);
         off.gt(1e-4).sum(Kind::Int64).int64_value(&[])
     };
     // Five standard deviations.
-    let grey = changed(&Augment { grayscale: 0.2, ..Augment::NONE });
+    let grey = changed(&Augment {
+        grayscale: 0.2,
+        ..Augment::NONE
+    });
     assert!((70..=170).contains(&grey), "{grey}");
-    let blurred = changed(&Augment { blur: 0.5, blur_sigma: (0.5, 2.0), ..Augment::NONE });
+    let blurred = changed(&Augment {
+        blur: 0.5,
+        blur_sigma: (0.5, 2.0),
+        ..Augment::NONE
+    });
     assert!((240..=360).contains(&blurred), "{blurred}");
-    assert_eq!(changed(&Augment { grayscale: 1.0, ..Augment::NONE }), n);
+    assert_eq!(
+        changed(&Augment {
+            grayscale: 1.0,
+            ..Augment::NONE
+        }),
+        n
+    );
 }

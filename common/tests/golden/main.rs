@@ -1,4 +1,5 @@
-//! Our numbers beside those of torch and torchvision: `tests/golden/<case>/export.py` says what each case holds.
+//! Our numbers beside those of torch and torchvision: `tests/golden/<case>/export.py` says what each case
+//! holds.
 
 mod augment;
 mod resnet;

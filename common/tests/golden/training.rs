@@ -4,14 +4,19 @@ use camtrast_common::ema::Ema;
 use camtrast_common::nn::weights_channels_last;
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use camtrast_common::schedule::{Decay, Schedule};
-use camtrast_common::testing::{Case, Worst, fill, fill_variables, numbers, relative_error, same, sign, strings};
+use camtrast_common::testing::{
+    Case, Worst, fill, fill_variables, numbers, relative_error, same, sign, strings,
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
-const SHAPES: [(&str, &str, &[i64]); 3] =
-    [("conv", "weight", &[4, 3, 3, 3]), ("conv", "bias", &[4]), ("fc", "weight", &[5, 4])];
+const SHAPES: [(&str, &str, &[i64]); 3] = [
+    ("conv", "weight", &[4, 3, 3, 3]),
+    ("conv", "bias", &[4]),
+    ("fc", "weight", &[5, 4]),
+];
 
 fn parameters() -> VarStore {
     let vs = VarStore::new(Device::Cpu);
@@ -49,7 +54,11 @@ fn optimisers_agree(double: bool, last: bool, resumed: bool, tolerance: f64) -> 
         let rates = Vec::<f64>::try_from(golden.tensor(&format!("{case}.lr"))).unwrap();
         for (step, lr) in rates.into_iter().enumerate() {
             if resumed {
-                let saved = optimizer.state().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+                let saved = optimizer
+                    .state()
+                    .into_iter()
+                    .map(|(name, tensor)| (name, tensor.copy()))
+                    .collect();
                 optimizer = Optimizer::new(config, vec![ParamGroup::all(&vs)]);
                 optimizer.load_state(&saved).unwrap();
             }
@@ -66,9 +75,17 @@ fn optimisers_agree(double: bool, last: bool, resumed: bool, tolerance: f64) -> 
                 worst.add(&format!("{case}.{name} step {step}"), relative_error(&p, &truth));
             }
         }
-        moments.extend(optimizer.state().into_iter().map(|(name, tensor)| (format!("{case}.{name}"), tensor)));
+        moments.extend(
+            optimizer
+                .state()
+                .into_iter()
+                .map(|(name, tensor)| (format!("{case}.{name}"), tensor)),
+        );
     }
-    worst.check(&format!("optimizers double={double} channels_last={last} resumed={resumed}"), tolerance);
+    worst.check(
+        &format!("optimizers double={double} channels_last={last} resumed={resumed}"),
+        tolerance,
+    );
     moments
 }
 
@@ -92,8 +109,12 @@ fn group_settings_override_the_whole() {
     let after = |algorithm, own: bool| {
         let vs = parameters();
         let (scale, decay) = if own { (0.5, 0.1) } else { (1.0, 0.0) };
-        let config =
-            OptimizerConfig { algorithm, momentum: 0.0, nesterov: false, weight_decay: if own { 0.0 } else { 0.1 } };
+        let config = OptimizerConfig {
+            algorithm,
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: if own { 0.0 } else { 0.1 },
+        };
         let group = ParamGroup {
             lr_scale: scale,
             weight_decay: own.then_some(decay),
@@ -101,14 +122,22 @@ fn group_settings_override_the_whole() {
             ..ParamGroup::all(&vs)
         };
         let mut optimizer = Optimizer::new(config, vec![group]);
-        vs.variables().values().for_each(|p| p.square().sum(None).backward());
+        vs.variables()
+            .values()
+            .for_each(|p| p.square().sum(None).backward());
         // The learning rate is 0.2 * 0.5 (base rate, scaled) or 0.1 (of the schedule).
         optimizer.step(0.2, 0.1).unwrap();
         vs.variables().remove("fc.weight").unwrap()
     };
     for algorithm in [Algorithm::Sgd, Algorithm::Adam, Algorithm::AdamW, Algorithm::Lars] {
-        assert!(same(&after(algorithm, true), &after(algorithm, false)), "{algorithm}");
-        assert!(!same(&after(algorithm, true), &fill("fc.weight", &[5, 4])), "{algorithm}");
+        assert!(
+            same(&after(algorithm, true), &after(algorithm, false)),
+            "{algorithm}"
+        );
+        assert!(
+            !same(&after(algorithm, true), &fill("fc.weight", &[5, 4])),
+            "{algorithm}"
+        );
     }
 }
 
@@ -125,7 +154,10 @@ fn moving_average_follows_parameters_and_leaves_buffers() {
     let mut ema = Ema::new(&average, &online);
     let of = |vs: &VarStore, name: &str| vs.variables().remove(name).unwrap();
     for name in ["weight", "running_mean"] {
-        assert!(same(&of(&average, name), &of(&online, name)), "{name} begins as a copy");
+        assert!(
+            same(&of(&average, name), &of(&online, name)),
+            "{name} begins as a copy"
+        );
     }
     assert!(!of(&average, "weight").requires_grad());
     let start = of(&online, "weight").detach().to_kind(Kind::Double);
@@ -181,10 +213,18 @@ fn schedules_are_the_references() {
         };
         for (i, truth) in truth.iter().enumerate() {
             let first = i as u64 * entry;
-            // The cosine moves within an epoch, where the reference stands still; they meet where an epoch starts.
-            let last = if decay == Decay::Cosine { first } else { first + entry - 1 };
+            // The cosine moves within an epoch, where the reference stands still; they meet where an epoch
+            // starts.
+            let last = if decay == Decay::Cosine {
+                first
+            } else {
+                first + entry - 1
+            };
             for step in first..=last {
-                worst.add(&format!("{name} step {step}"), (schedule.lr(step) / truth - 1.0).abs());
+                worst.add(
+                    &format!("{name} step {step}"),
+                    (schedule.lr(step) / truth - 1.0).abs(),
+                );
             }
         }
     }

@@ -14,8 +14,8 @@ pub struct Archive {
     pub size: Option<u64>,
 }
 
-/// Name, address, MD5 and bytes. Addresses and MD5 are those of torchvision's `datasets/voc.py` and `cifar.py`, and of the course
-/// that Tiny-ImageNet was made for.
+/// Name, address, MD5 and bytes. Addresses and MD5 are those of torchvision's `datasets/voc.py` and
+/// `cifar.py`, and of the course that Tiny-ImageNet was made for.
 const DIRECT: [(&str, &str, &str, u64); 5] = [
     (
         "cifar-100",
@@ -60,7 +60,8 @@ const BY_HAND: [(&str, &str, &str); 4] = [
     (
         "cityscapes",
         "is given to registered users only",
-        "get gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from www.cityscapes-dataset.com and unpack both into one folder",
+        "get gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip from www.cityscapes-dataset.com and \
+         unpack both into one folder",
     ),
     (
         "imagenet",
@@ -82,7 +83,10 @@ const BY_HAND: [(&str, &str, &str); 4] = [
 /// Every name that [`find`] knows, those it only has advice for included.
 pub fn names() -> Vec<&'static str> {
     let direct = DIRECT.iter().map(|d| d.0);
-    direct.chain(GROUPS.iter().map(|g| g.0)).chain(BY_HAND.iter().map(|b| b.0)).collect()
+    direct
+        .chain(GROUPS.iter().map(|g| g.0))
+        .chain(BY_HAND.iter().map(|b| b.0))
+        .collect()
 }
 
 /// The archives of a data set.
@@ -94,13 +98,20 @@ pub fn find(name: &str) -> Result<Vec<Archive>> {
         let (problem, remedy) = (format!("{name} {problem}"), format!("{remedy} (docs/data.md)"));
         return Err(Error::Usage { problem, remedy });
     }
-    let members = GROUPS.iter().find(|group| group.0 == name).map_or(vec![name], |group| group.1.to_vec());
+    let members = GROUPS
+        .iter()
+        .find(|group| group.0 == name)
+        .map_or(vec![name], |group| group.1.to_vec());
     let archive = |name: &str| {
         let (_, url, md5, size) = DIRECT.iter().find(|d| d.0 == name).ok_or_else(|| Error::Usage {
             problem: format!("there is no data set {name:?}"),
             remedy: format!("choose one of {}", names().join(", ")),
         })?;
-        Ok(Archive { url: (*url).to_owned(), checksum: Checksum::md5(md5)?, size: Some(*size) })
+        Ok(Archive {
+            url: (*url).to_owned(),
+            checksum: Checksum::md5(md5)?,
+            size: Some(*size),
+        })
     };
     members.into_iter().map(archive).collect()
 }
@@ -120,19 +131,35 @@ mod tests {
                 Ok(archives) => {
                     assert!(!archives.is_empty());
                     for archive in archives {
-                        assert!(file_name(&archive.url).is_ok_and(|n| n.ends_with(".tar") || n.contains('.')));
+                        assert!(
+                            file_name(&archive.url).is_ok_and(|n| n.ends_with(".tar") || n.contains('.'))
+                        );
                         download::check(&archive.url).unwrap();
                     }
                 }
                 Err(error) => {
                     let told = error.to_string();
-                    assert!(matches!(error, Error::Usage { .. }) && told.contains("docs/data.md"), "{told}");
+                    assert!(
+                        matches!(error, Error::Usage { .. }) && told.contains("docs/data.md"),
+                        "{told}"
+                    );
                     assert!(!told.contains('\n') && told.len() < 300, "{told}");
                 }
             }
         }
-        let files: Vec<_> = find("voc").unwrap().iter().map(|a| file_name(&a.url).unwrap()).collect();
-        assert_eq!(files, ["VOCtrainval_06-Nov-2007.tar", "VOCtest_06-Nov-2007.tar", "VOCtrainval_11-May-2012.tar"]);
+        let files: Vec<_> = find("voc")
+            .unwrap()
+            .iter()
+            .map(|a| file_name(&a.url).unwrap())
+            .collect();
+        assert_eq!(
+            files,
+            [
+                "VOCtrainval_06-Nov-2007.tar",
+                "VOCtest_06-Nov-2007.tar",
+                "VOCtrainval_11-May-2012.tar"
+            ]
+        );
         assert!(find("voc2008").unwrap_err().to_string().contains("cifar-100"));
     }
 }

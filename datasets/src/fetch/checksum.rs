@@ -21,7 +21,8 @@ pub enum Checksum {
 }
 
 impl Checksum {
-    /// MD5 as hexadecimal digits. It tells a damaged download; it is no protection from somebody who forges one.
+    /// MD5 as hexadecimal digits. It tells a damaged download; it is no protection from somebody who forges
+    /// one.
     ///
     /// # Errors
     /// [`Error::Usage`] when they are none.
@@ -103,7 +104,10 @@ mod tests {
         let md5 = Checksum::md5("900150983CD24FB0D6963F7D28E17F72").unwrap();
         assert_eq!(md5.verify(&path, &Silent).unwrap(), Ok(()));
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(Checksum::sha256(sha256).unwrap().verify(&path, &Silent).unwrap(), Ok(()));
+        assert_eq!(
+            Checksum::sha256(sha256).unwrap().verify(&path, &Silent).unwrap(),
+            Ok(())
+        );
         let other = Checksum::md5(&"0".repeat(32)).unwrap();
         assert_eq!(other.verify(&path, &Silent).unwrap(), Err(md5));
         assert!(Checksum::md5("abc").is_err() && Checksum::sha256(&"g".repeat(64)).is_err());

@@ -27,7 +27,10 @@ impl Part {
     /// Of the file to become.
     pub(super) fn new(whole: &Path) -> Self {
         let beside = |ending: &str| whole.with_file_name(format!("{}{ending}", shown(whole)));
-        Part { path: beside(".part"), origin: beside(".part.json") }
+        Part {
+            path: beside(".part"),
+            origin: beside(".part.json"),
+        }
     }
 
     /// The bytes so far.
@@ -123,9 +126,16 @@ pub(super) fn download(
         }
         failures += 1;
         if failures == ATTEMPTS {
-            let kept = if part.length() > 0 { "; what came so far is kept" } else { "" };
+            let kept = if part.length() > 0 {
+                "; what came so far is kept"
+            } else {
+                ""
+            };
             let problem = format!("{url}: {problem}, {ATTEMPTS} times in a row");
-            return Err(Error::settings(problem, format!("check the network and run the same command again{kept}")));
+            return Err(Error::settings(
+                problem,
+                format!("check the network and run the same command again{kept}"),
+            ));
         }
         progress.note(&format!("{url}: {problem}; trying again"));
         sleep(Duration::from_secs(1 << (failures - 1)));
@@ -169,7 +179,9 @@ fn attempt(
         }
         (StatusCode::OK, earlier) => {
             if earlier.is_some() && from > 0 {
-                progress.note(&format!("{url}: the server cannot go on in the middle; starting over"));
+                progress.note(&format!(
+                    "{url}: the server cannot go on in the middle; starting over"
+                ));
             }
             part.remove();
             let origin = origin(url, &response, 0).expect("told of whole files");
@@ -180,7 +192,13 @@ fn attempt(
     };
     let file = File::options().create(true).append(true).open(&part.path);
     let mut file = file.map_err(Error::io(&part.path, "write"))?;
-    let mut meter = Meter::new(progress, "fetched", &shown(&part.path), origin.size.or(size), part.length());
+    let mut meter = Meter::new(
+        progress,
+        "fetched",
+        &shown(&part.path),
+        origin.size.or(size),
+        part.length(),
+    );
     receive(response.into_body(), &mut file, part, &mut meter, url)?;
     drop(meter);
     file.sync_all().map_err(Error::io(&part.path, "write"))?;
@@ -188,11 +206,20 @@ fn attempt(
         Some(size) if part.length() < size => Err(Failure::Passing("the connection was cut".into())),
         Some(_) => Ok(()),
         // Now its size is known: nothing is asked for again.
-        None => Ok(part.write_origin(&Origin { size: Some(part.length()), ..origin })?),
+        None => Ok(part.write_origin(&Origin {
+            size: Some(part.length()),
+            ..origin
+        })?),
     }
 }
 
-fn receive(body: Body, file: &mut File, part: &Part, meter: &mut Meter, url: &str) -> std::result::Result<(), Failure> {
+fn receive(
+    body: Body,
+    file: &mut File,
+    part: &Part,
+    meter: &mut Meter,
+    url: &str,
+) -> std::result::Result<(), Failure> {
     let mut reader = body.into_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -202,7 +229,8 @@ fn receive(body: Body, file: &mut File, part: &Part, meter: &mut Meter, url: &st
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(failure(url, &ureq::Error::from(error), true)),
         };
-        file.write_all(&buffer[..read]).map_err(Error::io(&part.path, "write"))?;
+        file.write_all(&buffer[..read])
+            .map_err(Error::io(&part.path, "write"))?;
         meter.add(read);
     }
 }
@@ -223,7 +251,12 @@ fn origin(url: &str, response: &Response<Body>, from: u64) -> Option<Origin> {
         None => header(headers, "content-length").and_then(|length| length.parse().ok()),
     };
     let text = |name: &str| header(headers, name).map(String::from);
-    Some(Origin { url: url.to_owned(), etag: text("etag"), last_modified: text("last-modified"), size })
+    Some(Origin {
+        url: url.to_owned(),
+        etag: text("etag"),
+        last_modified: text("last-modified"),
+        size,
+    })
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -232,13 +265,25 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 fn refusal(url: &str, status: StatusCode) -> Failure {
     let last = |problem: &str, remedy: &str| {
-        Failure::Final(Error::settings(format!("{url}: {problem} ({})", status.as_u16()), remedy))
+        Failure::Final(Error::settings(
+            format!("{url}: {problem} ({})", status.as_u16()),
+            remedy,
+        ))
     };
     match status.as_u16() {
-        404 | 410 => last("the server has no such file", "check the address, or name a mirror with --base-url"),
-        401 | 403 => last("the server does not give it to everybody", "check whether it asks for an account"),
+        404 | 410 => last(
+            "the server has no such file",
+            "check the address, or name a mirror with --base-url",
+        ),
+        401 | 403 => last(
+            "the server does not give it to everybody",
+            "check whether it asks for an account",
+        ),
         408 | 429 | 500..600 => Failure::Passing(format!("the server answers {}", status.as_u16())),
-        _ => last("the server's answer is not understood", "check the address, or name a mirror with --base-url"),
+        _ => last(
+            "the server's answer is not understood",
+            "check the address, or name a mirror with --base-url",
+        ),
     }
 }
 

@@ -9,15 +9,25 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use zip::ZipArchive;
 
-/// Unpacks an archive into `out`, over what is there of the same name, and gives each file with its bytes, sorted. `name` is for
-/// messages. Links in the archive are left out and noted.
+/// Unpacks an archive into `out`, over what is there of the same name, and gives each file with its bytes,
+/// sorted. `name` is for messages. Links in the archive are left out and noted.
 ///
 /// # Errors
-/// [`Error::File`] for what is no archive, is damaged, or has a path that leads out of `out`; [`Error::Io`]. Nothing is left
-/// behind.
-pub(super) fn unpack(archive: &Path, name: &str, out: &Path, progress: &dyn Progress) -> Result<Vec<(PathBuf, u64)>> {
+/// [`Error::File`] for what is no archive, is damaged, or has a path that leads out of `out`; [`Error::Io`].
+/// Nothing is left behind.
+pub(super) fn unpack(
+    archive: &Path,
+    name: &str,
+    out: &Path,
+    progress: &dyn Progress,
+) -> Result<Vec<(PathBuf, u64)>> {
     let staging = Staging::new(out.join(format!(".{name}.unpacking")))?;
-    let mut unpacking = Unpacking { name, staging: &staging.0, files: Vec::new(), left_out: 0 };
+    let mut unpacking = Unpacking {
+        name,
+        staging: &staging.0,
+        files: Vec::new(),
+        left_out: 0,
+    };
     unpacking.read(archive, progress)?;
     if unpacking.left_out > 0 {
         progress.note(&format!("{name}: {} links were left out", unpacking.left_out));
@@ -69,21 +79,38 @@ impl Unpacking<'_> {
         let mut file = File::open(archive).map_err(Error::io(archive, "read"))?;
         let size = file.metadata().map_err(Error::io(archive, "read"))?.len();
         let mut head = Vec::new();
-        (&mut file).take(512).read_to_end(&mut head).map_err(Error::io(archive, "read"))?;
+        (&mut file)
+            .take(512)
+            .read_to_end(&mut head)
+            .map_err(Error::io(archive, "read"))?;
         file.rewind().map_err(Error::io(archive, "read"))?;
-        let metered = Metered { file, meter: Meter::new(progress, "unpacked", self.name, Some(size), 0) };
+        let metered = Metered {
+            file,
+            meter: Meter::new(progress, "unpacked", self.name, Some(size), 0),
+        };
         let reader = BufReader::with_capacity(1 << 20, metered);
         match &head[..] {
             [0x1f, 0x8b, ..] => self.tar(MultiGzDecoder::new(reader)),
             [b'P', b'K', 3, 4, ..] => self.zip(reader),
             tar if tar.get(257..262) == Some(b"ustar") => self.tar(reader),
-            _ => Err(Error::file(archive, "is neither tar, tar.gz nor zip", "give --no-unpack to keep it as it is")),
+            _ => Err(Error::file(
+                archive,
+                "is neither tar, tar.gz nor zip",
+                "give --no-unpack to keep it as it is",
+            )),
         }
     }
 
     fn damaged(&self, problem: impl std::fmt::Display) -> Error {
-        let problem = format!("cannot be unpacked: {}", problem.to_string().lines().next().unwrap_or_default());
-        Error::file(self.name, problem, "give --no-unpack to have the archive as it is")
+        let problem = format!(
+            "cannot be unpacked: {}",
+            problem.to_string().lines().next().unwrap_or_default()
+        );
+        Error::file(
+            self.name,
+            problem,
+            "give --no-unpack to have the archive as it is",
+        )
     }
 
     fn tar(&mut self, reader: impl Read) -> Result<()> {
@@ -133,7 +160,8 @@ impl Unpacking<'_> {
         }
         let to = self.staging.join(&path);
         create_folder_of(&to)?;
-        // Not io::copy: whether reading or writing failed makes the difference between a bad archive and a full disk.
+        // Not io::copy: whether reading or writing failed makes the difference between a bad archive and a
+        // full disk.
         let mut out = File::create(&to).map_err(Error::io(&to, "write"))?;
         let mut buffer = [0; 1 << 16];
         loop {
@@ -190,8 +218,10 @@ mod tests {
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -244,7 +274,10 @@ mod tests {
         header.set_size(1);
         tar.append_data(&mut header, "way/evil", &b"x"[..]).unwrap();
         tar.finish().unwrap();
-        assert_eq!(unpack(&archive, "a.tar", &out, &Silent).unwrap(), [("way/evil".into(), 1)]);
+        assert_eq!(
+            unpack(&archive, "a.tar", &out, &Silent).unwrap(),
+            [("way/evil".into(), 1)]
+        );
         assert!(!folder.path().join("evil").exists() && out.join("way/evil").is_file());
     }
 }

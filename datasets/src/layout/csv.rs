@@ -18,24 +18,36 @@ impl Csv {
     /// [`Error::Io`] when it cannot be read; [`Error::File`] with the line number when it is malformed.
     pub fn read(path: &Path, required: &[&str]) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
-        let text =
-            String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text", "convert it to UTF-8"))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::file(path, "is not UTF-8 text", "convert it to UTF-8"))?;
         let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
         let wanted = format!("the first line must be {}", required.join(","));
-        let columns = lines.next().and_then(|(_, line)| fields(line)).unwrap_or_default();
+        let columns = lines
+            .next()
+            .and_then(|(_, line)| fields(line))
+            .unwrap_or_default();
         if columns.len() < required.len() || columns.iter().zip(required).any(|(have, want)| have != want) {
             return Err(Error::file(path, "has no header that names its columns", wanted));
         }
         let mut rows = Vec::new();
         for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
             let row = fields(line).filter(|row| row.len() == columns.len());
-            let Some(row) = row.filter(|row| row[..required.len()].iter().all(|field| !field.is_empty())) else {
+            let Some(row) = row.filter(|row| row[..required.len()].iter().all(|field| !field.is_empty()))
+            else {
                 let problem = format!("line {} is malformed: {:?}", number + 1, shortened(line));
-                return Err(Error::file(path, problem, format!("each row must be {}", columns.join(","))));
+                return Err(Error::file(
+                    path,
+                    problem,
+                    format!("each row must be {}", columns.join(",")),
+                ));
             };
             rows.push((number + 1, row));
         }
-        Ok(Csv { path: path.to_owned(), columns, rows })
+        Ok(Csv {
+            path: path.to_owned(),
+            columns,
+            rows,
+        })
     }
 
     /// Position of a column.
@@ -80,7 +92,10 @@ mod tests {
     #[test]
     fn quotes_keep_commas_and_double_quotes_stand_for_one() {
         assert_eq!(fields("a, b ,").unwrap(), ["a", "b", ""]);
-        assert_eq!(fields(r#"n1,"stork, ""black""",x"#).unwrap(), ["n1", "stork, \"black\"", "x"]);
+        assert_eq!(
+            fields(r#"n1,"stork, ""black""",x"#).unwrap(),
+            ["n1", "stork, \"black\"", "x"]
+        );
         assert_eq!(fields("a,\"b"), None);
     }
 }

@@ -12,7 +12,9 @@ impl Layout {
     /// [`Error::File`] when it looks like none of them, [`Error::Io`] when it cannot be read.
     pub fn detect(from: &Path) -> Result<Layout> {
         let has = |name: &str| from.join(name).exists();
-        let cifar = ["cifar-100-python", "cifar-100-binary"].iter().any(|name| has(name))
+        let cifar = ["cifar-100-python", "cifar-100-binary"]
+            .iter()
+            .any(|name| has(name))
             || ["meta", "train.bin"].iter().any(|name| from.join(name).is_file());
         if from.is_file() || cifar {
             return Ok(Layout::CifarFs);
@@ -24,18 +26,28 @@ impl Layout {
             return Ok(Layout::MiniImagenet);
         }
         let all = subfolders(from)?;
-        let splits: Vec<&String> = all.iter().filter(|name| imagefolder::SPLITS.contains(&name.as_str())).collect();
+        let splits: Vec<&String> = all
+            .iter()
+            .filter(|name| imagefolder::SPLITS.contains(&name.as_str()))
+            .collect();
         let tiered = |split: &&String| {
             let classes = subfolders(&from.join(split)).unwrap_or_default();
             let official = tieredimagenet::official(split);
-            !classes.is_empty() && classes.iter().all(|class| official.iter().any(|(o, _)| o == class))
+            !classes.is_empty()
+                && classes
+                    .iter()
+                    .all(|class| official.iter().any(|(o, _)| o == class))
         };
         if !splits.is_empty() && splits.iter().all(tiered) {
             return Ok(Layout::TieredImagenet);
         }
         if all.is_empty() {
             let known = Layout::ALL.map(Layout::name).join(", ");
-            return Err(Error::file(from, "looks like no known data set", format!("known are {known}")));
+            return Err(Error::file(
+                from,
+                "looks like no known data set",
+                format!("known are {known}"),
+            ));
         }
         Ok(Layout::Imagefolder)
     }

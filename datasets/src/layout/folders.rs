@@ -16,7 +16,8 @@ pub fn subfolders(path: &Path) -> Result<Vec<String>> {
     for entry in fs::read_dir(path).map_err(Error::io(path, "read"))? {
         let entry = entry.map_err(Error::io(path, "read"))?;
         let name = entry.file_name().into_string();
-        let name = name.map_err(|name| Error::file(path.join(name), "has a name that is not UTF-8", "rename it"))?;
+        let name =
+            name.map_err(|name| Error::file(path.join(name), "has a name that is not UTF-8", "rename it"))?;
         // Follows links: ImageNet is often linked in.
         if !name.starts_with('.') && entry.path().is_dir() {
             names.push(name);
@@ -67,7 +68,11 @@ pub fn list_classes(classes: impl IntoIterator<Item = (String, PathBuf)>) -> Res
         if images.is_empty() {
             all.empty.push(folder);
         }
-        all.named.extend(images.into_iter().map(|image| (Source::File(image), class.clone())));
+        all.named.extend(
+            images
+                .into_iter()
+                .map(|image| (Source::File(image), class.clone())),
+        );
     }
     Ok(all)
 }
@@ -87,23 +92,44 @@ pub fn categories(folder: &Path) -> Result<Facts> {
     for (line, row) in &list.rows {
         let (label, category) = (&row[0], &row[1]);
         if facts.category.insert(label.clone(), category.clone()).is_some() {
-            return Err(list.error(*line, format!("label {label} is listed before"), "remove one of the lines"));
+            return Err(list.error(
+                *line,
+                format!("label {label} is listed before"),
+                "remove one of the lines",
+            ));
         }
         if let Some(column) = label_name {
             facts.class_titles.insert(label.clone(), row[column].clone());
         }
         if let Some(column) = category_name {
-            facts.category_titles.insert(category.clone(), row[column].clone());
+            facts
+                .category_titles
+                .insert(category.clone(), row[column].clone());
         }
     }
     Ok(facts)
 }
 
 /// Those official classes of a split that have a folder in `root`, and a note when some have none.
-pub fn official_folders(root: &Path, official: &[&str], split: &str) -> (Vec<(String, PathBuf)>, Vec<String>) {
-    let mut classes: Vec<_> = official.iter().map(|&class| (class.to_owned(), root.join(class))).collect();
+pub fn official_folders(
+    root: &Path,
+    official: &[&str],
+    split: &str,
+) -> (Vec<(String, PathBuf)>, Vec<String>) {
+    let mut classes: Vec<_> = official
+        .iter()
+        .map(|&class| (class.to_owned(), root.join(class)))
+        .collect();
     classes.retain(|(_, folder)| folder.is_dir());
-    let note = format!("{} of the {} official {split} classes are there", classes.len(), official.len());
-    let notes = if classes.len() < official.len() { vec![note] } else { Vec::new() };
+    let note = format!(
+        "{} of the {} official {split} classes are there",
+        classes.len(),
+        official.len()
+    );
+    let notes = if classes.len() < official.len() {
+        vec![note]
+    } else {
+        Vec::new()
+    };
     (classes, notes)
 }

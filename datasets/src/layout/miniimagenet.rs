@@ -1,5 +1,6 @@
-//! miniImageNet: `images/` with `train.csv val.csv test.csv`, columns `filename,label`; or, without these lists, a folder for
-//! each class (`train/<wnid>`, `images/<wnid>` or `<wnid>`) and the official split of Ravi and Larochelle.
+//! miniImageNet: `images/` with `train.csv val.csv test.csv`, columns `filename,label`; or, without these
+//! lists, a folder for each class (`train/<wnid>`, `images/<wnid>` or `<wnid>`) and the official split of
+//! Ravi and Larochelle.
 
 use super::csv::Csv;
 use super::folders::{self, Classes, official_folders};
@@ -25,9 +26,15 @@ fn from_csv(from: &Path, path: &Path, split: &str) -> Result<Listing> {
     for (line, row) in &list.rows {
         let (name, label) = (&row[0], &row[1]);
         // A list from elsewhere must not make us read other files of this machine.
-        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        let inside = Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
         if !inside || name.contains('\\') {
-            return Err(list.error(*line, format!("{name:?} leads out of images/"), "use plain file names"));
+            return Err(list.error(
+                *line,
+                format!("{name:?} leads out of images/"),
+                "use plain file names",
+            ));
         }
         if let Some(before) = seen.insert(name, *line) {
             let problem = format!("{name:?} is listed in line {before} too");
@@ -41,9 +48,18 @@ fn from_csv(from: &Path, path: &Path, split: &str) -> Result<Listing> {
         named.push((Source::File(image), label.clone()));
     }
     if named.is_empty() {
-        return Err(Error::file(path, "lists no images", "check that the data set is complete"));
+        return Err(Error::file(
+            path,
+            "lists no images",
+            "check that the data set is complete",
+        ));
     }
-    Listing::assemble(split, named, &folders::categories(from)?, &from.join(folders::CATEGORIES))
+    Listing::assemble(
+        split,
+        named,
+        &folders::categories(from)?,
+        &from.join(folders::CATEGORIES),
+    )
 }
 
 fn from_folders(from: &Path, split: &str) -> Result<Listing> {
@@ -55,13 +71,29 @@ fn from_folders(from: &Path, split: &str) -> Result<Listing> {
     .lines()
     .collect();
     let places = [from.join(split), from.join("images"), from.to_owned()];
-    let Some(root) = places.iter().find(|root| official.iter().any(|class| root.join(class).is_dir())) else {
+    let Some(root) = places
+        .iter()
+        .find(|root| official.iter().any(|class| root.join(class).is_dir()))
+    else {
         let remedy = "name the folder that holds images/ and train.csv, or a folder for each class";
-        return Err(Error::file(from, format!("holds neither {split}.csv nor folders of the {split} classes"), remedy));
+        return Err(Error::file(
+            from,
+            format!("holds neither {split}.csv nor folders of the {split} classes"),
+            remedy,
+        ));
     };
     let (classes, notes) = official_folders(root, &official, split);
-    let Classes { named, ignored, empty } = folders::list_classes(classes)?;
+    let Classes {
+        named,
+        ignored,
+        empty,
+    } = folders::list_classes(classes)?;
     let facts = folders::categories(from)?;
     let listing = Listing::assemble(split, named, &facts, &from.join(folders::CATEGORIES))?;
-    Ok(Listing { ignored, empty, notes, ..listing })
+    Ok(Listing {
+        ignored,
+        empty,
+        notes,
+        ..listing
+    })
 }

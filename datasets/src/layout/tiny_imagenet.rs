@@ -1,4 +1,5 @@
-//! Tiny-ImageNet: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`, and `val/images/` with `val/val_annotations.txt`.
+//! Tiny-ImageNet: `wnids.txt`, `words.txt`, `train/<wnid>/images/*.JPEG`, and `val/images/` with
+//! `val/val_annotations.txt`.
 
 use super::folders::{self, Classes};
 use super::{Facts, Listing, Source};
@@ -9,19 +10,41 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
     let path = from.join("wnids.txt");
-    let classes: BTreeSet<String> = lines(&path)?.into_iter().map(|(_, line)| line.trim().to_owned()).collect();
-    let Classes { named, ignored, empty } = match split {
+    let classes: BTreeSet<String> = lines(&path)?
+        .into_iter()
+        .map(|(_, line)| line.trim().to_owned())
+        .collect();
+    let Classes {
+        named,
+        ignored,
+        empty,
+    } = match split {
         "train" => train(from, &classes)?,
-        _ => Classes { named: val(from, &classes)?, ..Classes::default() },
+        _ => Classes {
+            named: val(from, &classes)?,
+            ..Classes::default()
+        },
     };
-    let facts = Facts { class_titles: titles(from, &classes)?, ..Facts::default() };
+    let facts = Facts {
+        class_titles: titles(from, &classes)?,
+        ..Facts::default()
+    };
     let listing = Listing::assemble(split, named, &facts, &path)?;
     let notes = if listing.class_names.len() < classes.len() {
-        vec![format!("{} of the {} classes in wnids.txt have images", listing.class_names.len(), classes.len())]
+        vec![format!(
+            "{} of the {} classes in wnids.txt have images",
+            listing.class_names.len(),
+            classes.len()
+        )]
     } else {
         Vec::new()
     };
-    Ok(Listing { ignored, empty, notes, ..listing })
+    Ok(Listing {
+        ignored,
+        empty,
+        notes,
+        ..listing
+    })
 }
 
 fn train(from: &Path, classes: &BTreeSet<String>) -> Result<Classes> {
@@ -31,9 +54,18 @@ fn train(from: &Path, classes: &BTreeSet<String>) -> Result<Classes> {
         if folder.is_dir() {
             return Ok((class.clone(), folder));
         }
-        Err(Error::file(folder, "is missing, but its class stands in wnids.txt", "unpack the data set again"))
+        Err(Error::file(
+            folder,
+            "is missing, but its class stands in wnids.txt",
+            "unpack the data set again",
+        ))
     };
-    folders::list_classes(classes.iter().map(folder).collect::<Result<Vec<(String, PathBuf)>>>()?)
+    folders::list_classes(
+        classes
+            .iter()
+            .map(folder)
+            .collect::<Result<Vec<(String, PathBuf)>>>()?,
+    )
 }
 
 fn val(from: &Path, classes: &BTreeSet<String>) -> Result<Vec<(Source, String)>> {
@@ -42,23 +74,39 @@ fn val(from: &Path, classes: &BTreeSet<String>) -> Result<Vec<(Source, String)>>
     let mut seen = BTreeSet::new();
     let mut named = Vec::new();
     for (number, line) in lines(&path)? {
-        let error = |problem: &str, remedy: &str| Error::file(&path, format!("line {number}: {problem}"), remedy);
+        let error =
+            |problem: &str, remedy: &str| Error::file(&path, format!("line {number}: {problem}"), remedy);
         let mut fields = line.split('\t');
         let (Some(name), Some(class)) = (fields.next(), fields.next()) else {
-            return Err(error("has no two fields", "each line must be a file name, a tab, a class, ..."));
+            return Err(error(
+                "has no two fields",
+                "each line must be a file name, a tab, a class, ...",
+            ));
         };
         if !classes.contains(class) {
-            return Err(error(&format!("class {class:?} is not in wnids.txt"), "unpack the data set again"));
+            return Err(error(
+                &format!("class {class:?} is not in wnids.txt"),
+                "unpack the data set again",
+            ));
         }
         if name.contains(['/', '\\']) || name.starts_with('.') {
-            return Err(error(&format!("{name:?} leads out of val/images/"), "use plain file names"));
+            return Err(error(
+                &format!("{name:?} leads out of val/images/"),
+                "use plain file names",
+            ));
         }
         if !seen.insert(name.to_owned()) {
-            return Err(error(&format!("{name:?} is listed twice"), "remove one of the lines"));
+            return Err(error(
+                &format!("{name:?} is listed twice"),
+                "remove one of the lines",
+            ));
         }
         let image = folder.join(name);
         if !image.is_file() {
-            return Err(error(&format!("{name:?} is not in {}", folder.display()), "unpack the data set again"));
+            return Err(error(
+                &format!("{name:?} is not in {}", folder.display()),
+                "unpack the data set again",
+            ));
         }
         named.push((Source::File(image), class.to_owned()));
     }
@@ -71,7 +119,10 @@ fn titles(from: &Path, classes: &BTreeSet<String>) -> Result<BTreeMap<String, St
     if !path.exists() {
         return Ok(BTreeMap::new());
     }
-    let pair = |line: &str| line.split_once('\t').map(|(class, words)| (class.to_owned(), words.trim().to_owned()));
+    let pair = |line: &str| {
+        line.split_once('\t')
+            .map(|(class, words)| (class.to_owned(), words.trim().to_owned()))
+    };
     let pairs = lines(&path)?.into_iter().filter_map(|(_, line)| pair(&line));
     Ok(pairs.filter(|(class, _)| classes.contains(class)).collect())
 }
@@ -80,6 +131,9 @@ fn titles(from: &Path, classes: &BTreeSet<String>) -> Result<BTreeMap<String, St
 fn lines(path: &Path) -> Result<Vec<(usize, String)>> {
     let text = fs::read(path).map_err(Error::io(path, "read"))?;
     let text = String::from_utf8_lossy(&text);
-    let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let numbered = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     Ok(numbered.map(|(i, line)| (i + 1, line.to_owned())).collect())
 }

@@ -15,7 +15,8 @@ fn instances() -> Value {
         "categories": [{"id": 7, "name": "dog", "supercategory": "animal"}, {"id": 3, "name": "cat"}],
         "annotations": [
             {"id": 1, "image_id": 9, "category_id": 7, "bbox": [1.5, 2, 30, 20], "area": 100.5, "iscrowd": 0},
-            {"id": 5, "image_id": 9, "category_id": 3, "bbox": [0, 0, 60.25, 40], "iscrowd": 1, "segmentation": []},
+            {"id": 5, "image_id": 9, "category_id": 3, "bbox": [0, 0, 60.25, 40], "iscrowd": 1,
+             "segmentation": []},
         ],
     })
 }
@@ -24,7 +25,11 @@ fn options(root: &Path, instances: &Value) -> CocoOptions {
     put(root.join("instances.json"), instances.to_string());
     put_image(root.join("images/x/a.jpg"), 60, 40);
     put_image(root.join("images/b.jpg"), 60, 40);
-    CocoOptions { instances: root.join("instances.json"), images: Some(root.join("images")), skip_bad: false }
+    CocoOptions {
+        instances: root.join("instances.json"),
+        images: Some(root.join("images")),
+        skip_bad: false,
+    }
 }
 
 #[test]
@@ -32,14 +37,38 @@ fn images_classes_and_objects_are_read() {
     let root = tempfile::tempdir().unwrap();
     let options = options(root.path(), &instances());
     let dataset = read(&options).unwrap();
-    assert_eq!((&dataset.classes[..], &dataset.category_ids[..]), (&["cat".into(), "dog".into()][..], &[3, 7][..]));
-    assert_eq!(dataset.images.iter().map(|image| image.id.as_str()).collect::<Vec<_>>(), ["40", "9"]);
+    assert_eq!(
+        (&dataset.classes[..], &dataset.category_ids[..]),
+        (&["cat".into(), "dog".into()][..], &[3, 7][..])
+    );
+    assert_eq!(
+        dataset
+            .images
+            .iter()
+            .map(|image| image.id.as_str())
+            .collect::<Vec<_>>(),
+        ["40", "9"]
+    );
     assert!(dataset.images[0].image.ends_with("images/x/a.jpg") && dataset.images[0].objects.is_empty());
-    let dog = Object { class: 1, bbox: [1.5, 2.0, 31.5, 22.0], difficult: false, area: Some(100.5) };
-    let cats = Object { class: 0, bbox: [0.0, 0.0, 60.25, 40.0], difficult: true, area: None };
+    let dog = Object {
+        class: 1,
+        bbox: [1.5, 2.0, 31.5, 22.0],
+        difficult: false,
+        area: Some(100.5),
+    };
+    let cats = Object {
+        class: 0,
+        bbox: [0.0, 0.0, 60.25, 40.0],
+        difficult: true,
+        area: None,
+    };
     assert_eq!(dataset.images[1].objects, [dog, cats]);
 
-    let unseen = read(&CocoOptions { images: None, ..options }).unwrap();
+    let unseen = read(&CocoOptions {
+        images: None,
+        ..options
+    })
+    .unwrap();
     assert_eq!((unseen.images[1].width, unseen.images[1].height), (60, 40));
     assert_eq!(unseen.images[1].objects, dataset.images[1].objects);
 }
@@ -48,23 +77,98 @@ fn images_classes_and_objects_are_read() {
 #[test]
 fn bad_files_are_refused_or_skipped() {
     let cases: [(&str, Value, &str, (usize, usize)); 17] = [
-        ("/images/0/file_name", json!("../a.jpg"), "image 40 has the file name \"../a.jpg\", which leads out", (1, 2)),
-        ("/images/1/file_name", json!("/etc/passwd"), "leads out of --coco-images", (1, 0)),
-        ("/images/0/file_name", json!("none.jpg"), "names image 40, but", (1, 2)),
-        ("/images/0/width", json!(61), "says image 40 has 61 x 40 pixels, but", (1, 2)),
+        (
+            "/images/0/file_name",
+            json!("../a.jpg"),
+            "image 40 has the file name \"../a.jpg\", which leads out",
+            (1, 2),
+        ),
+        (
+            "/images/1/file_name",
+            json!("/etc/passwd"),
+            "leads out of --coco-images",
+            (1, 0),
+        ),
+        (
+            "/images/0/file_name",
+            json!("none.jpg"),
+            "names image 40, but",
+            (1, 2),
+        ),
+        (
+            "/images/0/width",
+            json!(61),
+            "says image 40 has 61 x 40 pixels, but",
+            (1, 2),
+        ),
         ("/images/0/id", json!(9), "has two images of id 9", (1, 2)),
-        ("/annotations/0/image_id", json!(1), "annotation 1: there is no image 1", (2, 1)),
-        ("/annotations/1/category_id", json!(4), "annotation 5: there is no category 4", (2, 1)),
-        ("/annotations/1/bbox/2", json!(0), "the box 0 0 0 40 is empty or inverted", (2, 1)),
+        (
+            "/annotations/0/image_id",
+            json!(1),
+            "annotation 1: there is no image 1",
+            (2, 1),
+        ),
+        (
+            "/annotations/1/category_id",
+            json!(4),
+            "annotation 5: there is no category 4",
+            (2, 1),
+        ),
+        (
+            "/annotations/1/bbox/2",
+            json!(0),
+            "the box 0 0 0 40 is empty or inverted",
+            (2, 1),
+        ),
         ("/annotations/1/bbox/3", json!(-3), "is empty or inverted", (2, 1)),
-        ("/annotations/1/bbox/3", json!(50), "leaves the image of 60 x 40 pixels", (2, 1)),
-        ("/annotations/1/bbox/0", json!(-5), "leaves the image of 60 x 40 pixels", (2, 1)),
-        ("/annotations/0/bbox/1", json!(1e9), "leaves the image of 60 x 40 pixels", (2, 1)),
-        ("/annotations/0/area", json!(-5), "annotation 1: the area is -5, not 0 to 1e10 square pixels", (2, 1)),
-        ("/annotations/0/area", json!(2e10), "annotation 1: the area is 20000000000, not 0 to 1e10", (2, 1)),
-        ("/annotations/1/id", json!(1), "annotation 1: another annotation has this id", (2, 1)),
-        ("/images/0/width", json!(4294967296u64), "says image 40 has 4294967296 x 40 pixels, but", (1, 2)),
-        ("/annotations/0/image_id", json!(u64::MAX), "there is no image 18446744073709551615", (2, 1)),
+        (
+            "/annotations/1/bbox/3",
+            json!(50),
+            "leaves the image of 60 x 40 pixels",
+            (2, 1),
+        ),
+        (
+            "/annotations/1/bbox/0",
+            json!(-5),
+            "leaves the image of 60 x 40 pixels",
+            (2, 1),
+        ),
+        (
+            "/annotations/0/bbox/1",
+            json!(1e9),
+            "leaves the image of 60 x 40 pixels",
+            (2, 1),
+        ),
+        (
+            "/annotations/0/area",
+            json!(-5),
+            "annotation 1: the area is -5, not 0 to 1e10 square pixels",
+            (2, 1),
+        ),
+        (
+            "/annotations/0/area",
+            json!(2e10),
+            "annotation 1: the area is 20000000000, not 0 to 1e10",
+            (2, 1),
+        ),
+        (
+            "/annotations/1/id",
+            json!(1),
+            "annotation 1: another annotation has this id",
+            (2, 1),
+        ),
+        (
+            "/images/0/width",
+            json!(4294967296u64),
+            "says image 40 has 4294967296 x 40 pixels, but",
+            (1, 2),
+        ),
+        (
+            "/annotations/0/image_id",
+            json!(u64::MAX),
+            "there is no image 18446744073709551615",
+            (2, 1),
+        ),
     ];
     for (pointer, value, expected, stays) in cases {
         let root = tempfile::tempdir().unwrap();
@@ -92,12 +196,20 @@ fn files_that_are_no_instances_are_refused() {
     for text in ["", "[]", &whole[..whole.len() - 9], r#"{"images": []}"#] {
         put(&options.instances, text);
         let message = read(&options).unwrap_err().to_string();
-        assert!(message.contains("is no whole COCO instances file") && !message.contains('\n'), "{message}");
+        assert!(
+            message.contains("is no whole COCO instances file") && !message.contains('\n'),
+            "{message}"
+        );
     }
     let mut twins = instances();
     twins["categories"][0]["id"] = json!(3);
     put(&options.instances, twins.to_string());
-    assert!(read(&options).unwrap_err().to_string().contains("two categories of one id"));
+    assert!(
+        read(&options)
+            .unwrap_err()
+            .to_string()
+            .contains("two categories of one id")
+    );
 }
 
 // Without the images nothing but the JSON says how large they are, and a product of huge sides is no area
@@ -111,9 +223,15 @@ fn boxes_larger_than_any_that_coco_counts_are_refused() {
         image["height"] = json!(u64::MAX);
     }
     json["annotations"] = json!([{"id": 3, "image_id": 9, "category_id": 7, "bbox": [0, 0, 1e6, 1e6]}]);
-    let options = CocoOptions { images: None, ..options(root.path(), &json) };
+    let options = CocoOptions {
+        images: None,
+        ..options(root.path(), &json)
+    };
     let message = read(&options).unwrap_err().to_string();
-    assert!(message.contains("annotation 3: the area is 1000000000000, not 0 to 1e10"), "{message}");
+    assert!(
+        message.contains("annotation 3: the area is 1000000000000, not 0 to 1e10"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub(super) enum Area {
     Large,
 }
 
-/// Interpolated precision by threshold, recall, class and area: pycocotools' `eval["precision"]` at 100 detections.
+/// Interpolated precision by threshold, recall, class and area: pycocotools' `eval["precision"]` at 100
+/// detections.
 pub(super) struct Precision {
     values: Vec<f64>,
     shape: hotcoco::EvalShape,
@@ -29,14 +30,28 @@ impl Precision {
     /// Evaluates detections against objects, both by class; the images carry the numbers `image_ids`.
     pub fn new(image_ids: &[u64], objects: &[Vec<Entry>], detections: &[Vec<Entry>]) -> Result<Self> {
         let dataset = |entries: &[Vec<Entry>]| {
-            let entries =
-                entries.iter().enumerate().flat_map(|(class, of_class)| of_class.iter().map(move |e| (class, e)));
-            let annotations = entries.enumerate().map(|(i, (class, entry))| annotation(i, class, entry, image_ids));
+            let entries = entries
+                .iter()
+                .enumerate()
+                .flat_map(|(class, of_class)| of_class.iter().map(move |e| (class, e)));
+            let annotations = entries
+                .enumerate()
+                .map(|(i, (class, entry))| annotation(i, class, entry, image_ids));
             COCO::from_dataset(Dataset {
-                images: image_ids.iter().map(|&id| Image { id, ..Image::default() }).collect(),
+                images: image_ids
+                    .iter()
+                    .map(|&id| Image {
+                        id,
+                        ..Image::default()
+                    })
+                    .collect(),
                 // It warns about categories without a name.
                 categories: (0..objects.len())
-                    .map(|class| Category { id: class as u64, name: class.to_string(), ..Category::default() })
+                    .map(|class| Category {
+                        id: class as u64,
+                        name: class.to_string(),
+                        ..Category::default()
+                    })
                     .collect(),
                 annotations: annotations.collect(),
                 ..Dataset::default()
@@ -46,17 +61,28 @@ impl Precision {
         // One limit instead of 1, 10 and 100, of which average precision takes the last.
         evaluation.params.max_dets = vec![100];
         evaluation.evaluate().map_err(|error| {
-            Error::settings(format!("COCO's evaluation failed: {error}"), "look for NaN or infinite boxes")
+            Error::settings(
+                format!("COCO's evaluation failed: {error}"),
+                "look for NaN or infinite boxes",
+            )
         })?;
         evaluation.accumulate();
         let accumulated = evaluation.accumulated().expect("was just accumulated");
         assert_eq!((accumulated.shape.t, accumulated.shape.r), (THRESHOLDS, RECALLS));
-        Ok(Precision { values: accumulated.precision.clone(), shape: accumulated.shape })
+        Ok(Precision {
+            values: accumulated.precision.clone(),
+            shape: accumulated.shape,
+        })
     }
 
-    /// The precision-recall curve of a class at a threshold, `[101]`; `None` when the class has no object of that area.
+    /// The precision-recall curve of a class at a threshold, `[101]`; `None` when the class has no object of
+    /// that area.
     pub fn curve(&self, threshold: usize, class: usize, area: Area) -> Option<Vec<f64>> {
-        let at = |recall| self.values[self.shape.precision_idx(threshold, recall, class, area as usize, 0)];
+        let at = |recall| {
+            self.values[self
+                .shape
+                .precision_idx(threshold, recall, class, area as usize, 0)]
+        };
         let curve: Vec<f64> = (0..RECALLS).map(at).collect();
         (curve[0] >= 0.0).then_some(curve)
     }

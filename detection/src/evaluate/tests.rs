@@ -1,7 +1,7 @@
 //! Against pycocotools and the Python form of the VOC devkit, on the scenes of `tests/golden/_scenes.py`.
 
 use super::*;
-use crate::results::Found;
+use crate::results::Detection;
 use crate::{Annotated, Object};
 use camtrast_common::testing::{Case, Worst};
 use tch::{Kind, Tensor};
@@ -35,17 +35,29 @@ fn scene(case: &Case, name: &str) -> (Dataset, Results) {
         ..Dataset::default()
     };
     for row in rows(&case.tensor(&format!("{name}/objects"))) {
-        let object =
-            Object { class: row[1] as usize, bbox: half_open(&row[2..]), difficult: row[6] != 0.0, area: None };
+        let object = Object {
+            class: row[1] as usize,
+            bbox: half_open(&row[2..]),
+            difficult: row[6] != 0.0,
+            area: None,
+        };
         dataset.images[row[0] as usize].objects.push(object);
     }
-    let found = rows(&case.tensor(&format!("{name}/detections"))).into_iter().map(|row| Found {
-        image: row[0] as usize,
-        class: row[1] as usize,
-        score: row[2],
-        bbox: half_open(&row[3..]),
-    });
-    (dataset, Results { found: found.collect(), ..Results::default() })
+    let found = rows(&case.tensor(&format!("{name}/detections")))
+        .into_iter()
+        .map(|row| Detection {
+            image: row[0] as usize,
+            class: row[1] as usize,
+            score: row[2],
+            bbox: half_open(&row[3..]),
+        });
+    (
+        dataset,
+        Results {
+            found: found.collect(),
+            ..Results::default()
+        },
+    )
 }
 
 // -1 stands for a figure that does not exist.
@@ -62,13 +74,23 @@ fn coco_figures_are_those_of_pycocotools() {
         let evaluation = evaluate(&dataset, &results).unwrap();
         let stats = Vec::<f64>::try_from(case.tensor(&format!("{name}/stats"))).unwrap();
         let mean = &evaluation.mean;
-        let ours = [Some(mean.ap), Some(mean.ap50), Some(mean.ap75), mean.ap_small, mean.ap_medium, mean.ap_large];
+        let ours = [
+            Some(mean.ap),
+            Some(mean.ap50),
+            Some(mean.ap75),
+            mean.ap_small,
+            mean.ap_medium,
+            mean.ap_large,
+        ];
         for (i, (ours, truth)) in ours.into_iter().zip(stats).enumerate() {
             compare(&mut worst, &format!("{name}/stats {i}"), ours, truth);
         }
         // Stage by stage: each class, threshold and area, then the curves.
-        let precision =
-            Precision::new(&image_ids(&dataset), &objects(&dataset).unwrap(), &detections(&dataset, &results).unwrap());
+        let precision = Precision::new(
+            &image_ids(&dataset),
+            &objects(&dataset).unwrap(),
+            &detections(&dataset, &results).unwrap(),
+        );
         let precision = precision.unwrap();
         let per_class = case.tensor(&format!("{name}/per_class"));
         for t in 0..THRESHOLDS {
@@ -80,7 +102,10 @@ fn coco_figures_are_those_of_pycocotools() {
                 }
             }
         }
-        for (class, truth) in rows(&case.tensor(&format!("{name}/precision"))).iter().enumerate() {
+        for (class, truth) in rows(&case.tensor(&format!("{name}/precision")))
+            .iter()
+            .enumerate()
+        {
             let ours = precision.curve(AT_50, class, Area::All);
             for (recall, &truth) in truth.iter().enumerate() {
                 compare(
@@ -109,8 +134,14 @@ fn voc_figures_are_those_of_the_devkit() {
         for (i, (ours, truth)) in ours.into_iter().zip(truth).enumerate() {
             compare(&mut worst, &format!("{name}/figures {i}"), Some(ours), truth);
         }
-        let (objects, detections) = (objects(&dataset).unwrap(), detections(&dataset, &results).unwrap());
-        let (ap11, area) = (case.tensor(&format!("{name}/ap11")), case.tensor(&format!("{name}/area")));
+        let (objects, detections) = (
+            objects(&dataset).unwrap(),
+            detections(&dataset, &results).unwrap(),
+        );
+        let (ap11, area) = (
+            case.tensor(&format!("{name}/ap11")),
+            case.tensor(&format!("{name}/area")),
+        );
         for class in 0..CLASSES {
             let matches = Matches::new(&objects[class], &detections[class]);
             for t in 0..THRESHOLDS {
@@ -118,8 +149,18 @@ fn voc_figures_are_those_of_the_devkit() {
                 let curve = matches.curve((50 + 5 * t) as f64 / 100.0);
                 assert_eq!(at(&ap11).is_nan(), matches.objects() == 0, "{name} {class}");
                 if matches.objects() > 0 {
-                    compare(&mut worst, &format!("{name}/ap11 {t} {class}"), Some(curve.eleven_point()), at(&ap11));
-                    compare(&mut worst, &format!("{name}/area {t} {class}"), Some(curve.area()), at(&area));
+                    compare(
+                        &mut worst,
+                        &format!("{name}/ap11 {t} {class}"),
+                        Some(curve.eleven_point()),
+                        at(&ap11),
+                    );
+                    compare(
+                        &mut worst,
+                        &format!("{name}/area {t} {class}"),
+                        Some(curve.area()),
+                        at(&area),
+                    );
                 }
             }
             if matches.objects() > 0 {
@@ -144,15 +185,38 @@ fn metrics_have_the_agreed_names_and_classes_without_objects_are_listed() {
     assert_eq!(evaluation.left_out, ["4", "5"]);
     assert_eq!(evaluation.images, IMAGES);
     let metrics = evaluation.metrics();
-    for name in
-        ["AP", "AP50", "AP75", "APs", "APm", "APl", "voc07_mAP", "voc_mAP", "detectron2_voc_AP", "AP50/0", "voc_AP/3"]
-    {
-        assert!((0.0..=1.0).contains(&metrics[&format!("detection/{name}")]), "{name}");
+    for name in [
+        "AP",
+        "AP50",
+        "AP75",
+        "APs",
+        "APm",
+        "APl",
+        "voc07_mAP",
+        "voc_mAP",
+        "detectron2_voc_AP",
+        "AP50/0",
+        "voc_AP/3",
+    ] {
+        assert!(
+            (0.0..=1.0).contains(&metrics[&format!("detection/{name}")]),
+            "{name}"
+        );
     }
-    assert!(!metrics.keys().any(|name| name.ends_with("/4") || name.ends_with("/5")));
-    let counts: Vec<_> =
-        evaluation.classes.iter().map(|class| (class.objects + class.difficult, class.detections)).collect();
-    assert_eq!(counts.iter().map(|(objects, _)| objects).sum::<usize>() + objects(&dataset).unwrap()[5].len(), 82);
+    assert!(
+        !metrics
+            .keys()
+            .any(|name| name.ends_with("/4") || name.ends_with("/5"))
+    );
+    let counts: Vec<_> = evaluation
+        .classes
+        .iter()
+        .map(|class| (class.objects + class.difficult, class.detections))
+        .collect();
+    assert_eq!(
+        counts.iter().map(|(objects, _)| objects).sum::<usize>() + objects(&dataset).unwrap()[5].len(),
+        82
+    );
     assert_eq!(counts[3].1, 0);
     for class in &evaluation.classes {
         assert!((mean(&class.precision[AT_50]) - class.figures.ap50).abs() < 1e-12);
@@ -171,7 +235,12 @@ fn figures_that_do_not_exist_are_left_out() {
 
     // COCO's area of a mask decides, not the box's.
     dataset.images[0].objects[0].area = Some(5000.0);
-    assert!(evaluate(&dataset, &results).unwrap().metrics().contains_key("detection/APm"));
+    assert!(
+        evaluate(&dataset, &results)
+            .unwrap()
+            .metrics()
+            .contains_key("detection/APm")
+    );
 
     for object in dataset.images.iter_mut().flat_map(|image| &mut image.objects) {
         object.difficult = true;
@@ -180,8 +249,20 @@ fn figures_that_do_not_exist_are_left_out() {
     assert!(message.contains("of which none counts"), "{message}");
     assert!(evaluate(&scene(&Case::open("coco_eval"), "empty").0, &results).is_err());
 
-    let good = Found { image: 0, class: 0, score: 0.5, bbox: [0.0, 0.0, 9.0, 9.0] };
-    for bad in [Found { score: f64::NAN, ..good }, Found { image: 99, ..good }, Found { class: 6, ..good }] {
+    let good = Detection {
+        image: 0,
+        class: 0,
+        score: 0.5,
+        bbox: [0.0, 0.0, 9.0, 9.0],
+    };
+    for bad in [
+        Detection {
+            score: f64::NAN,
+            ..good
+        },
+        Detection { image: 99, ..good },
+        Detection { class: 6, ..good },
+    ] {
         results.found = vec![bad];
         let message = evaluate(&dataset, &results).unwrap_err().to_string();
         assert!(message.contains("a detection cannot be evaluated"), "{message}");
@@ -191,11 +272,39 @@ fn figures_that_do_not_exist_are_left_out() {
 #[test]
 fn equal_scores_keep_the_order_of_the_file_for_voc_and_of_the_images_for_coco() {
     let (mut dataset, _) = scene(&Case::open("voc_eval"), "empty");
-    dataset.images[0].objects.push(Object { class: 0, bbox: [0.0, 0.0, 9.0, 9.0], difficult: false, area: None });
-    let found = |image| Found { image, class: 0, score: 0.5, bbox: [0.0, 0.0, 9.0, 9.0] };
-    let figures = |found| evaluate(&dataset, &Results { found, ..Results::default() }).unwrap().mean;
-    let (hit_first, miss_first) = (figures(vec![found(0), found(1)]), figures(vec![found(1), found(0)]));
+    dataset.images[0].objects.push(Object {
+        class: 0,
+        bbox: [0.0, 0.0, 9.0, 9.0],
+        difficult: false,
+        area: None,
+    });
+    let found = |image| Detection {
+        image,
+        class: 0,
+        score: 0.5,
+        bbox: [0.0, 0.0, 9.0, 9.0],
+    };
+    let figures = |found| {
+        evaluate(
+            &dataset,
+            &Results {
+                found,
+                ..Results::default()
+            },
+        )
+        .unwrap()
+        .mean
+    };
+    let (hit_first, miss_first) = (
+        figures(vec![found(0), found(1)]),
+        figures(vec![found(1), found(0)]),
+    );
     assert_eq!((hit_first.voc, miss_first.voc), (1.0, 0.5));
-    // 101 precisions of just below 1, as in pycocotools, which adds a float's spacing to the number of detections.
-    assert!([hit_first.ap50, miss_first.ap50].iter().all(|ap| (ap - 1.0).abs() < 1e-12));
+    // 101 precisions of just below 1, as in pycocotools, which adds a float's spacing to the number of
+    // detections.
+    assert!(
+        [hit_first.ap50, miss_first.ap50]
+            .iter()
+            .all(|ap| (ap - 1.0).abs() < 1e-12)
+    );
 }

@@ -1,10 +1,10 @@
-//! PASCAL VOC's average precision, as the devkit's `VOCevaldet.m` computes it in its Python form (`voc_eval.py` of Faster
-//! R-CNN and of detectron2).
+//! PASCAL VOC's average precision, as the devkit's `VOCevaldet.m` computes it in its Python form
+//! (`voc_eval.py` of Faster R-CNN and of detectron2).
 //!
-//! The detections of one class, best score first, are each held against the object of their image that they overlap most.
-//! The overlap must exceed the threshold (the devkit's document says so, and the Python form does; its MATLAB program also
-//! takes the exact half). An object can be found once; a difficult one counts neither way. VOC's inclusive sides, `xmax -
-//! xmin + 1`, are the plain sides of our half-open boxes.
+//! The detections of one class, best score first, are each held against the object of their image that they
+//! overlap most. The overlap must exceed the threshold (the devkit's document says so, and the Python form
+//! does; its MATLAB program also takes the exact half). An object can be found once; a difficult one counts
+//! neither way. VOC's inclusive sides, `xmax - xmin + 1`, are the plain sides of our half-open boxes.
 
 use super::Entry;
 use std::collections::HashMap;
@@ -19,12 +19,19 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// VOC2007's average precision: the mean over recalls 0, 0.1, .. 1 of the best precision at that recall or beyond.
+    /// VOC2007's average precision: the mean over recalls 0, 0.1, .. 1 of the best precision at that recall
+    /// or beyond.
     pub fn eleven_point(&self) -> f64 {
         let envelope = self.envelope();
-        // `np.arange(0, 1.1, 0.1)`: three tenths there are a hair above 0.3, which decides where recall is exactly 0.3.
+        // `np.arange(0, 1.1, 0.1)`: three tenths there are a hair above 0.3, which decides where recall is
+        // exactly 0.3.
         let thresholds = (0..11).map(|tenth| f64::from(tenth) * 0.1);
-        let at = |t: f64| envelope.get(self.recall.partition_point(|&recall| recall < t)).copied().unwrap_or(0.0);
+        let at = |t: f64| {
+            envelope
+                .get(self.recall.partition_point(|&recall| recall < t))
+                .copied()
+                .unwrap_or(0.0)
+        };
         thresholds.map(at).sum::<f64>() / 11.0
     }
 
@@ -33,7 +40,10 @@ impl Curve {
         let before = std::iter::once(0.0).chain(self.recall.iter().copied());
         let steps = before.zip(&self.recall).map(|(before, now)| now - before);
         // Not `sum`, by which the area of nothing is -0.
-        steps.zip(self.envelope()).map(|(step, precision)| step * precision).fold(0.0, |area, part| area + part)
+        steps
+            .zip(self.envelope())
+            .map(|(step, precision)| step * precision)
+            .fold(0.0, |area, part| area + part)
     }
 
     // The best precision at each recall or beyond.
@@ -46,7 +56,8 @@ impl Curve {
     }
 }
 
-/// The detections of one class beside the objects they overlap most: all that the curves at every threshold need.
+/// The detections of one class beside the objects they overlap most: all that the curves at every threshold
+/// need.
 pub(super) struct Matches {
     /// Largest overlap and its object, best score first; `None` in an image without objects of the class.
     best: Vec<Option<(f64, usize)>>,
@@ -64,12 +75,17 @@ impl Matches {
         ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
         let best = |detection: &&Entry| {
             let candidates = of_image.get(&detection.image)?;
-            let overlaps = candidates.iter().map(|&i| (overlap(&detection.bbox, &objects[i].bbox), i));
+            let overlaps = candidates
+                .iter()
+                .map(|&i| (overlap(&detection.bbox, &objects[i].bbox), i));
             // The first of equal overlaps.
             overlaps.reduce(|best, next| if next.0 > best.0 { next } else { best })
         };
         let difficult = objects.iter().map(|object| object.difficult).collect();
-        Matches { best: ranked.iter().map(best).collect(), difficult }
+        Matches {
+            best: ranked.iter().map(best).collect(),
+            difficult,
+        }
     }
 
     /// Objects that count.

@@ -19,12 +19,20 @@ pub struct Anchors {
 impl Anchors {
     /// All sizes at the one feature map of `c4`, rounded.
     pub fn at_one_level(sizes: &[f64], ratios: &[f64]) -> Self {
-        Anchors { sizes: vec![sizes.to_vec()], ratios: ratios.to_vec(), rounded: true }
+        Anchors {
+            sizes: vec![sizes.to_vec()],
+            ratios: ratios.to_vec(),
+            rounded: true,
+        }
     }
 
     /// One size for each feature map, the finest first, rounded.
     pub fn one_size_a_level(sizes: &[f64], ratios: &[f64]) -> Self {
-        Anchors { sizes: sizes.iter().map(|&size| vec![size]).collect(), ratios: ratios.to_vec(), rounded: true }
+        Anchors {
+            sizes: sizes.iter().map(|&size| vec![size]).collect(),
+            ratios: ratios.to_vec(),
+            rounded: true,
+        }
     }
 
     /// A, the anchors at each place; alike at all feature maps.
@@ -32,11 +40,12 @@ impl Anchors {
         (self.sizes[0].len() * self.ratios.len()) as i64
     }
 
-    /// Anchors f32 [h * w * A, 4] of each feature map, row by row, for padded images of `image` (height, width) pixels and
-    /// feature maps of `maps` (h, w) places.
+    /// Anchors f32 [h * w * A, 4] of each feature map, row by row, for padded images of `image` (height,
+    /// width) pixels and feature maps of `maps` (h, w) places.
     pub fn generate(&self, image: (i64, i64), maps: &[(i64, i64)], device: Device) -> Vec<Tensor> {
         let level = |(sizes, &(h, w)): (&Vec<f64>, &(i64, i64))| {
-            let shift = |places: i64, pixels: i64| Tensor::arange(places, (Kind::Float, device)) * (pixels / places);
+            let shift =
+                |places: i64, pixels: i64| Tensor::arange(places, (Kind::Float, device)) * (pixels / places);
             let grid = Tensor::meshgrid_indexing(&[shift(h, image.0), shift(w, image.1)], "ij");
             let (y, x) = (grid[0].reshape([-1]), grid[1].reshape([-1]));
             let shifts = Tensor::stack(&[&x, &y, &x, &y], 1).unsqueeze(1); // [h * w, 1, 4]
@@ -57,11 +66,20 @@ impl Anchors {
             let width = (size * size / ratio).sqrt();
             corners((width as f32, (ratio * width) as f32))
         };
-        let pairs = self.ratios.iter().flat_map(|ratio| sizes.iter().map(move |size| (ratio, size)));
+        let pairs = self
+            .ratios
+            .iter()
+            .flat_map(|ratio| sizes.iter().map(move |size| (ratio, size)));
         // detectron2 goes through the ratios of a size, torchvision through the sizes of a ratio; the order
         // means nothing.
         let cell: Vec<f32> = pairs
-            .flat_map(|(ratio, size)| if self.rounded { rounded(ratio, size) } else { exact(ratio, size) })
+            .flat_map(|(ratio, size)| {
+                if self.rounded {
+                    rounded(ratio, size)
+                } else {
+                    exact(ratio, size)
+                }
+            })
             .collect();
         Tensor::from_slice(&cell).view([-1, 4])
     }

@@ -19,7 +19,8 @@ pub fn area(boxes: &Tensor) -> Tensor {
     (width * height).squeeze_dim(-1)
 }
 
-/// Intersection over union of every box of `a` [m, 4] with every box of `b` [n, 4]: [m, n]. Two empty boxes give NaN.
+/// Intersection over union of every box of `a` [m, 4] with every box of `b` [n, 4]: [m, n]. Two empty boxes
+/// give NaN.
 pub fn iou(a: &Tensor, b: &Tensor) -> Tensor {
     let intersection = |axis: i64| {
         let ends = a.narrow(1, axis + 2, 1).minimum(&b.narrow(1, axis + 2, 1).tr());
@@ -43,7 +44,12 @@ pub fn clip(boxes: &Tensor, (height, width): (i64, i64)) -> Tensor {
 /// Rows i64 of the boxes whose sides are both at least `least` pixels.
 pub fn larger_than(boxes: &Tensor, least: f64) -> Tensor {
     let (width, height) = sides(boxes);
-    width.minimum(&height).squeeze_dim(-1).ge(least).nonzero().squeeze_dim(1)
+    width
+        .minimum(&height)
+        .squeeze_dim(-1)
+        .ge(least)
+        .nonzero()
+        .squeeze_dim(1)
 }
 
 /// Boxes as offsets from reference boxes: `(dx / w, dy / h, log dw, log dh)`, each times a weight.
@@ -55,7 +61,9 @@ pub struct BoxCoder {
 
 impl BoxCoder {
     fn weights(&self, like: &Tensor) -> Tensor {
-        Tensor::from_slice(&self.weights).to_kind(like.kind()).to_device(like.device())
+        Tensor::from_slice(&self.weights)
+            .to_kind(like.kind())
+            .to_device(like.device())
     }
 
     /// The offsets [n, 4] that lead from `proposals` [n, 4] to `targets` [n, 4].

@@ -1,17 +1,18 @@
 //! Faster R-CNN (Ren et al. 2015) on a ResNet: backbone, region proposals, second stage.
 //!
-//! `c4`: conv1 to layer3 (stride 16), 15 anchors a place, aligned RoIAlign of 14 x 14, layer4 as the head. `fpn`: P2 to P6, three
-//! anchors a place, RoIAlign of 7 x 7, two fully connected layers; equal to `torchvision`'s `fasterrcnn_resnet50_fpn`.
+//! `c4`: conv1 to layer3 (stride 16), 15 anchors a place, aligned RoIAlign of 14 x 14, layer4 as the head.
+//! `fpn`: P2 to P6, three anchors a place, RoIAlign of 7 x 7, two fully connected layers; equal to
+//! `torchvision`'s `fasterrcnn_resnet50_fpn`.
 
 use super::anchors::Anchors;
 use super::fpn::Fpn;
-use super::heads::{self, Found, FoundLimits, Predictor, Truth};
+use super::heads::{self, DetectionLimits, Detections, Predictor, Truth};
 use super::matcher::Sampler;
 use super::roi_align::{RoiAlign, multi_scale};
 use super::rpn::{Limits, Predictions, Rpn};
 use camtrast_common::Result;
 use camtrast_common::device::Precision;
-use camtrast_common::engine::Moment;
+use camtrast_common::engine::StepContext;
 use camtrast_common::nn::{BatchNorm, Linear, Mode, Modes};
 use camtrast_common::random::generator;
 use camtrast_common::resnet::{Arch, ResNet, Stem, pool};
@@ -153,7 +154,8 @@ pub struct FasterRcnn {
 }
 
 impl FasterRcnn {
-    /// Variables `backbone.*` (torchvision's names of the ResNet), `rpn.*`, `box_head.*`, `box_predictor.*` and, of `fpn`, `fpn.*`.
+    /// Variables `backbone.*` (torchvision's names of the ResNet), `rpn.*`, `box_head.*`, `box_predictor.*`
+    /// and, of `fpn`, `fpn.*`.
     pub fn new(vs: &Path, config: &ModelConfig) -> Self {
         let arch = config.backbone;
         let backbone = ResNet::new(&(vs / "backbone"), arch);
@@ -162,8 +164,18 @@ impl FasterRcnn {
         let (neck, channels, anchors, features) = match config.arch {
             DetectorArch::C4 => {
                 let anchors = Anchors::at_one_level(&config.anchor_sizes, &config.anchor_ratios);
-                let anchors = Anchors { rounded: config.round_anchors, ..anchors };
-                (Neck::C4 { norm: BatchNorm::new(&(&head / "norm"), depths[3]) }, depths[2], anchors, depths[3])
+                let anchors = Anchors {
+                    rounded: config.round_anchors,
+                    ..anchors
+                };
+                (
+                    Neck::C4 {
+                        norm: BatchNorm::new(&(&head / "norm"), depths[3]),
+                    },
+                    depths[2],
+                    anchors,
+                    depths[3],
+                )
             }
             DetectorArch::Fpn => {
                 let (channels, features) = (config.fpn_channels, config.head_features);
@@ -173,7 +185,15 @@ impl FasterRcnn {
                     fc7: Linear::new(&(&head / "fc7"), features, features),
                 };
                 let anchors = Anchors::one_size_a_level(&config.anchor_sizes, &config.anchor_ratios);
-                (neck, channels, Anchors { rounded: config.round_anchors, ..anchors }, features)
+                (
+                    neck,
+                    channels,
+                    Anchors {
+                        rounded: config.round_anchors,
+                        ..anchors
+                    },
+                    features,
+                )
             }
         };
         FasterRcnn {
@@ -199,13 +219,17 @@ impl FasterRcnn {
                 let maps = (1..=3).fold(stem, |maps, layer| self.backbone.layer_of_all(layer, maps, mode));
                 maps.into_iter().map(|map| vec![map]).collect()
             }
-            Neck::Fpn { fpn, .. } => {
-                self.backbone.stages_of_all(groups, mode).iter().map(|stages| fpn.forward(&stages.layers)).collect()
-            }
+            Neck::Fpn { fpn, .. } => self
+                .backbone
+                .stages_of_all(groups, mode)
+                .iter()
+                .map(|stages| fpn.forward(&stages.layers))
+                .collect(),
         }
     }
 
-    /// What the first stage says of the anchors, from the maps of images padded to `size` (height, width) pixels.
+    /// What the first stage says of the anchors, from the maps of images padded to `size` (height, width)
+    /// pixels.
     pub fn predictions(&self, maps: &[Tensor], size: (i64, i64)) -> Predictions {
         let size = match (&self.neck, maps) {
             // Places are a stride apart, also where the last one lies partly outside of images that are not
@@ -218,7 +242,11 @@ impl FasterRcnn {
 
     /// Pixels between the places of the map of `c4`.
     fn c4_stride(&self) -> i64 {
-        if self.config.backbone.stem == Stem::Small { 4 } else { 16 }
+        if self.config.backbone.stem == Stem::Small {
+            4
+        } else {
+            16
+        }
     }
 
     /// Crops of regions f32 [R, 5]: [R, channels, P, P].
@@ -229,11 +257,19 @@ impl FasterRcnn {
         let maps: Vec<Tensor> = maps.iter().map(|map| map.to_kind(Kind::Float)).collect();
         match &self.neck {
             Neck::C4 { .. } => {
-                let align = RoiAlign { bins: 14, sampling_ratio: 0, aligned: true };
+                let align = RoiAlign {
+                    bins: 14,
+                    sampling_ratio: 0,
+                    aligned: true,
+                };
                 align.forward(&maps[0], regions, 1.0 / self.c4_stride() as f64)
             }
             Neck::Fpn { .. } => {
-                let align = RoiAlign { bins: 7, sampling_ratio: 2, aligned: false };
+                let align = RoiAlign {
+                    bins: 7,
+                    sampling_ratio: 2,
+                    aligned: false,
+                };
                 // The coarsest map is for proposals only.
                 multi_scale(&align, &maps[..maps.len() - 1], self.c4_stride() / 4, regions)
             }
@@ -243,7 +279,9 @@ impl FasterRcnn {
     /// Features [R, D] of crops.
     pub fn head(&self, crops: &Tensor, modes: Modes) -> Tensor {
         match &self.neck {
-            Neck::C4 { norm } => pool(&norm.forward(&self.backbone.layer(4, crops, modes.backbone), modes.head)),
+            Neck::C4 { norm } => {
+                pool(&norm.forward(&self.backbone.layer(4, crops, modes.backbone), modes.head))
+            }
             Neck::Fpn { fc6, fc7, .. } => fc7.forward(&fc6.forward(&crops.flatten(1, -1)).relu()).relu(),
         }
     }
@@ -257,13 +295,19 @@ impl FasterRcnn {
         &self,
         groups: &[Images],
         truth: &[Truth],
-        at: &Moment,
+        at: &StepContext,
         precision: Precision,
         modes: Modes,
     ) -> Result<Losses> {
         let config = &self.config;
-        let anchors = Sampler { size: config.anchors_per_image, positive_share: 0.5 };
-        let regions = Sampler { size: config.regions_per_image, positive_share: 0.25 };
+        let anchors = Sampler {
+            size: config.anchors_per_image,
+            positive_share: 0.5,
+        };
+        let regions = Sampler {
+            size: config.regions_per_image,
+            positive_share: 0.25,
+        };
         let mut anchor_draws = generator(at.seed, "sample/anchors", at.epoch, at.batch);
         let mut region_draws = generator(at.seed, "sample/regions", at.epoch, at.batch);
         let (mut first_stage, mut crops, mut samples) = (Vec::new(), Vec::new(), Vec::new());
@@ -271,7 +315,10 @@ impl FasterRcnn {
         for (images, (maps, predictions)) in groups.iter().zip(self.first_stage(groups, precision, modes)?) {
             let (truth, after) = rest.split_at(images.sizes.len());
             rest = after;
-            let targets: Vec<_> = truth.iter().map(|truth| predictions.targets(&truth.boxes)).collect();
+            let targets: Vec<_> = truth
+                .iter()
+                .map(|truth| predictions.targets(&truth.boxes))
+                .collect();
             let sampled = predictions.sample(&targets, &anchors, &mut anchor_draws)?;
             sampled_anchors += sampled.iter().map(Vec::len).sum::<usize>();
             let (objectness, boxes) = predictions.losses(&targets, &sampled, config.smooth_l1_beta);
@@ -285,26 +332,41 @@ impl FasterRcnn {
             crops.push(self.crops(&maps, &regions)?);
             samples.extend(of_group);
         }
-        let count = if config.fixed_rpn_normalizer { config.anchors_per_image * truth.len() } else { sampled_anchors };
-        let first_stage = Tensor::stack(&first_stage, 0).sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+        let count = if config.fixed_rpn_normalizer {
+            config.anchors_per_image * truth.len()
+        } else {
+            sampled_anchors
+        };
+        let first_stage =
+            Tensor::stack(&first_stage, 0).sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
         let first_stage = first_stage / count.max(1) as f64;
         let scores = self.second_stage(&Tensor::cat(&crops, 0), precision, modes)?;
-        let all = |part: fn(&heads::Samples) -> &Tensor| Tensor::cat(&samples.iter().map(part).collect::<Vec<_>>(), 0);
-        let (classes, boxes) = scores.losses(&all(|s| &s.labels), &all(|s| &s.offsets), config.smooth_l1_beta);
-        Ok(Losses { objectness: first_stage.get(0), proposal_boxes: first_stage.get(1), classes, boxes })
+        let all = |part: fn(&heads::Samples) -> &Tensor| {
+            Tensor::cat(&samples.iter().map(part).collect::<Vec<_>>(), 0)
+        };
+        let (classes, boxes) =
+            scores.losses(&all(|s| &s.labels), &all(|s| &s.offsets), config.smooth_l1_beta);
+        Ok(Losses {
+            objectness: first_stage.get(0),
+            proposal_boxes: first_stage.get(1),
+            classes,
+            boxes,
+        })
     }
 
     /// What is found in each image, boxes in pixels of the images given.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Torch`] when the device lacks the precision or fails.
-    pub fn detect(&self, images: &Images, precision: Precision) -> Result<Vec<Found>> {
+    pub fn detect(&self, images: &Images, precision: Precision) -> Result<Vec<Detections>> {
         let config = &self.config;
-        let (maps, predictions) = self.first_stage(std::slice::from_ref(images), precision, Modes::EVAL)?.remove(0);
+        let (maps, predictions) = self
+            .first_stage(std::slice::from_ref(images), precision, Modes::EVAL)?
+            .remove(0);
         let proposals = predictions.proposals(&images.sizes, limits(config.test_proposals))?;
         let regions = heads::regions(&proposals.iter().collect::<Vec<_>>());
         let scores = self.second_stage(&self.crops(&maps, &regions)?, precision, Modes::EVAL)?;
-        let kept = FoundLimits {
+        let kept = DetectionLimits {
             score: config.score_threshold,
             nms: config.nms_threshold,
             detections: config.detections_per_image,
@@ -313,7 +375,10 @@ impl FasterRcnn {
         let found = proposals.iter().zip(&images.sizes).map(|(proposals, &size)| {
             let count = proposals.size()[0];
             let part = |all: &Tensor| all.narrow(0, start, count);
-            let own = heads::Scores { logits: part(&scores.logits), offsets: part(&scores.offsets) };
+            let own = heads::Scores {
+                logits: part(&scores.logits),
+                offsets: part(&scores.offsets),
+            };
             start += count;
             own.found(proposals, size, &kept)
         });
@@ -327,7 +392,10 @@ impl FasterRcnn {
         precision: Precision,
         modes: Modes,
     ) -> Result<Vec<(Vec<Tensor>, Predictions)>> {
-        let pixels: Vec<Tensor> = groups.iter().map(|images| images.pixels.shallow_clone()).collect();
+        let pixels: Vec<Tensor> = groups
+            .iter()
+            .map(|images| images.pixels.shallow_clone())
+            .collect();
         precision.run(pixels[0].device(), || {
             let maps = self.feature_maps(&pixels, modes.backbone).into_iter();
             let with_predictions = |(maps, images): (Vec<Tensor>, &Images)| {
@@ -339,10 +407,15 @@ impl FasterRcnn {
     }
 
     fn second_stage(&self, crops: &Tensor, precision: Precision, modes: Modes) -> Result<heads::Scores> {
-        precision.run(crops.device(), || Ok(self.predictor.forward(&self.head(crops, modes))))
+        precision.run(crops.device(), || {
+            Ok(self.predictor.forward(&self.head(crops, modes)))
+        })
     }
 }
 
 fn limits([before_nms, after_nms]: [usize; 2]) -> Limits {
-    Limits { before_nms: before_nms as i64, after_nms }
+    Limits {
+        before_nms: before_nms as i64,
+        after_nms,
+    }
 }

@@ -1,7 +1,8 @@
-//! Feature pyramid: the backbone's four feature maps made equally deep and semantically strong from the top down.
+//! Feature pyramid: the backbone's four feature maps made equally deep and semantically strong from the top
+//! down.
 //!
-//! Source: Lin et al. 2017, "Feature Pyramid Networks for Object Detection", and `torchvision.ops.FeaturePyramidNetwork` with
-//! `LastLevelMaxPool`.
+//! Source: Lin et al. 2017, "Feature Pyramid Networks for Object Detection", and
+//! `torchvision.ops.FeaturePyramidNetwork` with `LastLevelMaxPool`.
 
 use camtrast_common::nn::Conv2d;
 use tch::Tensor;
@@ -19,16 +20,25 @@ impl Fpn {
     /// For feature maps of so many channels each, the finest first. Variables `inner.N` and `layer.N`.
     pub fn new(vs: &Path, inputs: &[i64], channels: i64) -> Self {
         // kaiming_uniform_(a=1): bound sqrt(3 / fan_in), which is tch's for a linear layer.
-        let init =
-            Init::Kaiming { dist: NormalOrUniform::Uniform, fan: FanInOut::FanIn, non_linearity: NonLinearity::Linear };
+        let init = Init::Kaiming {
+            dist: NormalOrUniform::Uniform,
+            fan: FanInOut::FanIn,
+            non_linearity: NonLinearity::Linear,
+        };
         let convs = |name: &str, kernel: i64, from: &dyn Fn(usize) -> i64| {
             let vs = vs / name;
-            (0..inputs.len()).map(|i| Conv2d::with_bias(&(&vs / i), from(i), channels, kernel, init)).collect()
+            (0..inputs.len())
+                .map(|i| Conv2d::with_bias(&(&vs / i), from(i), channels, kernel, init))
+                .collect()
         };
-        Fpn { inner: convs("inner", 1, &|i| inputs[i]), layer: convs("layer", 3, &|_| channels) }
+        Fpn {
+            inner: convs("inner", 1, &|i| inputs[i]),
+            layer: convs("layer", 3, &|_| channels),
+        }
     }
 
-    /// From maps [N, inputs, H, W], the finest first, to as many of [N, channels, H, W] and one of half the coarsest's size.
+    /// From maps [N, inputs, H, W], the finest first, to as many of [N, channels, H, W] and one of half the
+    /// coarsest's size.
     pub fn forward(&self, maps: &[Tensor]) -> Vec<Tensor> {
         let mut levels: Vec<Tensor> = Vec::new();
         let mut above: Option<Tensor> = None;

@@ -1,8 +1,8 @@
 //! The second stage: what class each proposal is of, and how it must move to fit.
 //!
-//! `c4`: layer4 of the backbone on 14 x 14 crops, an extra batch norm, mean pooling (Ren et al. 2015 on a ResNet; the extra norm is
-//! MoCo's `Res5ROIHeadsExtraNorm`). `fpn`: two fully connected layers on 7 x 7 crops. Both end in class logits and one box per
-//! class. Source: `torchvision.models.detection.roi_heads`.
+//! `c4`: layer4 of the backbone on 14 x 14 crops, an extra batch norm, mean pooling (Ren et al. 2015 on a
+//! ResNet; the extra norm is MoCo's `Res5ROIHeadsExtraNorm`). `fpn`: two fully connected layers on 7 x 7
+//! crops. Both end in class logits and one box per class. Source: `torchvision.models.detection.roi_heads`.
 //!
 //! Symbols: R sampled regions, K classes without background; label 0 is background.
 
@@ -22,7 +22,9 @@ const OBJECT: f64 = 0.5;
 const LEAST_SIDE: f64 = 1e-2;
 
 /// How the second stage codes boxes.
-pub const CODER: BoxCoder = BoxCoder { weights: [10.0, 10.0, 5.0, 5.0] };
+pub const CODER: BoxCoder = BoxCoder {
+    weights: [10.0, 10.0, 5.0, 5.0],
+};
 
 /// Ground truth of an image.
 #[derive(Debug)]
@@ -48,7 +50,12 @@ pub struct Samples {
 ///
 /// # Errors
 /// [`camtrast_common::Error::Torch`] when the device fails.
-pub fn sample(proposals: &Tensor, truth: &Truth, sampler: &Sampler, generator: &mut ChaCha8Rng) -> Result<Samples> {
+pub fn sample(
+    proposals: &Tensor,
+    truth: &Truth,
+    sampler: &Sampler,
+    generator: &mut ChaCha8Rng,
+) -> Result<Samples> {
     let (regions, matches, labels) = assign(proposals, truth);
     let host: Vec<i64> = to_host(&labels)?;
     let (mut rows, negative) = sampler.sample(&host, generator);
@@ -60,13 +67,23 @@ pub fn sample(proposals: &Tensor, truth: &Truth, sampler: &Sampler, generator: &
         0 => regions.zeros_like(),
         _ => CODER.encode(&truth.boxes.index_select(0, &matches.clamp_min(0)), &regions),
     };
-    Ok(Samples { regions, labels: labels.index_select(0, &rows), offsets })
+    Ok(Samples {
+        regions,
+        labels: labels.index_select(0, &rows),
+        offsets,
+    })
 }
 
-/// Regions [n + G, 4] (proposals, then ground truth), the ground truth each is matched to (below 0: none) and their labels.
+/// Regions [n + G, 4] (proposals, then ground truth), the ground truth each is matched to (below 0: none) and
+/// their labels.
 pub fn assign(proposals: &Tensor, truth: &Truth) -> (Tensor, Tensor, Tensor) {
     let regions = Tensor::cat(&[proposals, &truth.boxes], 0);
-    let matches = Matcher { high: OBJECT, low: OBJECT, low_quality: false }.matches(&iou(&truth.boxes, &regions));
+    let matches = Matcher {
+        high: OBJECT,
+        low: OBJECT,
+        low_quality: false,
+    }
+    .matches(&iou(&truth.boxes, &regions));
     let labels = match truth.boxes.size()[0] {
         0 => matches.zeros_like(),
         _ => truth.labels.index_select(0, &matches.clamp_min(0)) * matches.ge(0).to_kind(Kind::Int64),
@@ -95,7 +112,12 @@ impl Predictor {
     pub fn new(vs: &Path, features: i64, classes: i64) -> Self {
         let linear = |name: &str, outputs: i64, deviation: f64| {
             let mut linear = Linear::new(&(vs / name), features, outputs);
-            let _ = no_grad(|| (linear.weight.normal_(0.0, deviation), linear.bias.as_mut().map(Tensor::zero_)));
+            let _ = no_grad(|| {
+                (
+                    linear.weight.normal_(0.0, deviation),
+                    linear.bias.as_mut().map(Tensor::zero_),
+                )
+            });
             linear
         };
         Predictor {
@@ -107,7 +129,10 @@ impl Predictor {
     /// On features [R, D].
     pub fn forward(&self, features: &Tensor) -> Scores {
         let single = |t: Tensor| t.to_kind(Kind::Float);
-        Scores { logits: single(self.cls_score.forward(features)), offsets: single(self.bbox_pred.forward(features)) }
+        Scores {
+            logits: single(self.cls_score.forward(features)),
+            offsets: single(self.bbox_pred.forward(features)),
+        }
     }
 }
 
@@ -116,7 +141,10 @@ impl Scores {
     pub fn losses(&self, labels: &Tensor, offsets: &Tensor, beta: f64) -> (Tensor, Tensor) {
         let regions = labels.size()[0];
         let count = regions.max(1) as f64;
-        let class = self.logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0) / count;
+        let class = self
+            .logits
+            .cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0)
+            / count;
         let objects = labels.gt(0).nonzero().squeeze_dim(1);
         // The offsets of the own class of every object.
         let columns = objects.copy() * (self.logits.size()[1]) + labels.index_select(0, &objects);
@@ -129,30 +157,47 @@ impl Scores {
     ///
     /// # Errors
     /// [`camtrast_common::Error::Torch`] when the device fails.
-    pub fn found(&self, regions: &Tensor, size: (i64, i64), limits: &FoundLimits) -> Result<Found> {
+    pub fn found(&self, regions: &Tensor, size: (i64, i64), limits: &DetectionLimits) -> Result<Detections> {
         let columns = self.logits.size()[1];
         let boxes = clip(&CODER.decode(&self.offsets, regions), size).view([-1, columns, 4]);
         let boxes = boxes.narrow(1, 1, columns - 1).reshape([-1, 4]);
-        let scores = self.logits.softmax(-1, Kind::Float).narrow(1, 1, columns - 1).reshape([-1]);
+        let scores = self
+            .logits
+            .softmax(-1, Kind::Float)
+            .narrow(1, 1, columns - 1)
+            .reshape([-1]);
         let labels = Tensor::arange_start(1, columns, (Kind::Int64, boxes.device()));
         let labels = labels.expand([regions.size()[0], -1], false).reshape([-1]);
-        let select = |found: Found, rows: Tensor| Found {
+        let select = |found: Detections, rows: Tensor| Detections {
             boxes: found.boxes.index_select(0, &rows),
             scores: found.scores.index_select(0, &rows),
             labels: found.labels.index_select(0, &rows),
         };
         let sure = scores.gt(limits.score).nonzero().squeeze_dim(1);
-        let found = select(Found { boxes, scores, labels }, sure);
+        let found = select(
+            Detections {
+                boxes,
+                scores,
+                labels,
+            },
+            sure,
+        );
         let large = larger_than(&found.boxes, LEAST_SIDE);
         let found = select(found, large);
-        let kept = grouped_nms(&found.boxes, &found.scores, &found.labels, limits.nms, limits.detections)?;
+        let kept = grouped_nms(
+            &found.boxes,
+            &found.scores,
+            &found.labels,
+            limits.nms,
+            limits.detections,
+        )?;
         Ok(select(found, kept))
     }
 }
 
 /// Which detections are kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FoundLimits {
+pub struct DetectionLimits {
     /// Score that must be passed.
     pub score: f64,
     /// Detections of a class that overlap more than this are one.
@@ -163,7 +208,7 @@ pub struct FoundLimits {
 
 /// Detections in an image, by falling score.
 #[derive(Debug)]
-pub struct Found {
+pub struct Detections {
     /// Boxes f32 [n, 4].
     pub boxes: Tensor,
     /// Scores f32 `[n]`.
@@ -180,6 +225,9 @@ pub fn regions(of_images: &[&Tensor]) -> Tensor {
     };
     match of_images {
         [] => boxes::none(Device::Cpu).constant_pad_nd([1, 0]),
-        _ => Tensor::cat(&of_images.iter().enumerate().map(with_number).collect::<Vec<_>>(), 0),
+        _ => Tensor::cat(
+            &of_images.iter().enumerate().map(with_number).collect::<Vec<_>>(),
+            0,
+        ),
     }
 }

@@ -13,8 +13,8 @@ pub struct Matcher {
     pub high: f64,
     /// Overlap below which it is background; between the two it is neither.
     pub low: f64,
-    /// Whether the boxes that overlap a ground truth most are matched however little that is (ties included), each to the ground
-    /// truth that it overlaps most itself.
+    /// Whether the boxes that overlap a ground truth most are matched however little that is (ties included),
+    /// each to the ground truth that it overlaps most itself.
     pub low_quality: bool,
 }
 
@@ -24,8 +24,9 @@ pub const BACKGROUND: i64 = -1;
 pub const IGNORED: i64 = -2;
 
 impl Matcher {
-    /// From overlaps [m, n] of m ground truths with n boxes to the matched ground truth of each box, i64 `[n]`, or
-    /// [`BACKGROUND`] or [`IGNORED`]. Without ground truth all is background (torchvision leaves that case to its callers).
+    /// From overlaps [m, n] of m ground truths with n boxes to the matched ground truth of each box, i64
+    /// `[n]`, or [`BACKGROUND`] or [`IGNORED`]. Without ground truth all is background (torchvision leaves
+    /// that case to its callers).
     pub fn matches(&self, overlaps: &Tensor) -> Tensor {
         let (truths, boxes) = overlaps.size2().expect("a matrix");
         if truths == 0 || boxes == 0 {
@@ -53,11 +54,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Rows of the boxes drawn, in ascending order: objects (label above 0), then background (label 0). Boxes of label below
-    /// 0 are left out. Missing objects are made up for by background.
+    /// Rows of the boxes drawn, in ascending order: objects (label above 0), then background (label 0). Boxes
+    /// of label below 0 are left out. Missing objects are made up for by background.
     pub fn sample(&self, labels: &[i64], generator: &mut ChaCha8Rng) -> (Vec<i64>, Vec<i64>) {
         let rows = |wanted: fn(i64) -> bool| -> Vec<i64> {
-            (0..labels.len() as i64).filter(|&row| wanted(labels[row as usize])).collect()
+            (0..labels.len() as i64)
+                .filter(|&row| wanted(labels[row as usize]))
+                .collect()
         };
         let mut draw = |rows: Vec<i64>, count: usize| {
             let drawn = permutation(rows.len(), generator);
@@ -65,7 +68,10 @@ impl Sampler {
             drawn.sort_unstable();
             drawn
         };
-        let positives = draw(rows(|label| label > 0), (self.size as f64 * self.positive_share) as usize);
+        let positives = draw(
+            rows(|label| label > 0),
+            (self.size as f64 * self.positive_share) as usize,
+        );
         let negatives = draw(rows(|label| label == 0), self.size - positives.len());
         (positives, negatives)
     }

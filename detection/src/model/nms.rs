@@ -1,7 +1,7 @@
 //! Non-maximum suppression: of boxes that overlap, only the one with the highest score stays.
 //!
-//! Exact and greedy, as `torchvision.ops.nms`: boxes in the order of falling scores (equal scores in the order given); a box
-//! goes when its intersection over union with one that stays is above the threshold.
+//! Exact and greedy, as `torchvision.ops.nms`: boxes in the order of falling scores (equal scores in the
+//! order given); a box goes when its intersection over union with one that stays is above the threshold.
 
 use super::boxes::iou;
 use camtrast_common::Result;
@@ -19,14 +19,20 @@ pub fn nms(boxes: &Tensor, scores: &Tensor, threshold: f64, limit: usize) -> Res
     Ok(order.index_select(0, &Tensor::from_slice(&kept).to_device(order.device())))
 }
 
-/// The same within each group i64 `[n]` (a class or a pyramid level): boxes of different groups do not see each other. Rows by
-/// falling score over all groups.
+/// The same within each group i64 `[n]` (a class or a pyramid level): boxes of different groups do not see
+/// each other. Rows by falling score over all groups.
 ///
 /// torchvision shifts groups apart by adding to coordinates, and so loses digits, below 1,000 boxes.
 ///
 /// # Errors
 /// As [`nms`].
-pub fn grouped_nms(boxes: &Tensor, scores: &Tensor, groups: &Tensor, threshold: f64, limit: usize) -> Result<Tensor> {
+pub fn grouped_nms(
+    boxes: &Tensor,
+    scores: &Tensor,
+    groups: &Tensor,
+    threshold: f64,
+    limit: usize,
+) -> Result<Tensor> {
     let order = descending(scores);
     let group_of: Vec<i64> = to_host(&groups.index_select(0, &order))?;
     let mut members: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
@@ -37,7 +43,11 @@ pub fn grouped_nms(boxes: &Tensor, scores: &Tensor, groups: &Tensor, threshold: 
     let mut kept: Vec<i64> = Vec::new();
     for ranks in members.values() {
         let boxes = boxes.index_select(0, &Tensor::from_slice(ranks).to_device(boxes.device()));
-        kept.extend(greedy(&boxes, threshold, limit)?.into_iter().map(|row| ranks[row as usize]));
+        kept.extend(
+            greedy(&boxes, threshold, limit)?
+                .into_iter()
+                .map(|row| ranks[row as usize]),
+        );
     }
     kept.sort_unstable();
     kept.truncate(limit);
@@ -57,7 +67,8 @@ fn greedy(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     }
 }
 
-/// The overlaps on the host, a row for each box that stays, so that those of suppressed boxes are never computed.
+/// The overlaps on the host, a row for each box that stays, so that those of suppressed boxes are never
+/// computed.
 fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     let column = |i: i64| to_host::<f32>(&boxes.select(1, i).to_kind(Kind::Float));
     let (mut x1, mut y1, mut x2, mut y2) = (column(0)?, column(1)?, column(2)?, column(3)?);
@@ -75,7 +86,13 @@ fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i6
     while count > 0 && kept.len() < limit {
         kept.push(i64::from(rows[0]));
         let best = [x1[0], y1[0], x2[0], y2[0], area[0]];
-        let (xs1, ys1, xs2, ys2, areas) = (&x1[..count], &y1[..count], &x2[..count], &y2[..count], &area[..count]);
+        let (xs1, ys1, xs2, ys2, areas) = (
+            &x1[..count],
+            &y1[..count],
+            &x2[..count],
+            &y2[..count],
+            &area[..count],
+        );
         let flags = &mut suppressed[..count];
         for i in 0..count {
             let width = (min(best[2], xs2[i]) - max(best[0], xs1[i])).max(0.0);
@@ -119,7 +136,10 @@ fn greedy_on_device(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<
     let mut kept = Vec::new();
     for start in (0..count).step_by(chunk as usize) {
         let rows = boxes.narrow(0, start, chunk.min(count - start));
-        let above = iou(&rows, boxes).to_kind(Kind::Double).gt(threshold).constant_pad_nd([0, words * 8 - count]);
+        let above = iou(&rows, boxes)
+            .to_kind(Kind::Double)
+            .gt(threshold)
+            .constant_pad_nd([0, words * 8 - count]);
         let packed = (above.view([-1, words, 8]).to_kind(Kind::Uint8) * &bits).sum_dim_intlist(
             [2i64].as_slice(),
             false,

@@ -69,9 +69,13 @@ pub struct AnchorTargets {
 impl Rpn {
     /// For feature maps of `channels` channels. Variables `conv`, `cls_logits`, `bbox_pred`.
     pub fn new(vs: &Path, channels: i64, anchors: Anchors) -> Self {
-        let init = Init::Randn { mean: 0.0, stdev: 0.01 };
-        let conv =
-            |name: &str, outputs: i64, kernel: i64| Conv2d::with_bias(&(vs / name), channels, outputs, kernel, init);
+        let init = Init::Randn {
+            mean: 0.0,
+            stdev: 0.01,
+        };
+        let conv = |name: &str, outputs: i64, kernel: i64| {
+            Conv2d::with_bias(&(vs / name), channels, outputs, kernel, init)
+        };
         let per_place = anchors.per_place();
         Rpn {
             conv: conv("conv", channels, 3),
@@ -89,7 +93,10 @@ impl Rpn {
             let hidden = self.conv.forward(map).relu();
             // [N, A' * k, h, w] to [N, h * w * A', k].
             let flat = |t: Tensor, k: i64| {
-                t.view_([n, -1, k, h, w]).permute([0, 3, 4, 1, 2]).reshape([n, -1, k]).to_kind(Kind::Float)
+                t.view_([n, -1, k, h, w])
+                    .permute([0, 3, 4, 1, 2])
+                    .reshape([n, -1, k])
+                    .to_kind(Kind::Float)
             };
             objectness.push(flat(self.cls_logits.forward(&hidden), 1));
             offsets.push(flat(self.bbox_pred.forward(&hidden), 4));
@@ -105,7 +112,8 @@ impl Rpn {
 }
 
 impl Predictions {
-    /// The proposals f32 [n, 4] of each image of `sizes` (height, width) pixels, the best first, without gradient.
+    /// The proposals f32 [n, 4] of each image of `sizes` (height, width) pixels, the best first, without
+    /// gradient.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Torch`] when the device fails.
@@ -113,14 +121,21 @@ impl Predictions {
         no_grad(|| {
             (sizes.iter().enumerate())
                 .map(|(image, &size)| {
-                    let (objectness, offsets) = (self.objectness.get(image as i64), self.offsets.get(image as i64));
+                    let (objectness, offsets) =
+                        (self.objectness.get(image as i64), self.offsets.get(image as i64));
                     let (rows, levels) = self.best_of_each_level(&objectness, limits.before_nms);
-                    let boxes = CODER.decode(&offsets.index_select(0, &rows), &self.anchors.index_select(0, &rows));
+                    let boxes = CODER.decode(
+                        &offsets.index_select(0, &rows),
+                        &self.anchors.index_select(0, &rows),
+                    );
                     let boxes = clip(&boxes, size);
                     let large = larger_than(&boxes, LEAST_SIDE);
                     let boxes = boxes.index_select(0, &large);
                     // Suppression goes by probabilities, in which far logits tie, as torchvision does.
-                    let scores = objectness.index_select(0, &rows).index_select(0, &large).sigmoid();
+                    let scores = objectness
+                        .index_select(0, &rows)
+                        .index_select(0, &large)
+                        .sigmoid();
                     let levels = levels.index_select(0, &large);
                     let kept = grouped_nms(&boxes, &scores, &levels, NMS, limits.after_nms)?;
                     Ok(boxes.index_select(0, &kept))
@@ -133,7 +148,10 @@ impl Predictions {
     fn best_of_each_level(&self, objectness: &Tensor, limit: i64) -> (Tensor, Tensor) {
         let (mut rows, mut levels, mut start) = (Vec::new(), Vec::new(), 0);
         for (level, &count) in self.per_level.iter().enumerate() {
-            let best = objectness.narrow(0, start, count).topk(limit.min(count), 0, true, true).1;
+            let best = objectness
+                .narrow(0, start, count)
+                .topk(limit.min(count), 0, true, true)
+                .1;
             levels.push(best.full_like(level as f64));
             rows.push(best + start);
             start += count;
@@ -143,7 +161,11 @@ impl Predictions {
 
     /// What the anchors should say of an image with ground truth f32 [G, 4].
     pub fn targets(&self, truth: &Tensor) -> AnchorTargets {
-        let matcher = Matcher { high: OBJECT, low: NO_OBJECT, low_quality: true };
+        let matcher = Matcher {
+            high: OBJECT,
+            low: NO_OBJECT,
+            low_quality: true,
+        };
         let matches = matcher.matches(&iou(truth, &self.anchors));
         let labels = matches.ge(0).to_kind(Kind::Int64) - matches.eq(IGNORED).to_kind(Kind::Int64);
         debug_assert_eq!(IGNORED + 1, BACKGROUND);
@@ -154,8 +176,8 @@ impl Predictions {
         AnchorTargets { labels, offsets }
     }
 
-    /// Rows of the anchors to train on, of all images one after the other (row a of image n is n * A + a): objects, then
-    /// background.
+    /// Rows of the anchors to train on, of all images one after the other (row a of image n is n * A + a):
+    /// objects, then background.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Torch`] when the device fails.
@@ -181,13 +203,17 @@ impl Predictions {
     /// sampled.
     pub fn losses(&self, targets: &[AnchorTargets], sampled: &[Vec<i64>; 2], beta: f64) -> (Tensor, Tensor) {
         let device = self.objectness.device();
-        let [positive, negative] = sampled.each_ref().map(|rows| Tensor::from_slice(rows).to_device(device));
+        let [positive, negative] = sampled
+            .each_ref()
+            .map(|rows| Tensor::from_slice(rows).to_device(device));
         let all = Tensor::cat(&[&positive, &negative], 0);
-        let wanted =
-            |part: fn(&AnchorTargets) -> &Tensor| Tensor::cat(&targets.iter().map(part).collect::<Vec<_>>(), 0);
+        let wanted = |part: fn(&AnchorTargets) -> &Tensor| {
+            Tensor::cat(&targets.iter().map(part).collect::<Vec<_>>(), 0)
+        };
         let labels = wanted(|t| &t.labels).index_select(0, &all).to_kind(Kind::Float);
         let logits = self.objectness.flatten(0, -1).index_select(0, &all);
-        let objectness = logits.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum);
+        let objectness =
+            logits.binary_cross_entropy_with_logits::<Tensor>(&labels, None, None, Reduction::Sum);
         let ours = self.offsets.flatten(0, 1).index_select(0, &positive);
         let theirs = wanted(|t| &t.offsets).index_select(0, &positive);
         (objectness, ours.smooth_l1_loss(&theirs, Reduction::Sum, beta))

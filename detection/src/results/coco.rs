@@ -1,6 +1,7 @@
-//! COCO's JSON files: results, `[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}, ..]`, and instances.
+//! COCO's JSON files: results, `[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}, ..]`,
+//! and instances.
 
-use super::{Found, Results, digits, image_ids, places};
+use super::{Detection, Results, digits, image_ids, places};
 use crate::Dataset;
 use crate::evaluate::area;
 use crate::problems::Problems;
@@ -30,7 +31,8 @@ enum ImageId {
     Name(String),
 }
 
-/// Reads a results JSON. Images are known by [`image_ids`] or, as text, by their id; categories by the data set's ids.
+/// Reads a results JSON. Images are known by [`image_ids`] or, as text, by their id; categories by the data
+/// set's ids.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Io`] naming the file and the record at fault: an unknown image or category, a
@@ -38,24 +40,40 @@ enum ImageId {
 pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let records: Vec<Record> = serde_json::from_str(&without_nan(&text)).map_err(|reason| {
-        Error::file(path, format!("is no COCO results list: {reason}"), "check that it is a whole list of detections")
+        Error::file(
+            path,
+            format!("is no COCO results list: {reason}"),
+            "check that it is a whole list of detections",
+        )
     })?;
     let (names, numbers) = (places(dataset), image_ids(dataset));
-    let numbers: HashMap<u64, usize> = numbers.into_iter().enumerate().map(|(place, number)| (number, place)).collect();
+    let numbers: HashMap<u64, usize> = numbers
+        .into_iter()
+        .enumerate()
+        .map(|(place, number)| (number, place))
+        .collect();
     let ids = dataset.category_ids.iter().enumerate();
     let class_of: HashMap<u64, usize> = ids.map(|(class, &id)| (id, class)).collect();
-    let found = |record: &Record| -> Result<Found, String> {
+    let found = |record: &Record| -> Result<Detection, String> {
         let image = match &record.image_id {
             ImageId::Number(number) => numbers.get(number).ok_or_else(|| format!("image {number}")),
             ImageId::Name(name) => names.get(name.as_str()).ok_or_else(|| format!("image {name:?}")),
         };
-        let class = class_of.get(&record.category_id).ok_or_else(|| format!("category {}", record.category_id));
+        let class = class_of
+            .get(&record.category_id)
+            .ok_or_else(|| format!("category {}", record.category_id));
         let unknown = |what| format!("{what} is not in the data set");
         let (image, class) = (*image.map_err(unknown)?, *class.map_err(unknown)?);
         let score = record.score.unwrap_or(f64::NAN);
         let [x, y, width, height] = record.bbox.map(|side| side.unwrap_or(f64::NAN));
         let bbox = [x, y, x + width, y + height];
-        Found { image, class, score, bbox }.checked()
+        Detection {
+            image,
+            class,
+            score,
+            bbox,
+        }
+        .checked()
     };
     let mut problems = Problems::new(skip_bad);
     let mut kept = Vec::with_capacity(records.len());
@@ -67,7 +85,8 @@ pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Resul
     let mut notes = Vec::new();
     if digits(dataset).is_none() && records.iter().any(by_number) {
         notes.push(format!(
-            "{}: the images' ids are no numbers: its image numbers are taken as 1, 2, .. in the order of the list",
+            "{}: the images' ids are no numbers: its image numbers are taken as 1, 2, .. in the order of \
+             the list",
             path.display()
         ));
     }
@@ -92,9 +111,9 @@ pub fn write_coco(path: &Path, dataset: &Dataset, results: &Results) -> Result<(
     write_json(path, &records.collect::<Vec<_>>())
 }
 
-/// Writes the data set as COCO instances: a difficult object is `iscrowd: 1`, a half-open box `[x1, y1, x2 - x1, y2 - y1]`
-/// (VOC's `[xmin-1, ymin-1, xmax-xmin+1, ymax-ymin+1]`), its area the product of the sides. pycocotools' figures on
-/// this file are [`evaluate`](crate::evaluate())'s.
+/// Writes the data set as COCO instances: a difficult object is `iscrowd: 1`, a half-open box `[x1, y1, x2 -
+/// x1, y2 - y1]` (VOC's `[xmin-1, ymin-1, xmax-xmin+1, ymax-ymin+1]`), its area the product of the sides.
+/// pycocotools' figures on this file are [`evaluate`](crate::evaluate())'s.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -104,7 +123,11 @@ pub fn write_instances(path: &Path, dataset: &Dataset) -> Result<()> {
         let name = image.image.file_name().unwrap_or_default().to_string_lossy();
         json!({"id": number, "file_name": name, "width": image.width, "height": image.height})
     });
-    let objects = dataset.images.iter().zip(&numbers).flat_map(|(image, n)| image.objects.iter().map(move |o| (n, o)));
+    let objects = dataset
+        .images
+        .iter()
+        .zip(&numbers)
+        .flat_map(|(image, n)| image.objects.iter().map(move |o| (n, o)));
     let annotations = objects.enumerate().map(|(index, (number, object))| {
         let [x1, y1, x2, y2] = object.bbox;
         json!({
@@ -116,10 +139,14 @@ pub fn write_instances(path: &Path, dataset: &Dataset) -> Result<()> {
             "iscrowd": u8::from(object.difficult),
         })
     });
-    let categories =
-        dataset.classes.iter().zip(&dataset.category_ids).map(|(name, id)| json!({"id": id, "name": name}));
+    let categories = dataset
+        .classes
+        .iter()
+        .zip(&dataset.category_ids)
+        .map(|(name, id)| json!({"id": id, "name": name}));
     let (images, annotations): (Vec<_>, Vec<_>) = (images.collect(), annotations.collect());
-    let whole = json!({"images": images, "annotations": annotations, "categories": categories.collect::<Vec<_>>()});
+    let whole =
+        json!({"images": images, "annotations": annotations, "categories": categories.collect::<Vec<_>>()});
     write_json(path, &whole)
 }
 
@@ -138,7 +165,9 @@ fn without_nan(text: &str) -> String {
     }
     // Every other piece between quotes is a string. Names with escaped quotes are not worth a parser here.
     let pieces = text.split('"').enumerate().map(|(i, piece)| match i % 2 {
-        0 => WORDS.iter().fold(piece.to_owned(), |piece, word| piece.replace(word, "null")),
+        0 => WORDS
+            .iter()
+            .fold(piece.to_owned(), |piece, word| piece.replace(word, "null")),
         _ => piece.to_owned(),
     });
     pieces.collect::<Vec<_>>().join("\"")

@@ -1,4 +1,5 @@
-//! One annotation file. Its `path`, and a `filename` that leads elsewhere, are never followed: the image is known by its id.
+//! One annotation file. Its `path`, and a `filename` that leads elsewhere, are never followed: the image is
+//! known by its id.
 
 use crate::dataset::Object;
 use crate::image_file::{self, Size};
@@ -63,11 +64,25 @@ impl Annotation {
             return Err(error("is empty".into()));
         }
         let Document::Annotation(content) = quick_xml::de::from_str(text.trim_start_matches('\u{feff}'))
-            .map_err(|reason| error(format!("is malformed or cut off: {}", one_line(&reason.to_string()))))?;
-        if let Some(name) = content.filename.as_ref().filter(|name| !image_file::stays_inside(Path::new(name.trim()))) {
-            return Err(error(format!("has the filename {name:?}, which leads out of the data set")));
+            .map_err(|reason| {
+                error(format!(
+                    "is malformed or cut off: {}",
+                    one_line(&reason.to_string())
+                ))
+            })?;
+        if let Some(name) = content
+            .filename
+            .as_ref()
+            .filter(|name| !image_file::stays_inside(Path::new(name.trim())))
+        {
+            return Err(error(format!(
+                "has the filename {name:?}, which leads out of the data set"
+            )));
         }
-        Ok(Annotation { path: path.to_owned(), content })
+        Ok(Annotation {
+            path: path.to_owned(),
+            content,
+        })
     }
 
     fn error(&self, problem: String) -> Error {
@@ -77,29 +92,54 @@ impl Annotation {
     /// The image's size (width, height) that the boxes belong to, upright or as stored; any other is refused.
     /// None, or zero, says nothing.
     pub fn check_size(&self, size: Size, image: &Path) -> Result<(usize, usize)> {
-        let Some(said) = &self.content.size else { return Ok(size.upright) };
-        let [width, height] = [&said.width, &said.height].map(|text| text.as_deref().unwrap_or_default().trim());
+        let Some(said) = &self.content.size else {
+            return Ok(size.upright);
+        };
+        let [width, height] =
+            [&said.width, &said.height].map(|text| text.as_deref().unwrap_or_default().trim());
         let fits = |text: &str, actual: usize| {
-            let said: f64 = if text.is_empty() { 0.0 } else { text.parse().unwrap_or(f64::NAN) };
+            let said: f64 = if text.is_empty() {
+                0.0
+            } else {
+                text.parse().unwrap_or(f64::NAN)
+            };
             said == 0.0 || said == actual as f64
         };
-        size.said(|(w, h)| fits(width, w) && fits(height, h)).ok_or_else(|| {
-            let (w, h) = size.stored;
-            let (name, text, actual) = if fits(width, w) { ("height", height, h) } else { ("width", width, w) };
-            self.error(format!("says {name} {text:?}, but {} has {actual}", image.display()))
-        })
+        size.said(|(w, h)| fits(width, w) && fits(height, h))
+            .ok_or_else(|| {
+                let (w, h) = size.stored;
+                let (name, text, actual) = if fits(width, w) {
+                    ("height", height, h)
+                } else {
+                    ("width", width, w)
+                };
+                self.error(format!(
+                    "says {name} {text:?}, but {} has {actual}",
+                    image.display()
+                ))
+            })
     }
 
     /// Names of the classes of its objects, as they stand.
     pub fn class_names(&self) -> Vec<String> {
-        self.content.object.iter().filter_map(|raw| raw.name.as_deref()).map(|name| name.trim().to_owned()).collect()
+        self.content
+            .object
+            .iter()
+            .filter_map(|raw| raw.name.as_deref())
+            .map(|name| name.trim().to_owned())
+            .collect()
     }
 
     /// The objects of an image of that size (width, height), each converted to a half-open box inside it or
     /// refused.
-    pub fn objects(&self, size: (usize, usize), classes: &HashMap<&str, usize>) -> impl Iterator<Item = Result<Read>> {
+    pub fn objects(
+        &self,
+        size: (usize, usize),
+        classes: &HashMap<&str, usize>,
+    ) -> impl Iterator<Item = Result<Read>> {
         self.content.object.iter().enumerate().map(move |(index, raw)| {
-            raw.object(size, classes).map_err(|problem| self.error(format!("object {}: {problem}", index + 1)))
+            raw.object(size, classes)
+                .map_err(|problem| self.error(format!("object {}: {problem}", index + 1)))
         })
     }
 }
@@ -123,25 +163,47 @@ impl RawObject {
             None if name.is_empty() => return Err("has no name, so no class".into()),
             None => return Ok(Read::OtherClass(name.to_owned())),
         };
-        let difficult = self.difficult.as_deref().map_or(Ok(0.0), |text| number("difficult", text))? != 0.0;
+        let difficult = self
+            .difficult
+            .as_deref()
+            .map_or(Ok(0.0), |text| number("difficult", text))?
+            != 0.0;
         let raw = self.bndbox.as_ref().ok_or("there is no bndbox")?;
         let side = |name, text: &Option<String>| number(name, text.as_deref().unwrap_or_default());
-        let [xmin, ymin, xmax, ymax] =
-            [side("xmin", &raw.xmin)?, side("ymin", &raw.ymin)?, side("xmax", &raw.xmax)?, side("ymax", &raw.ymax)?];
+        let [xmin, ymin, xmax, ymax] = [
+            side("xmin", &raw.xmin)?,
+            side("ymin", &raw.ymin)?,
+            side("xmax", &raw.xmax)?,
+            side("ymax", &raw.ymax)?,
+        ];
         let told = format!("the box {xmin} {ymin} {xmax} {ymax}");
         if xmax <= xmin || ymax <= ymin {
             return Err(format!("{told} is empty or inverted"));
         }
         let (width, height) = (size.0 as f64, size.1 as f64);
         let half_open = [xmin - 1.0, ymin - 1.0, xmax, ymax];
-        let bbox = [half_open[0].max(0.0), half_open[1].max(0.0), xmax.min(width), ymax.min(height)];
+        let bbox = [
+            half_open[0].max(0.0),
+            half_open[1].max(0.0),
+            xmax.min(width),
+            ymax.min(height),
+        ];
         if bbox[2] <= bbox[0] || bbox[3] <= bbox[1] {
             return Err(format!(
                 "{told} lies outside the image of {width} x {height} pixels, the first of which is 1 1"
             ));
         }
-        let object = Object { class, bbox, difficult, area: None };
-        Ok(if bbox == half_open { Read::Object(object) } else { Read::Clipped(object) })
+        let object = Object {
+            class,
+            bbox,
+            difficult,
+            area: None,
+        };
+        Ok(if bbox == half_open {
+            Read::Object(object)
+        } else {
+            Read::Clipped(object)
+        })
     }
 }
 

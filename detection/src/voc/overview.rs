@@ -25,7 +25,8 @@ pub struct SplitOverview {
     pub problems: Vec<String>,
 }
 
-/// Looks at every split of every folder of a VOCdevkit, with whatever classes occur in it; `None` when `root` is none.
+/// Looks at every split of every folder of a VOCdevkit, with whatever classes occur in it; `None` when `root`
+/// is none.
 ///
 /// # Errors
 /// [`Error::Io`] when a folder or list cannot be read.
@@ -42,21 +43,33 @@ pub fn overview(root: &Path) -> Result<Option<Vec<SplitOverview>>> {
             let text = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
             let first = text.lines().next().unwrap_or_default();
             if first.split_whitespace().count() == 1 && is_plain_name(&folder) && is_plain_name(list) {
-                splits.push(VocSplit { folder: folder.clone(), name: list.to_owned() });
+                splits.push(VocSplit {
+                    folder: folder.clone(),
+                    name: list.to_owned(),
+                });
             }
         }
     }
     if splits.is_empty() {
         return Ok(None);
     }
-    splits.into_iter().map(|split| look(root, split)).collect::<Result<_>>().map(Some)
+    splits
+        .into_iter()
+        .map(|split| look(root, split))
+        .collect::<Result<_>>()
+        .map(Some)
 }
 
 fn look(root: &Path, split: VocSplit) -> Result<SplitOverview> {
     let annotations = root.join(&split.folder).join("Annotations");
     let classes: Vec<String> = classes(&annotations)?.into_iter().collect();
     let told = split.to_string();
-    let options = VocOptions { root: root.to_owned(), splits: vec![split], classes, skip_bad: true };
+    let options = VocOptions {
+        root: root.to_owned(),
+        splits: vec![split],
+        classes,
+        skip_bad: true,
+    };
     let dataset = read(&options)?;
     let mut objects: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for object in dataset.images.iter().flat_map(|image| &image.objects) {
@@ -65,23 +78,37 @@ fn look(root: &Path, split: VocSplit) -> Result<SplitOverview> {
     Ok(SplitOverview {
         split: told,
         images: dataset.images.len(),
-        background: dataset.images.iter().filter(|image| image.objects.is_empty()).count(),
+        background: dataset
+            .images
+            .iter()
+            .filter(|image| image.objects.is_empty())
+            .count(),
         objects,
         problems: [dataset.problems, dataset.notes].concat(),
     })
 }
 
-/// Names of the classes that occur in a folder of annotations; those that cannot be read are told of elsewhere.
+/// Names of the classes that occur in a folder of annotations; those that cannot be read are told of
+/// elsewhere.
 fn classes(annotations: &Path) -> Result<BTreeSet<String>> {
-    let files: Vec<PathBuf> = names(annotations)?.iter().map(|name| annotations.join(name)).collect();
-    let of_file = |path: &PathBuf| Annotation::read(path).map(|a| a.class_names()).unwrap_or_default();
+    let files: Vec<PathBuf> = names(annotations)?
+        .iter()
+        .map(|name| annotations.join(name))
+        .collect();
+    let of_file = |path: &PathBuf| {
+        Annotation::read(path)
+            .map(|a| a.class_names())
+            .unwrap_or_default()
+    };
     Ok(files.par_iter().flat_map_iter(of_file).collect())
 }
 
 /// Names in a folder, sorted.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let list = || -> std::io::Result<Vec<String>> {
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+        fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
     };
     let mut names = list().map_err(Error::io(folder, "read"))?;
     names.sort_unstable();

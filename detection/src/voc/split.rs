@@ -8,8 +8,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// A list of images: `2007:trainval` is `VOC2007/ImageSets/Main/trainval.txt`, `BCCD:test` that of the folder `BCCD` (or
-/// `VOCBCCD`).
+/// A list of images: `2007:trainval` is `VOC2007/ImageSets/Main/trainval.txt`, `BCCD:test` that of the folder
+/// `BCCD` (or `VOCBCCD`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VocSplit {
     /// The year, or the name of the folder.
@@ -24,7 +24,10 @@ impl FromStr for VocSplit {
     fn from_str(text: &str) -> Result<Self> {
         match text.split_once(':') {
             Some((folder, name)) if [folder, name].iter().all(|part| image_file::is_plain_name(part)) => {
-                Ok(VocSplit { folder: folder.to_owned(), name: name.to_owned() })
+                Ok(VocSplit {
+                    folder: folder.to_owned(),
+                    name: name.to_owned(),
+                })
             }
             _ => Err(Error::Usage {
                 problem: format!("{text:?} is no split of a VOCdevkit folder"),
@@ -44,10 +47,13 @@ impl VocSplit {
     /// The folder below `root`.
     pub(super) fn folder(&self, root: &Path) -> Result<PathBuf> {
         let candidates = [format!("VOC{}", self.folder), self.folder.clone()].map(|name| root.join(name));
-        candidates.into_iter().find(|folder| folder.is_dir()).ok_or_else(|| {
-            let problem = format!("has no folder VOC{0} or {0}", self.folder);
-            Error::file(root, problem, "name the VOCdevkit folder that holds it")
-        })
+        candidates
+            .into_iter()
+            .find(|folder| folder.is_dir())
+            .ok_or_else(|| {
+                let problem = format!("has no folder VOC{0} or {0}", self.folder);
+                Error::file(root, problem, "name the VOCdevkit folder that holds it")
+            })
     }
 
     /// The list's file in that folder.
@@ -60,23 +66,41 @@ impl VocSplit {
         let text = std::fs::read_to_string(list).map_err(Error::io(list, "read"))?;
         let mut line_of: HashMap<&str, usize> = HashMap::new();
         let mut ids = Vec::new();
-        let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).enumerate();
+        let lines = text
+            .trim_start_matches('\u{feff}')
+            .lines()
+            .map(str::trim)
+            .enumerate();
         for (number, id) in lines.filter(|(_, id)| !id.is_empty()) {
             let line = number + 1;
             let problem = if !image_file::stays_inside(Path::new(id)) {
-                Some((format!("line {line}: {id:?} leads out of the data set"), "name images by their id"))
+                Some((
+                    format!("line {line}: {id:?} leads out of the data set"),
+                    "name images by their id",
+                ))
             } else {
                 let earlier = line_of.get(id);
-                earlier.map(|earlier| (format!("line {line}: {id:?} is listed in line {earlier}"), "name it once"))
+                earlier.map(|earlier| {
+                    (
+                        format!("line {line}: {id:?} is listed in line {earlier}"),
+                        "name it once",
+                    )
+                })
             };
-            let id = problem.map_or(Ok(id), |(problem, remedy)| Err(Error::file(list, problem, remedy)));
+            let id = problem.map_or(Ok(id), |(problem, remedy)| {
+                Err(Error::file(list, problem, remedy))
+            });
             if let Some(id) = problems.keep(id)? {
                 line_of.insert(id, line);
                 ids.push(id.to_owned());
             }
         }
         if ids.is_empty() {
-            return Err(Error::file(list, "names no images", "write one image id in each line"));
+            return Err(Error::file(
+                list,
+                "names no images",
+                "write one image id in each line",
+            ));
         }
         Ok(ids)
     }

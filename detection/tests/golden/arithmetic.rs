@@ -19,9 +19,14 @@ fn anchors_are_torchvisions() {
     let case = Case::open("anchors");
     let image = serde_json::from_value(case.json("image")).unwrap();
     let (sizes, ratios) = ([32.0, 64.0, 128.0, 256.0, 512.0], [0.5, 1.0, 2.0]);
-    let c4 = Anchors::at_one_level(&sizes, &ratios).generate(image, &pairs(&case.json("c4_maps")), Device::Cpu);
+    let c4 =
+        Anchors::at_one_level(&sizes, &ratios).generate(image, &pairs(&case.json("c4_maps")), Device::Cpu);
     assert!(c4[0].equal(&case.tensor("c4").to_kind(Kind::Float)));
-    let fpn = Anchors::one_size_a_level(&sizes, &ratios).generate(image, &pairs(&case.json("fpn_maps")), Device::Cpu);
+    let fpn = Anchors::one_size_a_level(&sizes, &ratios).generate(
+        image,
+        &pairs(&case.json("fpn_maps")),
+        Device::Cpu,
+    );
     let fpn = Tensor::cat(&fpn, 0);
     let every_seventh = fpn.slice(0, 0, fpn.size()[0], 7);
     assert!(every_seventh.equal(&case.tensor("fpn").to_kind(Kind::Float)));
@@ -33,10 +38,17 @@ fn boxes_are_coded_and_matched_as_torchvision_does() {
     let truth = boxes("truth", 5, 200.0, 150.0, 2.0);
     let proposals = boxes("proposals", 60, 200.0, 150.0, 2.0);
     proposals.get(0).copy_(&truth.get(0));
-    proposals.get(1).copy_(&(truth.get(1) + Tensor::from_slice(&[3f32, 0.0, 3.0, 0.0])));
+    proposals
+        .get(1)
+        .copy_(&(truth.get(1) + Tensor::from_slice(&[3f32, 0.0, 3.0, 0.0])));
     let offsets = fill("offsets", &[60, 8]);
     let _ = offsets.get(0).g_mul_scalar_(10.0);
-    let (coder, plain) = (BoxCoder { weights: [10.0, 10.0, 5.0, 5.0] }, BoxCoder { weights: [1.0; 4] });
+    let (coder, plain) = (
+        BoxCoder {
+            weights: [10.0, 10.0, 5.0, 5.0],
+        },
+        BoxCoder { weights: [1.0; 4] },
+    );
     let overlaps = iou(&truth, &proposals);
     let targets = truth.index_select(0, &Tensor::arange(60, (Kind::Int64, Device::Cpu)).remainder(5));
     let decoded = plain.decode(&offsets, &proposals);
@@ -54,17 +66,38 @@ fn boxes_are_coded_and_matched_as_torchvision_does() {
     // As when no proposal is left of an image.
     let none = plain.decode(&offsets.narrow(0, 0, 0), &proposals.narrow(0, 0, 0));
     assert_eq!(none.size(), [0, 8]);
-    let loose = Matcher { high: 0.7, low: 0.3, low_quality: true };
-    assert_eq!(integers(&loose.matches(&overlaps)), integers(&case.tensor("matches_low")));
-    let strict = Matcher { high: 0.5, low: 0.5, low_quality: false };
-    assert_eq!(integers(&strict.matches(&overlaps)), integers(&case.tensor("matches")));
+    let loose = Matcher {
+        high: 0.7,
+        low: 0.3,
+        low_quality: true,
+    };
+    assert_eq!(
+        integers(&loose.matches(&overlaps)),
+        integers(&case.tensor("matches_low"))
+    );
+    let strict = Matcher {
+        high: 0.5,
+        low: 0.5,
+        low_quality: false,
+    };
+    assert_eq!(
+        integers(&strict.matches(&overlaps)),
+        integers(&case.tensor("matches"))
+    );
     let nothing = strict.matches(&Tensor::zeros([0, 3], (Kind::Float, Device::Cpu)));
-    assert_eq!(integers(&nothing), [BACKGROUND; 3], "without ground truth all is background");
+    assert_eq!(
+        integers(&nothing),
+        [BACKGROUND; 3],
+        "without ground truth all is background"
+    );
 }
 
 #[test]
 fn a_sample_has_its_size_and_share() {
-    let sampler = Sampler { size: 8, positive_share: 0.25 };
+    let sampler = Sampler {
+        size: 8,
+        positive_share: 0.25,
+    };
     let labels: Vec<i64> = (0..40).map(|i| [3, 0, -1, 0][i % 4]).collect();
     let mut draws = generator(1, "test", 0, 0);
     let (positive, negative) = sampler.sample(&labels, &mut draws);
@@ -72,7 +105,11 @@ fn a_sample_has_its_size_and_share() {
     assert!(positive.iter().all(|&row| labels[row as usize] == 3));
     assert!(negative.iter().all(|&row| labels[row as usize] == 0));
     let (positive, negative) = sampler.sample(&[0; 20], &mut draws);
-    assert_eq!((positive.len(), negative.len()), (0, 8), "background makes up for missing objects");
+    assert_eq!(
+        (positive.len(), negative.len()),
+        (0, 8),
+        "background makes up for missing objects"
+    );
     let (positive, negative) = sampler.sample(&[1, -1, 0], &mut draws);
     assert_eq!((positive.len(), negative.len()), (1, 1), "what there is");
 }
@@ -86,33 +123,63 @@ fn suppression_is_torchvisions() {
     for (name, threshold) in [("kept_30", 0.3), ("kept_50", 0.5), ("kept_70", 0.7)] {
         let kept = integers(&nms(&all, &scores, threshold, usize::MAX).unwrap());
         assert_eq!(kept, integers(&case.tensor(name)), "{name}");
-        assert_eq!(integers(&nms(&all, &scores, threshold, 5).unwrap()), kept[..5], "{name} limited");
+        assert_eq!(
+            integers(&nms(&all, &scores, threshold, 5).unwrap()),
+            kept[..5],
+            "{name} limited"
+        );
     }
-    let half = nms(&case.tensor("half_boxes"), &Tensor::from_slice(&[0.5f32, 0.4]), 0.5, usize::MAX).unwrap();
+    let half = nms(
+        &case.tensor("half_boxes"),
+        &Tensor::from_slice(&[0.5f32, 0.4]),
+        0.5,
+        usize::MAX,
+    )
+    .unwrap();
     assert_eq!(integers(&half), integers(&case.tensor("half")));
 
     let groups = Tensor::arange(300, (Kind::Int64, Device::Cpu)).remainder(3);
     let kept = integers(&grouped_nms(&all, &scores, &groups, 0.5, usize::MAX).unwrap());
     let score = |row: &i64| scores.double_value(&[*row]);
-    assert!(kept.windows(2).all(|pair| score(&pair[0]) >= score(&pair[1])), "by falling score");
-    let one_after_the_other = (0..3).flat_map(|group| kept.iter().copied().filter(move |row| row % 3 == group));
-    assert_eq!(one_after_the_other.collect::<Vec<_>>(), integers(&case.tensor("grouped_50")));
+    assert!(
+        kept.windows(2).all(|pair| score(&pair[0]) >= score(&pair[1])),
+        "by falling score"
+    );
+    let one_after_the_other =
+        (0..3).flat_map(|group| kept.iter().copied().filter(move |row| row % 3 == group));
+    assert_eq!(
+        one_after_the_other.collect::<Vec<_>>(),
+        integers(&case.tensor("grouped_50"))
+    );
 
     let (none, no_scores) = (all.narrow(0, 0, 0), scores.narrow(0, 0, 0));
     assert_eq!(nms(&none, &no_scores, 0.5, 10).unwrap().size(), [0]);
-    assert_eq!(grouped_nms(&none, &no_scores, &groups.narrow(0, 0, 0), 0.5, 10).unwrap().size(), [0]);
+    assert_eq!(
+        grouped_nms(&none, &no_scores, &groups.narrow(0, 0, 0), 0.5, 10)
+            .unwrap()
+            .size(),
+        [0]
+    );
 }
 
 // (image, x1, y1, x2, y2) with images 0, 1, 0, 1, ..
 fn in_turns(of: &Tensor) -> Tensor {
-    let image = Tensor::arange(of.size()[0], (Kind::Float, Device::Cpu)).remainder(2).unsqueeze(1);
+    let image = Tensor::arange(of.size()[0], (Kind::Float, Device::Cpu))
+        .remainder(2)
+        .unsqueeze(1);
     Tensor::cat(&[image, of.shallow_clone()], 1)
 }
 
 #[test]
 fn roi_align_is_torchvisions_kernel() {
     let case = Case::open("roi_align");
-    let regions = Tensor::cat(&[in_turns(&boxes("regions", 12, 68.0, 52.0, 2.0)), case.tensor("extra")], 0);
+    let regions = Tensor::cat(
+        &[
+            in_turns(&boxes("regions", 12, 68.0, 52.0, 2.0)),
+            case.tensor("extra"),
+        ],
+        0,
+    );
     let (mut values, mut gradients) = (Worst::default(), Worst::default());
     for name in strings(&case.json("cases")) {
         let align = RoiAlign {
@@ -125,25 +192,42 @@ fn roi_align_is_torchvisions_kernel() {
         values.add(&name, relative_error(&probe(&name, &pooled), &case.tensor(&name)));
         if align.bins == 3 {
             let stored = case.tensor(&format!("{name}.values"));
-            values.add(&format!("{name} values"), relative_error(&pooled.select(1, 0), &stored));
+            values.add(
+                &format!("{name} values"),
+                relative_error(&pooled.select(1, 0), &stored),
+            );
         }
-        (&pooled * sign(&format!("cotangent/{name}"), &pooled.size())).sum(None).backward();
+        (&pooled * sign(&format!("cotangent/{name}"), &pooled.size()))
+            .sum(None)
+            .backward();
         let gradient = features.grad();
         let stored = case.tensor(&format!("{name}.gradient"));
         gradients.add(&name, relative_error(&gradient.select(1, 0), &stored));
         let ours = probe(&format!("{name}/gradient"), &gradient);
-        gradients.add(&format!("{name} probe"), relative_error(&ours, &case.tensor(&format!("{name}.gradient_probe"))));
+        gradients.add(
+            &format!("{name} probe"),
+            relative_error(&ours, &case.tensor(&format!("{name}.gradient_probe"))),
+        );
     }
     values.check("RoIAlign", 1e-6);
     gradients.check("RoIAlign gradients", 1e-6);
 
-    let maps: Vec<Tensor> = (0..4).map(|i| fill(&format!("level{i}"), &[2, 3, 64 >> i, 96 >> i])).collect();
+    let maps: Vec<Tensor> = (0..4)
+        .map(|i| fill(&format!("level{i}"), &[2, 3, 64 >> i, 96 >> i]))
+        .collect();
     let scaled = in_turns(&boxes("scaled", 40, 384.0, 256.0, 2.0));
     let by_image = Tensor::cat(&[scaled.slice(0, 0, 40, 2), scaled.slice(0, 1, 40, 2)], 0);
-    let align = RoiAlign { bins: 7, sampling_ratio: 2, aligned: false };
+    let align = RoiAlign {
+        bins: 7,
+        sampling_ratio: 2,
+        aligned: false,
+    };
     let pooled = multi_scale(&align, &maps, 4, &by_image).unwrap();
     let mut worst = Worst::default();
-    worst.add("levels", relative_error(&probe("levels", &pooled), &case.tensor("levels")));
+    worst.add(
+        "levels",
+        relative_error(&probe("levels", &pooled), &case.tensor("levels")),
+    );
     worst.check("multi-scale RoIAlign", 1e-6);
     let none = multi_scale(&align, &maps, 4, &by_image.narrow(0, 0, 0)).unwrap();
     assert_eq!(none.size(), [0, 3, 7, 7]);

@@ -8,7 +8,7 @@ use camtrast_common::testing::{
 };
 use camtrast_detection::model::anchors::Anchors;
 use camtrast_detection::model::fpn::Fpn;
-use camtrast_detection::model::heads::{self, FoundLimits, Scores, Truth};
+use camtrast_detection::model::heads::{self, DetectionLimits, Scores, Truth};
 use camtrast_detection::model::rpn::{Limits, Rpn};
 use camtrast_detection::model::{DetectorArch, FasterRcnn, Images, ModelConfig};
 use camtrast_detection::torchvision;
@@ -21,7 +21,10 @@ fn compare_gradients(case: &Case, vs: &VarStore, tolerance: f64, what: &str) {
     let mut worst = Worst::default();
     let truth = case.tensor("gradients");
     for (row, name) in strings(&case.json("names")).iter().enumerate() {
-        worst.add(name, relative_error(&probe(name, &variables[name].grad()), &truth.get(row as i64)));
+        worst.add(
+            name,
+            relative_error(&probe(name, &variables[name].grad()), &truth.get(row as i64)),
+        );
     }
     worst.check(what, tolerance);
 }
@@ -55,17 +58,37 @@ fn region_proposals_are_torchvisions() {
     let anchors = Anchors::one_size_a_level(&[24.0, 48.0], &[0.5, 1.0, 2.0]);
     let rpn = Rpn::new(&(vs.root() / "rpn"), 12, anchors);
     fill_variables(&vs);
-    let predictions = rpn.forward(&[fill("map0", &[2, 12, 12, 16]), fill("map1", &[2, 12, 6, 8])], (96, 128));
+    let predictions = rpn.forward(
+        &[fill("map0", &[2, 12, 12, 16]), fill("map1", &[2, 12, 6, 8])],
+        (96, 128),
+    );
     let mut worst = Worst::default();
-    for (name, ours) in [("objectness", &predictions.objectness), ("offsets", &predictions.offsets)] {
+    for (name, ours) in [
+        ("objectness", &predictions.objectness),
+        ("offsets", &predictions.offsets),
+    ] {
         worst.add(name, relative_error(&probe(name, ours), &case.tensor(name)));
     }
-    let proposals = predictions.proposals(&[(96, 120), (80, 128)], Limits { before_nms: 200, after_nms: 60 }).unwrap();
+    let proposals = predictions
+        .proposals(
+            &[(96, 120), (80, 128)],
+            Limits {
+                before_nms: 200,
+                after_nms: 60,
+            },
+        )
+        .unwrap();
     let counts: Vec<i64> = proposals.iter().map(|p| p.size()[0]).collect();
     assert_eq!(counts, integers(&case.tensor("counts")));
-    worst.add("proposals", relative_error(&Tensor::cat(&proposals, 0), &case.tensor("proposals")));
+    worst.add(
+        "proposals",
+        relative_error(&Tensor::cat(&proposals, 0), &case.tensor("proposals")),
+    );
 
-    let truth = [boxes("truth", 4, 120.0, 80.0, 16.0), camtrast_detection::model::boxes::none(Device::Cpu)];
+    let truth = [
+        boxes("truth", 4, 120.0, 80.0, 16.0),
+        camtrast_detection::model::boxes::none(Device::Cpu),
+    ];
     let targets = truth.map(|truth| predictions.targets(&truth));
     let labels = Tensor::stack(&targets.iter().map(|t| &t.labels).collect::<Vec<_>>(), 0);
     assert!(labels.equal(&case.tensor("labels")));
@@ -76,7 +99,10 @@ fn region_proposals_are_torchvisions() {
         let (objectness, offsets) = predictions.losses(&targets, &sampled, beta);
         let (objectness, offsets) = (objectness / count as f64, offsets / count as f64);
         let ours = Tensor::stack(&[&objectness, &offsets], 0);
-        worst.add(&format!("losses, beta {beta}"), relative_error(&ours, &losses.get(row)));
+        worst.add(
+            &format!("losses, beta {beta}"),
+            relative_error(&ours, &losses.get(row)),
+        );
         if row == 0 {
             (objectness + offsets).backward();
         }
@@ -86,7 +112,10 @@ fn region_proposals_are_torchvisions() {
     let (variables, truth) = (vs.variables(), case.tensor("gradients"));
     for (row, name) in strings(&case.json("names")).iter().enumerate() {
         let gradient = variables[&format!("rpn.{name}")].grad();
-        worst.add(name, relative_error(&probe(name, &gradient), &truth.get(row as i64)));
+        worst.add(
+            name,
+            relative_error(&probe(name, &gradient), &truth.get(row as i64)),
+        );
     }
     worst.check("region proposal gradients", 1e-5);
 }
@@ -100,7 +129,10 @@ fn the_second_stage_is_torchvisions() {
         let moved = Tensor::from_slice(&[0.5f32, -0.25, 0.5, -0.25]) * (i + 1) as f64;
         proposals.get(i).copy_(&(truth.get(i % 4) + moved));
     }
-    let truth = Truth { boxes: truth, labels: Tensor::from_slice(&[1i64, 3, 2, 1]) };
+    let truth = Truth {
+        boxes: truth,
+        labels: Tensor::from_slice(&[1i64, 3, 2, 1]),
+    };
     let (regions, matches, labels) = heads::assign(&proposals, &truth);
     assert_eq!(integers(&labels), integers(&case.tensor("labels")));
     let offsets = heads::CODER.encode(&truth.boxes.index_select(0, &matches.clamp_min(0)), &regions);
@@ -111,17 +143,42 @@ fn the_second_stage_is_torchvisions() {
         offsets: fill("offsets", &[44, 16]).set_requires_grad(true),
     };
     let (classes, box_loss) = scores.losses(&labels, &offsets, 1.0 / 9.0);
-    worst.add("losses", relative_error(&Tensor::stack(&[&classes, &box_loss], 0), &case.tensor("losses")));
+    worst.add(
+        "losses",
+        relative_error(&Tensor::stack(&[&classes, &box_loss], 0), &case.tensor("losses")),
+    );
     let l1 = scores.losses(&labels, &offsets, 0.0).1.view([1]);
     worst.add("losses_l1", relative_error(&l1, &case.tensor("losses_l1")));
     (classes + box_loss).backward();
     let gradients = case.tensor("gradients");
-    for (row, (name, tensor)) in [("logits", &scores.logits), ("offsets", &scores.offsets)].into_iter().enumerate() {
-        worst.add(name, relative_error(&probe(name, &tensor.grad()), &gradients.get(row as i64)));
+    for (row, (name, tensor)) in [("logits", &scores.logits), ("offsets", &scores.offsets)]
+        .into_iter()
+        .enumerate()
+    {
+        worst.add(
+            name,
+            relative_error(&probe(name, &tensor.grad()), &gradients.get(row as i64)),
+        );
     }
-    let found = scores.found(&regions, (90, 120), &FoundLimits { score: 0.2, nms: 0.3, detections: 20 }).unwrap();
-    worst.add("found boxes", relative_error(&found.boxes, &case.tensor("found_boxes")));
-    worst.add("found scores", relative_error(&found.scores, &case.tensor("found_scores")));
+    let found = scores
+        .found(
+            &regions,
+            (90, 120),
+            &DetectionLimits {
+                score: 0.2,
+                nms: 0.3,
+                detections: 20,
+            },
+        )
+        .unwrap();
+    worst.add(
+        "found boxes",
+        relative_error(&found.boxes, &case.tensor("found_boxes")),
+    );
+    worst.add(
+        "found scores",
+        relative_error(&found.scores, &case.tensor("found_scores")),
+    );
     assert_eq!(integers(&found.labels), integers(&case.tensor("found_labels")));
     worst.check("second stage", 1e-6);
 }
@@ -133,26 +190,42 @@ fn a_whole_detector_with_torchvisions_weights_finds_what_torchvision_finds() {
     let shapes: Vec<Vec<i64>> = serde_json::from_value(case.json("shapes")).unwrap();
     let scales: BTreeMap<String, f64> = serde_json::from_value(case.json("scale")).unwrap();
     let weight = |(name, shape): (String, Vec<i64>)| {
-        let factor = scales.iter().find(|(end, _)| name.ends_with(*end)).map_or(1.0, |(_, factor)| *factor);
+        let factor = scales
+            .iter()
+            .find(|(end, _)| name.ends_with(*end))
+            .map_or(1.0, |(_, factor)| *factor);
         let tensor = fill(&name, &shape);
         let tensor = if factor == 1.0 { tensor } else { tensor * factor };
         (name, tensor)
     };
-    let theirs = strings(&case.json("names")).into_iter().zip(shapes).map(weight).collect();
+    let theirs = strings(&case.json("names"))
+        .into_iter()
+        .zip(shapes)
+        .map(weight)
+        .collect();
 
     let (config, ours) = torchvision::convert(theirs).unwrap();
     assert_eq!((config.arch, config.classes), (DetectorArch::Fpn, 4));
     let vs = VarStore::new(Device::Cpu);
-    let config = ModelConfig { backbone: "resnet50".parse().unwrap(), ..config };
+    let config = ModelConfig {
+        backbone: "resnet50".parse().unwrap(),
+        ..config
+    };
     let detector = FasterRcnn::new(&vs.root(), &config);
     camtrast_common::optim::copy_into(&vs.variables().into_iter().collect(), &ours, "the file").unwrap();
     weights_channels_last(&vs);
 
-    let [mean, std] = [[0.485f32, 0.456, 0.406], [0.229, 0.224, 0.225]].map(|v| Tensor::from_slice(&v).view([3, 1, 1]));
+    let [mean, std] =
+        [[0.485f32, 0.456, 0.406], [0.229, 0.224, 0.225]].map(|v| Tensor::from_slice(&v).view([3, 1, 1]));
     let pixels = ((unit("image", &[3, 96, 128]) - mean) / std).unsqueeze(0);
-    let images = Images { pixels, sizes: vec![(96, 128)] };
+    let images = Images {
+        pixels,
+        sizes: vec![(96, 128)],
+    };
     let _no_grad = tch::no_grad_guard();
-    let maps = detector.feature_maps(&[images.pixels.shallow_clone()], camtrast_common::nn::Mode::Eval).remove(0);
+    let maps = detector
+        .feature_maps(&[images.pixels.shallow_clone()], camtrast_common::nn::Mode::Eval)
+        .remove(0);
     let mut worst = Worst::default();
     let stored = case.tensor("maps");
     for (i, map) in maps.iter().enumerate() {
@@ -163,7 +236,10 @@ fn a_whole_detector_with_torchvisions_weights_finds_what_torchvision_finds() {
     let predictions = detector.predictions(&maps, (96, 128));
     let objectness = probe("objectness", &predictions.objectness);
     let mut worst = Worst::default();
-    worst.add("objectness", relative_error(&objectness, &case.tensor("objectness")));
+    worst.add(
+        "objectness",
+        relative_error(&objectness, &case.tensor("objectness")),
+    );
     worst.check("objectness", 1e-4);
     let found = detector.detect(&images, Precision::Fp32).unwrap().remove(0);
     assert_eq!(integers(&found.labels), integers(&case.tensor("labels")));

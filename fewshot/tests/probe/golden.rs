@@ -2,23 +2,30 @@
 
 use camtrast_common::progress::Silent;
 use camtrast_common::tensor_file::TensorFile;
-use camtrast_fewshot::{Episode, EpisodeSet, Options, logistic, score};
+use camtrast_fewshot::{Episode, EpisodeSet, ScoreOptions, logistic, score};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Both sides converge to rounding; the export script holds scikit-learn's default solver to its own looser optimum.
+/// Both sides converge to rounding; the export script holds scikit-learn's default solver to its own looser
+/// optimum.
 const CLOSE: f64 = 1e-8;
 
 struct Case {
     file: TensorFile,
     name: &'static str,
     ways: usize,
-    options: Options,
+    options: ScoreOptions,
 }
 
 fn case(name: &'static str, ways: usize, normalise: bool, c: f64) -> Case {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/fewshot_logistic/case.safetensors");
-    Case { file: TensorFile::open(&path).unwrap(), name, ways, options: Options { normalise, c } }
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/fewshot_logistic/case.safetensors");
+    Case {
+        file: TensorFile::open(&path).unwrap(),
+        name,
+        ways,
+        options: ScoreOptions { normalise, c },
+    }
 }
 
 impl Case {
@@ -29,7 +36,11 @@ impl Case {
     fn features(&self) -> Tensor {
         let features = self.file.tensor("features").unwrap().to_kind(Kind::Double);
         let norms = features.norm_scalaropt_dim(2, [1], true);
-        if self.options.normalise { features / norms } else { features }
+        if self.options.normalise {
+            features / norms
+        } else {
+            features
+        }
     }
 
     fn episodes(&self) -> EpisodeSet {
@@ -39,7 +50,11 @@ impl Case {
             ways: self.ways,
             shots: support[0][0].len(),
             queries: query[0][0].len(),
-            episodes: support.into_iter().zip(query).map(|(support, query)| Episode { support, query }).collect(),
+            episodes: support
+                .into_iter()
+                .zip(query)
+                .map(|(support, query)| Episode { support, query })
+                .collect(),
         }
     }
 
@@ -48,23 +63,42 @@ impl Case {
         let features = self.file.tensor("features").unwrap();
         let labels = Vec::<i64>::try_from(self.file.tensor("labels").unwrap()).unwrap();
         let score = score(&features, &labels, &self.episodes(), &self.options, &Silent).unwrap();
-        assert_eq!(score.per_episode, Vec::<f64>::try_from(self.tensor("accuracy")).unwrap());
+        assert_eq!(
+            score.per_episode,
+            Vec::<f64>::try_from(self.tensor("accuracy")).unwrap()
+        );
     }
 
     /// Weights, intercepts, probabilities and predictions, through the solver's own interface.
     fn solutions_are_equal(&self) {
         let (features, support, query) = (self.features(), self.tensor("support"), self.tensor("query"));
         let take = |indices: &Tensor| {
-            features.index_select(0, &indices.reshape([-1])).view([indices.size()[0], -1, features.size()[1]])
+            features
+                .index_select(0, &indices.reshape([-1]))
+                .view([indices.size()[0], -1, features.size()[1]])
         };
         let (x, queries) = (take(&support), take(&query));
-        let targets = Tensor::arange(self.ways as i64, (Kind::Int64, x.device())).view([1, -1, 1]).expand_as(&support);
+        let targets = Tensor::arange(self.ways as i64, (Kind::Int64, x.device()))
+            .view([1, -1, 1])
+            .expand_as(&support);
         // Two classes: scikit-learn's one weight vector is the difference of ours at half its C.
-        let c = if self.ways == 2 { self.options.c / 2.0 } else { self.options.c };
-        let options = logistic::Options { c, ..Default::default() };
+        let c = if self.ways == 2 {
+            self.options.c / 2.0
+        } else {
+            self.options.c
+        };
+        let options = logistic::SolverOptions {
+            c,
+            ..Default::default()
+        };
         let gram = x.bmm(&x.transpose(1, 2));
-        let solution =
-            logistic::fit(&gram, &targets.reshape([support.size()[0], -1]), self.ways as i64, &options).unwrap();
+        let solution = logistic::fit(
+            &gram,
+            &targets.reshape([support.size()[0], -1]),
+            self.ways as i64,
+            &options,
+        )
+        .unwrap();
         assert!(solution.gradient_norm.max().double_value(&[]) <= 1e-8);
 
         let (mut weights, mut intercept) = (solution.weights(&x), solution.intercept.shallow_clone());
@@ -75,14 +109,23 @@ impl Case {
         close(&weights, &self.tensor("coefficients"));
         close(&intercept, &self.tensor("intercepts"));
         let cross = queries.bmm(&x.transpose(1, 2));
-        close(&solution.logits(&cross).softmax(-1, Kind::Double), &self.tensor("probabilities"));
+        close(
+            &solution.logits(&cross).softmax(-1, Kind::Double),
+            &self.tensor("probabilities"),
+        );
         assert_eq!(solution.predict(&cross), self.tensor("predictions"));
     }
 }
 
 fn rows3(t: &Tensor) -> Vec<Vec<Vec<i64>>> {
     let size = t.size();
-    (0..size[0]).map(|i| (0..size[1]).map(|j| Vec::<i64>::try_from(t.get(i).get(j)).unwrap()).collect()).collect()
+    (0..size[0])
+        .map(|i| {
+            (0..size[1])
+                .map(|j| Vec::<i64>::try_from(t.get(i).get(j)).unwrap())
+                .collect()
+        })
+        .collect()
 }
 
 fn close(ours: &Tensor, theirs: &Tensor) {

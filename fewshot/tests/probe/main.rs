@@ -7,14 +7,17 @@ mod sampling;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
-/// `classes` clusters of `each` images, [classes * each, dimensions] f32, and their labels: the first dimension of a
-/// class's images is raised at its own place, the rest is a fixed quasi-random pattern.
+/// `classes` clusters of `each` images, [classes * each, dimensions] f32, and their labels: the first
+/// dimension of a class's images is raised at its own place, the rest is a fixed quasi-random pattern.
 fn clusters(classes: i64, each: i64, dimensions: i64) -> (Tensor, Vec<i64>) {
     let count = classes * each;
-    let noise = ((Tensor::arange(count * dimensions, (Kind::Double, tch::Device::Cpu)) * 0.754_877_666).frac())
-        .view([count, -1]);
+    let noise = ((Tensor::arange(count * dimensions, (Kind::Double, tch::Device::Cpu)) * 0.754_877_666)
+        .frac())
+    .view([count, -1]);
     let labels: Vec<i64> = (0..count).map(|i| i / each).collect();
-    let centres = Tensor::from_slice(&labels).one_hot(dimensions).to_kind(Kind::Double);
+    let centres = Tensor::from_slice(&labels)
+        .one_hot(dimensions)
+        .to_kind(Kind::Double);
     ((noise + centres).to_kind(Kind::Float), labels)
 }
 
@@ -22,7 +25,10 @@ fn clusters(classes: i64, each: i64, dimensions: i64) -> (Tensor, Vec<i64>) {
 fn write_features(folder: &Path, features: &Tensor, labels: &[i64]) -> PathBuf {
     let path = folder.join("features.safetensors");
     // As other programs write them, NaN included.
-    let tensors = [("features", features.shallow_clone()), ("labels", Tensor::from_slice(labels))];
+    let tensors = [
+        ("features", features.shallow_clone()),
+        ("labels", Tensor::from_slice(labels)),
+    ];
     Tensor::write_safetensors(&tensors, &path).unwrap();
     path
 }

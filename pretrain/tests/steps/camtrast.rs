@@ -16,7 +16,13 @@ fn every_objective_is_the_references() {
         };
         let (mut method, options) = build(method, &variant["options"], "key");
         let views = views(0, method.views().len());
-        let loss = method.loss(&views, &labels(), &moment(variant["epoch"].as_u64().unwrap(), &options)).unwrap();
+        let loss = method
+            .loss(
+                &views,
+                &labels(),
+                &moment(variant["epoch"].as_u64().unwrap(), &options),
+            )
+            .unwrap();
         loss.total.backward();
 
         let truth = case.tensor(&format!("{name}.parts"));
@@ -32,7 +38,12 @@ fn every_objective_is_the_references() {
             worst.add(&format!("term {i}"), ((ours - truth) / truth).abs());
         }
         worst.add("total", relative_error(&loss.total, &truth.sum(Kind::Double)));
-        compare(&mut worst, "gradient", &gradients(method.as_ref()), &case.tensor(&format!("{name}.grads")));
+        compare(
+            &mut worst,
+            "gradient",
+            &gradients(method.as_ref()),
+            &case.tensor(&format!("{name}.grads")),
+        );
         // The map is float32, and a bias before a cosine has a gradient of small differences.
         worst.check(&format!("camtrast {name}"), 2e-5);
     }

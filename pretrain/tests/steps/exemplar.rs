@@ -10,14 +10,23 @@ use tch::{Device, Kind, Tensor, no_grad};
 fn keys_of_the_same_class_are_no_negatives() {
     let case = Case::open("infonce");
     let [q, k, queue] = ["q", "k", "queue"].map(|name| case.tensor(name).to_kind(Kind::Float));
-    let excluded = case.tensor("labels").unsqueeze(1).eq_tensor(&case.tensor("queue_labels"));
+    let excluded = case
+        .tensor("labels")
+        .unsqueeze(1)
+        .eq_tensor(&case.tensor("queue_labels"));
     let temperature = case.json("temperature")["exemplar"].as_f64().unwrap();
     let q = q.set_requires_grad(true);
     let (loss, _) = info_nce(&q, &k, &queue, Some(&excluded), temperature).unwrap();
     loss.backward();
     let mut worst = Worst::default();
-    worst.add("loss", relative_error(&loss.view([1]), &case.tensor("exemplar.loss")));
-    worst.add("grad_q", relative_error(&q.grad(), &case.tensor("exemplar.grad_q")));
+    worst.add(
+        "loss",
+        relative_error(&loss.view([1]), &case.tensor("exemplar.loss")),
+    );
+    worst.add(
+        "grad_q",
+        relative_error(&q.grad(), &case.tensor("exemplar.grad_q")),
+    );
     worst.check("infonce exemplar", 1e-6);
 }
 
@@ -35,15 +44,37 @@ fn two_batches_are_the_references() {
         let mut worst = Worst::default();
         for batch in 0..2 {
             let labels = (labels() + batch).remainder(CLASSES);
-            let loss = method.loss(&views(batch as u64, 2), &labels, &moment(0, &options)).unwrap().total;
-            worst.add(&format!("loss of batch {batch}"), relative_error(&loss, &named("loss").get(batch)));
-            method.groups().into_iter().flat_map(|group| group.params).for_each(|(_, mut p)| p.zero_grad());
+            let loss = method
+                .loss(&views(batch as u64, 2), &labels, &moment(0, &options))
+                .unwrap()
+                .total;
+            worst.add(
+                &format!("loss of batch {batch}"),
+                relative_error(&loss, &named("loss").get(batch)),
+            );
+            method
+                .groups()
+                .into_iter()
+                .flat_map(|group| group.params)
+                .for_each(|(_, mut p)| p.zero_grad());
             loss.backward();
         }
-        compare(&mut worst, "gradient", &gradients(method.as_ref()), &named("grads"));
-        worst.add("queue", relative_error(&method.extra_state()["queue/keys"], &named("queue")));
+        compare(
+            &mut worst,
+            "gradient",
+            &gradients(method.as_ref()),
+            &named("grads"),
+        );
+        worst.add(
+            "queue",
+            relative_error(&method.extra_state()["queue/keys"], &named("queue")),
+        );
         worst.check(&name.to_string(), 1e-5);
-        let truth = if name == Method::Exemplar { case.tensor("labels") } else { initial };
+        let truth = if name == Method::Exemplar {
+            case.tensor("labels")
+        } else {
+            initial
+        };
         assert!(same(&queue_labels, &truth), "labels follow their keys");
     }
 }

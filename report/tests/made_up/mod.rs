@@ -2,7 +2,9 @@
 
 use camtrast_common::tensor_file::hex;
 use camtrast_images::picture::Canvas;
-use camtrast_report::record::{self, CELL, Cell, Column, EPISODES, PRETRAIN, Run, SUITE, State, Suite, cell_folder};
+use camtrast_report::record::{
+    self, CELL, CellRecord, Column, EPISODES, PRETRAIN, RunRecord, SUITE, State, Suite, cell_folder,
+};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -34,7 +36,13 @@ impl MadeUp {
             headline: percent,
         };
         let columns = vec![
-            column("1-shot", "fewshot", "fewshot/5way1shot/mean", Some("fewshot/5way1shot/ci95"), true),
+            column(
+                "1-shot",
+                "fewshot",
+                "fewshot/5way1shot/mean",
+                Some("fewshot/5way1shot/ci95"),
+                true,
+            ),
             column("AP50", "detection", "detection/AP50", None, true),
             column("H_R", "representation", "representation/entropy", None, false),
         ];
@@ -48,13 +56,21 @@ impl MadeUp {
             x_axis: "classes".into(),
             ..Suite::default()
         };
-        MadeUp { root: root.to_owned(), suite }
+        MadeUp {
+            root: root.to_owned(),
+            suite,
+        }
     }
 
     /// Adds a row.
-    pub fn run(&mut self, name: &str, method: Option<&str>) -> &mut Run {
+    pub fn run(&mut self, name: &str, method: Option<&str>) -> &mut RunRecord {
         let slug = format!("run{}", self.suite.runs.len());
-        self.suite.runs.push(Run { name: name.into(), slug, method: method.map(str::to_owned), ..Run::default() });
+        self.suite.runs.push(RunRecord {
+            name: name.into(),
+            slug,
+            method: method.map(str::to_owned),
+            ..RunRecord::default()
+        });
         self.suite.runs.last_mut().unwrap()
     }
 
@@ -68,11 +84,17 @@ impl MadeUp {
     pub fn done(&self, run: &str, seed: u64, task: &str, steps: u32, metrics: &[(&str, f64)]) {
         let folder = self.folder(run, seed, task);
         fs::create_dir_all(&folder).unwrap();
-        let object: serde_json::Map<_, _> =
-            metrics.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+        let object: serde_json::Map<_, _> = metrics
+            .iter()
+            .map(|(name, value)| (name.to_string(), json!(value)))
+            .collect();
         let bytes = serde_json::to_vec(&object).unwrap();
         fs::write(folder.join("metrics.json"), &bytes).unwrap();
-        fs::write(folder.join("config.toml"), format!("steps = {steps}\n# </pre><script>alert(1)</script>\n")).unwrap();
+        fs::write(
+            folder.join("config.toml"),
+            format!("steps = {steps}\n# </pre><script>alert(1)</script>\n"),
+        )
+        .unwrap();
         self.cell(run, seed, task, |cell| {
             cell.state = State::Done;
             cell.protocol = format!("{task} {steps}");
@@ -84,9 +106,14 @@ impl MadeUp {
     }
 
     /// Writes the record of a cell.
-    pub fn cell(&self, run: &str, seed: u64, task: &str, change: impl FnOnce(&mut Cell)) {
-        let mut cell =
-            Cell { run: run.into(), seed, task: task.into(), command: format!("camtrast {task}"), ..Cell::default() };
+    pub fn cell(&self, run: &str, seed: u64, task: &str, change: impl FnOnce(&mut CellRecord)) {
+        let mut cell = CellRecord {
+            run: run.into(),
+            seed,
+            task: task.into(),
+            command: format!("camtrast {task}"),
+            ..CellRecord::default()
+        };
         change(&mut cell);
         record::write(&self.folder(run, seed, task).join(CELL), &cell).unwrap();
     }
@@ -94,7 +121,16 @@ impl MadeUp {
     /// All cells of a row and seed: an accuracy, an AP50, an entropy.
     pub fn all_done(&self, run: &str, seed: u64, accuracy: f64, ap50: f64) {
         self.done(run, seed, PRETRAIN, 10, &[("pretrain/loss", 1.0)]);
-        self.done(run, seed, "fewshot", 600, &[("fewshot/5way1shot/mean", accuracy), ("fewshot/5way1shot/ci95", 0.01)]);
+        self.done(
+            run,
+            seed,
+            "fewshot",
+            600,
+            &[
+                ("fewshot/5way1shot/mean", accuracy),
+                ("fewshot/5way1shot/ci95", 0.01),
+            ],
+        );
         self.done(run, seed, "detection", 100, &[("detection/AP50", ap50)]);
         self.done(run, seed, "representation", 1, &[("representation/entropy", 2.5)]);
     }
@@ -116,10 +152,14 @@ impl MadeUp {
         let folder = self.folder(run, seed, task);
         fs::create_dir_all(&folder).unwrap();
         let line = |step: u32| {
-            json!({"kind": "step", "step": step, "loss": 4.0 / f64::from(step).sqrt(), "images_per_second": 50.0})
-                .to_string()
+            let loss = 4.0 / f64::from(step).sqrt();
+            json!({"kind": "step", "step": step, "loss": loss, "images_per_second": 50.0}).to_string()
         };
-        fs::write(folder.join("log.jsonl"), (1..=steps).map(|step| line(step) + "\n").collect::<String>()).unwrap();
+        fs::write(
+            folder.join("log.jsonl"),
+            (1..=steps).map(|step| line(step) + "\n").collect::<String>(),
+        )
+        .unwrap();
     }
 
     /// A picture.
@@ -134,17 +174,24 @@ impl MadeUp {
         record::write(&self.root.join(SUITE), &self.suite).unwrap();
     }
 
-    /// One of everything: two seeds, pictures, curves, a series, an import, an odd name, another protocol, and every kind of gap.
+    /// One of everything: two seeds, pictures, curves, a series, an import, an odd name, another protocol,
+    /// and every kind of gap.
     #[allow(dead_code)]
     pub fn of_everything(root: &Path) -> Self {
         let mut made = MadeUp::new(root, &[0, 1]);
-        for (i, name) in ["scratch", "supervised", "moco", "camtrast-moco", ODD_NAME].into_iter().enumerate() {
+        for (i, name) in ["scratch", "supervised", "moco", "camtrast-moco", ODD_NAME]
+            .into_iter()
+            .enumerate()
+        {
             let run = made.run(name, Some(name).filter(|name| *name != ODD_NAME));
             if i < 4 {
                 (run.series, run.x) = (Some(["low", "high"][i % 2].into()), Some([8.0, 64.0][i / 2]));
             }
             run.published.insert("1-shot".into(), 55.31);
-            run.own_settings.insert(PRETRAIN.into(), if i == 2 { vec!["lr = 0.06".into()] } else { vec![] });
+            run.own_settings.insert(
+                PRETRAIN.into(),
+                if i == 2 { vec!["lr = 0.06".into()] } else { vec![] },
+            );
             for seed in 0..2 {
                 let number = 0.3 + 0.04 * i as f64 + 0.01 * seed as f64 * i as f64;
                 made.all_done(name, seed, number, 2.0 * number);
@@ -163,13 +210,23 @@ impl MadeUp {
         made.done("scratch", 0, "detection", 900, &[("detection/AP50", 0.9)]);
         made.done("scratch", 1, "detection", 900, &[("detection/AP50", 0.91)]);
         made.run("torchvision", None).imported = Some("resnet18.pth".into());
-        made.done("torchvision", 0, "fewshot", 600, &[("fewshot/5way1shot/mean", 0.4)]);
+        made.done(
+            "torchvision",
+            0,
+            "fewshot",
+            600,
+            &[("fewshot/5way1shot/mean", 0.4)],
+        );
         made.cell("torchvision", 1, "fewshot", |cell| {
             (cell.state, cell.error) = (State::Failed, Some("the disk is full".into()))
         });
         made.run("cut off", Some("simsiam"));
         made.log("cut off", 0, PRETRAIN, 12);
-        fs::write(made.folder(ODD_NAME, 1, "detection").join("metrics.json"), "{\"detection/AP50\": 1.0}").unwrap();
+        fs::write(
+            made.folder(ODD_NAME, 1, "detection").join("metrics.json"),
+            "{\"detection/AP50\": 1.0}",
+        )
+        .unwrap();
         made.save();
         made
     }

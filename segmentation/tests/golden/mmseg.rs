@@ -6,19 +6,27 @@ use camtrast_common::nn::Modes;
 use camtrast_common::schedule::{Decay, Schedule};
 use camtrast_common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, strings};
 use camtrast_segmentation::deeplab::{Aspp, Decoder, DeepLab, DeepLabConfig, cross_entropy};
-use camtrast_segmentation::{Options, Preset};
+use camtrast_segmentation::{Preset, SegmentationOptions};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-fn preset() -> Options {
-    Options::default().resolve(Preset::Mmseg).unwrap()
+fn preset() -> SegmentationOptions {
+    SegmentationOptions::default().resolve(Preset::Mmseg).unwrap()
 }
 
 // The preset's network, narrower, with rates whose taps lie inside a small map, and without dropout.
 fn narrow(arch: &str) -> DeepLabConfig {
     let whole = preset().model(arch.parse().unwrap(), 5).unwrap();
-    assert_eq!((whole.atrous_rates, whole.channels, whole.dropout), ([12, 24, 36], 512, 0.1));
-    DeepLabConfig { atrous_rates: [3, 6, 9], channels: 16, dropout: 0.0, ..whole }
+    assert_eq!(
+        (whole.atrous_rates, whole.channels, whole.dropout),
+        ([12, 24, 36], 512, 0.1)
+    );
+    DeepLabConfig {
+        atrous_rates: [3, 6, 9],
+        channels: 16,
+        dropout: 0.0,
+        ..whole
+    }
 }
 
 fn agrees(case: &str, arch: &str) {
@@ -37,8 +45,13 @@ fn agrees(case: &str, arch: &str) {
     (&main + &auxiliary).backward();
 
     let mut worst = Worst::default();
-    worst
-        .add("losses", relative_error(&Tensor::stack(&[main, auxiliary], 0), &truth.tensor(&format!("{case}.losses"))));
+    worst.add(
+        "losses",
+        relative_error(
+            &Tensor::stack(&[main, auxiliary], 0),
+            &truth.tensor(&format!("{case}.losses")),
+        ),
+    );
     for (i, name) in ["main", "auxiliary"].into_iter().enumerate() {
         let theirs = truth.tensor(&format!("{case}.logits")).get(i as i64);
         worst.add(name, relative_error(&probe(name, &logits[i]), &theirs));
@@ -71,13 +84,22 @@ fn heads_start_as_there() {
     let vs = VarStore::new(Device::Cpu);
     let config = preset().model("resnet50-v1c".parse().unwrap(), 19).unwrap();
     let _ = Aspp::new(&(vs.root() / "aspp"), 2048, &config);
-    let _ = Decoder::new(&(vs.root() / "decoder"), 256, config.channels, 19, config.separable);
+    let _ = Decoder::new(
+        &(vs.root() / "decoder"),
+        256,
+        config.channels,
+        19,
+        config.separable,
+    );
     let variables = vs.variables();
     let mut worst = Worst::default();
     let truth = Vec::<f64>::try_from(case.tensor("initial")).unwrap();
     for (name, theirs) in strings(&case.json("initial")).iter().zip(truth) {
         if !name.starts_with("auxiliary.") {
-            worst.add(name, (variables[name].std(true).double_value(&[]) / theirs - 1.0).abs());
+            worst.add(
+                name,
+                (variables[name].std(true).double_value(&[]) / theirs - 1.0).abs(),
+            );
         }
     }
     worst.check("standard deviations", 0.03);
@@ -101,7 +123,10 @@ fn learning_rate() {
     };
     let mut worst = Worst::default();
     for (step, theirs) in truth.iter().enumerate() {
-        worst.add(&format!("step {step}"), (schedule.lr(step as u64) / theirs - 1.0).abs());
+        worst.add(
+            &format!("step {step}"),
+            (schedule.lr(step as u64) / theirs - 1.0).abs(),
+        );
     }
     worst.check("PolyLR", 1e-12);
 }

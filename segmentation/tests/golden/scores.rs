@@ -11,7 +11,11 @@ fn images(tensor: &Tensor) -> Vec<LabelImage> {
     let (n, height, width) = tensor.size3().unwrap();
     let image = |i| {
         let pixels = Vec::<u8>::try_from(tensor.get(i).reshape([-1])).unwrap();
-        LabelImage { height: height as usize, width: width as usize, pixels }
+        LabelImage {
+            height: height as usize,
+            width: width as usize,
+            pixels,
+        }
     };
     (0..n).map(image).collect()
 }
@@ -19,15 +23,29 @@ fn images(tensor: &Tensor) -> Vec<LabelImage> {
 fn write(folder: &Path, images: &[LabelImage], suffix: &str) {
     for (i, image) in images.iter().enumerate() {
         let city = ["aachen", "bremen", "cologne"][i];
-        image.write(&folder.join(city).join(format!("{city}_{i:06}_000019_{suffix}.png"))).unwrap();
+        image
+            .write(
+                &folder
+                    .join(city)
+                    .join(format!("{city}_{i:06}_000019_{suffix}.png")),
+            )
+            .unwrap();
     }
 }
 
 fn equals_cityscapes_scripts(name: &str) {
     let case = Case::open("cityscapes_eval");
     let (truth, predictions) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    write(truth.path(), &images(&case.tensor(&format!("{name}/truth"))), "gtFine_labelIds");
-    write(predictions.path(), &images(&case.tensor(&format!("{name}/prediction"))), "pred");
+    write(
+        truth.path(),
+        &images(&case.tensor(&format!("{name}/truth"))),
+        "gtFine_labelIds",
+    );
+    write(
+        predictions.path(),
+        &images(&case.tensor(&format!("{name}/prediction"))),
+        "pred",
+    );
     let confusion = score(truth.path(), predictions.path(), &Naming::Cityscapes, &Silent).unwrap();
     let ours = confusion.scores(&ClassSet::cityscapes());
 
@@ -39,7 +57,9 @@ fn equals_cityscapes_scripts(name: &str) {
     assert_eq!((ours.classes.len(), ours.categories.len()), (19, 7));
     for (what, scores) in [("classes", &ours.classes), ("categories", &ours.categories)] {
         assert_eq!(theirs[what].as_object().unwrap().len(), scores.len());
-        scores.iter().for_each(|s| close(&s.name, s.iou, &theirs[what][&s.name]));
+        scores
+            .iter()
+            .for_each(|s| close(&s.name, s.iou, &theirs[what][&s.name]));
     }
     close("mean", ours.mean_iou, &theirs["mean"]);
     close("category mean", ours.category_mean_iou, &theirs["category_mean"]);

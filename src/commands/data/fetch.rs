@@ -13,7 +13,11 @@ use std::time::Duration;
 #[derive(Args)]
 pub struct FetchArgs {
     /// The data sets; of those that need an account it is said where to get them
-    #[arg(value_name = "NAME", required_unless_present = "url", value_parser = PossibleValuesParser::new(names()))]
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "url",
+        value_parser = PossibleValuesParser::new(names())
+    )]
     names: Vec<String>,
     /// Folder to unpack into
     #[arg(long)]
@@ -34,7 +38,11 @@ pub struct FetchArgs {
     #[arg(long)]
     no_unpack: bool,
     /// Seconds without a byte after which the server is asked again
-    #[arg(long, default_value_t = FetchOptions::STALL.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        default_value_t = FetchOptions::STALL.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     stall: u64,
     #[command(flatten)]
     common: Common,
@@ -44,8 +52,13 @@ impl FetchArgs {
     fn archives(&self) -> Result<Vec<Archive>, Error> {
         let Some(url) = &self.url else {
             let mut archives: Vec<Archive> = Vec::new();
-            for archive in
-                self.names.iter().map(|name| find(name)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten()
+            for archive in self
+                .names
+                .iter()
+                .map(|name| find(name))
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .flatten()
             {
                 if !archives.contains(&archive) {
                     archives.push(archive);
@@ -58,10 +71,17 @@ impl FetchArgs {
             (None, Some(digits)) => Checksum::md5(digits)?,
             (None, None) => {
                 let remedy = "give --sha256, which its publisher tells or `sha256sum` of a trusted copy";
-                return Err(Error::Usage { problem: "--url has no checksum".into(), remedy: remedy.into() });
+                return Err(Error::Usage {
+                    problem: "--url has no checksum".into(),
+                    remedy: remedy.into(),
+                });
             }
         };
-        Ok(vec![Archive { url: url.clone(), checksum, size: None }])
+        Ok(vec![Archive {
+            url: url.clone(),
+            checksum,
+            size: None,
+        }])
     }
 }
 
@@ -80,8 +100,15 @@ pub fn run(args: FetchArgs) -> Result<()> {
         let archive = options.archive.url.rsplit('/').next().unwrap_or_default();
         let size = fetched.bytes as f64 / 1e6;
         let there = if fetched.was_there { ", there already" } else { "" };
-        let files = if fetched.files == 1 { "1 file".into() } else { format!("{} files", fetched.files) };
-        println!("{}: {files} of {archive}, {size:.1} MB{there}", fetched.place.display());
+        let files = if fetched.files == 1 {
+            "1 file".into()
+        } else {
+            format!("{} files", fetched.files)
+        };
+        println!(
+            "{}: {files} of {archive}, {size:.1} MB{there}",
+            fetched.place.display()
+        );
     }
     Ok(())
 }

@@ -10,8 +10,15 @@ fn what_changed_is_done_again_and_what_was_there_is_kept() {
     place.write("recipe.toml", RECIPE.replace("[0, 1]", "[0]"));
     place.ok(&run("recipe.toml", "suite"));
     // Another schedule for one run.
-    place.write("recipe.toml", RECIPE.replace("[0, 1]", "[0]").replace("classes = 16", "classes = 16, lr = 0.01"));
-    let plan = place.ok(&format!("{} --dry-run", run("recipe.toml", "suite"))).stdout;
+    place.write(
+        "recipe.toml",
+        RECIPE
+            .replace("[0, 1]", "[0]")
+            .replace("classes = 16", "classes = 16, lr = 0.01"),
+    );
+    let plan = place
+        .ok(&format!("{} --dry-run", run("recipe.toml", "suite")))
+        .stdout;
     assert!(plan.contains("outdated  Supervised, 16 s0 pretrain"), "{plan}");
     let done = place.ok(&run("recipe.toml", "suite"));
     assert!(
@@ -30,7 +37,9 @@ fn what_changed_is_done_again_and_what_was_there_is_kept() {
         "{}",
         done.stderr
     );
-    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["fewshot/5way1shot/mean"].clone();
+    let value = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text).unwrap()["fewshot/5way1shot/mean"].clone()
+    };
     assert_eq!(value(&place.text(path)), value(&honest));
 }
 
@@ -42,11 +51,21 @@ fn a_plan_follows_what_a_new_pretraining_outdates() {
     place.ok(&run("recipe.toml", "suite"));
     let dry = format!("{} --dry-run", run("recipe.toml", "suite"));
     assert!(place.ok(&dry).stdout.ends_with("nothing left to do\n"));
-    place.write("recipe.toml", recipe.replace("classes = 16", "classes = 16, lr = 0.01"));
+    place.write(
+        "recipe.toml",
+        recipe.replace("classes = 16", "classes = 16, lr = 0.01"),
+    );
     let plan = place.ok(&dry).stdout;
-    assert_eq!((states(&plan, "outdated"), states(&plan, "done")), (3, 6), "{plan}");
+    assert_eq!(
+        (states(&plan, "outdated"), states(&plan, "done")),
+        (3, 6),
+        "{plan}"
+    );
     for task in ["pretrain", "fewshot", "representation"] {
-        assert!(plan.contains(&format!("outdated  Supervised, 16 s0 {task}")), "{plan}");
+        assert!(
+            plan.contains(&format!("outdated  Supervised, 16 s0 {task}")),
+            "{plan}"
+        );
     }
     assert!(plan.contains("left, one after the other"), "{plan}");
 }
@@ -66,10 +85,18 @@ fn a_damaged_backbone_is_made_again() {
     assert!(plan.contains("damaged   scratch s0 pretrain"), "{plan}");
     assert!(place.ok("suite status suite").stdout.contains("damaged"));
     let done = place.ok(&command);
-    assert!(done.stderr.contains("backbone.safetensors was changed since"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("backbone.safetensors was changed since"),
+        "{}",
+        done.stderr
+    );
     // The same bytes come out, so that what was measured on them holds.
     assert!(place.bytes(path) == whole);
-    assert!(!done.stderr.contains("scratch s0 fewshot done"), "{}", done.stderr);
+    assert!(
+        !done.stderr.contains("scratch s0 fewshot done"),
+        "{}",
+        done.stderr
+    );
     fs::remove_file(place.path("suite/runs/scratch-s0/fewshot/episodes.json")).unwrap();
     let done = place.ok(&command);
     assert!(done.stderr.contains("scratch s0 fewshot done"), "{}", done.stderr);
@@ -81,7 +108,14 @@ fn what_a_cell_reads_decides_by_its_content() {
     // A world of its own, to change.
     let world = fs::read_link(place.path("world")).unwrap();
     fs::remove_file(place.path("world")).unwrap();
-    assert!(std::process::Command::new("cp").arg("-r").args([world, place.path("world")]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("cp")
+            .arg("-r")
+            .args([world, place.path("world")])
+            .status()
+            .unwrap()
+            .success()
+    );
     place.write("recipe.toml", RECIPE.replace("[0, 1]", "[0]") + TASKS);
     let command = format!("{} --only scratch", run("recipe.toml", "suite"));
     place.ok(&command);
@@ -89,7 +123,10 @@ fn what_a_cell_reads_decides_by_its_content() {
 
     place.write("world/note.txt", "of no concern");
     place.write("world/VOCdevkit/VOC2007/JPEGImages/unlisted.jpg", "of no concern");
-    place.write("world/VOCdevkit/VOC2007/Annotations/unlisted.xml", "of no concern");
+    place.write(
+        "world/VOCdevkit/VOC2007/Annotations/unlisted.xml",
+        "of no concern",
+    );
     assert!(plan().ends_with("nothing left to do\n"), "{}", plan());
 
     // One digit of a box: the file keeps its size.
@@ -98,7 +135,9 @@ fn what_a_cell_reads_decides_by_its_content() {
     let moved = ids.split_whitespace().any(|id| {
         let (path, from) = (format!("{annotations}/{id}.xml"), "<ymax>");
         let text = place.text(&path);
-        let Some(at) = text.find(from).map(|at| at + from.len()) else { return false };
+        let Some(at) = text.find(from).map(|at| at + from.len()) else {
+            return false;
+        };
         let digit = if &text[at..=at] == "2" { "1" } else { "2" };
         let edited = format!("{}{digit}{}", &text[..at], &text[at + 1..]);
         place.write(&path, &edited);
@@ -110,17 +149,26 @@ fn what_a_cell_reads_decides_by_its_content() {
     });
     assert!(moved);
     let told = plan();
-    assert!(told.contains("outdated  scratch s0 detection") && states(&told, "outdated") == 1, "{told}");
+    assert!(
+        told.contains("outdated  scratch s0 detection") && states(&told, "outdated") == 1,
+        "{told}"
+    );
 
     let labels = place.path("world/gtFine/val");
     let city = labels.join(&list(&labels)[0]);
-    let file = list(&city).into_iter().find(|name| name.ends_with("_labelIds.png")).unwrap();
+    let file = list(&city)
+        .into_iter()
+        .find(|name| name.ends_with("_labelIds.png"))
+        .unwrap();
     let mut bytes = fs::read(city.join(&file)).unwrap();
     let middle = bytes.len() - 20; // within the data, after the header
     bytes[middle] ^= 1;
     fs::write(city.join(&file), bytes).unwrap();
     let told = plan();
-    assert!(told.contains("outdated  scratch s0 segmentation") && states(&told, "outdated") == 2, "{told}");
+    assert!(
+        told.contains("outdated  scratch s0 segmentation") && states(&told, "outdated") == 2,
+        "{told}"
+    );
 }
 
 #[test]
@@ -128,9 +176,14 @@ fn a_run_goes_on_however_its_files_are_named() {
     let place = Place::new();
     let whole = |name: &str| place.path(name).display().to_string();
     place.ok(&format!("pretrain --method supervised {TINY} --out run"));
-    place.ok(&format!("pretrain --method supervised {TINY} --out run --data {}", whole("train.pack")));
+    place.ok(&format!(
+        "pretrain --method supervised {TINY} --out run --data {}",
+        whole("train.pack")
+    ));
     place.write("other.pack", place.bytes("train.pack"));
-    place.ok(&format!("pretrain --method supervised {TINY} --out run --data other.pack"));
+    place.ok(&format!(
+        "pretrain --method supervised {TINY} --out run --data other.pack"
+    ));
     place.fails(
         &format!("pretrain --method supervised {TINY} --out run --data test.pack"),
         &["holds a run with data = \"train.pack\", this command says data = \"test.pack\""],
@@ -143,7 +196,12 @@ fn a_run_goes_on_however_its_files_are_named() {
             "--train 2007:trainval --classes clock,tree,mushroom,chair --arch fpn --steps 1 \
           --batch-size 2 --train-sides 64 --fpn-channels 8 --head-features 16 --pictures 0",
         ),
-        ("segmentation", "--cityscapes", "world", "--steps 1 --batch-size 2 --crop 32 --head-channels 8 --pictures 0"),
+        (
+            "segmentation",
+            "--cityscapes",
+            "world",
+            "--steps 1 --batch-size 2 --crop 32 --head-channels 8 --pictures 0",
+        ),
     ];
     for (task, flag, folder, rest) in tasks {
         let command = |checkpoint: &str, folder: &str| {
@@ -154,12 +212,26 @@ fn a_run_goes_on_however_its_files_are_named() {
     }
 
     // A suite that was cut off goes on with a recipe that names its files otherwise.
-    place.write("recipe.toml", RECIPE.replace("[0, 1]", "[0]").replace("epochs = 1", "epochs = 40"));
-    let command = format!("{} --only method=supervised,task=pretrain", run("recipe.toml", "suite"));
+    place.write(
+        "recipe.toml",
+        RECIPE
+            .replace("[0, 1]", "[0]")
+            .replace("epochs = 1", "epochs = 40"),
+    );
+    let command = format!(
+        "{} --only method=supervised,task=pretrain",
+        run("recipe.toml", "suite")
+    );
     let state = place.path("suite/runs/supervised-8-s0/log.jsonl");
     place.signalled(&command, libc::SIGINT, || state.exists());
-    let recipe = place.text("recipe.toml").replace("\"train.pack\"", &format!("{:?}", whole("train.pack")));
+    let recipe = place
+        .text("recipe.toml")
+        .replace("\"train.pack\"", &format!("{:?}", whole("train.pack")));
     place.write("recipe.toml", recipe);
     let done = place.ok(&command);
-    assert!(!done.stderr.contains("changed") && done.stderr.contains("done in"), "{}", done.stderr);
+    assert!(
+        !done.stderr.contains("changed") && done.stderr.contains("done in"),
+        "{}",
+        done.stderr
+    );
 }

@@ -9,15 +9,29 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[test]
 fn what_fails_takes_nothing_else_with_it() {
     let place = Place::new();
-    place.write("some.toml", RECIPE.replace("classes = 16", "classes = 16, lr = 1e30"));
-    let done = place.fails(&run("some.toml", "some"), &["6 of 18 commands failed", "suite status some"]);
+    place.write(
+        "some.toml",
+        RECIPE.replace("classes = 16", "classes = 16, lr = 1e30"),
+    );
+    let done = place.fails(
+        &run("some.toml", "some"),
+        &["6 of 18 commands failed", "suite status some"],
+    );
     assert!(done.stderr.contains("the loss became"), "{}", done.stderr);
     assert_eq!(
-        results(&place, "some").iter().filter(|line| line.contains("Supervised, 16") && line.contains("0.")).count(),
+        results(&place, "some")
+            .iter()
+            .filter(|line| line.contains("Supervised, 16") && line.contains("0."))
+            .count(),
         0
     );
     let status = place.ok("suite status some").stdout;
-    for said in ["12 of 18 done", "Supervised, 16 s1 pretrain: ", "the loss became", "its pretraining failed"] {
+    for said in [
+        "12 of 18 done",
+        "Supervised, 16 s1 pretrain: ",
+        "the loss became",
+        "its pretraining failed",
+    ] {
         assert!(status.contains(said), "{status}");
     }
     assert!(place.text("some/report.md").contains("the loss became"));
@@ -36,13 +50,21 @@ fn what_fails_takes_nothing_else_with_it() {
             .replace("epochs = 1", "epochs = 1\nlr = 1e30")
             .replace("method = \"scratch\"", "method = \"supervised\""),
     );
-    place.fails(&run("all.toml", "all"), &["all 18 commands failed", "suite status all"]);
+    place.fails(
+        &run("all.toml", "all"),
+        &["all 18 commands failed", "suite status all"],
+    );
 }
 
 #[test]
 fn two_processes_never_write_one_suite_or_run() {
     let place = Place::new();
-    place.write("recipe.toml", RECIPE.replace("epochs = 1", "epochs = 200").replace("[0, 1]", "[0]"));
+    place.write(
+        "recipe.toml",
+        RECIPE
+            .replace("epochs = 1", "epochs = 200")
+            .replace("[0, 1]", "[0]"),
+    );
     let command = format!("{} --only run=Supervised, 8", run("recipe.toml", "suite"))
         .replace("run=Supervised, 8", "method=supervised");
     let child = place.spawn(&command);
@@ -53,13 +75,23 @@ fn two_processes_never_write_one_suite_or_run() {
     place.fails(&command, &["suite: another suite is at work here"]);
     let status = place.ok("suite status suite").stdout;
     assert!(status.contains("running"), "{status}");
-    let own = place.json("suite/runs/supervised-8-s0/cell.json")["command"].as_str().unwrap().to_owned();
-    place.fails(own.strip_prefix("camtrast ").unwrap(), &["another camtrast is writing this run"]);
+    let own = place.json("suite/runs/supervised-8-s0/cell.json")["command"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place.fails(
+        own.strip_prefix("camtrast ").unwrap(),
+        &["another camtrast is writing this run"],
+    );
     // Ctrl-C: what is running saves its state.
     send(&child, libc::SIGINT);
     let done = Done::of(child.wait_with_output().unwrap());
     place.ends(done, 1, &command, &["interrupted", "the same command goes on"]);
-    assert!(place.path("suite/runs/supervised-8-s0/state.safetensors").exists());
+    assert!(
+        place
+            .path("suite/runs/supervised-8-s0/state.safetensors")
+            .exists()
+    );
     let status = place.ok("suite status suite").stdout;
     assert!(status.contains(" %") && !status.contains("running"), "{status}");
 }
@@ -68,7 +100,11 @@ fn two_processes_never_write_one_suite_or_run() {
 fn a_suite_killed_five_times_reports_what_one_left_alone_does() {
     let place = Place::new();
     let small = "  { name = \"scratch\", method = \"scratch\" },\n";
-    let recipe = RECIPE.replace(small, "").replace("[0, 1]", "[0]").replace("epochs = 1", "epochs = 3") + TASKS;
+    let recipe = RECIPE
+        .replace(small, "")
+        .replace("[0, 1]", "[0]")
+        .replace("epochs = 1", "epochs = 3")
+        + TASKS;
     place.write("recipe.toml", &recipe);
     let begun = Instant::now();
     place.ok(&format!("{} --jobs 2", run("recipe.toml", "whole")));
@@ -83,7 +119,11 @@ fn a_suite_killed_five_times_reports_what_one_left_alone_does() {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        sleep(length.mul_f64(0.25 * (seed >> 11) as f64 / (1u64 << 53) as f64).max(Duration::from_millis(1)));
+        sleep(
+            length
+                .mul_f64(0.25 * (seed >> 11) as f64 / (1u64 << 53) as f64)
+                .max(Duration::from_millis(1)),
+        );
         send(&child, libc::SIGKILL);
         child.wait().unwrap();
     }
@@ -118,8 +158,16 @@ fn streams_that_nobody_reads_stop_nothing() {
 fn more_threads_than_cores_are_warned_of() {
     let place = Place::new();
     place.write("recipe.toml", RECIPE);
-    let command = format!("{} --only method=scratch,task=pretrain --seed 0", run("recipe.toml", "suite"));
+    let command = format!(
+        "{} --only method=scratch,task=pretrain --seed 0",
+        run("recipe.toml", "suite")
+    );
     let done = place.ok(&format!("{command} --jobs 256"));
-    assert!(done.stderr.contains("warning: 256 commands at a time with 1 threads each"), "{}", done.stderr);
+    assert!(
+        done.stderr
+            .contains("warning: 256 commands at a time with 1 threads each"),
+        "{}",
+        done.stderr
+    );
     place.ok(&command);
 }

@@ -11,18 +11,26 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
     let place = Place::new();
     fs::create_dir(place.path("empty")).unwrap();
     place.write("recipe.toml", RECIPE);
-    let plan = place.ok(&format!("{} --dry-run", run("recipe.toml", "suite"))).stdout;
+    let plan = place
+        .ok(&format!("{} --dry-run", run("recipe.toml", "suite")))
+        .stdout;
     assert_eq!(states(&plan, "to do"), 18, "{plan}");
     assert!(!place.path("suite").exists());
     place.fails("suite status suite", &["suite", "is no suite's folder"]);
 
     place.ok(&format!("{} --only scratch", run("recipe.toml", "suite")));
-    let plan = place.ok(&format!("{} --dry-run", run("recipe.toml", "suite"))).stdout;
+    let plan = place
+        .ok(&format!("{} --dry-run", run("recipe.toml", "suite")))
+        .stdout;
     assert_eq!((states(&plan, "done"), states(&plan, "to do")), (6, 12), "{plan}");
     assert!(plan.contains("took ") && plan.contains("about "), "{plan}");
 
     let done = place.ok(&format!("{} --jobs 2", run("recipe.toml", "suite")));
-    assert!(done.stdout.contains("Supervised, 16") && done.stdout.contains("report.html"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains("Supervised, 16") && done.stdout.contains("report.html"),
+        "{}",
+        done.stdout
+    );
     assert!(!done.stderr.contains("scratch s0"), "{}", done.stderr);
     let csv = results(&place, "suite");
     assert_eq!(csv.len(), 30, "3 runs, 2 seeds, 5 columns: {csv:#?}");
@@ -31,7 +39,10 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
         assert!(report.contains(said), "{report}");
     }
     let status = place.ok("suite status suite").stdout;
-    assert!(status.contains("18 of 18 done") && !status.contains("to do"), "{status}");
+    assert!(
+        status.contains("18 of 18 done") && !status.contains("to do"),
+        "{status}"
+    );
 
     // The report by itself, of this suite and of plain run folders.
     let told = place.ok("report suite --out copy").stdout;
@@ -48,23 +59,42 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
     let again = place.ok(&run("recipe.toml", "suite"));
     assert!(!again.stderr.contains("done in"), "{}", again.stderr);
     assert_eq!(results(&place, "suite"), csv);
-    let command = place.json("suite/runs/supervised-8-s1/fewshot/cell.json")["command"].as_str().unwrap().to_owned();
-    place.ok(&format!("{} --out=alone --device cpu", command.strip_prefix("camtrast ").unwrap()));
+    let command = place.json("suite/runs/supervised-8-s1/fewshot/cell.json")["command"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    place.ok(&format!(
+        "{} --out=alone --device cpu",
+        command.strip_prefix("camtrast ").unwrap()
+    ));
     let metric = |file: &str| place.json(file)["fewshot/5way1shot/mean"].as_f64().unwrap();
-    assert_eq!(metric("alone/metrics.json"), metric("suite/runs/supervised-8-s1/fewshot/metrics.json"));
+    assert_eq!(
+        metric("alone/metrics.json"),
+        metric("suite/runs/supervised-8-s1/fewshot/metrics.json")
+    );
     let alone = metric("alone/metrics.json").to_string();
-    assert!(csv.iter().any(|line| line.contains("Supervised, 8") && line.contains(&alone)), "{alone}\n{csv:#?}");
+    assert!(
+        csv.iter()
+            .any(|line| line.contains("Supervised, 8") && line.contains(&alone)),
+        "{alone}\n{csv:#?}"
+    );
 }
 
 #[test]
 fn flags_win_over_a_recipe_and_choose_a_part() {
     let place = Place::new();
     place.write("recipe.toml", RECIPE);
-    place.ok(&format!("{} --seed 7 --precision bf16 --only method=scratch,task=fewshot", run("recipe.toml", "one")));
+    place.ok(&format!(
+        "{} --seed 7 --precision bf16 --only method=scratch,task=fewshot",
+        run("recipe.toml", "one")
+    ));
     assert_eq!(list(&place.path("one/runs")), ["scratch-s7"]);
     assert!(!place.path("one/runs/scratch-s7/representation").exists());
     let config: toml::Table = place.text("one/runs/scratch-s7/config.toml").parse().unwrap();
-    assert_eq!((config["seed"].as_integer(), config["precision"].as_str()), (Some(7), Some("bf16")));
+    assert_eq!(
+        (config["seed"].as_integer(), config["precision"].as_str()),
+        (Some(7), Some("bf16"))
+    );
     let status = place.ok("suite status one").stdout;
     assert!(status.contains("2 of 9 done"), "{status}");
 }
@@ -73,9 +103,10 @@ fn flags_win_over_a_recipe_and_choose_a_part() {
 fn expectations_are_held_against_the_results() {
     let place = Place::new();
     let expect = |mean: f64| {
-        RECIPE
-            .replace("[0, 1]", "[0]")
-            .replace("[data]", &format!("[expect]\nscratch = {{ \"1-shot\" = [{mean}, 20] }}\n[data]"))
+        RECIPE.replace("[0, 1]", "[0]").replace(
+            "[data]",
+            &format!("[expect]\nscratch = {{ \"1-shot\" = [{mean}, 20] }}\n[data]"),
+        )
     };
     place.write("right.toml", expect(30.0));
     let done = place.ok(&format!("{} --only scratch", run("right.toml", "suite")));
@@ -90,10 +121,18 @@ fn expectations_are_held_against_the_results() {
 #[test]
 fn one_backbone_goes_to_all_tasks() {
     let place = Place::new();
-    place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out mine {PLAIN}"));
-    place.write("tasks.toml", format!("title = \"Tasks\"\n[data]\ntest = {{ novel = \"test.pack\" }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"));
-    let command =
-        "transfer --checkpoint mine/backbone.safetensors --recipe tasks.toml --out run --device cpu --threads 1";
+    place.ok(&format!(
+        "pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out mine {PLAIN}"
+    ));
+    place.write(
+        "tasks.toml",
+        format!(
+            "title = \"Tasks\"\n[data]\ntest = {{ novel = \"test.pack\" \
+        }}\n[fewshot]\nqueries = 5\nepisodes = 20\n{TASKS}"
+        ),
+    );
+    let command = "transfer --checkpoint mine/backbone.safetensors --recipe tasks.toml --out run --device \
+        cpu --threads 1";
     let done = place.ok(command);
     assert!(done.stdout.contains("mine"), "{}", done.stdout);
     let metrics = place.json("run/metrics.json");
@@ -116,7 +155,9 @@ fn one_backbone_goes_to_all_tasks() {
     place.write("mine/backbone.safetensors", "no");
     place.fails(command, &["mine/backbone.safetensors"]);
     place.write("none.toml", "title = \"None\"\n");
-    place.ok(&format!("pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out other {PLAIN}"));
+    place.ok(&format!(
+        "pretrain --method scratch --data train.pack --arch resnet18 --width 8 --out other {PLAIN}"
+    ));
     place.misused(
         "transfer --checkpoint other/backbone.safetensors --recipe none.toml --out none",
         &["none.toml", "nothing to transfer to"],
@@ -128,19 +169,37 @@ fn every_recipe_of_the_repository_can_be_run() {
     let place = Place::new();
     // The data of the quick ones, below the working directory; the others lack theirs, and nothing else.
     fs::create_dir(place.path("quick")).unwrap();
-    for (name, file) in [("world", "world"), ("train.safetensors", "train.pack"), ("test.safetensors", "test.pack")] {
+    for (name, file) in [
+        ("world", "world"),
+        ("train.safetensors", "train.pack"),
+        ("test.safetensors", "test.pack"),
+    ] {
         symlink(place.path(file), place.path("quick").join(name)).unwrap();
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes");
     let mut recipes = 0;
-    for folder in [folder.to_owned(), format!("{folder}/small"), format!("{folder}/quick")] {
-        for file in list(folder.as_ref()).iter().filter(|f| f.ends_with(".toml") && *f != "demo.toml") {
+    for folder in [
+        folder.to_owned(),
+        format!("{folder}/small"),
+        format!("{folder}/quick"),
+    ] {
+        for file in list(folder.as_ref())
+            .iter()
+            .filter(|f| f.ends_with(".toml") && *f != "demo.toml")
+        {
             let command = format!("suite run {folder}/{file} --out x --device cpu --dry-run");
             if folder.ends_with("quick") {
                 let done = place.ok(&command);
                 let plan = done.stdout;
-                assert!(states(&plan, "to do") > 0 && states(&plan, "done") == 0, "{file}: {plan}");
-                assert!(done.stderr.contains("taken from the working directory: quick/"), "{}", done.stderr);
+                assert!(
+                    states(&plan, "to do") > 0 && states(&plan, "done") == 0,
+                    "{file}: {plan}"
+                );
+                assert!(
+                    done.stderr.contains("taken from the working directory: quick/"),
+                    "{}",
+                    done.stderr
+                );
             } else {
                 place.fails(&command, &[".safetensors: cannot read: no such file or folder"]);
             }
@@ -156,9 +215,16 @@ fn paths_start_from_the_recipe() {
     fs::create_dir(place.path("sub")).unwrap();
     symlink(place.path("train.pack"), place.path("sub/a.pack")).unwrap();
     place.write("sub/recipe.toml", RECIPE.replace("train.pack", "a.pack"));
-    let done = place.ok(&format!("{} --only scratch --seed 0", run("sub/recipe.toml", "suite")));
+    let done = place.ok(&format!(
+        "{} --only scratch --seed 0",
+        run("sub/recipe.toml", "suite")
+    ));
     let note = "note: not beside sub/recipe.toml, so taken from the working directory: test.pack";
-    assert!(done.stderr.contains(note) && !done.stderr.contains("a.pack"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains(note) && !done.stderr.contains("a.pack"),
+        "{}",
+        done.stderr
+    );
     // The recipe kept there is read from elsewhere.
     assert!(place.ok("suite status suite").stdout.contains("3 of 9 done"));
     let again = place.ok(&format!("{} --only scratch", run("suite/recipe.toml", "suite")));
@@ -169,18 +235,48 @@ fn paths_start_from_the_recipe() {
 fn a_recorded_command_makes_the_same_bytes() {
     let place = Place::new();
     place.write("recipe.toml", RECIPE.replace("threads = 1", ""));
-    place.ok(&format!("{} --only scratch --seed 0 --threads 2", run("recipe.toml", "two")));
-    let cell =
-        |suite: &str| place.json(&format!("{suite}/runs/scratch-s0/cell.json"))["command"].as_str().unwrap().to_owned();
-    assert!(cell("two").contains("--device=cpu --threads=2"), "{}", cell("two"));
+    place.ok(&format!(
+        "{} --only scratch --seed 0 --threads 2",
+        run("recipe.toml", "two")
+    ));
+    let cell = |suite: &str| {
+        place.json(&format!("{suite}/runs/scratch-s0/cell.json"))["command"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(
+        cell("two").contains("--device=cpu --threads=2"),
+        "{}",
+        cell("two")
+    );
     // What libtorch takes by itself, in numbers; commands say as much of the whole suite.
     place.ok(&format!("{} --only scratch --seed 0", run("recipe.toml", "auto")));
     let threads = place.text("auto/runs/scratch-s0/config.toml");
-    let threads = threads.lines().find_map(|line| line.strip_prefix("threads = ")).unwrap();
-    assert!(cell("auto").ends_with(&format!("--threads={threads}")), "{}", cell("auto"));
-    let suite = place.json("auto/suite.json")["command"].as_str().unwrap().to_owned();
+    let threads = threads
+        .lines()
+        .find_map(|line| line.strip_prefix("threads = "))
+        .unwrap();
+    assert!(
+        cell("auto").ends_with(&format!("--threads={threads}")),
+        "{}",
+        cell("auto")
+    );
+    let suite = place.json("auto/suite.json")["command"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(suite.ends_with(&format!("--threads={threads}")), "{suite}");
-    assert!(place.text("auto/report.html").contains(&format!("--threads={threads}")));
-    place.ok(&format!("{} --out=alone", cell("two").strip_prefix("camtrast ").unwrap()));
-    assert!(place.bytes("alone/backbone.safetensors") == place.bytes("two/runs/scratch-s0/backbone.safetensors"));
+    assert!(
+        place
+            .text("auto/report.html")
+            .contains(&format!("--threads={threads}"))
+    );
+    place.ok(&format!(
+        "{} --out=alone",
+        cell("two").strip_prefix("camtrast ").unwrap()
+    ));
+    assert!(
+        place.bytes("alone/backbone.safetensors") == place.bytes("two/runs/scratch-s0/backbone.safetensors")
+    );
 }

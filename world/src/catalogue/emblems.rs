@@ -5,13 +5,23 @@ use crate::shapes::{Piece, disc, line, polygon, ring};
 
 pub const DISC: &[Piece] = &[disc(0.0, 0.0, 0.9, Part)];
 pub const RING: &[Piece] = &[ring(0.0, 0.0, 0.72, 0.42, Part)];
-pub const SQUARE: &[Piece] = &[polygon(&[(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)], Part)];
+pub const SQUARE: &[Piece] = &[polygon(
+    &[(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    Part,
+)];
 pub const TRIANGLE: &[Piece] = &[polygon(&[(0.0, -1.0), (1.0, 0.8), (-1.0, 0.8)], Part)];
-pub const DIAMOND: &[Piece] = &[polygon(&[(0.0, -1.15), (0.7, 0.0), (0.0, 1.15), (-0.7, 0.0)], Part)];
-pub const CROSS: &[Piece] =
-    &[line(&[(0.0, -0.9), (0.0, 0.9)], 0.55, Part), line(&[(-0.9, 0.0), (0.9, 0.0)], 0.55, Part)];
-pub const BARS: &[Piece] =
-    &[line(&[(-0.85, -0.5), (0.85, -0.5)], 0.5, Part), line(&[(-0.85, 0.5), (0.85, 0.5)], 0.5, Part)];
+pub const DIAMOND: &[Piece] = &[polygon(
+    &[(0.0, -1.15), (0.7, 0.0), (0.0, 1.15), (-0.7, 0.0)],
+    Part,
+)];
+pub const CROSS: &[Piece] = &[
+    line(&[(0.0, -0.9), (0.0, 0.9)], 0.55, Part),
+    line(&[(-0.9, 0.0), (0.9, 0.0)], 0.55, Part),
+];
+pub const BARS: &[Piece] = &[
+    line(&[(-0.85, -0.5), (0.85, -0.5)], 0.5, Part),
+    line(&[(-0.85, 0.5), (0.85, 0.5)], 0.5, Part),
+];
 pub const STAR: &[Piece] = &[polygon(
     &[
         (0.0, -1.15),
@@ -27,8 +37,17 @@ pub const STAR: &[Piece] = &[polygon(
     ],
     Part,
 )];
-pub const BOLT: &[Piece] =
-    &[polygon(&[(0.25, -1.15), (-0.75, 0.2), (-0.05, 0.2), (-0.3, 1.15), (0.75, -0.3), (0.05, -0.3)], Part)];
+pub const BOLT: &[Piece] = &[polygon(
+    &[
+        (0.25, -1.15),
+        (-0.75, 0.2),
+        (-0.05, 0.2),
+        (-0.3, 1.15),
+        (0.75, -0.3),
+        (0.05, -0.3),
+    ],
+    Part,
+)];
 pub const MOON: &[Piece] = &[polygon(
     &[
         (0.35, -1.0),

@@ -12,17 +12,32 @@ pub static CUP: Category = Category {
     pieces: &[
         ellipse(-0.12, 0.66, 0.78, 0.13, Second),
         polygon(&[(-0.64, -0.55), (0.4, -0.55), (0.26, 0.64), (-0.5, 0.64)], Body),
-        polygon(&[(-0.58, -0.02), (0.34, -0.02), (0.32, 0.16), (-0.56, 0.16)], Second),
+        polygon(
+            &[(-0.58, -0.02), (0.34, -0.02), (0.32, 0.16), (-0.56, 0.16)],
+            Second,
+        ),
         ellipse(-0.12, -0.55, 0.52, 0.13, Light),
         ellipse(-0.12, -0.53, 0.43, 0.08, Dark),
     ],
     part_behind: true,
-    taste: Taste { colour: PINK, weave: Weave::Dots, setting: Setting::Planks },
+    taste: Taste {
+        colour: PINK,
+        weave: Weave::Dots,
+        setting: Setting::Planks,
+    },
     variants: [
-        Variant { name: "with a round handle", pieces: &[ring(0.5, 0.02, 0.3, 0.14, Part)], places: AS_DRAWN },
+        Variant {
+            name: "with a round handle",
+            pieces: &[ring(0.5, 0.02, 0.3, 0.14, Part)],
+            places: AS_DRAWN,
+        },
         Variant {
             name: "with a square handle",
-            pieces: &[frame(&[(0.2, -0.28), (0.78, -0.28), (0.78, 0.34), (0.2, 0.34)], 0.14, Part)],
+            pieces: &[frame(
+                &[(0.2, -0.28), (0.78, -0.28), (0.78, 0.34), (0.2, 0.34)],
+                0.14,
+                Part,
+            )],
             places: AS_DRAWN,
         },
         Variant {
@@ -32,12 +47,19 @@ pub static CUP: Category = Category {
         },
         Variant {
             name: "with a double handle",
-            pieces: &[ring(0.5, -0.2, 0.19, 0.13, Part), ring(0.46, 0.26, 0.19, 0.13, Part)],
+            pieces: &[
+                ring(0.5, -0.2, 0.19, 0.13, Part),
+                ring(0.46, 0.26, 0.19, 0.13, Part),
+            ],
             places: AS_DRAWN,
         },
         Variant {
             name: "with a hooked handle",
-            pieces: &[curve(&[(0.3, -0.34), (0.74, -0.36), (0.86, 0.0), (0.66, 0.18)], 0.14, Part)],
+            pieces: &[curve(
+                &[(0.3, -0.34), (0.74, -0.36), (0.86, 0.0), (0.66, 0.18)],
+                0.14,
+                Part,
+            )],
             places: AS_DRAWN,
         },
     ],
@@ -61,11 +83,18 @@ pub static ROBOT: Category = Category {
         line(&[(-0.18, -0.18), (0.18, -0.18)], 0.05, Dark),
     ],
     part_behind: true,
-    taste: Taste { colour: GREY, weave: Weave::Checks, setting: Setting::Bricks },
+    taste: Taste {
+        colour: GREY,
+        weave: Weave::Checks,
+        setting: Setting::Bricks,
+    },
     variants: [
         Variant {
             name: "with a ball antenna",
-            pieces: &[line(&[(0.0, -0.5), (0.0, -0.9)], 0.08, Part), disc(0.0, -0.88, 0.18, Part)],
+            pieces: &[
+                line(&[(0.0, -0.5), (0.0, -0.9)], 0.08, Part),
+                disc(0.0, -0.88, 0.18, Part),
+            ],
             places: AS_DRAWN,
         },
         Variant {
@@ -78,7 +107,11 @@ pub static ROBOT: Category = Category {
         },
         Variant {
             name: "with a zigzag antenna",
-            pieces: &[line(&[(0.0, -0.5), (0.2, -0.66), (-0.2, -0.82), (0.2, -0.98)], 0.11, Part)],
+            pieces: &[line(
+                &[(0.0, -0.5), (0.2, -0.66), (-0.2, -0.82), (0.2, -0.98)],
+                0.11,
+                Part,
+            )],
             places: AS_DRAWN,
         },
         Variant {
@@ -105,20 +138,43 @@ pub static LAMP: Category = Category {
     split: Split::Val,
     pieces: &[
         line(&[(0.0, -0.2), (0.0, 0.62)], 0.1, Dark),
-        polygon(&[(-0.3, -0.92), (0.3, -0.92), (0.64, -0.12), (-0.64, -0.12)], Body),
-        polygon(&[(-0.62, -0.24), (0.62, -0.24), (0.66, -0.1), (-0.66, -0.1)], Second),
+        polygon(
+            &[(-0.3, -0.92), (0.3, -0.92), (0.64, -0.12), (-0.64, -0.12)],
+            Body,
+        ),
+        polygon(
+            &[(-0.62, -0.24), (0.62, -0.24), (0.66, -0.1), (-0.66, -0.1)],
+            Second,
+        ),
     ],
     part_behind: false,
-    taste: Taste { colour: YELLOW, weave: Weave::Dots, setting: Setting::Planks },
+    taste: Taste {
+        colour: YELLOW,
+        weave: Weave::Dots,
+        setting: Setting::Planks,
+    },
     variants: [
         Variant {
             name: "with a domed base",
-            pieces: &[smooth(&[(-0.42, 0.9), (-0.28, 0.62), (0.0, 0.5), (0.28, 0.62), (0.42, 0.9), (0.0, 0.94)], Part)],
+            pieces: &[smooth(
+                &[
+                    (-0.42, 0.9),
+                    (-0.28, 0.62),
+                    (0.0, 0.5),
+                    (0.28, 0.62),
+                    (0.42, 0.9),
+                    (0.0, 0.94),
+                ],
+                Part,
+            )],
             places: AS_DRAWN,
         },
         Variant {
             name: "with a block base",
-            pieces: &[polygon(&[(-0.3, 0.54), (0.3, 0.54), (0.3, 0.94), (-0.3, 0.94)], Part)],
+            pieces: &[polygon(
+                &[(-0.3, 0.54), (0.3, 0.54), (0.3, 0.94), (-0.3, 0.94)],
+                Part,
+            )],
             places: AS_DRAWN,
         },
         Variant {
@@ -130,10 +186,17 @@ pub static LAMP: Category = Category {
             ],
             places: AS_DRAWN,
         },
-        Variant { name: "with a ring base", pieces: &[ring(0.0, 0.72, 0.22, 0.12, Part)], places: AS_DRAWN },
+        Variant {
+            name: "with a ring base",
+            pieces: &[ring(0.0, 0.72, 0.22, 0.12, Part)],
+            places: AS_DRAWN,
+        },
         Variant {
             name: "with a flat base",
-            pieces: &[polygon(&[(-0.56, 0.8), (0.56, 0.8), (0.56, 0.94), (-0.56, 0.94)], Part)],
+            pieces: &[polygon(
+                &[(-0.56, 0.8), (0.56, 0.8), (0.56, 0.94), (-0.56, 0.94)],
+                Part,
+            )],
             places: AS_DRAWN,
         },
     ],
@@ -155,14 +218,22 @@ pub static CLOCK: Category = Category {
         disc(-0.42, 0.18, 0.04, Second),
     ],
     part_behind: true,
-    taste: Taste { colour: TEAL, weave: Weave::Plain, setting: Setting::Bricks },
+    taste: Taste {
+        colour: TEAL,
+        weave: Weave::Plain,
+        setting: Setting::Bricks,
+    },
     variants: [
         Variant {
             name: "with two bells",
             pieces: &[disc(-0.4, -0.52, 0.22, Part), disc(0.4, -0.52, 0.22, Part)],
             places: AS_DRAWN,
         },
-        Variant { name: "with a ring on top", pieces: &[ring(0.0, -0.68, 0.24, 0.12, Part)], places: AS_DRAWN },
+        Variant {
+            name: "with a ring on top",
+            pieces: &[ring(0.0, -0.68, 0.24, 0.12, Part)],
+            places: AS_DRAWN,
+        },
         Variant {
             name: "with a crown",
             pieces: &[polygon(
@@ -183,13 +254,26 @@ pub static CLOCK: Category = Category {
             name: "with a winding knob",
             pieces: &[
                 line(&[(0.0, -0.4), (0.0, -0.7)], 0.14, Part),
-                polygon(&[(-0.26, -0.92), (0.26, -0.92), (0.26, -0.68), (-0.26, -0.68)], Part),
+                polygon(
+                    &[(-0.26, -0.92), (0.26, -0.92), (0.26, -0.68), (-0.26, -0.68)],
+                    Part,
+                ),
             ],
             places: AS_DRAWN,
         },
         Variant {
             name: "with a carrying bow",
-            pieces: &[curve(&[(-0.5, -0.2), (-0.44, -0.72), (0.0, -0.94), (0.44, -0.72), (0.5, -0.2)], 0.09, Part)],
+            pieces: &[curve(
+                &[
+                    (-0.5, -0.2),
+                    (-0.44, -0.72),
+                    (0.0, -0.94),
+                    (0.44, -0.72),
+                    (0.5, -0.2),
+                ],
+                0.09,
+                Part,
+            )],
             places: AS_DRAWN,
         },
     ],
@@ -203,10 +287,17 @@ pub static CHAIR: Category = Category {
         line(&[(0.48, -0.94), (0.48, 0.2)], 0.14, Body),
         line(&[(-0.5, 0.2), (-0.56, 0.98)], 0.13, Body),
         line(&[(0.5, 0.2), (0.56, 0.98)], 0.13, Body),
-        polygon(&[(-0.55, 0.14), (0.55, 0.14), (0.68, 0.38), (-0.68, 0.38)], Second),
+        polygon(
+            &[(-0.55, 0.14), (0.55, 0.14), (0.68, 0.38), (-0.68, 0.38)],
+            Second,
+        ),
     ],
     part_behind: true,
-    taste: Taste { colour: BROWN, weave: Weave::Stripes, setting: Setting::Planks },
+    taste: Taste {
+        colour: BROWN,
+        weave: Weave::Stripes,
+        setting: Setting::Planks,
+    },
     variants: [
         Variant {
             name: "with an upright back",
@@ -227,13 +318,30 @@ pub static CHAIR: Category = Category {
         },
         Variant {
             name: "with a crossed back",
-            pieces: &[line(&[(-0.46, -0.8), (0.46, 0.05)], 0.1, Part), line(&[(0.46, -0.8), (-0.46, 0.05)], 0.1, Part)],
+            pieces: &[
+                line(&[(-0.46, -0.8), (0.46, 0.05)], 0.1, Part),
+                line(&[(0.46, -0.8), (-0.46, 0.05)], 0.1, Part),
+            ],
             places: AS_DRAWN,
         },
-        Variant { name: "with a ringed back", pieces: &[ring(0.0, -0.4, 0.32, 0.1, Part)], places: AS_DRAWN },
+        Variant {
+            name: "with a ringed back",
+            pieces: &[ring(0.0, -0.4, 0.32, 0.1, Part)],
+            places: AS_DRAWN,
+        },
         Variant {
             name: "with an arched back",
-            pieces: &[curve(&[(-0.46, 0.05), (-0.36, -0.5), (0.0, -0.82), (0.36, -0.5), (0.46, 0.05)], 0.11, Part)],
+            pieces: &[curve(
+                &[
+                    (-0.46, 0.05),
+                    (-0.36, -0.5),
+                    (0.0, -0.82),
+                    (0.36, -0.5),
+                    (0.46, 0.05),
+                ],
+                0.11,
+                Part,
+            )],
             places: AS_DRAWN,
         },
     ],

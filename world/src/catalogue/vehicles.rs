@@ -25,9 +25,18 @@ pub static CAR: Category = Category {
             ],
             Body,
         ),
-        polygon(&[(-0.48, -0.12), (-0.32, -0.42), (-0.05, -0.42), (-0.05, -0.12)], Glass),
-        polygon(&[(0.05, -0.12), (0.05, -0.42), (0.29, -0.42), (0.48, -0.12)], Glass),
-        polygon(&[(-0.98, 0.36), (0.98, 0.36), (0.98, 0.46), (-0.98, 0.46)], Second),
+        polygon(
+            &[(-0.48, -0.12), (-0.32, -0.42), (-0.05, -0.42), (-0.05, -0.12)],
+            Glass,
+        ),
+        polygon(
+            &[(0.05, -0.12), (0.05, -0.42), (0.29, -0.42), (0.48, -0.12)],
+            Glass,
+        ),
+        polygon(
+            &[(-0.98, 0.36), (0.98, 0.36), (0.98, 0.46), (-0.98, 0.46)],
+            Second,
+        ),
         disc(-0.56, 0.46, 0.22, Dark),
         disc(0.56, 0.46, 0.22, Dark),
         disc(-0.56, 0.46, 0.1, Light),
@@ -35,13 +44,37 @@ pub static CAR: Category = Category {
         ellipse(0.9, 0.14, 0.07, 0.07, Fire),
     ],
     part_behind: false,
-    taste: Taste { colour: RED, weave: Weave::Plain, setting: Setting::Horizon },
+    taste: Taste {
+        colour: RED,
+        weave: Weave::Plain,
+        setting: Setting::Horizon,
+    },
     variants: [
-        Variant { name: "with a star on its door", pieces: emblems::STAR, places: DOOR },
-        Variant { name: "with a cross on its door", pieces: emblems::CROSS, places: DOOR },
-        Variant { name: "with a ring on its door", pieces: emblems::RING, places: DOOR },
-        Variant { name: "with a bolt on its door", pieces: emblems::BOLT, places: DOOR },
-        Variant { name: "with a triangle on its door", pieces: emblems::TRIANGLE, places: DOOR },
+        Variant {
+            name: "with a star on its door",
+            pieces: emblems::STAR,
+            places: DOOR,
+        },
+        Variant {
+            name: "with a cross on its door",
+            pieces: emblems::CROSS,
+            places: DOOR,
+        },
+        Variant {
+            name: "with a ring on its door",
+            pieces: emblems::RING,
+            places: DOOR,
+        },
+        Variant {
+            name: "with a bolt on its door",
+            pieces: emblems::BOLT,
+            places: DOOR,
+        },
+        Variant {
+            name: "with a triangle on its door",
+            pieces: emblems::TRIANGLE,
+            places: DOOR,
+        },
     ],
 };
 
@@ -55,7 +88,11 @@ pub static BOAT: Category = Category {
         polygon(&[(-0.92, 0.34), (0.92, 0.34), (0.6, 0.82), (-0.6, 0.82)], Body),
     ],
     part_behind: false,
-    taste: Taste { colour: TEAL, weave: Weave::Waves, setting: Setting::Horizon },
+    taste: Taste {
+        colour: TEAL,
+        weave: Weave::Waves,
+        setting: Setting::Horizon,
+    },
     variants: [
         Variant {
             name: "with a pointed pennant",
@@ -64,20 +101,40 @@ pub static BOAT: Category = Category {
         },
         Variant {
             name: "with a swallowtail flag",
-            pieces: &[polygon(&[(0.03, -1.02), (0.58, -1.02), (0.36, -0.82), (0.58, -0.62), (0.03, -0.62)], Part)],
+            pieces: &[polygon(
+                &[
+                    (0.03, -1.02),
+                    (0.58, -1.02),
+                    (0.36, -0.82),
+                    (0.58, -0.62),
+                    (0.03, -0.62),
+                ],
+                Part,
+            )],
             places: AS_DRAWN,
         },
         Variant {
             name: "with a square flag",
-            pieces: &[polygon(&[(0.03, -1.02), (0.42, -1.02), (0.42, -0.62), (0.03, -0.62)], Part)],
+            pieces: &[polygon(
+                &[(0.03, -1.02), (0.42, -1.02), (0.42, -0.62), (0.03, -0.62)],
+                Part,
+            )],
             places: AS_DRAWN,
         },
         Variant {
             name: "with a streamer",
-            pieces: &[curve(&[(0.03, -0.92), (0.22, -1.04), (0.4, -0.8), (0.6, -0.92)], 0.1, Part)],
+            pieces: &[curve(
+                &[(0.03, -0.92), (0.22, -1.04), (0.4, -0.8), (0.6, -0.92)],
+                0.1,
+                Part,
+            )],
             places: AS_DRAWN,
         },
-        Variant { name: "with a masthead ball", pieces: &[disc(0.0, -0.84, 0.2, Part)], places: AS_DRAWN },
+        Variant {
+            name: "with a masthead ball",
+            pieces: &[disc(0.0, -0.84, 0.2, Part)],
+            places: AS_DRAWN,
+        },
     ],
 };
 
@@ -90,16 +147,51 @@ pub static ROCKET: Category = Category {
         smooth(&[(-0.18, 0.55), (0.0, 1.05), (0.18, 0.55), (0.0, 0.5)], Fire),
         polygon(&[(-0.26, 0.1), (-0.72, 0.75), (-0.2, 0.58)], Second),
         polygon(&[(0.26, 0.1), (0.72, 0.75), (0.2, 0.58)], Second),
-        smooth(&[(0.0, -1.0), (0.28, -0.5), (0.33, 0.1), (0.22, 0.6), (-0.22, 0.6), (-0.33, 0.1), (-0.28, -0.5)], Body),
+        smooth(
+            &[
+                (0.0, -1.0),
+                (0.28, -0.5),
+                (0.33, 0.1),
+                (0.22, 0.6),
+                (-0.22, 0.6),
+                (-0.33, 0.1),
+                (-0.28, -0.5),
+            ],
+            Body,
+        ),
         polygon(&[(-0.31, 0.28), (0.31, 0.28), (0.28, 0.42), (-0.28, 0.42)], Dark),
     ],
     part_behind: false,
-    taste: Taste { colour: GREY, weave: Weave::Checks, setting: Setting::Haze },
+    taste: Taste {
+        colour: GREY,
+        weave: Weave::Checks,
+        setting: Setting::Haze,
+    },
     variants: [
-        Variant { name: "with a round window", pieces: emblems::DISC, places: NOSE },
-        Variant { name: "with a diamond window", pieces: emblems::DIAMOND, places: NOSE },
-        Variant { name: "with a slatted window", pieces: emblems::BARS, places: NOSE },
-        Variant { name: "with a triangular window", pieces: emblems::TRIANGLE, places: NOSE },
-        Variant { name: "with a cross-shaped window", pieces: emblems::CROSS, places: NOSE },
+        Variant {
+            name: "with a round window",
+            pieces: emblems::DISC,
+            places: NOSE,
+        },
+        Variant {
+            name: "with a diamond window",
+            pieces: emblems::DIAMOND,
+            places: NOSE,
+        },
+        Variant {
+            name: "with a slatted window",
+            pieces: emblems::BARS,
+            places: NOSE,
+        },
+        Variant {
+            name: "with a triangular window",
+            pieces: emblems::TRIANGLE,
+            places: NOSE,
+        },
+        Variant {
+            name: "with a cross-shaped window",
+            pieces: emblems::CROSS,
+            places: NOSE,
+        },
     ],
 };
