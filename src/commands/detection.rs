@@ -257,6 +257,11 @@ fn show(evaluation: &Evaluation, screen: &Screen) {
             "11 points, mean over IoU .50:.95",
         ),
         (
+            "detectron2 VOC AP75",
+            percent(mean.detectron2_voc_75),
+            "11 points, IoU .75",
+        ),
+        (
             "detectron2 VOC12 AP",
             percent(mean.detectron2_voc12),
             "area, mean over IoU .50:.95",
