@@ -75,9 +75,10 @@ impl Draws {
         let grayscale = Chosen::draw(augment.grayscale, n, generator, &mut numbers);
         let (least, most) = augment.blur_sigma;
         let mut sigma = || (least + (most - least) * generator.random::<f64>()) as f32;
-        let sigmas: Vec<f32> = (augment.blur > 0.0)
-            .then(|| (0..n).map(|_| sigma()).collect())
-            .unwrap_or_default();
+        let sigmas: Vec<f32> = match augment.blur > 0.0 {
+            true => (0..n).map(|_| sigma()).collect(),
+            false => Vec::new(),
+        };
         let blur = Chosen::draw(augment.blur, n, generator, &mut numbers).map(|blurred| {
             let at = append(&mut numbers, blurred.rows.iter().map(|&row| sigmas[row]));
             (blurred, at)
