@@ -6,10 +6,13 @@
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
+#include <ATen/record_function.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -36,6 +39,24 @@ std::vector<at::Tensor> list(void *const *tensors, size_t n) {
 }
 
 at::DeviceType device_type(int cuda) { return cuda ? at::kCUDA : at::kCPU; }
+
+// Operations after which the host of a GPU waits for it: their results decide shapes or are read.
+bool is_wait(std::string_view name) {
+  for (auto wait : {"aten::_local_scalar_dense", "aten::nonzero", "aten::_unique", "aten::_unique2", "aten::unique_dim",
+                    "aten::unique_consecutive", "aten::masked_select", "aten::equal", "aten::bincount"}) {
+    if (name == wait) return true;
+  }
+  return false;
+}
+
+thread_local int64_t operations = 0, waits = 0;
+thread_local at::CallbackHandle counter = 0;
+
+std::unique_ptr<at::ObserverContext> count(const at::RecordFunction &function) {
+  ++operations;
+  if (is_wait(function.name())) ++waits;
+  return nullptr;
+}
 }  // namespace
 
 extern "C" {
@@ -72,7 +93,7 @@ int camtrast_fused_adam(void *const *params, void *const *grads, void *const *ex
   return guarded([&] {
     at::NoGradGuard no_grad;
     auto step_list = list(steps, n);
-    for (auto &step : step_list) step.add_(1);
+    at::_foreach_add_(step_list, 1);
     auto update = [&](auto kernel) {
       kernel(list(params, n), list(grads, n), list(exp_avgs, n), list(exp_avg_sqs, n), at::TensorList{}, step_list, lr,
              beta1, beta2, weight_decay, eps, /*amsgrad=*/false, /*maximize=*/false);
@@ -111,6 +132,40 @@ int camtrast_cuda_memory(int index, int64_t *out) {
     out[1] = bytes.peak;
     out[2] = static_cast<int64_t>(available);
     out[3] = static_cast<int64_t>(total);
+  });
+}
+
+// Counts this thread's operations from now on.
+int camtrast_count_start() {
+  return guarded([] {
+    operations = waits = 0;
+    counter = at::addThreadLocalCallback(at::RecordFunctionCallback(count).scopes({at::RecordScope::FUNCTION}));
+  });
+}
+
+// Ends it. out: operations, and those after which a GPU's host waits.
+int camtrast_count_stop(int64_t *out) {
+  return guarded([&] {
+    at::removeCallback(counter);
+    out[0] = operations;
+    out[1] = waits;
+  });
+}
+
+// The next backward pass makes new gradients instead of adding to these.
+int camtrast_forget_gradients(void *const *tensors, size_t n) {
+  return guarded([&] {
+    for (size_t i = 0; i < n; ++i) static_cast<at::Tensor *>(tensors[i])->mutable_grad().reset();
+  });
+}
+
+// averages <- momentum averages + (1 - momentum) followed.
+int camtrast_ema(void *const *averages, void *const *followed, size_t n, double momentum) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    auto all = list(averages, n);
+    at::_foreach_mul_(all, momentum);
+    at::_foreach_add_(all, at::_foreach_mul(list(followed, n), 1 - momentum));
   });
 }
 

@@ -154,6 +154,7 @@ pub fn to_host<T>(tensor: &Tensor) -> Result<Vec<T>>
 where
     Vec<T>: TryFrom<Tensor, Error = tch::TchError>,
 {
+    native::count_read();
     Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?)?)
 }
 

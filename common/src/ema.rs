@@ -1,13 +1,16 @@
 //! An exponential moving average of one network's parameters in another of the same shape.
 
+use crate::error::Result;
+use crate::native;
 use std::collections::HashMap;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
-/// Pairs of parameters: the average (`xi`) and what it follows (`theta`).
+/// Parameters: the averages (`xi`) and those that they follow (`theta`), in one order.
 #[derive(Debug)]
 pub struct Ema {
-    pairs: Vec<(Tensor, Tensor)>,
+    averages: Vec<Tensor>,
+    followed: Vec<Tensor>,
 }
 
 impl Ema {
@@ -16,24 +19,26 @@ impl Ema {
     /// Names in `average` must all be in `online`; what `online` has beyond them is not followed.
     pub fn new(average: &VarStore, online: &VarStore) -> Self {
         let online: HashMap<String, Tensor> = online.variables();
-        let mut pairs = Vec::new();
+        let mut ema = Ema {
+            averages: Vec::new(),
+            followed: Vec::new(),
+        };
         for (name, tensor) in average.variables() {
             let followed = &online[&name];
             no_grad(|| tensor.shallow_clone().copy_(followed));
             if followed.requires_grad() {
-                pairs.push((tensor.set_requires_grad(false), followed.shallow_clone()));
+                ema.averages.push(tensor.set_requires_grad(false));
+                ema.followed.push(followed.shallow_clone());
             }
         }
-        Ema { pairs }
+        ema
     }
 
     /// `xi <- m xi + (1 - m) theta` for every parameter. Buffers (batch statistics) stay each network's own.
-    pub fn update(&mut self, momentum: f64) {
-        no_grad(|| {
-            for (average, online) in &mut self.pairs {
-                let _ = average.g_mul_scalar_(momentum);
-                let _ = average.g_add_(&(&*online * (1.0 - momentum)));
-            }
-        });
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] from the kernels.
+    pub fn update(&mut self, momentum: f64) -> Result<()> {
+        native::ema(&self.averages, &self.followed, momentum)
     }
 }

@@ -5,6 +5,7 @@
 //! one loader thread, which must not use libtorch's random generators: those belong to the training thread,
 //! seeded anew at every step.
 
+use crate::device::to_host;
 use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::optim::{Optimizer, copy_into};
@@ -207,7 +208,7 @@ pub fn train<T: Task>(
             }
             // Data-parallel training would average the gradients over processes here, and nowhere else.
             if let Some(norm) = plan.clip_norm {
-                optimizer.clip_gradients(norm);
+                let _ = optimizer.clip_gradients(norm);
             }
             optimizer.step(schedule.base_lr, lr)?;
             task.after_step(&StepContext {
@@ -479,22 +480,22 @@ impl<'a> Meter<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let rows: Vec<Tensor> = self
-            .pending
-            .iter()
-            .map(|(_, _, scalars)| Tensor::stack(scalars, 0))
-            .collect();
-        let width = rows.iter().map(|r| r.size()[0]).max().unwrap_or_default();
-        for (row, (step, epoch, _)) in rows.iter().zip(std::mem::take(&mut self.pending)) {
-            let values = Vec::<f64>::try_from(row.to_kind(Kind::Double))?;
+        let pending = std::mem::take(&mut self.pending);
+        let scalars: Vec<&Tensor> = pending.iter().flat_map(|(_, _, scalars)| scalars).collect();
+        let all: Vec<f64> = to_host(&Tensor::stack(&scalars, 0).to_kind(Kind::Double))?;
+        let width = pending.iter().map(|(_, _, scalars)| scalars.len()).max();
+        let mut rest = &all[..];
+        for (step, epoch, scalars) in pending {
+            let (values, others) = rest.split_at(scalars.len());
+            rest = others;
             if !values[0].is_finite() {
                 return Err(self.diverged(step, epoch, format!("the loss became {}", values[0])));
             }
             for sums in [&mut self.interval, &mut self.epoch] {
-                sums.sums.resize(width as usize, 0.0);
+                sums.sums.resize(width.unwrap_or_default(), 0.0);
                 sums.sums
                     .iter_mut()
-                    .zip(&values)
+                    .zip(values)
                     .for_each(|(sum, value)| *sum += value);
                 sums.batches += 1;
             }

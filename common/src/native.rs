@@ -1,6 +1,7 @@
 //! Safe faces of `native/shim.cpp`: what tch lacks of libtorch.
 
 use crate::error::Result;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use tch::{Device, TchError, Tensor};
 
@@ -37,6 +38,10 @@ unsafe extern "C" {
     ) -> i32;
     fn camtrast_deterministic(enabled: i32) -> i32;
     fn camtrast_load_cuda() -> i32;
+    fn camtrast_count_start() -> i32;
+    fn camtrast_count_stop(out: *mut i64) -> i32;
+    fn camtrast_forget_gradients(tensors: Handles, n: usize) -> i32;
+    fn camtrast_ema(averages: Handles, followed: Handles, n: usize, momentum: f64) -> i32;
     fn camtrast_cuda_memory(index: i32, out: *mut i64) -> i32;
     fn camtrast_cuda_empty_cache() -> i32;
 }
@@ -178,6 +183,61 @@ pub fn fused_adam(
 pub fn set_deterministic(enabled: bool) -> Result<()> {
     // SAFETY: plain call.
     check(unsafe { camtrast_deterministic(enabled as i32) })
+}
+
+/// Drops the gradients of tensors, so that the next backward pass writes new ones instead of adding to them.
+pub fn forget_gradients(tensors: &[Tensor]) {
+    let handles = handles(tensors);
+    // SAFETY: a list of live tensors.
+    check(unsafe { camtrast_forget_gradients(handles.as_ptr(), handles.len()) })
+        .expect("defined tensors can forget their gradients");
+}
+
+/// `average <- momentum average + (1 - momentum) followed` for a list of tensors at once.
+///
+/// # Errors
+/// [`crate::Error::Torch`] when shapes or devices do not fit.
+pub fn ema(averages: &[Tensor], followed: &[Tensor], momentum: f64) -> Result<()> {
+    assert!(averages.len() == followed.len());
+    let (averages, followed) = (handles(averages), handles(followed));
+    // SAFETY: two lists of live tensors of one length.
+    check(unsafe { camtrast_ema(averages.as_ptr(), followed.as_ptr(), averages.len(), momentum) })
+}
+
+/// Operations of libtorch in one thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operations {
+    /// All, those inside others included.
+    pub all: i64,
+    /// Those after which the host of a GPU waits for it: reads of a value, and operations whose result
+    /// decides a shape.
+    pub waits: i64,
+}
+
+thread_local! {
+    /// Tensors read by [`crate::device::to_host`], which no operation shows on a CPU.
+    static READS: Cell<i64> = const { Cell::new(0) };
+}
+
+/// Counts one read of a tensor by the host.
+pub(crate) fn count_read() {
+    READS.set(READS.get() + 1);
+}
+
+/// Counts the operations that `work` runs on this thread, backward passes on a CPU included.
+///
+/// # Errors
+/// [`crate::Error::Torch`].
+pub fn count_operations<T>(work: impl FnOnce() -> T) -> Result<(T, Operations)> {
+    let reads = READS.get();
+    let mut out = [0i64; 2];
+    // SAFETY: plain calls; `out` has the two places the shim fills.
+    check(unsafe { camtrast_count_start() })?;
+    let result = work();
+    check(unsafe { camtrast_count_stop(out.as_mut_ptr()) })?;
+    let [all, waits] = out;
+    let waits = waits + READS.get() - reads;
+    Ok((result, Operations { all, waits }))
 }
 
 /// Loads libtorch's CUDA half. Must come before the process's first libtorch call.

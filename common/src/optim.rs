@@ -130,16 +130,16 @@ impl Optimizer {
         }
     }
 
-    /// Forgets all gradients.
+    /// Forgets all gradients (`zero_grad(set_to_none=True)`).
     pub fn zero_grad(&mut self) {
-        for (_, param) in self.groups.iter_mut().flat_map(|g| &mut g.params) {
-            param.zero_grad();
-        }
+        let params = self.groups.iter().flat_map(|g| &g.params);
+        let params: Vec<Tensor> = params.map(|(_, param)| param.shallow_clone()).collect();
+        native::forget_gradients(&params);
     }
 
     /// Scales all gradients down so that their joint Euclidean norm is at most `max_norm`; returns the norm
-    /// before (`torch.nn.utils.clip_grad_norm_`).
-    pub fn clip_gradients(&mut self, max_norm: f64) -> f64 {
+    /// before, a scalar on their device (`torch.nn.utils.clip_grad_norm_`).
+    pub fn clip_gradients(&mut self, max_norm: f64) -> Tensor {
         let grads: Vec<Tensor> = self
             .groups
             .iter()
@@ -149,14 +149,14 @@ impl Optimizer {
             .collect();
         let norms: Vec<Tensor> = grads.iter().map(|g| g.norm()).collect();
         if norms.is_empty() {
-            return 0.0;
+            return Tensor::from(0.0);
         }
         let total = Tensor::stack(&norms, 0).norm();
         let scale = (max_norm / (&total + 1e-6)).clamp_max(1.0);
         grads.into_iter().for_each(|mut g| {
             let _ = g.g_mul_(&scale);
         });
-        total.double_value(&[])
+        total
     }
 
     /// Updates every parameter that has a gradient. `base_lr` is the configured learning rate, `lr` what the

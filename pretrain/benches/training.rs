@@ -117,7 +117,7 @@ fn bare(method: Method, arch: Arch, batch: u64, precision: Precision) -> f64 {
             .total
             .backward();
         optimizer.step(0.01, 0.01).expect("a step");
-        method.after_step(&at);
+        method.after_step(&at).expect("a step");
     };
     step(0);
     let start = Instant::now();

@@ -161,9 +161,9 @@ impl Pretraining for Byol {
         })
     }
 
-    fn after_step(&mut self, at: &StepContext) {
+    fn after_step(&mut self, at: &StepContext) -> Result<()> {
         self.ema
-            .update(momentum(self.base_momentum, at.step, at.total_steps));
+            .update(momentum(self.base_momentum, at.step, at.total_steps))
     }
 
     fn online(&self) -> &VarStore {

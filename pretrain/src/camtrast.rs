@@ -227,9 +227,10 @@ impl Pretraining for Camtrast {
         Ok(sum(terms, measures))
     }
 
-    fn after_step(&mut self, _: &StepContext) {
-        if let Some(contrast) = &mut self.contrast {
-            contrast.follow();
+    fn after_step(&mut self, _: &StepContext) -> Result<()> {
+        match &mut self.contrast {
+            Some(contrast) => contrast.follow(),
+            None => Ok(()),
         }
     }
 

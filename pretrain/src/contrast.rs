@@ -11,7 +11,7 @@ pub struct Queue {
     pub keys: Tensor,
     /// Label of each key's image, i64 `[K]`; -1 where none is known.
     pub labels: Tensor,
-    /// Where the next key goes, i64 [] on the CPU.
+    /// Where the next key goes, i64 [].
     pub pointer: Tensor,
 }
 
@@ -22,22 +22,22 @@ impl Queue {
         Queue {
             keys,
             labels: Tensor::full([size], -1, (Kind::Int64, device)),
-            pointer: Tensor::zeros([0i64; 0], (Kind::Int64, Device::Cpu)),
+            pointer: Tensor::zeros([0i64; 0], (Kind::Int64, device)),
         }
     }
 
     /// Replaces the oldest keys by `keys` [N, P], N <= K, and their labels by `labels` i64 `[N]`, if known.
     pub fn push(&mut self, keys: &Tensor, labels: Option<&Tensor>) {
         let (size, n) = (self.keys.size()[0], keys.size()[0]);
-        let start = self.pointer.int64_value(&[]);
-        let index = (Tensor::arange(n, (Kind::Int64, keys.device())) + start).remainder(size);
+        let index = (Tensor::arange(n, (Kind::Int64, keys.device())) + &self.pointer).remainder(size);
         no_grad(|| {
             let _ = self.keys.index_copy_(0, &index, &keys.to_kind(Kind::Float));
             if let Some(labels) = labels {
                 let _ = self.labels.index_copy_(0, &index, labels);
             }
         });
-        let _ = self.pointer.fill_((start + n) % size);
+        self.pointer += n;
+        let _ = self.pointer.remainder_(size);
     }
 }
 

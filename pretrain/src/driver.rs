@@ -287,8 +287,7 @@ impl Task for PretrainTask {
     }
 
     fn after_step(&mut self, at: &StepContext) -> Result<()> {
-        self.method.after_step(at);
-        Ok(())
+        self.method.after_step(at)
     }
 
     fn state(&self) -> BTreeMap<String, Tensor> {

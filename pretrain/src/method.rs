@@ -42,7 +42,12 @@ pub trait Pretraining {
     /// [`Error::Torch`].
     fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &StepContext) -> Result<Loss>;
     /// What follows the optimiser's step.
-    fn after_step(&mut self, _at: &StepContext) {}
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    fn after_step(&mut self, _at: &StepContext) -> Result<()> {
+        Ok(())
+    }
     /// The trained variables; those of the backbone are named `backbone.*`.
     fn online(&self) -> &VarStore;
     /// The trained backbone.

@@ -106,8 +106,8 @@ impl Pretraining for Moco {
         })
     }
 
-    fn after_step(&mut self, _: &StepContext) {
-        self.contrast.follow();
+    fn after_step(&mut self, _: &StepContext) -> Result<()> {
+        self.contrast.follow()
     }
 
     fn online(&self) -> &VarStore {
@@ -218,8 +218,8 @@ impl MomentumContrast {
     }
 
     /// The momentum encoder's step.
-    pub(crate) fn follow(&mut self) {
-        self.ema.update(self.momentum);
+    pub(crate) fn follow(&mut self) -> Result<()> {
+        self.ema.update(self.momentum)
     }
 
     pub(crate) fn state(&self) -> BTreeMap<String, Tensor> {

@@ -27,7 +27,7 @@ fn three_steps_are_the_references() {
                 compare(&mut worst, &grads, &gradients(method.as_ref()), &named(&grads));
             }
             optimizer.step(schedule.base_lr, schedule.lr(step)).unwrap();
-            method.after_step(&at);
+            method.after_step(&at).unwrap();
         }
         compare(
             &mut worst,

@@ -97,7 +97,7 @@ fn three_steps_are_the_references() {
             &case.tensor(&grads),
         );
         optimizer.step(schedule.base_lr, schedule.lr(step)).unwrap();
-        method.after_step(&moment(step, &options));
+        method.after_step(&moment(step, &options)).unwrap();
     }
     compare(
         &mut worst,

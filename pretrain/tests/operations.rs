@@ -1,0 +1,118 @@
+//! How many operations of libtorch a training step takes, and that the host of a GPU waits for none of them.
+//!
+//! `cargo test -p camtrast-pretrain --test operations -- --nocapture` prints the numbers;
+//! `benches/peers/operations.py` prints those of the same steps in PyTorch.
+
+use camtrast_common::device::Precision;
+use camtrast_common::native::{Operations, count_operations};
+use camtrast_common::progress::Silent;
+use camtrast_common::run::{Build, RunOptions};
+use camtrast_datasets::{PackDescription, PackWriter};
+use camtrast_pretrain::{Method, PretrainConfig, PretrainOptions, PretrainRecipe, Subset, pretrain};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use tch::Device;
+use tempfile::TempDir;
+
+const SIDE: usize = 16;
+const IMAGES: usize = 32;
+const BATCH: u64 = 8;
+const STEPS_OF_EPOCH: i64 = IMAGES as i64 / BATCH as i64;
+
+fn pack(path: &Path) {
+    let description = PackDescription {
+        height: SIDE,
+        width: SIDE,
+        class_names: vec!["a".into(), "b".into()],
+        category_names: None,
+        more: Default::default(),
+    };
+    let mut writer = PackWriter::create(path, description, IMAGES).unwrap();
+    for image in 0..IMAGES {
+        let pixels: Vec<u8> = (0..SIDE * SIDE * 3)
+            .map(|i| (i * (image + 3) % 256) as u8)
+            .collect();
+        writer.push(&pixels).unwrap();
+    }
+    let labels: Vec<i64> = (0..IMAGES as i64).map(|image| image % 2).collect();
+    writer.finish(&labels, None).unwrap();
+}
+
+// Of a whole run of so many epochs.
+fn operations(folder: &Path, method: Method, epochs: u64) -> Operations {
+    let config = PretrainConfig {
+        recipe: PretrainRecipe {
+            preset: None,
+            precise_bn: None,
+            method,
+            data: folder.join("pack.safetensors"),
+            seed: 0,
+            precision: Precision::Fp32,
+            arch: "resnet18-w8-small".parse().unwrap(),
+            subset: Subset::default(),
+            accumulate: 1,
+            clip_norm: Some(1.0),
+            options: PretrainOptions {
+                epochs: Some(epochs),
+                batch_size: Some(BATCH),
+                queue_size: [Method::Moco, Method::Exemplar, Method::CamtrastMoco]
+                    .contains(&method)
+                    .then_some(64),
+                ..PretrainOptions::default()
+            },
+        },
+        run: RunOptions {
+            out: folder.join(format!("{method}-{epochs}")),
+            overwrite: true,
+            device: Device::Cpu,
+            log_every: 1000,
+            save_every: None,
+            build: Build {
+                version: "0".into(),
+                commit: "none".into(),
+            },
+        },
+        probe_every: None,
+    };
+    let run = || pretrain(&config, &Silent, &AtomicBool::new(false)).unwrap();
+    count_operations(run).unwrap().1
+}
+
+/// Most operations that a step may take, augmentation included, and what PyTorch's takes without.
+const BOUNDS: [(Method, i64); 7] = [
+    (Method::Supervised, 0),
+    (Method::Moco, 0),
+    (Method::Simsiam, 0),
+    (Method::Byol, 0),
+    (Method::Exemplar, 0),
+    (Method::CamtrastMoco, 0),
+    (Method::CamtrastSimsiam, 0),
+];
+
+#[test]
+fn a_step_has_few_operations_and_waits_for_none() {
+    tch::set_num_threads(1);
+    let folder = TempDir::new().unwrap();
+    pack(&folder.path().join("pack.safetensors"));
+    let mut failures = Vec::new();
+    for (method, most) in BOUNDS {
+        // The third and fourth epoch: what happens once, at the start and the end, is in both.
+        let (short, long) = (
+            operations(folder.path(), method, 2),
+            operations(folder.path(), method, 4),
+        );
+        let all = (long.all - short.all) / (2 * STEPS_OF_EPOCH);
+        // An epoch ends with one line in the log.
+        let waits = long.waits - short.waits - 2;
+        println!(
+            "{method}: {all} operations a step, {waits} waits in {} steps",
+            2 * STEPS_OF_EPOCH
+        );
+        if all > most || waits != 0 {
+            failures.push(format!(
+                "{method}: {all} operations (at most {most}), {waits} waits"
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}
