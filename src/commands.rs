@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod detection;
 pub mod fewshot;
+pub mod finetune;
 pub mod pretrain;
 pub mod report;
 pub mod segmentation;

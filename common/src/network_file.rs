@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::tensor_file::{self, Metadata, TensorFile};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::Tensor;
@@ -69,4 +69,21 @@ pub fn load<I: DeserializeOwned>(path: &Path, format: &str, remedy: &str) -> Res
         tensors: file.tensors()?,
         sha256: file.checksum()?.to_owned(),
     })
+}
+
+/// How far a network in a file is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Stage {
+    /// Optimiser steps.
+    pub step: u64,
+    /// Batches that batch norm's running statistics were estimated on after training.
+    #[serde(default)]
+    pub precise_bn: u64,
+}
+
+/// How far the network in a file is trained, from the file's metadata alone; `None` when there is no such
+/// file.
+pub fn stage(path: &Path) -> Option<Stage> {
+    let file = TensorFile::open(path).ok()?;
+    serde_json::from_str(file.metadata().get("info")?).ok()
 }

@@ -7,16 +7,16 @@ use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD};
 use camtrast_common::checkpoint::{IMPORTED, Origin};
 use camtrast_common::leakage::Prints;
 use camtrast_common::network_file::{self, NetworkFile};
-use camtrast_common::nn::weights_channels_last;
-use camtrast_common::optim::copy_into;
 use camtrast_common::tensor_file::TensorFile;
 use camtrast_common::{Error, Result};
+use camtrast_finetune::{Provenance, load_into};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+/// Name of the file in a run's folder.
+pub const DETECTOR: &str = "detector.safetensors";
 /// `format` of the file.
 pub const DETECTOR_FORMAT: &str = "camtrast-detector";
 
@@ -39,16 +39,9 @@ pub struct DetectorInfo {
     /// averages.
     #[serde(default)]
     pub precise_bn: u64,
-    /// The backbone that training began from.
+    /// Where it comes from.
     #[serde(flatten)]
-    pub origin: Origin,
-    /// The images that it was trained on; empty where they are not known.
-    #[serde(default, skip_serializing_if = "Prints::is_empty")]
-    pub training_images: Prints,
-    /// The resolved settings, as JSON.
-    pub config: String,
-    /// Commit of the program.
-    pub commit: String,
+    pub provenance: Provenance,
 }
 
 /// A detector with the variables that hold it.
@@ -96,32 +89,15 @@ pub fn load(path: &Path, device: Device) -> Result<Detector> {
         } = network_file::load(path, DETECTOR_FORMAT, remedy)?;
         (info, tensors, Some(sha256))
     };
-    let (net, vs) = build(&info, &tensors, device).map_err(|e| within(path, &e))?;
+    let mut vs = VarStore::new(Device::Cpu);
+    let net = FasterRcnn::new(&vs.root(), &info.model);
+    load_into(&mut vs, &tensors, path, device)?;
     Ok(Detector {
         net,
         vs,
         info,
         sha256,
     })
-}
-
-/// What a detector of ours says of itself; `None` when there is no such file.
-pub fn info(path: &Path) -> Option<DetectorInfo> {
-    let file = TensorFile::open(path).ok()?;
-    serde_json::from_str(file.metadata().get("info")?).ok()
-}
-
-fn build(
-    info: &DetectorInfo,
-    tensors: &BTreeMap<String, Tensor>,
-    device: Device,
-) -> Result<(FasterRcnn, VarStore)> {
-    let mut vs = VarStore::new(Device::Cpu);
-    let net = FasterRcnn::new(&vs.root(), &info.model);
-    copy_into(&vs.variables().into_iter().collect(), tensors, "the file")?;
-    vs.set_device(device);
-    weights_channels_last(&vs);
-    Ok((net, vs))
 }
 
 fn within(path: &Path, error: &Error) -> Error {
@@ -150,13 +126,15 @@ fn of_torchvision(model: ModelConfig) -> DetectorInfo {
         },
         step: 0,
         precise_bn: 0,
-        origin: Origin {
-            method: IMPORTED.into(),
-            backbone_sha256: "unknown".into(),
-            partial: None,
+        provenance: Provenance {
+            origin: Origin {
+                method: IMPORTED.into(),
+                backbone_sha256: "unknown".into(),
+                partial: None,
+            },
+            training_images: Prints::default(),
+            config: "{}".into(),
+            commit: "unknown".into(),
         },
-        training_images: Prints::default(),
-        config: "{}".into(),
-        commit: "unknown".into(),
     }
 }

@@ -55,6 +55,10 @@ pub struct Figures {
     pub detectron2_voc: f64,
     /// detectron2's AP on VOC2012: `voc` averaged over IoU .50:.05:.95.
     pub detectron2_voc12: f64,
+    /// detectron2's AP75 on VOC2007: the 11-point AP at IoU .75.
+    pub detectron2_voc_75: f64,
+    /// detectron2's AP75 on VOC2012: the area AP at IoU .75.
+    pub detectron2_voc12_75: f64,
 }
 
 /// The figures of one class, and what they rest on.
@@ -93,7 +97,8 @@ pub struct Evaluation {
 impl Evaluation {
     /// The final numbers by name: `detection/AP`, `detection/AP50`, `detection/AP75`, `detection/APs`,
     /// `detection/APm`, `detection/APl`, `detection/voc07_mAP`, `detection/voc_mAP`,
-    /// `detection/detectron2_voc_AP`, `detection/detectron2_voc12_AP`, and of each class
+    /// `detection/detectron2_voc_AP`, `detection/detectron2_voc12_AP`, `detection/detectron2_voc_AP75`,
+    /// `detection/detectron2_voc12_AP75`, and of each class
     /// `detection/AP/<class>`, `detection/AP50/<class>`, `detection/AP75/<class>`,
     /// `detection/voc07_AP/<class>`, `detection/voc_AP/<class>`. Figures that do not exist, such as APs
     /// without a small object, are not there.
@@ -110,6 +115,8 @@ impl Evaluation {
             ("voc_mAP", Some(mean.voc)),
             ("detectron2_voc_AP", Some(mean.detectron2_voc)),
             ("detectron2_voc12_AP", Some(mean.detectron2_voc12)),
+            ("detectron2_voc_AP75", Some(mean.detectron2_voc_75)),
+            ("detectron2_voc12_AP75", Some(mean.detectron2_voc12_75)),
         ];
         let means = figures
             .into_iter()
@@ -287,6 +294,8 @@ fn class_figures(precision: &Precision, class: usize, matches: &Matches) -> Figu
         voc: area[AT_50],
         detectron2_voc: mean(&eleven_point),
         detectron2_voc12: mean(&area),
+        detectron2_voc_75: eleven_point[AT_75],
+        detectron2_voc12_75: area[AT_75],
     }
 }
 
@@ -318,6 +327,8 @@ fn mean_figures(classes: &[ClassEvaluation]) -> Figures {
         voc: over_all(|figures| figures.voc),
         detectron2_voc: over_all(|figures| figures.detectron2_voc),
         detectron2_voc12: over_all(|figures| figures.detectron2_voc12),
+        detectron2_voc_75: over_all(|figures| figures.detectron2_voc_75),
+        detectron2_voc12_75: over_all(|figures| figures.detectron2_voc12_75),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Object detection: Faster R-CNN fine-tuned end to end from a pretrained backbone.
 //!
-//! Data: [`voc`] and [`coco`] read a [`Dataset`]. Network: [`model`]. Fine-tuning: [`mod@train`] puts the
-//! network under the common engine, fed by `source`. Evaluation: [`Predictor`] and [`results`] (anybody's
-//! detections) give [`Results`], [`mod@evaluate`] computes the figures that are called AP.
+//! Data: [`voc`] and [`coco`] read a [`Dataset`]. Network: [`model`]. Fine-tuning: [`DetectionTask`] is the
+//! task that [`camtrast_finetune`] trains, fed by `source`. Evaluation: [`Predictor`] and [`results`]
+//! (anybody's detections) give [`Results`], [`mod@evaluate`] computes the figures that are called AP.
 //!
 //! ```
 //! use camtrast_detection::results::Detection;
@@ -36,6 +36,7 @@
 
 pub mod coco;
 pub mod curves;
+pub mod data;
 mod dataset;
 pub mod detector;
 pub mod draw;
@@ -62,4 +63,4 @@ pub use options::{DetectionOptions, Preset};
 pub use predict::Predictor;
 pub use report::write_report;
 pub use results::Results;
-pub use train::{DetectionRecipe, TrainConfig, TrainReport, train};
+pub use train::{DetectionSettings, DetectionTask};

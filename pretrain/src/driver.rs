@@ -1,67 +1,29 @@
 //! Runs any method: pack, augmentation, engine, checkpoint.
 
 use crate::clean::CleanImages;
-use crate::method::{Pretraining, Setting};
-use crate::methods::Method;
-use crate::options::{PretrainOptions, Subset, set};
-use crate::preset::Preset;
+use crate::method::Pretraining;
+use crate::options::{PretrainOptions, set};
 use crate::probe::Probe;
+use crate::recipe::{PretrainRecipe, Settled};
+use crate::source::{Batch, PackSource};
+use camtrast_common::Result;
 use camtrast_common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
 use camtrast_common::checkpoint::{BackboneInfo, save_backbone};
 use camtrast_common::classifier::{CLASSIFIER_FILE, Classifier};
-use camtrast_common::device::{Precision, device_name};
-use camtrast_common::engine::{self, Loss, Outcome, Source, StepContext, Task, TrainPlan};
-use camtrast_common::features::Images;
+use camtrast_common::device::device_name;
+use camtrast_common::engine::{self, Loss, Outcome, StepContext, Task, TrainPlan};
 use camtrast_common::files::write_atomically;
 use camtrast_common::optim::{Optimizer, OptimizerConfig};
 use camtrast_common::progress::Progress;
-use camtrast_common::random::{generator, permutation};
-use camtrast_common::resnet::Arch;
+use camtrast_common::random::generator;
 use camtrast_common::run::{RunFolder, RunOptions, SUBSET};
 use camtrast_common::schedule::Schedule;
-use camtrast_common::settings::check_counts;
-use camtrast_common::{Error, Result};
 use camtrast_datasets::{Pack, Selection};
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind, Tensor};
-
-/// Everything that decides a run's weights, as config.toml holds it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct PretrainRecipe {
-    /// The method.
-    pub method: Method,
-    /// Whose settings `options` were completed with, for the record.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub preset: Option<Preset>,
-    /// The pack to train on.
-    pub data: PathBuf,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Precision of the networks' forward passes.
-    pub precision: Precision,
-    /// The backbone.
-    pub arch: Arch,
-    /// The part of the pack that is trained on.
-    #[serde(flatten)]
-    pub subset: Subset,
-    /// Batches whose gradients make one step.
-    pub accumulate: u64,
-    /// Joint gradient norm above which gradients are scaled down.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_norm: Option<f64>,
-    /// Batches of plain images on which batch norm's statistics are estimated anew after the last step; none
-    /// when `None`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub precise_bn: Option<u64>,
-    /// The method's settings.
-    #[serde(flatten)]
-    pub options: PretrainOptions,
-}
 
 /// A recipe and how to run it.
 #[derive(Debug, Clone)]
@@ -83,89 +45,6 @@ pub struct PretrainReport {
     pub backbone: PathBuf,
     /// How training ended.
     pub outcome: Outcome,
-}
-
-/// A recipe on its data, before any work.
-#[derive(Debug, Clone)]
-pub struct Settled {
-    /// Settings with every default filled in.
-    pub recipe: PretrainRecipe,
-    /// What the method is built for.
-    pub setting: Setting,
-    /// The images trained on.
-    pub selection: Selection,
-    /// Batches of an epoch, a multiple of [`PretrainRecipe::accumulate`].
-    pub batches_per_epoch: u64,
-}
-
-impl PretrainRecipe {
-    /// Fills in every default for a pack, and refuses what cannot work before anything is written.
-    ///
-    /// # Errors
-    /// [`Error::Settings`] and [`Error::Usage`] for a recipe that does not fit the data or contradicts
-    /// itself.
-    pub fn settle(mut self, pack: &Pack, device: Device) -> Result<Settled> {
-        let selection = self.subset.select(pack, self.seed)?;
-        let setting = Setting {
-            arch: self.arch,
-            classes: selection.classes as i64,
-            images: selection.indices.len() as u64,
-            image_size: pack.height() as i64,
-            device,
-            precision: self.precision,
-            seed: self.seed,
-        };
-        let defaults = self.method.defaults(&setting, &self.options);
-        self.options = self.options.resolve(defaults, &self.method.to_string())?;
-        let (epochs, batch_size) = (set(&self.options.epochs), set(&self.options.batch_size));
-        let accumulate = self.accumulate;
-        if epochs == 0 && self.method != Method::Scratch {
-            let remedy = "give --epochs 1 or more, or --method scratch for a backbone without training";
-            return Err(Error::settings(
-                format!("--epochs 0 does not train --method {}", self.method),
-                remedy,
-            ));
-        }
-        check_counts(&[("accumulate", Some(accumulate))])?;
-        if batch_size == 0 || accumulate == 0 {
-            return Err(Error::settings(
-                "--batch-size and --accumulate must be at least 1",
-                "give positive numbers",
-            ));
-        }
-        if let Some(norm) = self.clip_norm.filter(|norm| norm.is_nan() || *norm <= 0.0) {
-            return Err(Error::settings(
-                format!("--clip-norm {norm} is not positive"),
-                "leave it out, or give a norm such as 1",
-            ));
-        }
-        let batches_per_epoch = setting.images / batch_size / accumulate * accumulate;
-        if batches_per_epoch == 0 && epochs > 0 {
-            let problem = format!(
-                "{} images do not fill a step of {accumulate} x {batch_size}",
-                setting.images
-            );
-            return Err(Error::settings(
-                problem,
-                "lower --batch-size or --accumulate, or take more images",
-            ));
-        }
-        let precise_bn = self.precise_bn.unwrap_or(1);
-        if self.precise_bn.is_some() && epochs == 0 || !(1..=batches_per_epoch.max(1)).contains(&precise_bn) {
-            let what = "the batches of an epoch of a method that trains";
-            let problem = format!("--precise-bn must lie in 1..{batches_per_epoch}, {what}");
-            return Err(Error::settings(
-                problem,
-                "leave it out to keep the statistics of training",
-            ));
-        }
-        Ok(Settled {
-            recipe: self,
-            setting,
-            selection,
-            batches_per_epoch,
-        })
-    }
 }
 
 /// Pretrains a backbone, or goes on where an earlier run of the same recipe in the same folder was cut off.
@@ -210,14 +89,13 @@ pub fn pretrain(
         .filter(|_| plan.epochs > 0)
         .map(look)
         .transpose()?;
-    let source = PackSource {
-        pack: pack.clone(),
+    let source = PackSource::new(
+        pack.clone(),
         selection,
-        batch_size: plan.batch_size as usize,
-        seed: recipe.seed,
-        resident: resident.is_some(),
-        order: (u64::MAX, Vec::new()),
-    };
+        plan.batch_size as usize,
+        recipe.seed,
+        resident.is_some(),
+    );
     let mut task = PretrainTask {
         views: method.views(),
         method,
@@ -381,55 +259,6 @@ fn resident_pixels(pack: &Pack, device: Device) -> Result<Option<Tensor>> {
     Ok(Some(
         Tensor::f_from_data_size(pack.pixels(), &shape, Kind::Uint8)?.to_device(device),
     ))
-}
-
-/// Images of one step, as the loader thread leaves them on the host.
-struct Batch {
-    /// Pixels u8 [N, H, W, 3], or rows i64 [N] of the pixels that lie on the device.
-    images: Tensor,
-    /// Labels i64 [N].
-    labels: Tensor,
-}
-
-/// Draws batches without replacement, in an order of its own for every epoch; the last, incomplete one is
-/// dropped.
-struct PackSource {
-    pack: Arc<Pack>,
-    selection: Selection,
-    batch_size: usize,
-    seed: u64,
-    resident: bool,
-    order: (u64, Vec<i64>),
-}
-
-impl Source for PackSource {
-    type Batch = Batch;
-
-    fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
-        if self.order.0 != epoch {
-            let mut generator = generator(self.seed, "sampler", epoch, 0);
-            self.order = (epoch, permutation(self.selection.indices.len(), &mut generator));
-        }
-        // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
-        let chosen = &self.order.1[index as usize * self.batch_size..][..self.batch_size];
-        let labels: Vec<i64> = chosen
-            .iter()
-            .map(|&i| self.selection.labels[i as usize])
-            .collect();
-        let rows: Vec<i64> = chosen
-            .iter()
-            .map(|&i| self.selection.indices[i as usize])
-            .collect();
-        let images = if self.resident {
-            Tensor::from_slice(&rows)
-        } else {
-            self.pack.rows(&rows)?
-        };
-        Ok(Batch {
-            images,
-            labels: Tensor::from_slice(&labels),
-        })
-    }
 }
 
 /// A method under the engine.

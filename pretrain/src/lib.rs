@@ -74,12 +74,15 @@ mod moco;
 pub mod options;
 mod preset;
 mod probe;
+mod recipe;
 mod scratch;
 pub mod simsiam;
+mod source;
 mod supervised;
 
-pub use driver::{PretrainConfig, PretrainRecipe, PretrainReport, Settled, pretrain};
+pub use driver::{PretrainConfig, PretrainReport, pretrain};
 pub use method::{Network, Pretraining, Setting};
 pub use methods::Method;
 pub use options::{PretrainOptions, Subset};
 pub use preset::Preset;
+pub use recipe::{PretrainRecipe, Settled};

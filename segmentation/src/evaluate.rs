@@ -26,7 +26,7 @@ pub struct Leave {
 }
 
 /// What an evaluation leaves in a folder, beside metrics.json.
-pub const LEFT: [&str; 4] = ["predictions", "pictures", "confusion.png", "confusion.csv"];
+pub const ARTIFACTS: [&str; 4] = ["predictions", "pictures", "confusion.png", "confusion.csv"];
 
 /// Images between two stages.
 const AHEAD: usize = 2;

@@ -1,6 +1,6 @@
 //! Semantic segmentation: how well does a pretrained backbone transfer to DeepLab v3+?
 //!
-//! [`train()`] fine-tunes a [`deeplab`] on a [`dataset`], [`evaluate()`] predicts and scores it, and
+//! [`SegmentationTask`] is the task that fine-tunes a [`deeplab`] on a [`dataset`], [`evaluate()`] predicts and scores it, and
 //! [`score()`] scores anybody's label images as cityscapesScripts does.
 //!
 //! ```
@@ -20,6 +20,7 @@
 pub mod augment;
 pub mod classes;
 pub mod confusion;
+pub mod data;
 pub mod dataset;
 pub mod deeplab;
 pub mod evaluate;
@@ -36,10 +37,11 @@ pub mod train;
 
 pub use classes::ClassSet;
 pub use confusion::{Confusion, Scores};
+pub use data::TrainData;
 pub use dataset::Dataset;
 pub use evaluate::{Leave, evaluate, metrics};
 pub use options::{Preset, SegmentationOptions};
 pub use predict::{PredictOptions, Predictor};
 pub use score::{Naming, score, truth_sum};
 pub use segmenter::{Segmenter, SegmenterInfo};
-pub use train::{TrainConfig, TrainData, TrainReport, train};
+pub use train::{SegmentationSettings, SegmentationTask};

@@ -2,18 +2,17 @@
 
 use crate::classes::ClassSet;
 use crate::deeplab::{DeepLab, DeepLabConfig};
-use camtrast_common::checkpoint::Origin;
-use camtrast_common::leakage::Prints;
+use camtrast_common::Result;
 use camtrast_common::network_file::{self, NetworkFile};
-use camtrast_common::nn::weights_channels_last;
-use camtrast_common::optim::copy_into;
-use camtrast_common::{Error, Result};
+use camtrast_finetune::{Provenance, load_into};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
+/// Name of the file in a run's folder.
+pub const SEGMENTER: &str = "segmenter.safetensors";
 /// `format` of the file.
 pub const SEGMENTER_FORMAT: &str = "camtrast-segmenter";
 
@@ -32,16 +31,9 @@ pub struct SegmenterInfo {
     pub crop: [i64; 2],
     /// Steps trained.
     pub step: u64,
-    /// The backbone that training began from.
+    /// Where it comes from.
     #[serde(flatten)]
-    pub origin: Origin,
-    /// The images that it was trained on; empty where they are not known.
-    #[serde(default, skip_serializing_if = "Prints::is_empty")]
-    pub training_images: Prints,
-    /// The resolved settings, as JSON.
-    pub config: String,
-    /// Commit of the program.
-    pub commit: String,
+    pub provenance: Provenance,
 }
 
 /// A network with the variables that hold it.
@@ -59,7 +51,7 @@ pub struct Segmenter {
 /// Saves a network's variables. The auxiliary classifier is left out: it only serves training.
 ///
 /// # Errors
-/// [`Error::Io`]; nothing is left half-written.
+/// [`camtrast_common::Error::Io`]; nothing is left half-written.
 pub fn save(path: &Path, vs: &VarStore, info: &SegmenterInfo) -> Result<()> {
     let tensors: BTreeMap<String, Tensor> = vs
         .variables()
@@ -84,7 +76,7 @@ pub fn save(path: &Path, vs: &VarStore, info: &SegmenterInfo) -> Result<()> {
 /// Loads a network, laid out channels-last on `device`.
 ///
 /// # Errors
-/// [`Error::File`] when the file is damaged, of another kind or not whole.
+/// [`camtrast_common::Error::File`] when the file is damaged, of another kind or not whole.
 pub fn load(path: &Path, device: Device) -> Result<Segmenter> {
     let remedy = "give the segmenter.safetensors that `camtrast segmentation train` leaves";
     let NetworkFile::<SegmenterInfo> {
@@ -94,10 +86,7 @@ pub fn load(path: &Path, device: Device) -> Result<Segmenter> {
     } = network_file::load(path, SEGMENTER_FORMAT, remedy)?;
     let mut vs = VarStore::new(Device::Cpu);
     let net = DeepLab::new(&vs.root(), &info.model);
-    copy_into(&vs.variables().into_iter().collect(), &tensors, "the file")
-        .map_err(|e| Error::file(path, e.to_string(), "copy or make it again"))?;
-    vs.set_device(device);
-    weights_channels_last(&vs);
+    load_into(&mut vs, &tensors, path, device)?;
     Ok(Segmenter {
         net,
         vs,

@@ -1,25 +1,24 @@
 //! `camtrast detection train`, `eval` and `score`.
 
-use super::{Common, RunArgs, metrics_path, tell_origin, tell_outcome};
+use super::finetune::{FineTuneArgs, fine_tune};
+use super::{Common, metrics_path, tell_origin};
 use crate::protocol::{Protocol, tell_leakage};
-use crate::screen::{STOP, Screen, catch_interrupts};
+use crate::screen::Screen;
 use anyhow::Result;
 use camtrast_common::Error;
 use camtrast_common::device::device_name;
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::{RunFolder, Texts};
-use camtrast_detection::coco::CocoOptions;
+use camtrast_detection::data::{TestData, TrainData, note_problems};
+use camtrast_detection::detector::DETECTOR;
 use camtrast_detection::model::DetectorArch;
-use camtrast_detection::train::DETECTOR;
-use camtrast_detection::voc::{self, VocOptions, VocSplit};
 use camtrast_detection::{
-    Dataset, DetectionOptions, DetectionRecipe, Evaluation, Predictor, Preset, Results, TrainConfig, coco,
-    detector, evaluate, train, write_report,
+    Dataset, DetectionOptions, DetectionSettings, DetectionTask, Evaluation, Predictor, Preset, Results,
+    detector, evaluate, write_report,
 };
 use camtrast_report::table::Table;
 use clap::{Args, Subcommand};
-use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum DetectionCommand {
@@ -33,11 +32,8 @@ pub enum DetectionCommand {
 
 #[derive(Args)]
 pub struct TrainArgs {
-    /// A backbone.safetensors
-    #[arg(long)]
-    checkpoint: PathBuf,
     #[command(flatten)]
-    run: RunArgs,
+    start: FineTuneArgs,
     /// c4 (layer4 as the head, as in MoCo's and the paper's tables) or fpn
     #[arg(long, value_enum, default_value = "c4")]
     arch: DetectorArch,
@@ -51,8 +47,6 @@ pub struct TrainArgs {
     data: TrainData,
     #[command(flatten)]
     options: DetectionOptions,
-    #[command(flatten)]
-    common: Common,
 }
 
 #[derive(Args)]
@@ -92,92 +86,6 @@ pub struct ScoreArgs {
     common: Common,
 }
 
-/// What is evaluated on.
-#[derive(Args, Clone, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct TestData {
-    /// VOCdevkit folder, which holds VOC2007 and its like
-    #[arg(
-        long,
-        help_heading = "Data",
-        required_unless_present = "coco",
-        conflicts_with = "coco",
-        requires = "test"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    voc: Option<PathBuf>,
-    /// Splits to evaluate on, such as 2007:test or BCCD:test
-    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
-    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
-    test: Vec<VocSplit>,
-    /// Names of the classes, by commas; VOC's twenty when left out
-    #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
-    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
-    classes: Vec<String>,
-    /// COCO instances JSON, instead of --voc
-    #[arg(long, help_heading = "Data")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coco: Option<PathBuf>,
-    /// Folder of the images that --coco names; the JSON's own folder when left out
-    #[arg(long, help_heading = "Data", requires = "coco")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coco_images: Option<PathBuf>,
-    /// Leave out what cannot be used and list it, instead of stopping
-    #[arg(long, help_heading = "Data")]
-    skip_bad: bool,
-}
-
-/// What is trained on and evaluated on.
-#[derive(Args, Clone, Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct TrainData {
-    /// VOCdevkit folder, which holds VOC2007 and its like
-    #[arg(
-        long,
-        help_heading = "Data",
-        required_unless_present = "coco",
-        conflicts_with = "coco",
-        requires = "train"
-    )]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    voc: Option<PathBuf>,
-    /// Splits to train on, such as 2007:trainval,2012:trainval
-    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
-    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
-    train: Vec<VocSplit>,
-    /// Splits to evaluate on, such as 2007:test; no evaluation when left out
-    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
-    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
-    test: Vec<VocSplit>,
-    /// Names of the classes, by commas; VOC's twenty when left out
-    #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
-    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
-    classes: Vec<String>,
-    /// COCO instances JSON to train on, instead of --voc
-    #[arg(long, help_heading = "Data")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coco: Option<PathBuf>,
-    /// Folder of the images that --coco names; the JSON's own folder when left out
-    #[arg(long, help_heading = "Data", requires = "coco")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coco_images: Option<PathBuf>,
-    /// COCO instances JSON to evaluate on; no evaluation when left out
-    #[arg(long, help_heading = "Data", requires = "coco")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coco_test: Option<PathBuf>,
-    /// Folder of the images that --coco-test names; that of the training images when left out
-    #[arg(long, help_heading = "Data", requires = "coco_test")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    coco_test_images: Option<PathBuf>,
-    /// Leave out what cannot be used and list it, instead of stopping
-    #[arg(long, help_heading = "Data")]
-    skip_bad: bool,
-}
-
-fn by_commas<T: ToString, S: serde::Serializer>(list: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&list.iter().map(T::to_string).collect::<Vec<_>>().join(","))
-}
-
 pub fn run(command: DetectionCommand) -> Result<()> {
     match command {
         DetectionCommand::Train(args) => run_train(*args),
@@ -194,7 +102,7 @@ impl TrainArgs {
 
     /// The same, read.
     pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>)> {
-        self.data.read(&Silent)
+        Ok(self.data.read(&Silent)?)
     }
 
     /// The settings with every default filled in, checked.
@@ -204,32 +112,17 @@ impl TrainArgs {
 }
 
 fn run_train(args: TrainArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
-    catch_interrupts()?;
-    let (training, test) = args.data.read(&screen)?;
-    let config = TrainConfig {
-        recipe: DetectionRecipe {
-            checkpoint: args.checkpoint,
-            seed: args.common.seed,
-            precision: args.common.precision,
+    let task = |screen: &Screen| {
+        let (training, test) = args.data.read(screen)?;
+        let settings = DetectionSettings {
             arch: args.arch,
             preset: args.preset,
             data: args.data,
             options: args.options,
-        },
-        training,
-        test,
-        run: args.run.options(device),
-        pictures: args.pictures,
+        };
+        Ok(DetectionTask::new(settings, training, test, args.pictures)?)
     };
-    let report = train(config, &screen, &STOP)?;
-    tell_outcome("fine-tuning", &report.outcome, &screen)?;
-    if let Some(evaluation) = &report.evaluation {
-        show(evaluation, &screen);
-        tell_origin(&report.origin, &screen);
-    }
-    println!("{}", report.detector.display());
-    Ok(())
+    fine_tune(args.start, task, show)
 }
 
 fn run_eval(args: EvalArgs) -> Result<()> {
@@ -267,8 +160,8 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         scale.side = side as usize;
     }
     let (mean, std, precision) = (info.mean, info.std, args.common.precision);
-    let (tested, mut texts) = (dataset.prints()?, info.origin.texts());
-    tell_leakage(info.training_images.seen(&tested), &mut texts, &screen);
+    let (tested, mut texts) = (dataset.prints()?, info.provenance.origin.texts());
+    tell_leakage(info.provenance.training_images.seen(&tested), &mut texts, &screen);
     let results = Predictor {
         net: &detector.net,
         mean,
@@ -280,7 +173,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     .predict(&dataset, &screen)?;
     let evaluation = evaluate(&dataset, &results)?;
     show(&evaluation, &screen);
-    tell_origin(&detector.info.origin, &screen);
+    tell_origin(&detector.info.provenance.origin, &screen);
     if let Some(out) = args.out {
         let folder = RunFolder::create(&out)?;
         write_report(folder.path(), &dataset, &results, &evaluation, args.pictures)?;
@@ -288,14 +181,18 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.set("test-side", scale.side as i64);
         protocol.set_all(&args.data);
         args.common.record(&mut protocol);
-        protocol.note("dataset", "backbone_sha256", &info.origin.backbone_sha256[..]);
+        protocol.note(
+            "dataset",
+            "backbone_sha256",
+            &info.provenance.origin.backbone_sha256[..],
+        );
         detector
             .sha256
             .iter()
             .for_each(|sum| protocol.note("dataset", "network_sha256", &sum[..]));
         note_data(&mut protocol, &dataset);
         protocol.note("dataset", "test_files", tested.sum());
-        protocol.trained(&info.config, &info.training_images);
+        protocol.trained(&info.provenance.config, &info.provenance.training_images);
         protocol.write(&out, &evaluation.metrics(), texts, &device_name(device))?;
     }
     Ok(())
@@ -306,7 +203,7 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     let mut protocol = Protocol::begin("detection score", args.out.as_deref())?;
     let dataset = args.data.read(false, &screen)?;
     let results = Results::read(&args.detections, &dataset, args.data.skip_bad)?;
-    tell_problems(&results.problems, "detections", &screen);
+    note_problems(&results.problems, "detections", &screen);
     results
         .notes
         .iter()
@@ -339,122 +236,6 @@ fn note_data(protocol: &mut Protocol, dataset: &Dataset) {
     protocol.note("dataset", "test_annotations", dataset.fingerprint());
 }
 
-fn read_voc(
-    root: &Path,
-    splits: &[VocSplit],
-    classes: &[String],
-    skip_bad: bool,
-    screen: &dyn Progress,
-) -> Result<Dataset> {
-    let classes = match classes {
-        [] => voc::CLASSES.map(String::from).to_vec(),
-        given => given.to_vec(),
-    };
-    let dataset = voc::read(&VocOptions {
-        root: root.to_owned(),
-        splits: splits.to_vec(),
-        classes,
-        skip_bad,
-    })?;
-    tell_problems(&dataset.problems, "the data set", screen);
-    dataset
-        .notes
-        .iter()
-        .for_each(|note| screen.note(&format!("warning: {note}")));
-    Ok(dataset)
-}
-
-fn read_coco(
-    instances: &Path,
-    images: Option<PathBuf>,
-    skip_bad: bool,
-    screen: &dyn Progress,
-) -> Result<Dataset> {
-    let dataset = coco::read(&CocoOptions {
-        instances: instances.to_owned(),
-        images,
-        skip_bad,
-    })?;
-    tell_problems(&dataset.problems, "the data set", screen);
-    dataset
-        .notes
-        .iter()
-        .for_each(|note| screen.note(&format!("warning: {note}")));
-    Ok(dataset)
-}
-
-fn own_folder(path: &Path) -> PathBuf {
-    path.parent().map(Path::to_owned).unwrap_or_default()
-}
-
-impl TestData {
-    /// Without `images`, COCO's are not looked at.
-    fn read(&self, images: bool, screen: &Screen) -> Result<Dataset> {
-        match (&self.voc, &self.coco) {
-            (None, Some(coco)) => {
-                let folder = images.then(|| self.coco_images.clone().unwrap_or_else(|| own_folder(coco)));
-                read_coco(coco, folder, self.skip_bad, screen)
-            }
-            (root, _) => {
-                let root = root.clone().unwrap_or_default();
-                read_voc(&root, &self.test, &self.classes, self.skip_bad, screen)
-            }
-        }
-    }
-}
-
-impl TrainData {
-    fn read(&self, screen: &dyn Progress) -> Result<(Dataset, Option<Dataset>)> {
-        if let Some(coco) = &self.coco {
-            let folder = self.coco_images.clone().unwrap_or_else(|| own_folder(coco));
-            let training = read_coco(coco, Some(folder.clone()), self.skip_bad, screen)?;
-            let Some(test) = &self.coco_test else {
-                return Ok((training, None));
-            };
-            let folder = match (&self.coco_test_images, &self.coco_images) {
-                (Some(own), _) => own.clone(),
-                (None, Some(_)) => folder,
-                (None, None) => own_folder(test),
-            };
-            let test_set = read_coco(test, Some(folder), self.skip_bad, screen)?;
-            if test_set.classes != training.classes {
-                let problem = "has other categories than the instances trained on";
-                return Err(Error::file(
-                    test,
-                    problem,
-                    "give both files the same categories, in the same order",
-                )
-                .into());
-            }
-            return Ok((training, Some(test_set)));
-        }
-        let root = self.voc.clone().unwrap_or_default();
-        let read = |splits: &[VocSplit]| read_voc(&root, splits, &self.classes, self.skip_bad, screen);
-        let training = read(&self.train)?;
-        let test = (!self.test.is_empty()).then(|| read(&self.test)).transpose()?;
-        Ok((training, test))
-    }
-}
-
-// One line each, as long as somebody may read them.
-fn tell_problems(problems: &[String], of: &str, screen: &dyn Progress) {
-    const TOLD: usize = 20;
-    if problems.is_empty() {
-        return;
-    }
-    screen.note(&format!(
-        "warning: {} bad parts of {of} were left out:",
-        problems.len()
-    ));
-    problems
-        .iter()
-        .take(TOLD)
-        .for_each(|line| screen.note(&format!("warning: {line}")));
-    if problems.len() > TOLD {
-        screen.note(&format!("warning: and {} more", problems.len() - TOLD));
-    }
-}
-
 /// The named figures, then the table of the classes.
 fn show(evaluation: &Evaluation, screen: &Screen) {
     let percent = |share: f64| format!("{:.2}", 100.0 * share);
@@ -474,6 +255,11 @@ fn show(evaluation: &Evaluation, screen: &Screen) {
             "detectron2 VOC AP",
             percent(mean.detectron2_voc),
             "11 points, mean over IoU .50:.95",
+        ),
+        (
+            "detectron2 VOC AP75",
+            percent(mean.detectron2_voc_75),
+            "11 points, IoU .75",
         ),
         (
             "detectron2 VOC12 AP",

@@ -1,19 +1,21 @@
 //! `camtrast segmentation train`, `eval` and `score`.
 
-use super::{Common, RunArgs, tell_origin, tell_outcome};
+use super::finetune::{FineTuneArgs, fine_tune};
+use super::{Common, tell_origin};
 use crate::protocol::{Protocol, tell_leakage};
-use crate::screen::{STOP, Screen, catch_interrupts};
+use crate::screen::Screen;
 use anyhow::Result;
 use camtrast_common::device::device_name;
 use camtrast_common::progress::Progress;
 use camtrast_common::run::Texts;
 use camtrast_common::settings::{Numbers, set};
 use camtrast_report::table::Table;
+use camtrast_segmentation::data::ignored_ids;
 use camtrast_segmentation::options::EvaluationOptions;
-use camtrast_segmentation::train::{SEGMENTER, SegmentationRecipe, ignored_ids};
+use camtrast_segmentation::segmenter::SEGMENTER;
 use camtrast_segmentation::{
-    ClassSet, Dataset, Leave, Naming, Predictor, Preset, Scores, SegmentationOptions, TrainConfig, TrainData,
-    evaluate, metrics, score, segmenter, train, truth_sum,
+    ClassSet, Dataset, Leave, Naming, Predictor, Preset, Scores, SegmentationOptions, SegmentationSettings,
+    SegmentationTask, TrainData, evaluate, metrics, score, segmenter, truth_sum,
 };
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -30,11 +32,8 @@ pub enum SegmentationCommand {
 
 #[derive(Args)]
 pub struct TrainArgs {
-    /// A backbone.safetensors
-    #[arg(long)]
-    checkpoint: PathBuf,
     #[command(flatten)]
-    run: RunArgs,
+    start: FineTuneArgs,
     /// Where the settings' defaults come from
     #[arg(long, value_enum, default_value = "paper")]
     preset: Preset,
@@ -44,8 +43,6 @@ pub struct TrainArgs {
     options: SegmentationOptions,
     #[command(flatten)]
     evaluation: EvaluationOptions,
-    #[command(flatten)]
-    common: Common,
 }
 
 #[derive(Args)]
@@ -127,28 +124,13 @@ impl TrainArgs {
 }
 
 fn run_train(args: TrainArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
-    catch_interrupts()?;
-    let config = TrainConfig {
-        recipe: SegmentationRecipe {
-            checkpoint: args.checkpoint,
-            seed: args.common.seed,
-            precision: args.common.precision,
-            preset: args.preset,
-            data: args.data,
-            options: args.options,
-            evaluation: args.evaluation,
-        },
-        run: args.run.options(device),
+    let settings = SegmentationSettings {
+        preset: args.preset,
+        data: args.data,
+        options: args.options,
+        evaluation: args.evaluation,
     };
-    let report = train(&config, &screen, &STOP)?;
-    tell_outcome("fine-tuning", &report.outcome, &screen)?;
-    if let Some(scores) = &report.scores {
-        show(scores, &screen);
-        tell_origin(&report.origin, &screen);
-    }
-    println!("{}", report.segmenter.display());
-    Ok(())
+    fine_tune(args.start, |_| Ok(SegmentationTask::new(settings)?), show)
 }
 
 fn run_eval(args: EvalArgs) -> Result<()> {
@@ -188,8 +170,12 @@ fn run_eval(args: EvalArgs) -> Result<()> {
             camtrast_common::Error::file(path, problem, "evaluate it with --images and --labels").into(),
         );
     }
-    let (tested, mut texts) = (dataset.prints()?, segmenter.info.origin.texts());
-    tell_leakage(segmenter.info.training_images.seen(&tested), &mut texts, &screen);
+    let (tested, mut texts) = (dataset.prints()?, segmenter.info.provenance.origin.texts());
+    tell_leakage(
+        segmenter.info.provenance.training_images.seen(&tested),
+        &mut texts,
+        &screen,
+    );
     let leave = Leave {
         predictions: !args.no_predictions,
         pictures: args.evaluation.pictures,
@@ -197,7 +183,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let out = args.out.as_deref().map(|folder| (folder, leave));
     let scores = evaluate(&predictor, &dataset, out, &screen)?.scores(&dataset.classes);
     show(&scores, &screen);
-    tell_origin(&segmenter.info.origin, &screen);
+    tell_origin(&segmenter.info.provenance.origin, &screen);
     if let Some(out) = args.out {
         protocol.set("checkpoint", path.display().to_string());
         protocol.set("split", args.split);
@@ -206,13 +192,16 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.note(
             "dataset",
             "backbone_sha256",
-            &segmenter.info.origin.backbone_sha256[..],
+            &segmenter.info.provenance.origin.backbone_sha256[..],
         );
         protocol.note("dataset", "network_sha256", &segmenter.sha256[..]);
         protocol.note("dataset", "validation_images", dataset.samples.len() as i64);
         protocol.note("dataset", "validation_files", tested.sum());
         protocol.note("dataset", "validation_labels", dataset.labels_sum()?);
-        protocol.trained(&segmenter.info.config, &segmenter.info.training_images);
+        protocol.trained(
+            &segmenter.info.provenance.config,
+            &segmenter.info.provenance.training_images,
+        );
         protocol.write(&out, &metrics(&scores), texts, &device_name(device))?;
     }
     Ok(())

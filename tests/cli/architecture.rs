@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every library, and the libraries that it may depend on: nothing above or beside it that is not named here.
-const LIBRARIES: [(&str, &[&str]); 12] = [
+const LIBRARIES: [(&str, &[&str]); 13] = [
     ("common", &[]),
     ("images", &["common"]),
     ("pickle", &["common"]),
@@ -13,8 +13,9 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("analysis", &["common", "images", "datasets"]),
     ("pretrain", &["common", "datasets", "analysis"]),
     ("fewshot", &["common", "datasets"]),
-    ("detection", &["common", "images"]),
-    ("segmentation", &["common", "images"]),
+    ("finetune", &["common"]),
+    ("detection", &["common", "finetune", "images"]),
+    ("segmentation", &["common", "finetune", "images"]),
     ("report", &["common", "images"]),
     ("interop", &["common", "pickle"]),
 ];

@@ -142,6 +142,16 @@ fn voc_figures_are_those_of_the_devkit() {
             case.tensor(&format!("{name}/ap11")),
             case.tensor(&format!("{name}/area")),
         );
+        // detectron2's AP75: the mean over the classes that have an object that counts.
+        for (table, ours) in [(&ap11, mean.detectron2_voc_75), (&area, mean.detectron2_voc12_75)] {
+            let truth = table.get(AT_75 as i64).nanmean(0, false, Kind::Double);
+            compare(
+                &mut worst,
+                &format!("{name}/AP75"),
+                Some(ours),
+                truth.double_value(&[]),
+            );
+        }
         for class in 0..CLASSES {
             let matches = Matches::new(&objects[class], &detections[class]);
             for t in 0..THRESHOLDS {

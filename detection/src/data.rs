@@ -1,0 +1,220 @@
+//! What a detector is trained and evaluated on, as the user names it.
+
+use crate::Dataset;
+use crate::coco::{self, CocoOptions};
+use crate::voc::{self, VocOptions, VocSplit};
+use camtrast_common::progress::Progress;
+use camtrast_common::{Error, Result};
+use clap::Args;
+use serde::{Serialize, Serializer};
+use std::path::{Path, PathBuf};
+
+/// What is evaluated on.
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TestData {
+    /// VOCdevkit folder, which holds VOC2007 and its like
+    #[arg(
+        long,
+        help_heading = "Data",
+        required_unless_present = "coco",
+        conflicts_with = "coco",
+        requires = "test"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voc: Option<PathBuf>,
+    /// Splits to evaluate on, such as 2007:test or BCCD:test
+    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<VocSplit>,
+    /// Names of the classes, by commas; VOC's twenty when left out
+    #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// COCO instances JSON, instead of --voc
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco: Option<PathBuf>,
+    /// Folder of the images that --coco names; the JSON's own folder when left out
+    #[arg(long, help_heading = "Data", requires = "coco")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco_images: Option<PathBuf>,
+    /// Leave out what cannot be used and list it, instead of stopping
+    #[arg(long, help_heading = "Data")]
+    pub skip_bad: bool,
+}
+
+/// What is trained on and evaluated on.
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainData {
+    /// VOCdevkit folder, which holds VOC2007 and its like
+    #[arg(
+        long,
+        help_heading = "Data",
+        required_unless_present = "coco",
+        conflicts_with = "coco",
+        requires = "train"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voc: Option<PathBuf>,
+    /// Splits to train on, such as 2007:trainval,2012:trainval
+    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    pub train: Vec<VocSplit>,
+    /// Splits to evaluate on, such as 2007:test; no evaluation when left out
+    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<VocSplit>,
+    /// Names of the classes, by commas; VOC's twenty when left out
+    #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// COCO instances JSON to train on, instead of --voc
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco: Option<PathBuf>,
+    /// Folder of the images that --coco names; the JSON's own folder when left out
+    #[arg(long, help_heading = "Data", requires = "coco")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco_images: Option<PathBuf>,
+    /// COCO instances JSON to evaluate on; no evaluation when left out
+    #[arg(long, help_heading = "Data", requires = "coco")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco_test: Option<PathBuf>,
+    /// Folder of the images that --coco-test names; that of the training images when left out
+    #[arg(long, help_heading = "Data", requires = "coco_test")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco_test_images: Option<PathBuf>,
+    /// Leave out what cannot be used and list it, instead of stopping
+    #[arg(long, help_heading = "Data")]
+    pub skip_bad: bool,
+}
+
+fn by_commas<T: ToString, S: Serializer>(list: &[T], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&list.iter().map(T::to_string).collect::<Vec<_>>().join(","))
+}
+
+fn read_voc(
+    root: &Path,
+    splits: &[VocSplit],
+    classes: &[String],
+    skip_bad: bool,
+    progress: &dyn Progress,
+) -> Result<Dataset> {
+    let classes = match classes {
+        [] => voc::CLASSES.map(String::from).to_vec(),
+        given => given.to_vec(),
+    };
+    let dataset = voc::read(&VocOptions {
+        root: root.to_owned(),
+        splits: splits.to_vec(),
+        classes,
+        skip_bad,
+    })?;
+    note_problems(&dataset.problems, "the data set", progress);
+    dataset
+        .notes
+        .iter()
+        .for_each(|note| progress.note(&format!("warning: {note}")));
+    Ok(dataset)
+}
+
+fn read_coco(
+    instances: &Path,
+    images: Option<PathBuf>,
+    skip_bad: bool,
+    progress: &dyn Progress,
+) -> Result<Dataset> {
+    let dataset = coco::read(&CocoOptions {
+        instances: instances.to_owned(),
+        images,
+        skip_bad,
+    })?;
+    note_problems(&dataset.problems, "the data set", progress);
+    dataset
+        .notes
+        .iter()
+        .for_each(|note| progress.note(&format!("warning: {note}")));
+    Ok(dataset)
+}
+
+fn own_folder(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+impl TestData {
+    /// Reads the data set, and reports through `progress` what was left out of it. Without `images`, COCO's
+    /// image files are not looked for.
+    ///
+    /// # Errors
+    /// As [`voc::read`] and [`coco::read`].
+    pub fn read(&self, images: bool, progress: &dyn Progress) -> Result<Dataset> {
+        match (&self.voc, &self.coco) {
+            (None, Some(coco)) => {
+                let folder = images.then(|| self.coco_images.clone().unwrap_or_else(|| own_folder(coco)));
+                read_coco(coco, folder, self.skip_bad, progress)
+            }
+            (root, _) => {
+                let root = root.clone().unwrap_or_default();
+                read_voc(&root, &self.test, &self.classes, self.skip_bad, progress)
+            }
+        }
+    }
+}
+
+impl TrainData {
+    /// Reads the training set and, when one is named, the test set, and reports through `progress` what was
+    /// left out of them.
+    ///
+    /// # Errors
+    /// As [`voc::read`] and [`coco::read`]; [`Error::File`] for a test set of other categories.
+    pub fn read(&self, progress: &dyn Progress) -> Result<(Dataset, Option<Dataset>)> {
+        if let Some(coco) = &self.coco {
+            let folder = self.coco_images.clone().unwrap_or_else(|| own_folder(coco));
+            let training = read_coco(coco, Some(folder.clone()), self.skip_bad, progress)?;
+            let Some(test) = &self.coco_test else {
+                return Ok((training, None));
+            };
+            let folder = match (&self.coco_test_images, &self.coco_images) {
+                (Some(own), _) => own.clone(),
+                (None, Some(_)) => folder,
+                (None, None) => own_folder(test),
+            };
+            let test_set = read_coco(test, Some(folder), self.skip_bad, progress)?;
+            if test_set.classes != training.classes {
+                let problem = "has other categories than the instances trained on";
+                return Err(Error::file(
+                    test,
+                    problem,
+                    "give both files the same categories, in the same order",
+                ));
+            }
+            return Ok((training, Some(test_set)));
+        }
+        let root = self.voc.clone().unwrap_or_default();
+        let read = |splits: &[VocSplit]| read_voc(&root, splits, &self.classes, self.skip_bad, progress);
+        let training = read(&self.train)?;
+        let test = (!self.test.is_empty()).then(|| read(&self.test)).transpose()?;
+        Ok((training, test))
+    }
+}
+
+/// Reports what was left out of the data: one line each, at most twenty.
+pub fn note_problems(problems: &[String], of: &str, progress: &dyn Progress) {
+    const MOST: usize = 20;
+    if problems.is_empty() {
+        return;
+    }
+    progress.note(&format!(
+        "warning: {} bad parts of {of} were left out:",
+        problems.len()
+    ));
+    problems
+        .iter()
+        .take(MOST)
+        .for_each(|line| progress.note(&format!("warning: {line}")));
+    if problems.len() > MOST {
+        progress.note(&format!("warning: and {} more", problems.len() - MOST));
+    }
+}

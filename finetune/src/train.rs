@@ -1,0 +1,257 @@
+//! Trains and evaluates any dense task.
+
+use crate::network::{Network, Provenance, Trained};
+use crate::task::{Course, DenseTask, Start};
+use camtrast_common::Result;
+use camtrast_common::checkpoint::{Backbone, Origin, load_backbone};
+use camtrast_common::device::device_name;
+use camtrast_common::engine::{self, Loss, Outcome, Source, StepContext, Task, TrainPlan};
+use camtrast_common::leakage::LEAKAGE;
+use camtrast_common::network_file;
+use camtrast_common::nn::{Mode, Modes, weights_channels_last};
+use camtrast_common::optim::Optimizer;
+use camtrast_common::precise_bn;
+use camtrast_common::progress::Progress;
+use camtrast_common::random::torch_seed;
+use camtrast_common::run::{RunFolder, RunOptions};
+use camtrast_common::sampler::period;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+/// Result of a fine-tuning.
+#[derive(Debug, Clone)]
+pub struct TrainReport<E> {
+    /// The trained network's file.
+    pub network: PathBuf,
+    /// The backbone that training started from.
+    pub origin: Origin,
+    /// How training ended.
+    pub outcome: Outcome,
+    /// The evaluation on the test images; `None` when there are none, when training was interrupted, or when
+    /// the run had been finished and evaluated before.
+    pub evaluation: Option<E>,
+}
+
+/// Fine-tunes a backbone for a task and evaluates the result, or continues an interrupted run of the same
+/// settings in the same folder.
+///
+/// # Errors
+/// [`camtrast_common::Error::Settings`] for settings that do not fit the backbone or differ from the
+/// folder's, [`camtrast_common::Error::File`] for images and checkpoints that cannot be used; otherwise as
+/// [`engine::train`].
+pub fn train<T: DenseTask>(
+    task: &T,
+    start: &Start,
+    options: &RunOptions,
+    progress: &dyn Progress,
+    stop: &AtomicBool,
+) -> Result<TrainReport<T::Evaluation>> {
+    let backbone = load_backbone(&start.checkpoint, Device::Cpu)?;
+    let (trained, tested) = (task.training_images()?, task.test_images()?);
+    let leakage = tested.as_ref().and_then(|tested| trained.seen(tested));
+    if let Some(leakage) = &leakage {
+        progress.note(&format!("warning: {leakage}; these numbers are marked with it"));
+    }
+    let course = task.course();
+    let plan = plan(&course, start, options);
+    let settings = Settings {
+        start,
+        task: task.settings(),
+    };
+
+    let run = options.begin(&[&[T::FILE][..], T::ARTIFACTS].concat())?;
+    let described = toml::to_string(&settings).expect("settings serialise")
+        + "\n[dataset]\n"
+        + &task.describe_data(&backbone, tested.as_ref())?;
+    run.claim(&described, &options.build, options.device)?;
+    for note in task.notes(&backbone.info) {
+        progress.note(&note);
+    }
+
+    let mut tuning = FineTuning {
+        trained: Trained {
+            step: 0,
+            precise_bn: 0,
+            provenance: Provenance {
+                origin: backbone.origin(),
+                training_images: trained,
+                config: serde_json::to_string(&settings).expect("settings serialise"),
+                commit: options.build.commit.clone(),
+            },
+        },
+        network: initialise(task, start, backbone, options.device)?,
+        modes: Modes::training(course.batch_norm),
+        task,
+    };
+    let mut optimizer = Optimizer::new(course.optimizer, task.parameter_groups(&tuning.network.vs));
+    let backbone = tuning.network.backbone.clone();
+    let source = |seed| task.source(&backbone, plan.batches_per_epoch, seed);
+    let outcome = engine::train(
+        &mut tuning,
+        source(start.seed)?,
+        &mut optimizer,
+        &course.schedule,
+        &plan,
+        &run,
+        progress,
+        stop,
+    )?;
+    drop(optimizer);
+
+    // A finished run that is started again keeps its measurements.
+    let measured = outcome.was_done && run.file("metrics.json").exists();
+    let mut evaluation = None;
+    if !outcome.interrupted && !measured {
+        tuning.estimate_batch_norm(course.precise_bn, source, start.seed, progress)?;
+        tuning.save(&run, outcome.step)?;
+        let mut metrics = BTreeMap::from([(format!("{}/steps", T::NAME), outcome.step as f64)]);
+        if outcome.seconds > 0.0 {
+            let rate = (outcome.step * course.batch_size) as f64 / outcome.seconds;
+            metrics.insert(format!("{}/images_per_second", T::NAME), rate);
+        }
+        if let Some((result, measures)) = task.evaluate(&tuning.network, run.path(), progress)? {
+            metrics.extend(measures);
+            evaluation = Some(result);
+        }
+        let mut texts = tuning.trained.provenance.origin.texts();
+        texts.extend(leakage.map(|leakage| (LEAKAGE.to_owned(), leakage)));
+        run.write_metrics(&metrics, texts, outcome.seconds, &device_name(options.device))?;
+    }
+    Ok(TrainReport {
+        network: run.file(T::FILE),
+        origin: tuning.trained.provenance.origin,
+        outcome,
+        evaluation,
+    })
+}
+
+/// Everything that decides a run's weights and metrics, as config.toml holds it.
+#[derive(Debug, Serialize)]
+pub struct Settings<'a, S> {
+    /// What every fine-tuning starts from.
+    #[serde(flatten)]
+    pub start: &'a Start,
+    /// [`DenseTask::settings`].
+    #[serde(flatten)]
+    pub task: &'a S,
+}
+
+fn plan(course: &Course, start: &Start, options: &RunOptions) -> TrainPlan {
+    let period = period(course.steps, course.pass);
+    TrainPlan {
+        seed: start.seed,
+        device: options.device,
+        epochs: course.steps / period,
+        batches_per_epoch: period * course.accumulate,
+        accumulate: course.accumulate,
+        batch_size: course.batch_size / course.accumulate,
+        clip_norm: course.clip_norm,
+        log_every: options.log_every.max(1),
+        save_every: options.save_every,
+    }
+}
+
+// The task's network with the backbone's weights in it.
+fn initialise<T: DenseTask>(
+    task: &T,
+    start: &Start,
+    backbone: Backbone,
+    device: Device,
+) -> Result<Network<T::Net>> {
+    tch::manual_seed(torch_seed(start.seed, "initialise", 0, 0));
+    let mut vs = VarStore::new(Device::Cpu);
+    let net = task.network(&vs.root(), &backbone.info)?;
+    backbone.copy_into(&vs, "backbone.")?;
+    vs.set_device(device);
+    weights_channels_last(&vs);
+    Ok(Network {
+        net,
+        vs,
+        device,
+        precision: start.precision,
+        backbone: backbone.info,
+    })
+}
+
+/// A dense task under the engine.
+struct FineTuning<'a, T: DenseTask> {
+    task: &'a T,
+    network: Network<T::Net>,
+    modes: Modes,
+    trained: Trained,
+}
+
+impl<T: DenseTask> FineTuning<'_, T> {
+    // On images and random numbers of its own, so that resuming does not change them.
+    fn estimate_batch_norm(
+        &mut self,
+        batches: u64,
+        source: impl Fn(u64) -> Result<T::Source>,
+        seed: u64,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        if batches == 0 {
+            return Ok(());
+        }
+        let seed = torch_seed(seed, "precise batch norm", 0, 0) as u64;
+        let mut source = source(seed)?;
+        progress.start("estimating batch norm", batches, 0);
+        precise_bn::re_estimate(batches, |batch, mode: Mode| {
+            let at = StepContext {
+                seed,
+                epoch: 0,
+                step: batch,
+                batch,
+                total_steps: batches,
+            };
+            let modes = self.modes.with_training(mode);
+            self.task
+                .loss(&self.network, &source.batch(0, batch)?, &at, modes)?;
+            progress.advance(1, "");
+            Ok(())
+        })?;
+        progress.finish();
+        self.trained.precise_bn = batches;
+        Ok(())
+    }
+
+    fn save(&self, run: &RunFolder, step: u64) -> Result<()> {
+        let trained = Trained {
+            step,
+            ..self.trained.clone()
+        };
+        self.task.save(&run.file(T::FILE), &self.network, &trained)
+    }
+}
+
+impl<T: DenseTask> Task for FineTuning<'_, T> {
+    type Batch = T::Batch;
+
+    fn forward(&mut self, batch: T::Batch, at: &StepContext) -> Result<Loss> {
+        self.task.loss(&self.network, &batch, at, self.modes)
+    }
+
+    fn after_step(&mut self, _at: &StepContext) -> Result<()> {
+        Ok(())
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        let variables = self.network.vs.variables().into_iter();
+        variables
+            .map(|(name, tensor)| (format!("online/{name}"), tensor))
+            .collect()
+    }
+
+    fn export(&self, run: &RunFolder, _epoch: u64, step: u64) -> Result<()> {
+        // What this state has become already is better: its batch norm has been estimated again.
+        let stage = network_file::stage(&run.file(T::FILE));
+        if stage.is_some_and(|stage| stage.precise_bn > 0 && stage.step == step) {
+            return Ok(());
+        }
+        self.save(run, step)
+    }
+}

@@ -1,0 +1,79 @@
+//! Batches of a pack's images.
+
+use camtrast_common::Result;
+use camtrast_common::engine::Source;
+use camtrast_common::features::Images;
+use camtrast_common::random::{generator, permutation};
+use camtrast_datasets::{Pack, Selection};
+use std::sync::Arc;
+use tch::Tensor;
+
+/// Images of one step, as the loader thread leaves them on the host.
+pub(crate) struct Batch {
+    /// Pixels u8 [N, H, W, 3], or rows i64 [N] of the pixels that lie on the device.
+    pub(crate) images: Tensor,
+    /// Labels i64 [N].
+    pub(crate) labels: Tensor,
+}
+
+/// Draws batches without replacement, in an order of its own for every epoch; the last, incomplete one is
+/// dropped.
+pub(crate) struct PackSource {
+    pack: Arc<Pack>,
+    selection: Selection,
+    batch_size: usize,
+    seed: u64,
+    /// Whether the pixels lie on the device already, and rows are enough.
+    resident: bool,
+    order: (u64, Vec<i64>),
+}
+
+impl PackSource {
+    /// Over the selected images, in batches of `batch_size`.
+    pub(crate) fn new(
+        pack: Arc<Pack>,
+        selection: Selection,
+        batch_size: usize,
+        seed: u64,
+        resident: bool,
+    ) -> Self {
+        PackSource {
+            pack,
+            selection,
+            batch_size,
+            seed,
+            resident,
+            order: (u64::MAX, Vec::new()),
+        }
+    }
+}
+
+impl Source for PackSource {
+    type Batch = Batch;
+
+    fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
+        if self.order.0 != epoch {
+            let mut generator = generator(self.seed, "sampler", epoch, 0);
+            self.order = (epoch, permutation(self.selection.indices.len(), &mut generator));
+        }
+        // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
+        let chosen = &self.order.1[index as usize * self.batch_size..][..self.batch_size];
+        let labels: Vec<i64> = chosen
+            .iter()
+            .map(|&i| self.selection.labels[i as usize])
+            .collect();
+        let rows: Vec<i64> = chosen
+            .iter()
+            .map(|&i| self.selection.indices[i as usize])
+            .collect();
+        let images = if self.resident {
+            Tensor::from_slice(&rows)
+        } else {
+            self.pack.rows(&rows)?
+        };
+        Ok(Batch {
+            images,
+            labels: Tensor::from_slice(&labels),
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! What a network is trained and evaluated on, as the user names it.
+
+use crate::classes::{ClassSet, IGNORE};
+use crate::dataset::Dataset;
+use camtrast_common::settings::Numbers;
+use camtrast_common::{Error, Result};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What is trained on and evaluated on: Cityscapes, or folders of images and label PNGs.
+#[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrainData {
+    /// Folder of Cityscapes, which holds leftImg8bit/ and gtFine/
+    #[arg(long, help_heading = "Data", conflicts_with_all = ["images", "labels", "class_names"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cityscapes: Option<PathBuf>,
+    /// Split of Cityscapes to train on
+    #[arg(long, default_value = "train", help_heading = "Data")]
+    pub train_split: String,
+    /// Split of Cityscapes to evaluate on
+    #[arg(long, default_value = "val", help_heading = "Data")]
+    pub val_split: String,
+    /// Folder of images to train on, instead of Cityscapes
+    #[arg(long, help_heading = "Data", requires_all = ["labels", "class_names"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<PathBuf>,
+    /// Folder of their label PNGs, one class id a pixel, named as the images
+    #[arg(long, help_heading = "Data", requires = "images")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
+    /// Folder of images to evaluate on; those trained on when left out
+    #[arg(long, help_heading = "Data", requires_all = ["val_labels", "images"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_images: Option<PathBuf>,
+    /// Folder of their label PNGs
+    #[arg(long, help_heading = "Data", requires = "val_images")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val_labels: Option<PathBuf>,
+    /// Text file with one class name a line, the first for id 0
+    #[arg(long, help_heading = "Data", requires = "images")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_names: Option<PathBuf>,
+    /// Ids that neither train nor count, such as 255
+    #[arg(long, default_value = "255", help_heading = "Data")]
+    pub ignore: Numbers,
+}
+
+impl TrainData {
+    /// Splits `train` and `val` of a folder in Cityscapes' layout.
+    pub fn of_cityscapes(root: &Path) -> Self {
+        TrainData {
+            cityscapes: Some(root.to_owned()),
+            train_split: "train".into(),
+            val_split: "val".into(),
+            images: None,
+            labels: None,
+            val_images: None,
+            val_labels: None,
+            class_names: None,
+            ignore: Numbers(vec![f64::from(IGNORE)]),
+        }
+    }
+
+    /// The samples to train on.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when no data is named, otherwise as [`Dataset::cityscapes`].
+    pub fn training(&self) -> Result<Dataset> {
+        match (&self.cityscapes, &self.images, &self.labels) {
+            (Some(root), _, _) => Dataset::cityscapes(root, &self.train_split),
+            (None, Some(images), Some(labels)) => Dataset::folders(images, labels, self.named_classes()?),
+            _ => Err(no_data()),
+        }
+    }
+
+    /// The samples to evaluate on.
+    ///
+    /// # Errors
+    /// As [`TrainData::training`].
+    pub fn validation(&self) -> Result<Dataset> {
+        match (&self.cityscapes, &self.val_images, &self.val_labels) {
+            (Some(root), _, _) => Dataset::cityscapes(root, &self.val_split),
+            (None, Some(images), Some(labels)) => Dataset::folders(images, labels, self.named_classes()?),
+            _ => self.training(),
+        }
+    }
+
+    fn named_classes(&self) -> Result<ClassSet> {
+        let names = self.class_names.as_deref().ok_or_else(no_data)?;
+        ClassSet::read(names, &self.ignored()?)
+    }
+
+    /// `--ignore` as ids.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] when it is no list of ids.
+    pub fn ignored(&self) -> Result<Vec<u8>> {
+        ignored_ids(&self.ignore)
+    }
+}
+
+/// Ids 0..255 of a list of numbers.
+///
+/// # Errors
+/// [`Error::Settings`] for anything else.
+pub fn ignored_ids(list: &Numbers) -> Result<Vec<u8>> {
+    let id = |n: &f64| (n.fract() == 0.0 && (0.0..256.0).contains(n)).then_some(*n as u8);
+    let ids = list.0.iter().map(id).collect::<Option<Vec<u8>>>();
+    ids.ok_or_else(|| {
+        Error::settings(
+            format!("--ignore {list} is no list of ids"),
+            "give ids from 0 to 255",
+        )
+    })
+}
+
+fn no_data() -> Error {
+    Error::Usage {
+        problem: "no data set is named".into(),
+        remedy: "give --cityscapes ROOT, or --images, --labels and --class-names".into(),
+    }
+}

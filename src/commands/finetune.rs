@@ -1,0 +1,49 @@
+//! What the commands that fine-tune a backbone for a dense task have in common.
+
+use super::{Common, RunArgs, print_config, tell_origin, tell_outcome};
+use crate::screen::{STOP, Screen, catch_interrupts};
+use anyhow::Result;
+use camtrast_finetune::{DenseTask, Settings, Start, train};
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct FineTuneArgs {
+    /// A backbone.safetensors
+    #[arg(long)]
+    checkpoint: PathBuf,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Trains the task that `task` makes, shows its evaluation by `show` and prints the network's file.
+pub fn fine_tune<T: DenseTask>(
+    args: FineTuneArgs,
+    task: impl FnOnce(&Screen) -> Result<T>,
+    show: impl FnOnce(&T::Evaluation, &Screen),
+) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let start = Start {
+        checkpoint: args.checkpoint,
+        seed: args.common.seed,
+        precision: args.common.precision,
+    };
+    if args.run.print_config {
+        let task = &task(&screen)?;
+        return print_config(&Settings {
+            start: &start,
+            task: task.settings(),
+        });
+    }
+    catch_interrupts()?;
+    let report = train(&task(&screen)?, &start, &args.run.options(device), &screen, &STOP)?;
+    tell_outcome("fine-tuning", &report.outcome, &screen)?;
+    if let Some(evaluation) = &report.evaluation {
+        show(evaluation, &screen);
+        tell_origin(&report.origin, &screen);
+    }
+    println!("{}", report.network.display());
+    Ok(())
+}
