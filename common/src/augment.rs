@@ -17,9 +17,10 @@ pub use colour::{
 pub use geometry::{Window, sample_windows};
 
 use crate::device::channels_last;
-use draw::Draws;
+pub use draw::Draws;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// ImageNet's mean colour, RGB in 0..1.
@@ -120,7 +121,22 @@ impl Augment {
         generator: &mut ChaCha8Rng,
     ) -> Tensor {
         let (n, height, width, _) = pixels.size4().expect("pixels are [N, H, W, 3]");
-        let draws = Draws::new(self, n as usize, height, width, generator);
+        let normalisation = Normalisation {
+            mean: *mean,
+            std: *std,
+        };
+        let draws = vec![Draws::new(self, [n, height, width], normalisation, generator)];
+        self.apply_draws(pixels, &Draws::send(draws, pixels.device())[0])
+    }
+
+    /// Draws the numbers for [`Augment::apply_draws`] on `size` = [N, H, W], normalised as ImageNet.
+    pub fn draw(&self, size: [i64; 3], generator: &mut ChaCha8Rng) -> Draws {
+        Draws::new(self, size, IMAGENET, generator)
+    }
+
+    /// As [`Augment::apply`], with numbers that are on the pixels' device already.
+    pub fn apply_draws(&self, pixels: &Tensor, draws: &Draws) -> Tensor {
+        let n = draws.images();
         // On a CPU a few images at a time stay in its cache; a GPU wants them all.
         let chunk = if pixels.device() == Device::Cpu {
             16
@@ -128,75 +144,76 @@ impl Augment {
             n.max(1)
         };
         let parts: Vec<Tensor> = (0..n)
-            .step_by(chunk as usize)
-            .map(|start| {
-                self.augment(
-                    &pixels.narrow(0, start, chunk.min(n - start)),
-                    &draws,
-                    start as usize,
-                )
+            .step_by(chunk)
+            .map(|start| self.augment(pixels, draws, start..n.min(start + chunk)))
+            .map(|images| {
+                let constants = draws.normalisation();
+                channels_last(&constants.get(1).addcmul(&images, &constants.get(0)))
             })
-            .map(|images| normalise(&images, mean, std))
             .collect();
-        Tensor::cat(&parts, 0)
+        match parts.len() {
+            1 => parts.into_iter().next().expect("one"),
+            _ => Tensor::cat(&parts, 0),
+        }
     }
 
-    // Values in 0..1, not yet normalised.
-    fn augment(&self, pixels: &Tensor, draws: &Draws, start: usize) -> Tensor {
-        let device = pixels.device();
-        let images = start..start + pixels.size()[0] as usize;
-        let mut x = unit_range(pixels);
-        if let Some(windows) = &draws.windows {
-            x = sample_windows(&x, &windows[images.clone()]);
+    // Some images of a batch, values in 0..1, not yet normalised.
+    fn augment(&self, pixels: &Tensor, draws: &Draws, images: Range<usize>) -> Tensor {
+        let mut x = unit_range(&pixels.narrow(0, images.start as i64, images.len() as i64));
+        if let Some(windows) = draws.windows(&images) {
+            x = geometry::sample(&x, &windows);
         }
-        if let Some(jitter) = &draws.jitter {
-            let factor = |i: usize| column(jitter.factors[i][images.clone()].iter().copied(), device);
-            for operation in jitter.order {
-                x = match operation {
-                    _ if self.jitter[operation] == 0.0 => x,
-                    0 => adjust_brightness(&x, &factor(0)),
-                    1 => adjust_contrast(&x, &factor(1)),
-                    2 => adjust_saturation(&x, &factor(2)),
-                    _ => adjust_hue(&x, &factor(3)),
-                };
-            }
+        for operation in draws.order().into_iter().flatten() {
+            let factor = || draws.factor(operation, &images);
+            x = match operation {
+                _ if self.jitter[operation] == 0.0 => x,
+                0 => adjust_brightness(&x, &factor()),
+                1 => adjust_contrast(&x, &factor()),
+                2 => adjust_saturation(&x, &factor()),
+                _ => colour::turn_hue(&x, &factor(), &draws.hue()),
+            };
         }
-        if let Some(grey) = &draws.grayscale {
-            let rows = images
-                .clone()
-                .filter(|&i| grey[i])
-                .map(|i| (i - start) as i64)
-                .collect();
-            x = change_rows(x, rows, |x| luma(x).expand_as(x));
+        if let Some(grey) = draws.grayscale(&images) {
+            x = change_rows(x, &grey.rows, |x| luma(x).expand_as(x));
         }
-        if let Some(sigmas) = &draws.blur {
-            let rows = images
-                .clone()
-                .filter(|&i| sigmas[i].is_some())
-                .map(|i| (i - start) as i64)
-                .collect();
-            let sigma: Vec<f32> = sigmas[images.clone()].iter().flatten().copied().collect();
-            x = change_rows(x, rows, |x| gaussian_blur(x, &sigma, self.blur_sigma.1));
+        if let Some((blurred, sigma)) = draws.blur(&images) {
+            let largest = self.blur_sigma.1;
+            x = change_rows(x, &blurred.rows, |x| colour::blur(x, &sigma, largest));
         }
-        if let Some(inverted) = &draws.solarize {
-            let rows = images
-                .filter(|&i| inverted[i])
-                .map(|i| (i - start) as i64)
-                .collect();
-            x = change_rows(x, rows, solarize);
+        if let Some(inverted) = draws.solarize(&images) {
+            x = change_rows(x, &inverted.rows, solarize);
         }
         x
     }
 }
 
 // Applies an operation to some images of a batch.
-fn change_rows(mut x: Tensor, rows: Vec<i64>, operation: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-    if rows.is_empty() {
-        return x;
+fn change_rows(mut x: Tensor, rows: &Tensor, operation: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+    let changed = operation(&x.index_select(0, rows));
+    x.index_copy_(0, rows, &changed)
+}
+
+/// Mean and standard deviation of colour, RGB in 0..1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Normalisation {
+    mean: [f64; 3],
+    std: [f64; 3],
+}
+
+const IMAGENET: Normalisation = Normalisation {
+    mean: IMAGENET_MEAN,
+    std: IMAGENET_STD,
+};
+
+impl Normalisation {
+    // `(x - mean) / std` is `x * scale + shift`.
+    fn scale_and_shift(self) -> [f32; 6] {
+        let Normalisation { mean, std } = self;
+        std::array::from_fn(|i| match i {
+            0..3 => (1.0 / std[i]) as f32,
+            _ => (-mean[i - 3] / std[i - 3]) as f32,
+        })
     }
-    let rows = Tensor::from_slice(&rows).to_device(x.device());
-    let changed = operation(&x.index_select(0, &rows));
-    x.index_copy_(0, &rows, &changed)
 }
 
 /// Pixels u8 [N, H, W, 3] as f32 [N, 3, H, W] in 0..1.
@@ -206,24 +223,16 @@ pub fn unit_range(pixels: &Tensor) -> Tensor {
 
 /// `(x - mean) / std` per channel of [N, 3, H, W], laid out channels-last.
 pub fn normalise(x: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
-    let channels = |v: [f64; 3]| {
-        Tensor::from_slice(&v)
-            .to_kind(Kind::Float)
-            .view([1, 3, 1, 1])
-            .to_device(x.device())
+    let normalisation = Normalisation {
+        mean: *mean,
+        std: *std,
     };
-    let scale = channels(std.map(|s| 1.0 / s));
-    let shift = channels([0, 1, 2].map(|c| -mean[c] / std[c]));
-    channels_last(&shift.addcmul(x, &scale))
+    let constants = Tensor::from_slice(&normalisation.scale_and_shift()).view([2, 1, 3, 1, 1]);
+    let constants = constants.to_device(x.device());
+    channels_last(&constants.get(1).addcmul(x, &constants.get(0)))
 }
 
 /// Pixels u8 [N, H, W, 3] as network input, without augmentation.
 pub fn to_input(pixels: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
     normalise(&unit_range(pixels), mean, std)
-}
-
-fn column(values: impl Iterator<Item = f32>, device: Device) -> Tensor {
-    Tensor::from_slice(&values.collect::<Vec<f32>>())
-        .view([-1, 1, 1, 1])
-        .to_device(device)
 }

@@ -157,6 +157,18 @@ where
     Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?)?)
 }
 
+/// Sends a tensor of the host to a device. The copy to a GPU is from pinned memory and blocks nobody: this is
+/// the one place where batches go to a device, and the loader thread its one caller while a network trains.
+pub fn send(tensor: Tensor, device: Device) -> Tensor {
+    if !device.is_cuda() {
+        return tensor.to_device(device);
+    }
+    let kind = tensor.kind();
+    tensor
+        .pin_memory(device)
+        .to_device_(device, kind, /* non_blocking */ true, /* copy */ false)
+}
+
 /// What `--precision` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -15,7 +15,6 @@ use camtrast_common::engine::{self, Loss, Outcome, StepContext, Task, TrainPlan}
 use camtrast_common::files::write_atomically;
 use camtrast_common::optim::{Optimizer, OptimizerConfig};
 use camtrast_common::progress::Progress;
-use camtrast_common::random::generator;
 use camtrast_common::run::{RunFolder, RunOptions, SUBSET};
 use camtrast_common::schedule::Schedule;
 use camtrast_datasets::{Pack, Selection};
@@ -90,17 +89,17 @@ pub fn pretrain(
         .map(look)
         .transpose()?;
     let source = PackSource::new(
-        pack.clone(),
-        selection,
+        (pack.clone(), selection),
         plan.batch_size as usize,
         recipe.seed,
         resident.is_some(),
+        method.views(),
+        device,
     );
     let mut task = PretrainTask {
         views: method.views(),
         method,
         resident,
-        device,
         probe,
         clean,
         epochs: plan.epochs,
@@ -266,7 +265,6 @@ struct PretrainTask {
     method: Box<dyn Pretraining>,
     views: Vec<Augment>,
     resident: Option<Tensor>,
-    device: Device,
     probe: Option<Probe>,
     clean: Option<CleanImages>,
     epochs: u64,
@@ -277,20 +275,15 @@ impl Task for PretrainTask {
     type Batch = Batch;
 
     fn forward(&mut self, batch: Batch, at: &StepContext) -> Result<Loss> {
-        let images = batch.images.to_device(self.device);
         let pixels = match &self.resident {
-            Some(all) => all.index_select(0, &images),
-            None => images,
+            Some(all) => all.index_select(0, &batch.images),
+            None => batch.images,
         };
-        let views: Vec<Tensor> = (self.views.iter().enumerate())
-            .map(|(i, view)| {
-                view.apply(
-                    &pixels,
-                    &mut generator(at.seed, &format!("augment/{i}"), at.epoch, at.batch),
-                )
-            })
+        let views = self.views.iter().zip(&batch.draws);
+        let views: Vec<Tensor> = views
+            .map(|(view, draws)| view.apply_draws(&pixels, draws))
             .collect();
-        self.method.loss(&views, &batch.labels.to_device(self.device), at)
+        self.method.loss(&views, &batch.labels, at)
     }
 
     fn after_step(&mut self, at: &StepContext) -> Result<()> {

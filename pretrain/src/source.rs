@@ -1,19 +1,23 @@
 //! Batches of a pack's images.
 
 use camtrast_common::Result;
+use camtrast_common::augment::{Augment, Draws};
+use camtrast_common::device::send;
 use camtrast_common::engine::Source;
 use camtrast_common::features::Images;
 use camtrast_common::random::{generator, permutation};
 use camtrast_datasets::{Pack, Selection};
 use std::sync::Arc;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
-/// Images of one step, as the loader thread leaves them on the host.
+/// Images of one step, on the device.
 pub(crate) struct Batch {
     /// Pixels u8 [N, H, W, 3], or rows i64 [N] of the pixels that lie on the device.
     pub(crate) images: Tensor,
     /// Labels i64 [N].
     pub(crate) labels: Tensor,
+    /// The random numbers of each view's augmentation.
+    pub(crate) draws: Vec<Draws>,
 }
 
 /// Draws batches without replacement, in an order of its own for every epoch; the last, incomplete one is
@@ -25,17 +29,20 @@ pub(crate) struct PackSource {
     seed: u64,
     /// Whether the pixels lie on the device already, and rows are enough.
     resident: bool,
+    views: Vec<Augment>,
+    device: Device,
     order: (u64, Vec<i64>),
 }
 
 impl PackSource {
-    /// Over the selected images, in batches of `batch_size`.
+    /// Over the selected images, in batches of `batch_size`, with numbers for `views`.
     pub(crate) fn new(
-        pack: Arc<Pack>,
-        selection: Selection,
+        (pack, selection): (Arc<Pack>, Selection),
         batch_size: usize,
         seed: u64,
         resident: bool,
+        views: Vec<Augment>,
+        device: Device,
     ) -> Self {
         PackSource {
             pack,
@@ -43,6 +50,8 @@ impl PackSource {
             batch_size,
             seed,
             resident,
+            views,
+            device,
             order: (u64::MAX, Vec::new()),
         }
     }
@@ -71,9 +80,17 @@ impl Source for PackSource {
         } else {
             self.pack.rows(&rows)?
         };
+        let size = [self.batch_size, self.pack.height(), self.pack.width()].map(|d| d as i64);
+        let draw = |(i, view): (usize, &Augment)| {
+            view.draw(
+                size,
+                &mut generator(self.seed, &format!("augment/{i}"), epoch, index),
+            )
+        };
         Ok(Batch {
-            images,
-            labels: Tensor::from_slice(&labels),
+            images: send(images, self.device),
+            labels: send(Tensor::from_slice(&labels), self.device),
+            draws: Draws::send(self.views.iter().enumerate().map(draw).collect(), self.device),
         })
     }
 }

@@ -40,6 +40,16 @@ fn blend(x: &Tensor, other: &Tensor, factor: &Tensor) -> Tensor {
 /// clamp(|h - 3| - 1)`, green `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to
 /// 0..1: the HSV round trip in one formula.
 pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
+    let constants = Tensor::from_slice(&HUE.concat()).view([3, 1, 3, 1, 1]);
+    turn_hue(x, shift, &constants.to_device(x.device()))
+}
+
+/// For red, green and blue: the hue at the middle of `share = sign |h - middle| + offset`, its sign and its
+/// offset.
+pub(super) const HUE: [[f32; 3]; 3] = [[3.0, 2.0, 4.0], [1.0, -1.0, -1.0], [-1.0, 2.0, 2.0]];
+
+// `constants` is `HUE` as [3, 1, 3, 1, 1].
+pub(super) fn turn_hue(x: &Tensor, shift: &Tensor, constants: &Tensor) -> Tensor {
     let (r, g, b) = (x.narrow(1, 0, 1), x.narrow(1, 1, 1), x.narrow(1, 2, 1));
     let (value, least) = (x.amax([1i64].as_slice(), true), x.amin([1i64].as_slice(), true));
     let chroma = &value - &least;
@@ -52,10 +62,9 @@ pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     let hue = hue + shift * 6.0;
     // Modulo 6.
     let hue = &hue - (&hue / 6.0).floor_() * 6.0;
-    let channels = |v: [f32; 3]| Tensor::from_slice(&v).view([1, 3, 1, 1]).to_device(x.device());
-    let mut share = (hue - channels([3.0, 2.0, 4.0])).abs_();
-    share *= channels([1.0, -1.0, -1.0]);
-    share += channels([-1.0, 2.0, 2.0]);
+    let mut share = (hue - constants.get(0)).abs_();
+    share *= constants.get(1);
+    share += constants.get(2);
     least.addcmul(&chroma, &share.clamp_(0.0, 1.0))
 }
 
@@ -68,12 +77,17 @@ pub fn solarize(x: &Tensor) -> Tensor {
 /// Gaussian blur with a standard deviation per image (pixels), mirrored at the borders. The kernel reaches
 /// three times the largest deviation that can be drawn.
 pub fn gaussian_blur(x: &Tensor, sigma: &[f32], largest: f64) -> Tensor {
+    let sigma = Tensor::from_slice(sigma).view([-1, 1]);
+    blur(x, &sigma.to_device(x.device()), largest)
+}
+
+// The same with `sigma` as a tensor [N, 1].
+pub(super) fn blur(x: &Tensor, sigma: &Tensor, largest: f64) -> Tensor {
     let (n, c, height, width) = x.size4().expect("images are [N, 3, H, W]");
     // Mirroring needs more pixels than it copies.
     let reach = ((3.0 * largest).ceil() as i64).min(height - 1).min(width - 1);
     let options = (Kind::Float, x.device());
     let distance = Tensor::arange_start(-reach, reach + 1, options).unsqueeze(0);
-    let sigma = Tensor::from_slice(sigma).view([-1, 1]).to_device(x.device());
     let kernel = (-(distance / sigma).square() * 0.5).softmax(1, Kind::Float);
     // Every channel of every image is a group of its own.
     let groups = n * c;

@@ -20,12 +20,28 @@ pub struct Window {
 /// Cuts a window out of each image of [N, 3, H, W] and stretches it to H x W: `crop` then `resize` (bilinear,
 /// no antialiasing) then `horizontal_flip`, as torchvision computes them.
 pub fn sample_windows(x: &Tensor, windows: &[Window]) -> Tensor {
-    let (_, _, height, width) = x.size4().expect("images are [N, 3, H, W]");
+    let columns = Tensor::from_slice(&in_columns(windows)).view([5, -1]);
+    sample(x, &columns.to_device(x.device()))
+}
+
+/// Top of all windows, then left, height, width and flip (1 or 0).
+pub(super) fn in_columns(windows: &[Window]) -> Vec<f32> {
+    let columns: [fn(&Window) -> i64; 5] = [
+        |w| w.top,
+        |w| w.left,
+        |w| w.height,
+        |w| w.width,
+        |w| w.flip.into(),
+    ];
+    let column = |value: fn(&Window) -> i64| windows.iter().map(move |w| value(w) as f32);
+    columns.into_iter().flat_map(column).collect()
+}
+
+// As `sample_windows`, with the windows in columns [5, N].
+pub(super) fn sample(x: &Tensor, windows: &Tensor) -> Tensor {
+    let (n, _, height, width) = x.size4().expect("images are [N, 3, H, W]");
     let options = (Kind::Float, x.device());
-    let list = |value: &dyn Fn(&Window) -> i64| {
-        let values: Vec<f32> = windows.iter().map(|w| value(w) as f32).collect();
-        Tensor::from_slice(&values).view([-1, 1]).to_device(x.device())
-    };
+    let column = |i: i64| windows.get(i).unsqueeze(1); // [N, 1]
     // Sampling positions along one axis, [N, size], in grid_sample's coordinates (-1 and 1 are the outer
     // pixel edges).
     let positions = |size: i64, start: Tensor, length: Tensor| {
@@ -34,11 +50,9 @@ pub fn sample_windows(x: &Tensor, windows: &[Window]) -> Tensor {
         let pixel = pixel.clamp_min(0.0).minimum(&(length - 1.0)) + start;
         (pixel * 2.0 + 1.0) / size as f64 - 1.0
     };
-    let rows = positions(height, list(&|w| w.top), list(&|w| w.height));
-    let columns = positions(width, list(&|w| w.left), list(&|w| w.width));
-    let flips = list(&|w| w.flip as i64).gt(0.5);
-    let columns = columns.flip([1]).where_self(&flips, &columns);
-    let n = windows.len() as i64;
+    let rows = positions(height, column(0), column(2));
+    let columns = positions(width, column(1), column(3));
+    let columns = columns.flip([1]).where_self(&column(4).gt(0.5), &columns);
     let grid = Tensor::stack(
         &[
             columns.unsqueeze(1).expand([n, height, width], false),

@@ -79,10 +79,10 @@ fn outputs_are_colours_in_channels_last() {
 fn each_image_is_augmented_alone() {
     let (n, side) = (33, 32);
     let pixels = pixels(n, side);
-    let draws = Draws::new(&STRONG, n as usize, side, side, &mut generator(5, "test", 0, 0));
+    let draws = STRONG.draw([n, side, side], &mut generator(5, "test", 0, 0));
     let batch = apply(&STRONG, &pixels, 5);
     for i in 0..n {
-        let alone = STRONG.augment(&pixels.narrow(0, i, 1), &draws, i as usize);
+        let alone = STRONG.augment(&pixels, &draws, i as usize..i as usize + 1);
         let alone = normalise(&alone, &IMAGENET_MEAN, &IMAGENET_STD);
         let error = largest(&(batch.narrow(0, i, 1) - alone));
         assert!(error < 2e-5, "image {i} differs by {error:e}");
