@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up first; running it again costs a second.
-.PHONY: setup demo test quick check bench browser-test fuzz
+.PHONY: setup demo test quick check deny bench browser-test fuzz
 
 setup:
 	@scripts/setup.sh
@@ -18,6 +18,11 @@ check: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	@scripts/deny.sh
+
+# Licences, bans, sources and advisories of all dependencies, against deny.toml.
+deny: setup
+	@scripts/deny.sh
 
 # The report in headless Chromium, which is installed if need be (300 MB).
 browser-test:

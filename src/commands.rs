@@ -9,6 +9,7 @@ pub mod finetune;
 pub mod pretrain;
 pub mod report;
 pub mod segmentation;
+pub mod shell;
 pub mod transfer;
 
 use crate::protocol::Protocol;
@@ -20,6 +21,7 @@ use camtrast_common::engine::Outcome;
 use camtrast_common::progress::Progress;
 use camtrast_common::run::{Build, RunFolder, RunOptions};
 use clap::Args;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
 use std::thread::available_parallelism;
@@ -49,6 +51,12 @@ pub fn tell_outcome(what: &str, outcome: &Outcome, screen: &Screen) -> Result<()
         outcome.step,
         clock(outcome.seconds)
     ));
+    Ok(())
+}
+
+/// Prints settings with every default filled in, as a run's config.toml begins with them.
+pub fn print_config(recipe: &impl Serialize) -> Result<()> {
+    println!("{}", toml::to_string(recipe)?.trim_end());
     Ok(())
 }
 
@@ -106,8 +114,8 @@ pub struct Common {
 #[derive(Args, Debug, Clone)]
 pub struct RunArgs {
     /// Folder of the run; the same command there goes on where it was cut off
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required_unless_present = "print_config")]
+    out: Option<PathBuf>,
     /// Start anew if the folder holds a run
     #[arg(long)]
     overwrite: bool,
@@ -117,6 +125,9 @@ pub struct RunArgs {
     /// Steps between saved states (besides every two minutes and the end)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     save_every: Option<u64>,
+    /// Print all settings, defaults included, as TOML that --config reads, and train nothing
+    #[arg(long)]
+    pub print_config: bool,
 }
 
 impl RunArgs {
@@ -127,13 +138,14 @@ impl RunArgs {
             overwrite,
             log_every,
             save_every,
+            print_config: _,
         } = self;
         let build = Build {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: env!("CAMTRAST_COMMIT").into(),
         };
         RunOptions {
-            out,
+            out: out.expect("a run that is more than printed has a folder"),
             overwrite,
             device,
             log_every,

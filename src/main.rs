@@ -56,6 +56,10 @@ enum Command {
     /// Look into backbone checkpoints, and bring foreign ones in
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::CheckpointCommand),
+    /// Print a script that completes commands and flags in a shell
+    Completions(commands::shell::CompletionsArgs),
+    /// Write a man page for every command
+    Man(commands::shell::ManArgs),
 }
 
 fn version() -> &'static str {
@@ -86,6 +90,8 @@ fn main() -> ExitCode {
         Command::Report(args) => commands::report::run(args),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),
+        Command::Completions(args) => commands::shell::completions(args, Cli::command()),
+        Command::Man(args) => commands::shell::man(args, Cli::command()),
     };
     match outcome {
         Ok(()) => match output::finish() {

@@ -48,6 +48,19 @@ pub enum Crop {
 }
 
 /// What is done to every image, and how often.
+///
+/// ```
+/// use camtrast_common::augment::{Augment, Crop};
+/// use camtrast_common::random::generator;
+/// use tch::{Device, Kind, Tensor};
+///
+/// let flips_and_crops = Augment { crop: Crop::Padded { padding: 4 }, flip: 0.5, ..Augment::NONE };
+/// let pixels = Tensor::randint(256, [8, 32, 32, 3], (Kind::Uint8, Device::Cpu)); // [N, H, W, 3]
+/// let view = |step| flips_and_crops.apply(&pixels, &mut generator(0, "augment", 0, step));
+/// assert_eq!(view(0).size(), [8, 3, 32, 32]); // f32, normalised
+/// assert_eq!(view(0), view(0), "the same generator gives the same view");
+/// assert_ne!(view(0), view(1));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augment {
     /// How it is cut.

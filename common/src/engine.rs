@@ -130,6 +130,64 @@ const BATCHES_AHEAD: usize = 3;
 /// # Errors
 /// [`Error::Diverged`] when the loss or what would be saved is not finite, with the last good state kept;
 /// otherwise what the task, the source or the disk report.
+///
+/// # Example
+/// A line is fitted to points of y = 3 x:
+///
+/// ```
+/// use camtrast_common::Result;
+/// use camtrast_common::engine::{Loss, Source, StepContext, Task, TrainPlan, train};
+/// use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
+/// use camtrast_common::progress::Silent;
+/// use camtrast_common::run::RunFolder;
+/// use camtrast_common::schedule::{Decay, Schedule};
+/// use std::{collections::BTreeMap, sync::atomic::AtomicBool};
+/// use tch::{Device, Kind, Tensor, nn::VarStore};
+///
+/// struct Points;
+/// impl Source for Points {
+///     type Batch = Tensor; // x [N]
+///     fn batch(&mut self, _epoch: u64, index: u64) -> Result<Tensor> {
+///         Ok(Tensor::from_slice(&[index as f32, 1.0]))
+///     }
+/// }
+///
+/// struct Line { vs: VarStore, slope: Tensor }
+/// impl Task for Line {
+///     type Batch = Tensor;
+///     fn forward(&mut self, x: Tensor, _at: &StepContext) -> Result<Loss> {
+///         let error: Tensor = &self.slope * &x - 3.0 * &x;
+///         Ok(Loss { total: error.square().mean(Kind::Float), parts: vec![] })
+///     }
+///     fn after_step(&mut self, _at: &StepContext) -> Result<()> { Ok(()) }
+///     fn state(&self) -> BTreeMap<String, Tensor> { self.vs.variables().into_iter().collect() }
+///     fn export(&self, _run: &RunFolder, _epoch: u64, _step: u64) -> Result<()> { Ok(()) }
+/// }
+///
+/// let vs = VarStore::new(Device::Cpu);
+/// let slope = vs.root().zeros("slope", &[1]);
+/// let sgd = OptimizerConfig {
+///     algorithm: Algorithm::Sgd, momentum: 0.0, nesterov: false, weight_decay: 0.0,
+/// };
+/// let mut optimizer = Optimizer::new(sgd, vec![ParamGroup::all(&vs)]);
+/// let schedule = Schedule {
+///     base_lr: 0.2, floor: 0.0, decay: Decay::Constant, milestones: vec![], gamma: 1.0,
+///     warmup_steps: 0, warmup_factor: 0.0, steps_per_epoch: 2, total_steps: 40,
+/// };
+/// let plan = TrainPlan {
+///     seed: 0, device: Device::Cpu, epochs: 20, batches_per_epoch: 2, accumulate: 1, batch_size: 2,
+///     clip_norm: None, log_every: 10, save_every: None,
+/// };
+/// let folder = tempfile::tempdir().unwrap();
+/// let run = RunFolder::begin(folder.path())?;
+/// let (mut line, stop) = (Line { vs, slope }, AtomicBool::new(false));
+/// let outcome = train(&mut line, Points, &mut optimizer, &schedule, &plan, &run, &Silent, &stop)?;
+/// assert_eq!(outcome.step, 40);
+/// assert!((line.slope.double_value(&[0]) - 3.0).abs() < 0.01);
+/// // Called again in the same folder, it would find the run done, or go on where it was cut off.
+/// assert!(run.file("state.safetensors").exists());
+/// # Ok::<(), camtrast_common::Error>(())
+/// ```
 #[expect(clippy::too_many_arguments)]
 pub fn train<T: Task>(
     task: &mut T,

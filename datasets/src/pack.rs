@@ -26,6 +26,30 @@ pub const VERSION: &str = "1";
 const REMAKE: &str = "make it again with `camtrast data prepare`";
 
 /// A memory-mapped pack. Opening one of any size is quick; pixels are read when they are touched.
+///
+/// ```
+/// use camtrast_datasets::{Pack, PackDescription, PackWriter};
+///
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("tiny.pack");
+/// let description = PackDescription {
+///     height: 1,
+///     width: 2,
+///     class_names: vec!["black".into(), "white".into()],
+///     ..PackDescription::default()
+/// };
+/// let mut writer = PackWriter::create(&path, description, 2)?;
+/// writer.push(&[0; 6])?; // RGB [1, H, W, 3]
+/// writer.push(&[255; 6])?;
+/// let checksum = writer.finish(&[0, 1], None)?;
+///
+/// let pack = Pack::open(&path)?;
+/// assert_eq!((pack.len(), pack.height(), pack.width()), (2, 1, 2));
+/// assert_eq!((pack.labels(), &pack.class_names()[1][..]), (&[0, 1][..], "white"));
+/// assert_eq!(pack.sha256(), checksum);
+/// pack.verify()?;
+/// # Ok::<(), camtrast_common::Error>(())
+/// ```
 pub struct Pack {
     file: TensorFile,
     shape: [usize; 3],

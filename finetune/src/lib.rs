@@ -4,7 +4,33 @@
 //! A task implements [`DenseTask`]: its settings, data, network, loss and evaluation. [`train`] does the
 //! rest: it reads the backbone, compares training with test images, claims the run's folder, initialises the
 //! network, trains it under the common engine, resumes it, estimates batch norm's statistics again where the
-//! task asks for it, evaluates the network once and writes `metrics.json`. See docs/adding-a-task.md.
+//! task asks for it, evaluates the network once and writes `metrics.json`. See docs/adding-a-task.md;
+//! finetune/tests/saliency/ is a whole task, as small as it can be.
+//!
+//! [`Start`] and the task's own settings decide a run's weights, and are the text that its config.toml begins
+//! with:
+//!
+//! ```
+//! use camtrast_common::device::Precision;
+//! use camtrast_finetune::{Settings, Start};
+//!
+//! #[derive(serde::Serialize)]
+//! struct Saliency { steps: u64 }
+//!
+//! let start = Start {
+//!     checkpoint: "runs/moco/backbone.safetensors".into(),
+//!     seed: 0,
+//!     precision: Precision::Fp32,
+//! };
+//! let settings = Settings { start: &start, task: &Saliency { steps: 100 } };
+//! let lines = [
+//!     "checkpoint = \"runs/moco/backbone.safetensors\"",
+//!     "seed = 0",
+//!     "precision = \"fp32\"",
+//!     "steps = 100",
+//! ];
+//! assert_eq!(toml::to_string(&settings).unwrap().lines().collect::<Vec<_>>(), lines);
+//! ```
 
 mod network;
 mod task;
@@ -12,4 +38,4 @@ mod train;
 
 pub use network::{Network, Provenance, Trained, load_into};
 pub use task::{Course, DenseTask, Start};
-pub use train::{TrainReport, train};
+pub use train::{Settings, TrainReport, train};

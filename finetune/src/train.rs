@@ -130,12 +130,14 @@ pub fn train<T: DenseTask>(
 }
 
 /// Everything that decides a run's weights and metrics, as config.toml holds it.
-#[derive(Serialize)]
-struct Settings<'a, S> {
+#[derive(Debug, Serialize)]
+pub struct Settings<'a, S> {
+    /// What every fine-tuning starts from.
     #[serde(flatten)]
-    start: &'a Start,
+    pub start: &'a Start,
+    /// [`DenseTask::settings`].
     #[serde(flatten)]
-    task: &'a S,
+    pub task: &'a S,
 }
 
 fn plan(course: &Course, start: &Start, options: &RunOptions) -> TrainPlan {

@@ -1,4 +1,23 @@
 //! Images in and out: files decoded by OpenCV, resized as PIL does it, and pictures drawn for people.
+//!
+//! [`decode`] reads a file into an [`Image`](resample::Image), turned upright by [`orientation`] where that
+//! is asked for; [`resample`] resizes and crops it; [`picture`] draws, writes and encodes.
+//!
+//! ```
+//! use camtrast_images::decode::{Fit, load};
+//! use camtrast_images::picture::jpeg;
+//! use camtrast_images::resample::{Image, centre_crop, resize};
+//!
+//! let grey = Image { height: 40, width: 60, pixels: vec![128; 40 * 60 * 3] };
+//! let folder = tempfile::tempdir().unwrap();
+//! let path = folder.path().join("grey.jpg");
+//! std::fs::write(&path, jpeg(&grey, 95)?).unwrap();
+//!
+//! // torchvision's Resize(20) and CenterCrop(16), at once or step by step.
+//! let pixels = load(&path, Fit::ResizeCrop { resize: 20, crop: 16 })?; // RGB [16, 16, 3]
+//! assert_eq!(pixels, centre_crop(&resize(grey, 20, 30), 16).pixels);
+//! # Ok::<(), camtrast_common::Error>(())
+//! ```
 
 pub mod decode;
 pub mod orientation;

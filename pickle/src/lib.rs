@@ -5,6 +5,26 @@
 //! called: there is no code here that could call it. Objects live in one table and refer to each other by
 //! number, as pickles do, so neither deep nesting nor cycles cost a stack frame, and every allocation is
 //! charged to a [`Budget`].
+//!
+//! [`Machine`] reads a pickle, [`Value`] and [`Node`] are what it builds.
+//!
+//! ```
+//! use camtrast_pickle::{Budget, Machine, Value};
+//!
+//! // What Python's `pickle.dumps({"labels": [3, 5]}, 0)` writes.
+//! let bytes = b"(dp0\nVlabels\np1\n(lp2\nI3\naI5\nas.";
+//! let mut machine = Machine::new(bytes, Budget::new(1 << 20));
+//! let dict = machine.read()?;
+//! let labels = machine.get(dict, "labels").expect("it has labels");
+//! assert!(matches!(machine.sequence(labels)?, [Value::Int(3), Value::Int(5)]));
+//!
+//! // What would call `os.system` is an object of that name, and nothing is run.
+//! let mut machine = Machine::new(b"cos\nsystem\n(S'ls'\ntR.", Budget::new(1 << 20));
+//! let object = machine.read()?;
+//! let Value::Opaque(number) = object else { panic!("it is a number: {object:?}") };
+//! assert_eq!(machine.foreign_name(number), "os.system");
+//! # Ok::<(), camtrast_common::error::Refusal>(())
+//! ```
 
 mod callable;
 mod codes;

@@ -49,8 +49,8 @@ pub struct PretrainReport {
 /// Pretrains a backbone, or goes on where an earlier run of the same recipe in the same folder was cut off.
 ///
 /// # Errors
-/// [`Error::Settings`] for a recipe that does not fit the data or differs from the folder's; otherwise as
-/// [`engine::train`].
+/// [`camtrast_common::Error::Settings`] for a recipe that does not fit the data or differs from the folder's;
+/// otherwise as [`engine::train`].
 pub fn pretrain(
     config: &PretrainConfig,
     progress: &dyn Progress,

@@ -2,7 +2,23 @@
 //! do it again.
 //!
 //! Folders are read ([`gather`]), their numbers sorted into tables of one protocol each ([`compare`]) with
-//! intervals and tests ([`stats`]), and the tables written in every format.
+//! intervals and tests ([`stats`]), and the tables written in every format by [`write()`].
+//!
+//! ```
+//! use camtrast_common::run::{RunFolder, Texts};
+//! use camtrast_report::write;
+//!
+//! // What a command leaves: metrics.json in its folder.
+//! let folder = tempfile::tempdir().unwrap();
+//! let run = RunFolder::create(&folder.path().join("moco"))?;
+//! let metrics = [("fewshot/5way1shot/mean".to_owned(), 0.5)].into();
+//! run.write_metrics(&metrics, Texts::new(), 1.0, "cpu")?;
+//!
+//! let written = write(&[run.path().to_owned()], &folder.path().join("report"))?;
+//! assert!(written.table.contains("moco"));
+//! assert!(written.files.iter().all(|file| file.exists()));
+//! # Ok::<(), camtrast_common::Error>(())
+//! ```
 
 pub mod chart;
 pub mod compare;

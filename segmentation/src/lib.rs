@@ -1,7 +1,21 @@
 //! Semantic segmentation: how well does a pretrained backbone transfer to DeepLab v3+?
 //!
-//! [`SegmentationTask`] is the task that fine-tunes a [`deeplab`] on a [`dataset`], [`evaluate()`] predicts and scores it, and
-//! [`score()`] scores anybody's label images as cityscapesScripts does.
+//! [`SegmentationTask`] is the task that fine-tunes a [`deeplab`] on a [`dataset`], [`evaluate()`] predicts
+//! and scores it, and [`score()`] scores anybody's label images as cityscapesScripts does.
+//!
+//! ```
+//! use camtrast_segmentation::label_image::LabelImage;
+//! use camtrast_segmentation::{ClassSet, Confusion};
+//!
+//! let classes = ClassSet::named(&["road".into(), "sky".into()], &[255])?;
+//! let image = |pixels: [u8; 4]| LabelImage { height: 2, width: 2, pixels: pixels.into() };
+//! let mut confusion = Confusion::new(&classes);
+//! // One of the two pixels of sky is taken for road; the pixel 255 counts nowhere.
+//! confusion.add(&image([0, 1, 1, 255]), &image([0, 1, 0, 0])).unwrap();
+//! let scores = confusion.scores(&classes);
+//! assert_eq!(scores.mean_iou, Some(0.5));
+//! # Ok::<(), camtrast_common::Error>(())
+//! ```
 
 pub mod augment;
 pub mod classes;

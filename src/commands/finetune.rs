@@ -1,9 +1,9 @@
 //! What the commands that fine-tune a backbone for a dense task have in common.
 
-use super::{Common, RunArgs, tell_origin, tell_outcome};
+use super::{Common, RunArgs, print_config, tell_origin, tell_outcome};
 use crate::screen::{STOP, Screen, catch_interrupts};
 use anyhow::Result;
-use camtrast_finetune::{DenseTask, Start, train};
+use camtrast_finetune::{DenseTask, Settings, Start, train};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -25,12 +25,19 @@ pub fn fine_tune<T: DenseTask>(
     show: impl FnOnce(&T::Evaluation, &Screen),
 ) -> Result<()> {
     let (device, screen) = args.common.open()?;
-    catch_interrupts()?;
     let start = Start {
         checkpoint: args.checkpoint,
         seed: args.common.seed,
         precision: args.common.precision,
     };
+    if args.run.print_config {
+        let task = &task(&screen)?;
+        return print_config(&Settings {
+            start: &start,
+            task: task.settings(),
+        });
+    }
+    catch_interrupts()?;
     let report = train(&task(&screen)?, &start, &args.run.options(device), &screen, &STOP)?;
     tell_outcome("fine-tuning", &report.outcome, &screen)?;
     if let Some(evaluation) = &report.evaluation {

@@ -1,9 +1,10 @@
 //! `camtrast pretrain`.
 
-use super::{Common, RunArgs, tell_outcome};
+use super::{Common, RunArgs, print_config, tell_outcome};
 use crate::screen::{STOP, catch_interrupts};
 use anyhow::Result;
 use camtrast_common::resnet::{Arch, Stem};
+use camtrast_datasets::Pack;
 use camtrast_pretrain::{
     Method, Preset, PretrainConfig, PretrainOptions, PretrainRecipe, PretrainReport, Subset, pretrain,
 };
@@ -56,6 +57,11 @@ pub struct PretrainArgs {
 
 pub fn run(args: PretrainArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
+    if args.run.print_config {
+        let recipe = args.recipe()?;
+        let pack = Pack::open(&recipe.data)?;
+        return print_config(&recipe.settle(&pack, device)?.recipe);
+    }
     catch_interrupts()?;
     let (run, probe_every) = (args.run.clone().options(device), args.probe_every);
     let config = PretrainConfig {

@@ -369,6 +369,7 @@ fn cell(
         "overwrite",
         "quiet",
         "config",
+        "print-config",
     ] {
         if table.contains_key(key) {
             return Err(format!("{key:?} is the suite's to say"));

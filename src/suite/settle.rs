@@ -269,7 +269,15 @@ impl Data {
 }
 
 /// Flags that say where and how a command runs, and a backbone whose content is in the key by itself.
-const MACHINE: [&str; 6] = ["out", "overwrite", "quiet", "device", "config", "checkpoint"];
+const MACHINE: [&str; 7] = [
+    "out",
+    "overwrite",
+    "quiet",
+    "device",
+    "config",
+    "checkpoint",
+    "print-config",
+];
 
 /// Every flag of a command with its value or its default, without places of files and what decides only the
 /// course.

@@ -67,6 +67,26 @@ fn crates_depend_on_those_below_them_only() {
 }
 
 #[test]
+fn every_library_says_and_shows_what_it_is_for() {
+    for library in libraries() {
+        let read = |file: &str| fs::read_to_string(root().join(library).join(file)).unwrap();
+        let page = read("src/lib.rs");
+        let page: Vec<&str> = page.lines().take_while(|line| line.starts_with("//!")).collect();
+        assert!(
+            page.contains(&"//! ```"),
+            "{library}/src/lib.rs begins without an example"
+        );
+        let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+        for key in ["description", "readme", "keywords", "categories"] {
+            assert!(
+                manifest["package"].get(key).is_some(),
+                "{library}/Cargo.toml has no {key}"
+            );
+        }
+    }
+}
+
+#[test]
 fn libraries_neither_print_nor_exit() {
     let mut files = Vec::new();
     libraries().for_each(|library| sources(&root().join(library).join("src"), &mut files));

@@ -34,6 +34,8 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
             "report",
             "analyze",
             "checkpoint",
+            "completions",
+            "man",
             "help"
         ]
     );

@@ -1,5 +1,6 @@
 //! Detection: training, evaluation, scoring, and what happens when the data is not as it should be.
 
+use crate::shell::assert_printed_is_the_runs_own;
 use crate::world::{Done, PLAIN, Place, assert_same_records, list, poisoned, send};
 use std::fs;
 use std::thread::sleep;
@@ -375,4 +376,15 @@ fn info_tells_what_a_devkit_holds() {
     let json: serde_json::Value = serde_json::from_str(&place.ok("data info bad --json").stdout).unwrap();
     assert_eq!(json[1]["images"], 11);
     assert!(json[0]["objects"]["tree"][0].is_u64());
+}
+
+#[test]
+fn a_printed_configuration_is_its_runs_own() {
+    let place = place();
+    let flags = format!("{DATA} {SMALL} --steps 2 --seed 3 --train-difficult on");
+    let plain = format!("{PLAIN} --pictures 0");
+    assert_printed_is_the_runs_own(&place, "detection train", &flags, &plain, "run");
+    let printed: toml::Table = place.text("run.toml").parse().unwrap();
+    assert_eq!(printed["preset"].as_str(), Some("moco"));
+    assert!(printed.contains_key("weight-decay"), "a default of the preset");
 }

@@ -11,6 +11,7 @@ mod honest;
 mod interop;
 mod resume;
 mod segmentation;
+mod shell;
 mod streams;
 mod suite;
 mod world;

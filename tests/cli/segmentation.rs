@@ -1,6 +1,7 @@
 //! `camtrast segmentation`: a tiny street in Cityscapes' layout, trained on, evaluated, scored, cut off, and
 //! spoilt.
 
+use crate::shell::assert_printed_is_the_runs_own;
 use crate::world::{PLAIN, Place, assert_same_records, content, list, poisoned, send};
 use png::{BitDepth, ColorType};
 use std::fs;
@@ -596,4 +597,14 @@ fn void_alone_trains_to_zero_loss_and_scores_nothing() {
     assert!(place.log("run", "step").iter().all(|line| line["loss"] == 0.0));
     assert!(done.stderr.contains("there is no mIoU"), "{}", done.stderr);
     assert!(place.json("run/metrics.json")["segmentation/mIoU"].is_null());
+}
+
+#[test]
+fn a_printed_configuration_is_its_runs_own() {
+    let place = Place::new();
+    street(&place);
+    let flags = format!("--cityscapes street {TINY} --preset mmseg --steps 2 --scale 0.5,1 --seed 3");
+    assert_printed_is_the_runs_own(&place, "segmentation train", &flags, PLAIN, "run");
+    let printed: toml::Table = place.text("run.toml").parse().unwrap();
+    assert!(printed.contains_key("weight-decay"), "a default of the preset");
 }

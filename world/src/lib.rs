@@ -8,7 +8,28 @@
 //!
 //! The files are those of miniImageNet: `images/*.jpg` and `train.csv`, `val.csv`, `test.csv`
 //! (`filename,label`), with `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes
-//! for detection are in [`scene`], streets for segmentation in [`street`].
+//! for detection are in [`scene`], streets for segmentation in [`street`]. [`synth`] draws all of them, as
+//! [`SynthOptions`] says.
+//!
+//! ```
+//! use camtrast_common::progress::Silent;
+//! use camtrast_world::{SynthOptions, synth};
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let options = SynthOptions {
+//!     size: 16,
+//!     images_per_class: 1,
+//!     evaluation_images_per_class: 1,
+//!     scenes: [0, 0],
+//!     streets: [0, 0],
+//!     ..SynthOptions::new(folder.path().join("world"))
+//! };
+//! let report = synth(&options, &Silent)?;
+//! let base = &report.splits[0];
+//! assert_eq!((base.split, base.images), ("train", base.classes));
+//! assert!(folder.path().join("world/train.csv").exists());
+//! # Ok::<(), camtrast_common::Error>(())
+//! ```
 
 pub mod canvas;
 pub mod catalogue;

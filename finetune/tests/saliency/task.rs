@@ -1,5 +1,5 @@
-//! The smallest dense task: which pixels belong to a bright square on a dark, noisy ground? A network, a loss,
-//! a data set, an evaluator; docs/adding-a-task.md goes through this file.
+//! The smallest dense task: which pixels belong to a bright square on a dark, noisy ground? A network, a
+//! loss, a data set, an evaluator; docs/adding-a-task.md goes through this file.
 
 use camtrast_common::Result;
 use camtrast_common::augment::to_input;

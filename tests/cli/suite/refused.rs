@@ -80,6 +80,11 @@ fn recipes_are_checked_before_anything_is_trained() {
         &["\"seed\" is the suite's to say"],
     );
     misused(
+        "classes = 16",
+        "classes = 16, print-config = true",
+        &["\"print-config\" is the suite's to say"],
+    );
+    misused(
         "[data]",
         "[expect]\n\"scratch\" = { \"AP\" = [1, 1] }\n[data]",
         &["expects of \"scratch\""],
