@@ -1,10 +1,10 @@
 //! report.html: what the template shows, ready to be laid out.
 
 use crate::chart::{self, Panel, Whisker, chart, forest};
-use crate::compare::{BASELINE, Comparison, Entry, explanation};
+use crate::compare::{BASELINE, Comparison, Entry};
 use crate::gallery::{Gallery, galleries};
-use crate::gather::{Gathered, Row, TaskResult};
 use crate::record::{PRETRAIN, Suite};
+use crate::rows::{Gathered, Row, TaskResult};
 use crate::{curves, words};
 use camtrast_common::error::{Error, Result};
 use minijinja::value::Serde;
@@ -153,7 +153,7 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
         status: status(all),
         several: tables.len() > 1,
         tables: tables.iter().map(|table| table_view(all, table)).collect(),
-        explanation: explanation(all, tables),
+        explanation: words::explanation(all, tables),
         over_x: charts(&curves::over_x(all, tables)),
         losses: charts(&curves::losses(all)),
         galleries: galleries(all),
@@ -343,7 +343,7 @@ fn difference_cell(made: String, entry: &Entry) -> GridCell {
         mark: words::mark(entry),
         half: delta.half.map(|half| format!("{half:.2}")),
         sort: Some(delta.mean),
-        strong: words::significant(delta),
+        strong: delta.is_significant(),
         note: words::significance(delta),
         made,
         ..GridCell::default()

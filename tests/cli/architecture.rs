@@ -1,5 +1,7 @@
 //! The invariants of docs/architecture.md that a machine can hold.
 
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

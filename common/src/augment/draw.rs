@@ -1,6 +1,7 @@
 //! The few random numbers that an image's augmentation needs.
 
-use super::{Augment, Crop, Window};
+use super::geometry::Window;
+use super::policy::{Augment, Crop};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 

@@ -1,12 +1,12 @@
 //! Unpacking tar, tar.gz and zip: plain files below one folder, all of them or none.
 
-use super::{Meter, inside};
+use super::meter::Meter;
 use camtrast_common::error::{Error, Result};
 use camtrast_common::progress::Progress;
 use flate2::read::MultiGzDecoder;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use zip::ZipArchive;
 
 /// Unpacks an archive into `out`, over what is there of the same name, and gives each file with its bytes,
@@ -181,6 +181,19 @@ fn create_folder_of(path: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io(folder, "create"))
 }
 
+/// A path below a folder, however an archive wrote it; `None` when it leads elsewhere.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(plain)
+}
+
 /// A file that tells how much of it was read.
 struct Metered<'a> {
     file: File,
@@ -279,5 +292,14 @@ mod tests {
             [("way/evil".into(), 1)]
         );
         assert!(!folder.path().join("evil").exists() && out.join("way/evil").is_file());
+    }
+
+    #[test]
+    fn paths_of_archives_stay_below_the_folder() {
+        assert_eq!(inside(Path::new("./a/./b")), Some("a/b".into()));
+        assert_eq!(inside(Path::new("a/..b")), Some("a/..b".into()));
+        for bad in ["../a", "a/../../b", "/a"] {
+            assert_eq!(inside(Path::new(bad)), None, "{bad}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! What a VOCdevkit folder holds, for people who have just downloaded or made one.
 
 use super::annotation::Annotation;
-use super::{VocOptions, VocSplit, read};
+use super::read::{VocOptions, read};
+use super::split::VocSplit;
 use crate::image_file::is_plain_name;
 use camtrast_common::{Error, Result};
 use rayon::prelude::*;
