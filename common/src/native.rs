@@ -35,10 +35,8 @@ unsafe extern "C" {
         eps: f64,
         decoupled: i32,
     ) -> i32;
-    fn camtrast_deterministic(enabled: i32) -> i32;
     fn camtrast_load_cuda() -> i32;
     fn camtrast_cuda_memory(index: i32, out: *mut i64) -> i32;
-    fn camtrast_cuda_empty_cache() -> i32;
 }
 
 fn check(status: i32) -> Result<()> {
@@ -171,15 +169,6 @@ pub fn fused_adam(
     })
 }
 
-/// Asks libtorch for deterministic kernels where it has them, or (`false`) for the fastest.
-///
-/// # Errors
-/// [`crate::Error::Torch`].
-pub fn set_deterministic(enabled: bool) -> Result<()> {
-    // SAFETY: plain call.
-    check(unsafe { camtrast_deterministic(enabled as i32) })
-}
-
 /// Loads libtorch's CUDA half. Must come before the process's first libtorch call.
 ///
 /// # Errors
@@ -217,13 +206,4 @@ pub fn cuda_memory(index: usize) -> Result<CudaMemory> {
         free,
         total,
     })
-}
-
-/// Gives memory that no tensor holds back to the device.
-///
-/// # Errors
-/// [`crate::Error::Torch`] without CUDA.
-pub fn cuda_empty_cache() -> Result<()> {
-    // SAFETY: plain call.
-    check(unsafe { camtrast_cuda_empty_cache() })
 }
