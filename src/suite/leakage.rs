@@ -5,6 +5,7 @@ use super::settle::{Data, Settled, Splits};
 use camtrast_common::checkpoint::some;
 use camtrast_common::tensor_file::TensorFile;
 use camtrast_datasets::overlap::{Overlap, PackClasses, between};
+use camtrast_pretrain::Method;
 use camtrast_report::record::PRETRAIN;
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,11 +47,11 @@ fn probed(
     let Some((parent, settled)) = trained else {
         let file = TensorFile::open(cell.checkpoint.as_deref()?).ok()?;
         let said = |key: &str| file.metadata().get(key);
-        let untrained = said("method").is_some_and(|method| method == "scratch");
+        let untrained = said("method").is_some_and(|method| Method::is_untrained(method));
         return (said("dataset_sha256") == Some(sha256) && !untrained).then_some(same);
     };
     // An untrained backbone has seen nothing.
-    if parent.task != PRETRAIN || parent.method == "scratch" {
+    if parent.task != PRETRAIN || Method::is_untrained(&parent.method) {
         return None;
     }
     match between(pack_classes(&settled.data)?, pack_classes(test)?)? {

@@ -6,6 +6,7 @@ use crate::commands::thread_count;
 use crate::config_file::flags;
 use camtrast_common::Error;
 use camtrast_common::device::device_name;
+use camtrast_pretrain::Method;
 use camtrast_report::record::{self, COURSE, Column, PLACES, PRETRAIN, cell_folder};
 use clap::{ArgMatches, Command};
 use std::collections::BTreeMap;
@@ -160,7 +161,7 @@ fn add_run(
             shared.insert("data".into(), train.display().to_string().into());
         }
         // What trains nothing has no settings to share with the others.
-        if method == "scratch" {
+        if Method::is_untrained(&method) {
             let command = subcommand(root, "pretrain");
             let is_setting = |key: &str| {
                 let argument = command.get_arguments().find(|a| a.get_long() == Some(key));

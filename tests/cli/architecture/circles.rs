@@ -297,11 +297,12 @@ fn circles(edges: &BTreeMap<PathBuf, BTreeSet<PathBuf>>) -> BTreeSet<BTreeSet<&P
     circles
 }
 
-/// A file depends on those in which the things are defined that it names outside of its tests, by `use` or by a
-/// path (`super::Thing`, `module::function`), through whatever re-exports. So `mod child;` alone makes no
-/// parent depend on its child, `use child::Thing` and `pub use child::Thing` do; and a child depends on its
-/// parent if it takes `super::Thing` that is defined there, but not if the parent only re-exports it. What a
-/// parent and its children share stands in a file of its own.
+/// A file depends on those in which the things are defined that it names outside of its tests, by `use` or
+/// by a path (`super::Thing`, `module::function`), through whatever re-exports. So `mod child;` alone makes
+/// no parent depend on its child, `use child::Thing` and `pub use child::Thing` do; and a child depends on
+/// its parent if it takes `super::Thing` that is defined there, but not if the parent only re-exports it.
+/// What a parent and its children share stands in a file of its own. Names of the standard library, of other
+/// crates, and of methods behind a dot make no dependence.
 #[test]
 fn no_file_depends_on_one_that_depends_on_it() {
     let mut found = Vec::new();
@@ -324,8 +325,8 @@ fn no_file_depends_on_one_that_depends_on_it() {
     assert!(found.is_empty(), "files that depend on each other: {found:#?}");
 }
 
-/// The test above sees a circle through a re-export, a glob and an inline module, and neither one in tests nor
-/// one through a child that is only declared.
+/// The test above sees a circle through a re-export, a glob and an inline module, and neither one in tests
+/// nor one through a child that is only declared.
 #[test]
 fn circles_are_seen() {
     let folder = tempfile::tempdir().unwrap();
