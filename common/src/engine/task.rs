@@ -66,7 +66,7 @@ pub trait Task {
     /// Writes what the run is for (the backbone, say) as it stands after `step` steps.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`crate::Error::Io`].
     fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()>;
 }
 
