@@ -125,7 +125,7 @@ fn read(tokens: &[String], mut at: usize, name: &[String], file: &Path, modules:
             "}" if depth == 0 => break,
             "}" => depth -= 1,
             "mod" if depth == 0 => {
-                let child = [name, &[next.clone()]].concat();
+                let child = [name, std::slice::from_ref(&next)].concat();
                 module.items.insert(next.clone());
                 if tokens[at + 2] == "{" {
                     at = read(tokens, at + 3, &child, file, modules);
