@@ -12,6 +12,8 @@ pub mod segmentation;
 pub mod shell;
 pub mod transfer;
 
+pub use crate::protocol::metrics_path;
+
 use crate::protocol::Protocol;
 use crate::screen::{Screen, clock};
 use anyhow::{Result, bail};
@@ -19,21 +21,13 @@ use camtrast_common::checkpoint::Origin;
 use camtrast_common::device::{DeviceChoice, device_name};
 use camtrast_common::engine::Outcome;
 use camtrast_common::progress::Progress;
-use camtrast_common::run::{Build, RunFolder, RunOptions};
+use camtrast_common::run::{Build, RunOptions};
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
 use std::thread::available_parallelism;
 use tch::Device;
-
-/// metrics.json in a folder, or the .json file itself.
-pub fn metrics_path(out: &Path) -> Result<PathBuf> {
-    if out.extension().is_some_and(|e| e == "json") {
-        return Ok(out.to_owned());
-    }
-    Ok(RunFolder::create(out)?.file("metrics.json"))
-}
 
 /// Tells how a training ended; that it was interrupted is an error.
 pub fn tell_outcome(what: &str, outcome: &Outcome, screen: &Screen) -> Result<()> {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use camtrast_datasets::{Layout, Pack, PrepareOptions, prepare};
 use camtrast_world::scene::scene_classes;
 use camtrast_world::{SynthOptions, contact_sheet, synth};
-use clap::Args;
+use clap::{Args, Command};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,8 @@ struct World {
     street_size: usize,
 }
 
-pub fn run(args: DemoArgs) -> Result<()> {
+/// `root` is the whole command line, which the flags of the recipe are checked against.
+pub fn run(args: DemoArgs, root: &Command) -> Result<()> {
     let (device, screen) = args.common.open()?;
     let path = Path::new("recipes/demo.toml");
     let folder = toml::Value::String(args.out.display().to_string()).to_string();
@@ -51,7 +52,7 @@ pub fn run(args: DemoArgs) -> Result<()> {
         .insert("precision".into(), args.common.precision.to_string().into());
 
     draw(&world, &args.out, args.common.seed, &screen)?;
-    let plan = SuitePlan::new(&recipe, path, &args.out, &crate::command_line())?;
+    let plan = SuitePlan::new(&recipe, path, &args.out, root)?;
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let machine = Machine {
         jobs: args
@@ -64,7 +65,7 @@ pub fn run(args: DemoArgs) -> Result<()> {
         reuse: Vec::new(),
     };
     let wanted = vec![true; plan.cells.len()];
-    run_plan(plan, recipe, &wanted, &args.out, &machine)
+    run_plan(plan, recipe, &wanted, &args.out, &machine, root)
 }
 
 /// The world in its three layouts, and its packs.

@@ -76,17 +76,18 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     // A later flag replaces an earlier one, so that the command line overrules the configuration file.
-    let matches = command_line().get_matches_from(arguments);
+    let root = command_line();
+    let matches = root.clone().get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(args, &root),
         Command::Data(command) => commands::data::run(command),
         Command::Pretrain(args) => commands::pretrain::run(*args),
         Command::Fewshot(command) => commands::fewshot::run(command),
         Command::Detection(command) => commands::detection::run(command),
         Command::Segmentation(command) => commands::segmentation::run(command),
-        Command::Transfer(args) => commands::transfer::run(args),
-        Command::Suite(command) => suite::run(command),
+        Command::Transfer(args) => commands::transfer::run(args, &root),
+        Command::Suite(command) => suite::run(command, &root),
         Command::Report(args) => commands::report::run(args),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),

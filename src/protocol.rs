@@ -1,12 +1,11 @@
 //! What an evaluation's numbers follow from, kept beside them: all settings, the data, the network. The
 //! report sorts by it.
 
-use crate::commands::metrics_path;
 use anyhow::Result;
 use camtrast_common::leakage::{LEAKAGE, Prints};
 use camtrast_common::progress::Progress;
 use camtrast_common::run::{Build, Metrics, RunFolder, Texts, write_metrics};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use toml::{Table, Value};
 
@@ -99,6 +98,14 @@ impl Protocol {
             device,
         )?)
     }
+}
+
+/// metrics.json in a folder, or the .json file itself.
+pub fn metrics_path(out: &Path) -> Result<PathBuf> {
+    if out.extension().is_some_and(|e| e == "json") {
+        return Ok(out.to_owned());
+    }
+    Ok(RunFolder::create(out)?.file("metrics.json"))
 }
 
 /// Says on the terminal what a network has seen of the data that it is tested on, also with `--quiet`; and

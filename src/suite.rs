@@ -4,6 +4,7 @@ mod board;
 mod content;
 mod estimate;
 mod leakage;
+mod machine;
 mod only;
 mod plan;
 mod recipe;
@@ -20,12 +21,13 @@ pub use board::say;
 use board::tell;
 use camtrast_common::Error;
 use camtrast_common::checkpoint::{IMPORTED, Origin};
-use camtrast_common::device::{DeviceChoice, Precision, device_name};
+use camtrast_common::device::device_name;
 use camtrast_common::files::write_atomically;
 use camtrast_common::run::lock;
 use camtrast_report::record::{self, SUITE};
-use clap::{Args, Subcommand};
+use clap::{Args, Command, Subcommand};
 use content::Contents;
+pub use machine::{Machine, MachineArgs};
 pub use only::Only;
 pub use plan::SuitePlan;
 use plan::typed;
@@ -35,8 +37,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use store::Store;
+pub use work::with_parents;
 use work::{End, kept_recipe, work};
-pub use work::{Machine, with_parents};
 
 #[derive(Subcommand)]
 pub enum SuiteCommand {
@@ -90,58 +92,15 @@ pub struct StatusArgs {
     common: Common,
 }
 
-/// Flags of the machine that a suite runs on.
-#[derive(Args)]
-pub struct MachineArgs {
-    /// cpu, cuda, cuda:N or auto
-    #[arg(long, default_value = "auto", help_heading = "Common")]
-    device: DeviceChoice,
-    /// Precision of networks, in place of the recipe's: fp32 or bf16
-    #[arg(long, help_heading = "Common")]
-    precision: Option<Precision>,
-    /// Threads of each command on the CPU, in place of the recipe's
-    #[arg(long, help_heading = "Common", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    threads: Option<u64>,
-    /// Print results and errors only
-    #[arg(long, help_heading = "Common")]
-    quiet: bool,
-}
-
-impl MachineArgs {
-    /// Puts what is asked for here in the place of what a recipe says.
-    pub fn replace(&self, recipe: &mut SuiteRecipe) {
-        if let Some(precision) = self.precision {
-            recipe
-                .pretrain
-                .insert("precision".into(), precision.to_string().into());
-        }
-    }
-
-    /// The machine as asked for, with so many commands at a time. Must come before anything else touches
-    /// libtorch.
-    pub fn open(&self, jobs: u64) -> Result<Machine> {
-        let device = self.device.open()?;
-        self.threads
-            .inspect(|threads| tch::set_num_threads(*threads as i32));
-        Ok(Machine {
-            jobs: jobs as usize,
-            device,
-            threads: self.threads.map(|threads| threads as usize),
-            default_threads: tch::get_num_threads().max(1) as usize,
-            quiet: self.quiet,
-            reuse: Vec::new(),
-        })
-    }
-}
-
-pub fn run(command: SuiteCommand) -> Result<()> {
+/// `root` is the whole command line, which the flags of recipes are checked against. Likewise below.
+pub fn run(command: SuiteCommand, root: &Command) -> Result<()> {
     match command {
-        SuiteCommand::Run(args) => run_suite(args),
-        SuiteCommand::Status(args) => args.common.screen().and_then(|_| show_status(&args.out)),
+        SuiteCommand::Run(args) => run_suite(args, root),
+        SuiteCommand::Status(args) => args.common.screen().and_then(|_| show_status(&args.out, root)),
     }
 }
 
-fn run_suite(mut args: SuiteArgs) -> Result<()> {
+fn run_suite(mut args: SuiteArgs, root: &Command) -> Result<()> {
     let machine = Machine {
         reuse: args.reuse.clone(),
         ..args.machine.open(args.jobs)?
@@ -158,12 +117,11 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
     recipe.seeds = args.seed.map_or(recipe.seeds, |seed| vec![seed]);
     args.machine.replace(&mut recipe);
     tell_elsewhere(&recipe, &args.recipe, args.machine.quiet);
-    let root = crate::command_line();
-    let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, &root)?;
+    let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, root)?;
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     if args.dry_run {
-        let mut settler = Settler::new(&root, machine.device, Contents::open(&args.out));
+        let mut settler = Settler::new(root, machine.device, Contents::open(&args.out));
         let settled = settler.all(&plan, &wanted)?;
         refuse_leaks(&plan, &settled, &recipe)?;
         let mut rates = estimate::Rates::new(machine.device, machine.threads);
@@ -178,7 +136,7 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
         settler.contents.keep();
         return Ok(());
     }
-    run_plan(plan, recipe, &wanted, &args.out, &machine)
+    run_plan(plan, recipe, &wanted, &args.out, &machine, root)
 }
 
 /// Says which files are not beside the recipe.
@@ -226,10 +184,10 @@ pub fn run_plan(
     wanted: &[bool],
     out: &Path,
     machine: &Machine,
+    root: &Command,
 ) -> Result<()> {
     catch_interrupts()?;
-    let root = crate::command_line();
-    let mut settler = Settler::new(&root, machine.device, Contents::open(out));
+    let mut settler = Settler::new(root, machine.device, Contents::open(out));
     let settled = settler.all(&plan, wanted)?;
     let leaks = refuse_leaks(&plan, &settled, &recipe)?;
     std::fs::create_dir_all(out).map_err(Error::io(out, "create"))?;
@@ -361,7 +319,7 @@ fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -
     Ok(())
 }
 
-fn show_status(out: &Path) -> Result<()> {
+fn show_status(out: &Path, root: &Command) -> Result<()> {
     let recipe = kept_recipe(out);
     if !recipe.is_file() {
         return Err(Error::file(
@@ -371,7 +329,7 @@ fn show_status(out: &Path) -> Result<()> {
         )
         .into());
     }
-    let plan = SuitePlan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, &crate::command_line())?;
+    let plan = SuitePlan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, root)?;
     say(&status::grid(&plan, Contents::open(out)));
     Ok(())
 }

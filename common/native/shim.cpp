@@ -1,7 +1,6 @@
 // What tch 0.24 lacks of libtorch, as plain C. Every function returns 0, or 1 after storing a message that
 // camtrast_last_error() hands out. Tensors are `torch::Tensor*`, as tch holds them.
 #include <ATen/ATen.h>
-#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -106,14 +105,6 @@ int camtrast_fused_adam(void *const *params, void *const *grads, void *const *ex
   });
 }
 
-int camtrast_deterministic(int enabled) {
-  return guarded([&] {
-    at::globalContext().setDeterministicAlgorithms(enabled, /*warn_only=*/true);
-    at::globalContext().setDeterministicCuDNN(enabled);
-    at::globalContext().setBenchmarkCuDNN(!enabled);
-  });
-}
-
 // Gives a program that was linked without CUDA its CUDA devices. libtorch caches its CUDA hooks at first use, so this
 // must come before any other call.
 int camtrast_load_cuda() {
@@ -169,7 +160,4 @@ int camtrast_ema(void *const *averages, void *const *followed, size_t n, double 
   });
 }
 
-int camtrast_cuda_empty_cache() {
-  return guarded([] { c10::getDeviceAllocator(at::kCUDA)->emptyCache(); });
-}
 }

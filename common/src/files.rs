@@ -131,18 +131,24 @@ fn is_alive(process: i32) -> bool {
     found || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
+/// Names in a folder, sorted.
+///
+/// # Errors
+/// [`Error::Io`] when it cannot be read.
+pub fn names(folder: &Path) -> Result<Vec<String>> {
+    let list = || -> std::io::Result<Vec<String>> {
+        fs::read_dir(folder)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    };
+    let mut names = list().map_err(Error::io(folder, "read"))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
 
     #[test]
     fn failed_write_leaves_the_old_file_and_no_part() {
@@ -156,7 +162,7 @@ mod tests {
         let message = failure.unwrap_err().to_string();
         assert!(message.contains("the disk is full"), "{message}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(names(folder.path()), ["a"]);
+        assert_eq!(names(folder.path()).unwrap(), ["a"]);
     }
 
     #[test]

@@ -36,14 +36,12 @@ unsafe extern "C" {
         eps: f64,
         decoupled: i32,
     ) -> i32;
-    fn camtrast_deterministic(enabled: i32) -> i32;
     fn camtrast_load_cuda() -> i32;
     fn camtrast_count_start() -> i32;
     fn camtrast_count_stop(out: *mut i64) -> i32;
     fn camtrast_forget_gradients(tensors: Handles, n: usize) -> i32;
     fn camtrast_ema(averages: Handles, followed: Handles, n: usize, momentum: f64) -> i32;
     fn camtrast_cuda_memory(index: i32, out: *mut i64) -> i32;
-    fn camtrast_cuda_empty_cache() -> i32;
 }
 
 fn check(status: i32) -> Result<()> {
@@ -176,15 +174,6 @@ pub fn fused_adam(
     })
 }
 
-/// Asks libtorch for deterministic kernels where it has them, or (`false`) for the fastest.
-///
-/// # Errors
-/// [`crate::Error::Torch`].
-pub fn set_deterministic(enabled: bool) -> Result<()> {
-    // SAFETY: plain call.
-    check(unsafe { camtrast_deterministic(enabled as i32) })
-}
-
 /// Drops the gradients of tensors, so that the next backward pass writes new ones instead of adding to them.
 pub fn forget_gradients(tensors: &[Tensor]) {
     let handles = handles(tensors);
@@ -277,13 +266,4 @@ pub fn cuda_memory(index: usize) -> Result<CudaMemory> {
         free,
         total,
     })
-}
-
-/// Gives memory that no tensor holds back to the device.
-///
-/// # Errors
-/// [`crate::Error::Torch`] without CUDA.
-pub fn cuda_empty_cache() -> Result<()> {
-    // SAFETY: plain call.
-    check(unsafe { camtrast_cuda_empty_cache() })
 }

@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use memmap2::Mmap;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -181,18 +182,22 @@ impl TensorFile {
         names
     }
 
-    /// Shape and bytes (as in the file, little-endian) of a tensor of the wanted type, without copying.
-    ///
-    /// # Errors
-    /// [`Error::File`] when there is no such tensor or its type is another.
-    pub fn bytes(&self, name: &str, wanted: Kind) -> Result<(Vec<i64>, &[u8])> {
-        let view = self.view().tensor(name).map_err(|_| {
+    fn view_of(&self, name: &str) -> Result<TensorView<'_>> {
+        self.view().tensor(name).map_err(|_| {
             Error::file(
                 &self.path,
                 format!("holds no tensor {name:?}"),
                 "is it the right kind of file?",
             )
-        })?;
+        })
+    }
+
+    /// Shape and bytes (as in the file, little-endian) of a tensor of the wanted type, without copying.
+    ///
+    /// # Errors
+    /// [`Error::File`] when there is no such tensor or its type is another.
+    pub fn bytes(&self, name: &str, wanted: Kind) -> Result<(Vec<i64>, &[u8])> {
+        let view = self.view_of(name)?;
         if kind_of(view.dtype()) != Some(wanted) {
             let problem = format!("tensor {name:?} is {:?}, not {wanted:?}", view.dtype());
             return Err(Error::file(&self.path, problem, "convert it to the type named"));
@@ -252,13 +257,7 @@ impl TensorFile {
     /// # Errors
     /// As [`TensorFile::tensor`], but for the values.
     pub fn any_tensor(&self, name: &str) -> Result<Tensor> {
-        let view = self.view().tensor(name).map_err(|_| {
-            Error::file(
-                &self.path,
-                format!("holds no tensor {name:?}"),
-                "is it the right kind of file?",
-            )
-        })?;
+        let view = self.view_of(name)?;
         let kind = kind_of(view.dtype()).ok_or_else(|| {
             Error::file(
                 &self.path,

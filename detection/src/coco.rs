@@ -1,6 +1,6 @@
 //! The layout of COCO: one JSON file with `images`, `annotations` and `categories`, and a folder of images.
 
-use crate::evaluate::{COUNTED_AREAS, area};
+use crate::dataset::{COUNTED_AREAS, area};
 use crate::image_file;
 use crate::problems::Problems;
 use crate::{Annotated, Dataset, Object};

@@ -4,6 +4,7 @@ use camtrast_common::Result;
 use camtrast_common::leakage::Prints;
 use camtrast_common::tensor_file::hex;
 use sha2::{Digest, Sha256};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// One annotated image. Boxes are 0-based half-open [x1, y1, x2, y2] in pixels.
@@ -78,4 +79,13 @@ impl Dataset {
     pub fn prints(&self) -> Result<Prints> {
         Prints::of(&self.images.iter().map(|image| &image.image).collect::<Vec<_>>())
     }
+}
+
+/// Areas of the objects that pycocotools counts, in square pixels: it leaves out others in silence.
+pub(crate) const COUNTED_AREAS: RangeInclusive<f64> = 0.0..=1e10;
+
+/// Square pixels, by which COCO sorts objects into small, medium and large.
+pub(crate) fn area(object: &Object) -> f64 {
+    let [x1, y1, x2, y2] = object.bbox;
+    object.area.unwrap_or((x2 - x1) * (y2 - y1))
 }

@@ -12,6 +12,7 @@
 //! is left out of every mean, and listed.
 
 mod coco;
+mod entry;
 mod voc;
 
 #[cfg(test)]
@@ -19,13 +20,14 @@ mod tests;
 
 pub use voc::Curve;
 
+use crate::Dataset;
+use crate::dataset::{COUNTED_AREAS, area};
 use crate::results::{Results, image_ids};
-use crate::{Dataset, Object};
 use camtrast_common::{Error, Result};
 use coco::{Area, Precision, THRESHOLDS};
+use entry::{Entry, mean};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use voc::Matches;
 
 /// Positions of the IoU thresholds .50 and .75 in .50:.05:.95.
@@ -139,16 +141,6 @@ impl Evaluation {
     }
 }
 
-/// One object or detection, as both evaluations take it: a half-open box [x1, y1, x2, y2] in pixels.
-struct Entry {
-    image: usize,
-    bbox: [f64; 4],
-    /// Square pixels; COCO sorts objects into small, medium and large by it.
-    area: f64,
-    difficult: bool,
-    score: f64,
-}
-
 /// Evaluates detections on a data set: all the figures of the module's table.
 ///
 /// Equal scores are ranked by the order of `results` (VOC), or by the image's number and then that order
@@ -201,15 +193,6 @@ pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
         images: dataset.images.len(),
         mean,
     })
-}
-
-/// Areas of the objects that pycocotools counts, in square pixels: it leaves out others in silence.
-pub(crate) const COUNTED_AREAS: RangeInclusive<f64> = 0.0..=1e10;
-
-/// Square pixels, by which COCO sorts objects into small, medium and large.
-pub(crate) fn area(object: &Object) -> f64 {
-    let [x1, y1, x2, y2] = object.bbox;
-    object.area.unwrap_or((x2 - x1) * (y2 - y1))
 }
 
 /// The data set's objects by class.
@@ -330,8 +313,4 @@ fn mean_figures(classes: &[ClassEvaluation]) -> Figures {
         detectron2_voc_75: over_all(|figures| figures.detectron2_voc_75),
         detectron2_voc12_75: over_all(|figures| figures.detectron2_voc12_75),
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }

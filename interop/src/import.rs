@@ -261,12 +261,7 @@ const ANTI_ALIASED: [&str; 2] = ["resnetaa", "resnetblur"];
 // Weights do not show it; the name of the file, the name of the network in it, and the config.json beside it
 // (as timm's repositories on a hub have) may.
 fn check_anti_aliased(file: &StateFile) -> ReadResult<()> {
-    let name = file
-        .path()
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
+    let name = lower_case_name(file);
     let says = |text: &str| ANTI_ALIASED.iter().any(|word| text.to_lowercase().contains(word));
     let by = if says(&name) {
         "by its name".to_owned()
@@ -283,6 +278,12 @@ fn check_anti_aliased(file: &StateFile) -> ReadResult<()> {
         problem,
         "give a plain ResNet, such as timm's resnet18 or resnet50",
     ))
+}
+
+// The name of the file, in which people say what it holds.
+fn lower_case_name(file: &StateFile) -> String {
+    let name = file.path().file_name().unwrap_or_default();
+    name.to_string_lossy().to_lowercase()
 }
 
 fn hub_architecture(path: &Path) -> Option<String> {
@@ -323,12 +324,7 @@ fn check_stride(file: &StateFile, found: &Match) -> ReadResult<()> {
         return Ok(());
     }
     let author = file.author().unwrap_or("").to_lowercase();
-    let name = file
-        .path()
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
+    let name = lower_case_name(file);
     let known = PLAIN_STRIDE.contains(&author.as_str());
     if name.contains("caffe") || author.contains("caffe") {
         let remedy = "use weights of PyTorch style; add --stride-in-3x3 if these are of that style";

@@ -58,6 +58,17 @@ impl Method {
         }
     }
 
+    /// Whether it trains at all.
+    pub fn trains(self) -> bool {
+        self.passes() > 0.0
+    }
+
+    /// Whether `name` is that of a method that trains nothing. Of other names, such as those that imported
+    /// backbones carry, nobody knows.
+    pub fn is_untrained(name: &str) -> bool {
+        <Method as clap::ValueEnum>::from_str(name, false).is_ok_and(|method| !method.trains())
+    }
+
     /// Builds its networks, heads and queues from resolved settings.
     ///
     /// # Errors

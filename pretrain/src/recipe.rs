@@ -81,7 +81,7 @@ impl PretrainRecipe {
         self.options = self.options.resolve(defaults, &self.method.to_string())?;
         let (epochs, batch_size) = (set(&self.options.epochs), set(&self.options.batch_size));
         let accumulate = self.accumulate;
-        if epochs == 0 && self.method.passes() > 0.0 {
+        if epochs == 0 && self.method.trains() {
             let remedy = "give --epochs 1 or more, or --method scratch for a backbone without training";
             return Err(Error::settings(
                 format!("--epochs 0 does not train --method {}", self.method),

@@ -88,7 +88,7 @@ fn three_moco_steps_are_the_references() {
             compare("grad_weight", &encoder.weight.grad());
             compare("grad_bias", &encoder.bias.as_ref().unwrap().grad());
             optimizer.step(lr, lr).unwrap();
-            ema.update(momentum);
+            ema.update(momentum).unwrap();
             let pointer = case.tensor(&format!("K{size}.pointer")).int64_value(&[step]);
             assert_eq!(queue.pointer.int64_value(&[]), pointer);
         }

@@ -1,12 +1,11 @@
 //! Which numbers stand beside each other: those of one protocol, a table each.
 
-use crate::folder;
-use crate::gather::{Gap, Gathered, Row, TaskResult};
+use crate::protocol::difference;
 use crate::record::Column;
+use crate::rows::{Gap, Gathered, Row, TaskResult};
 use crate::stats::{Difference, Over, Summary, paired, summary};
-use crate::words;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The method that others are compared with.
 pub const BASELINE: &str = "supervised";
@@ -259,7 +258,7 @@ fn mark_best(all: &Gathered, lines: &mut [Line]) {
         };
         let of = |line: usize| (&all.rows[lines[line].row], &lines[line].entries[i]);
         lines[best].entries[i].best = difference_of(column, of(best), of(next))
-            .is_some_and(|ahead| ahead.mean > 0.0 && words::significant(&ahead));
+            .is_some_and(|ahead| ahead.mean > 0.0 && ahead.is_significant());
     }
 }
 
@@ -353,148 +352,4 @@ fn cell<'a>(row: &'a Row, task: &'a str, seed: u64) -> Option<&'a TaskResult> {
     row.cells(task)
         .find(|(own, _)| *own == seed)
         .map(|(_, found)| found)
-}
-
-/// Settings that a difference names; the rest is counted.
-const NAMED: usize = 8;
-
-/// In what a protocol differs from another, in words. A setting that one of them leaves to its default is
-/// looked up in the record of its command.
-fn difference(here: &TaskResult, there: &TaskResult) -> String {
-    let [here, there] = [here, there].map(Settings::of);
-    let data_keys = here
-        .resolved
-        .keys()
-        .chain(there.resolved.keys())
-        .filter(|key| is_data(key));
-    let keys: BTreeSet<&String> = here
-        .protocol
-        .keys()
-        .chain(there.protocol.keys())
-        .chain(data_keys)
-        .collect();
-    let (mut data, mut settings) = (Vec::new(), Vec::new());
-    for key in keys {
-        let words = match (here.get(key), there.get(key)) {
-            (a, b) if a == b => continue,
-            (Some(a), Some(b)) => format!("{key} is {a}, not {b}"),
-            (Some(a), None) => format!("{key} is {a}, there not recorded"),
-            (None, b) => format!("{key} is not recorded, there {}", b.unwrap_or_default()),
-        };
-        (if is_data(key) { &mut data } else { &mut settings }).push(words);
-    }
-    if settings.len() > NAMED {
-        let more = settings.len() - NAMED;
-        settings.truncate(NAMED);
-        settings.push(format!("and {more} more settings"));
-    }
-    if !data.is_empty() {
-        settings.push(format!("other data ({})", data.join("; ")));
-    }
-    if settings.is_empty() {
-        return "no setting that is recorded differs: other data, or the same written in another way".into();
-    }
-    settings.join("; ")
-}
-
-/// How the keys end that tell data apart.
-const DATA: [&str; 5] = ["sha256", "_annotations", "_images", "_files", "_labels"];
-
-fn is_data(key: &str) -> bool {
-    DATA.iter().any(|ending| key.ends_with(ending)) && !key.starts_with("network.")
-}
-
-/// The settings of a cell in two layers: those of its protocol, and all that its command resolved them to.
-struct Settings {
-    protocol: BTreeMap<String, String>,
-    resolved: BTreeMap<String, String>,
-}
-
-impl Settings {
-    fn of(found: &TaskResult) -> Self {
-        let plain = |value: &str| {
-            let text: String = value
-                .chars()
-                .filter(|c| !matches!(c, '"' | '[' | ']' | ' '))
-                .collect();
-            // Of a checksum, the beginning tells as much.
-            if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-                text[..12].to_owned()
-            } else {
-                text
-            }
-        };
-        let line = |line: &String| {
-            let (key, value) = line.split_once('=').unwrap_or((line, ""));
-            (key.trim().to_owned(), plain(value))
-        };
-        let config: toml::Table = found
-            .config
-            .as_deref()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or_default();
-        Settings {
-            protocol: found.cell.protocol_settings.iter().map(line).collect(),
-            resolved: folder::settings(&config)
-                .into_iter()
-                .map(|(key, value)| (key, plain(&value)))
-                .collect(),
-        }
-    }
-
-    fn get(&self, key: &str) -> Option<&str> {
-        self.protocol
-            .get(key)
-            .or_else(|| self.resolved.get(key))
-            .map(String::as_str)
-    }
-}
-
-/// Words on how intervals and differences were computed, and on marks, as far as they occur.
-pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
-    let entries = || {
-        tables
-            .iter()
-            .flat_map(|table| &table.lines)
-            .flat_map(|line| &line.entries)
-    };
-    let spans = |over| entries().any(|entry| entry.summary.is_some_and(|s| s.over == Some(over)));
-    let pairs = |over| entries().any(|entry| entry.delta.is_some_and(|d| d.over == over && d.p.is_some()));
-    let lone = entries().any(|entry| entry.summary.is_some_and(|s| s.half.is_none()));
-    [
-        (
-            spans(Over::Seeds),
-            "± of several seeds: half the 95 % confidence interval of their mean \
-            (Student's t).",
-        ),
-        (
-            spans(Over::Episodes),
-            "± of a single seed: half the 95 % confidence interval over its episodes; \
-            what another seed would change is not in it.",
-        ),
-        (
-            lone,
-            "No ±: a single seed, and nothing that tells how sure it is.",
-        ),
-        (
-            pairs(Over::Seeds),
-            "p: two-sided paired t-test over the seeds that both runs have.",
-        ),
-        (
-            pairs(Over::Episodes),
-            "p of a single seed: two-sided paired t-test over the same episodes.",
-        ),
-        (
-            pairs(Over::Seeds) || pairs(Over::Episodes),
-            "Values of p are not corrected for the number of \
-            comparisons.",
-        ),
-    ]
-    .into_iter()
-    .filter(|(occurs, _)| *occurs)
-    .map(|(_, words)| words.to_owned())
-    .chain(words::bold(all, tables))
-    .chain(words::brought(all))
-    .chain(words::marks(all, tables))
-    .collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::chart::{Axis, Panel, Point};
 use crate::compare::{Comparison, Line};
-use crate::gather::{Gathered, Row};
+use crate::rows::{Gathered, Row};
 use crate::words;
 
 /// A panel of training losses for each task that has any, a line per row; of several seeds the first with a

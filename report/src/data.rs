@@ -1,7 +1,7 @@
 //! report.csv and report.json: the numbers for other programs.
 
-use crate::compare::{Comparison, Entry, explanation};
-use crate::gather::Gathered;
+use crate::compare::{Comparison, Entry};
+use crate::rows::Gathered;
 use crate::words;
 use serde_json::{Map, Value, json};
 
@@ -68,7 +68,7 @@ pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
         "suites": suites.collect::<Vec<_>>(),
         "columns": all.columns,
         "tables": tables.iter().map(|table| json_table(all, table)).collect::<Vec<_>>(),
-        "intervals": explanation(all, tables),
+        "intervals": words::explanation(all, tables),
         "runs": runs(all),
     })
 }
@@ -120,7 +120,7 @@ fn json_entry(entry: &Entry) -> Value {
 }
 
 fn runs(all: &Gathered) -> Vec<Value> {
-    let run = |row: &crate::gather::Row| {
+    let run = |row: &crate::rows::Row| {
         let cells = row.seeds.iter().flat_map(|seed| &seed.cells).map(|found| {
             let cell = &found.cell;
             json!({

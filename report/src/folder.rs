@@ -4,9 +4,11 @@
 //! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining
 //! that hold metrics are its tasks.
 
-use crate::gather::{Gap, Measured, Row, Seed, TaskResult, episodes_sha256, metrics};
 use crate::log::Course;
-use crate::record::{self, COURSE, CellRecord, Column, EPISODES, PLACES, PRETRAIN, RunRecord, State, Suite};
+use crate::measured::{Measured, episodes_sha256, metrics};
+use crate::protocol::protocol;
+use crate::record::{self, CellRecord, Column, EPISODES, PRETRAIN, RunRecord, State, Suite};
+use crate::rows::{Gap, Row, Seed, TaskResult};
 use camtrast_common::checkpoint::IMPORTED;
 use camtrast_common::error::{Error, Result};
 use camtrast_common::tensor_file::{TensorFile, hex};
@@ -28,20 +30,6 @@ const KNOWN: [(&str, &str, bool, bool); 10] = [
     ("representation/entropy", "H_R", false, false),
     ("representation/uniformity", "U", false, false),
     ("pretrain/loss", "pretraining loss", false, false),
-];
-
-/// Keys of config.toml that say nothing of how a number was measured, beside [`PLACES`] and [`COURSE`].
-const NO_PROTOCOL: [&str; 10] = [
-    "checkpoint",
-    "seed",
-    "out",
-    "run",
-    "detections",
-    "predictions",
-    "ground-truth",
-    "backbone_sha256",
-    "network_sha256",
-    "commit",
 ];
 
 /// The rows of a folder, and the columns that their metrics come to.
@@ -257,46 +245,6 @@ fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
     tasks.into_iter().find(is_it).map_or(PRETRAIN, |(task, _)| task)
 }
 
-/// `key = value` lines of what a number follows from, beside the backbone; `None` when nothing says which
-/// data it was measured on.
-fn protocol(config: &Table) -> Option<Vec<String>> {
-    let dataset = config.get("dataset").and_then(toml::Value::as_table);
-    dataset?.keys().find(|key| !NO_PROTOCOL.contains(&&key[..]))?;
-    Some(
-        settings(config)
-            .into_iter()
-            .map(|(key, value)| format!("{key} = {value}"))
-            .collect(),
-    )
-}
-
-/// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a
-/// fine-tuned network was trained (`network.steps`).
-pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
-    let of = |table: &str| {
-        config
-            .get(table)
-            .and_then(toml::Value::as_table)
-            .into_iter()
-            .flatten()
-    };
-    let own = config
-        .iter()
-        .filter(|(_, value)| !value.is_table())
-        .chain(of("dataset"));
-    let own = own.map(|(key, value)| (String::new(), key, value));
-    let network = of("network").map(|(key, value)| ("network.".to_owned(), key, value));
-    let decides = |key: &str| {
-        ![&PLACES[..], &COURSE, &NO_PROTOCOL]
-            .iter()
-            .any(|keys| keys.contains(&key))
-    };
-    let deciding = own.chain(network).filter(|(_, key, _)| decides(key));
-    deciding
-        .map(|(table, key, value)| (table + key, value.to_string()))
-        .collect()
-}
-
 fn column(metric: &str, task: &str) -> Option<Column> {
     let column = |title: &str, ci95, percent, headline| {
         Some(Column {
@@ -338,26 +286,6 @@ fn place(column: &Column) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_protocol_is_settings_and_data_without_places() {
-        let config: Table = "checkpoint = \"a\"\nseed = 3\nsteps = 240\nvoc = \"x\"\n[dataset]\n\
-            backbone_sha256 = \"b\"\ntest_images = 4\n[build]\ncommit = \"c\"\n"
-            .parse()
-            .unwrap();
-        assert_eq!(protocol(&config).unwrap(), ["steps = 240", "test_images = 4"]);
-        let unknown: Table = "steps = 240\n[dataset]\nbackbone_sha256 = \"b\"\n"
-            .parse()
-            .unwrap();
-        assert_eq!(protocol(&unknown), None, "nobody knows on what");
-        let network: Table = "[dataset]\nsha256 = \"x\"\n[network]\nsteps = 9\nseed = 1\nvoc = \"y\"\n"
-            .parse()
-            .unwrap();
-        assert_eq!(
-            protocol(&network).unwrap(),
-            ["sha256 = \"x\"", "network.steps = 9"]
-        );
-    }
 
     #[test]
     fn metrics_have_their_usual_titles() {

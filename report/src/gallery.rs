@@ -1,6 +1,6 @@
 //! Pictures that runs left, small enough for one page, side by side for the same image.
 
-use crate::gather::{Gathered, Row};
+use crate::rows::{Gathered, Row};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use camtrast_common::error::Result;
 use camtrast_images::decode;

@@ -2,130 +2,16 @@
 
 use crate::folder;
 use crate::log::Course;
+use crate::measured::{Measured, episodes_sha256, metrics};
 use crate::record::{
-    self, CellRecord, Column, EPISODES, PRETRAIN, RunRecord, SUITE, State, Suite, cell_folder, run_folder,
+    self, CellRecord, EPISODES, PRETRAIN, RunRecord, SUITE, State, Suite, cell_folder, run_folder,
 };
-use camtrast_common::checkpoint::Origin;
+use crate::rows::{Gap, Gathered, Row, Seed, TaskResult, tasks};
 use camtrast_common::error::{Error, Result};
-use camtrast_common::leakage::LEAKAGE;
 use camtrast_common::tensor_file::hex;
-use serde::Deserialize;
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// All that was found, whatever it is called and wherever it lies.
-pub struct Gathered {
-    /// The folders, in the order given; a folder of plain runs is a suite without a title.
-    pub suites: Vec<Suite>,
-    /// Columns of all of them.
-    pub columns: Vec<Column>,
-    /// Rows of all of them.
-    pub rows: Vec<Row>,
-}
-
-/// A run with those of its seeds that were pretrained alike.
-pub struct Row {
-    /// What the suite says of it; the name is one of its own among all rows.
-    pub run: RunRecord,
-    /// Index into [`Gathered::suites`].
-    pub suite: usize,
-    /// By seed.
-    pub seeds: Vec<Seed>,
-}
-
-/// A run with one seed.
-pub struct Seed {
-    /// The seed.
-    pub seed: u64,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Its cells by task, [`PRETRAIN`] first.
-    pub cells: Vec<TaskResult>,
-}
-
-/// A cell as it was found.
-pub struct TaskResult {
-    /// [`PRETRAIN`] or the task.
-    pub task: String,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// Its record, empty where there is none.
-    pub cell: CellRecord,
-    /// Numbers of metrics.json, or why there are none.
-    pub metrics: Result<BTreeMap<String, f64>, Gap>,
-    /// The backbone that they come from, as metrics.json says.
-    pub origin: Origin,
-    /// config.toml.
-    pub config: Option<String>,
-    /// log.jsonl.
-    pub course: Course,
-    /// Accuracies of single episodes, by metric prefix.
-    pub episodes: BTreeMap<String, Vec<f64>>,
-    /// Checksums of the episodes, by metric prefix.
-    pub episodes_sha256: BTreeMap<String, String>,
-    /// What the network has seen of the data that it was tested on, if anything.
-    pub leakage: Option<String>,
-}
-
-/// Why there is no number.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Gap {
-    /// In a word or two.
-    pub what: &'static str,
-    /// In full.
-    pub why: String,
-}
-
-impl Gap {
-    fn new(what: &'static str, why: impl Into<String>) -> Self {
-        Gap {
-            what,
-            why: why.into(),
-        }
-    }
-
-    /// Of a command that was cut off.
-    pub(crate) fn interrupted(course: &Course) -> Self {
-        match course.last_step {
-            Some(step) => Gap::new("interrupted", format!("interrupted after step {step}")),
-            None => Gap::new("interrupted", "interrupted before its first log line"),
-        }
-    }
-}
-
-impl Gathered {
-    /// Tasks of the columns in their order, [`PRETRAIN`] first.
-    pub fn tasks(&self) -> Vec<&str> {
-        tasks(&self.columns)
-    }
-}
-
-impl Row {
-    /// Whether another tool made its backbone.
-    pub fn is_imported(&self) -> bool {
-        self.run.imported.is_some() && self.run.method.is_none()
-    }
-
-    /// Its cells of one task, a seed each.
-    pub fn cells<'a>(&'a self, task: &'a str) -> impl Iterator<Item = (u64, &'a TaskResult)> {
-        self.seeds
-            .iter()
-            .filter_map(move |seed| Some((seed.seed, seed.cells.iter().find(|c| c.task == task)?)))
-    }
-}
-
-fn tasks(columns: &[Column]) -> Vec<&str> {
-    let mut tasks = vec![PRETRAIN];
-    for column in columns {
-        if !tasks.contains(&&column.task[..]) {
-            tasks.push(&column.task);
-        }
-    }
-    tasks
-}
 
 /// Reads folders of results.
 ///
@@ -294,42 +180,6 @@ fn outcome(
         )));
     }
     metrics(&path).map(Ok)
-}
-
-/// What a metrics.json holds.
-#[derive(Default)]
-pub(crate) struct Measured {
-    /// Numbers by name.
-    pub numbers: BTreeMap<String, f64>,
-    /// The backbone that they come from.
-    pub origin: Origin,
-    /// See [`TaskResult::leakage`].
-    pub leakage: Option<String>,
-}
-
-/// Checksums of the episodes by metric prefix, which config.toml of a few-shot evaluation has.
-pub(crate) fn episodes_sha256(config: &str) -> BTreeMap<String, String> {
-    let config: toml::Table = config.parse().unwrap_or_default();
-    let sums = config
-        .get("episodes")
-        .and_then(toml::Value::as_table)
-        .into_iter()
-        .flatten();
-    sums.filter_map(|(task, sum)| Some((format!("fewshot/{task}"), sum.as_str()?.to_owned())))
-        .collect()
-}
-
-pub(crate) fn metrics(path: &Path) -> Result<Measured> {
-    let object: Map<String, Value> = record::read(path)?.unwrap_or_default();
-    let origin = Origin::deserialize(&Value::Object(object.clone())).unwrap_or_default();
-    Ok(Measured {
-        leakage: object.get(LEAKAGE).and_then(Value::as_str).map(str::to_owned),
-        origin,
-        numbers: object
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.as_f64()?)))
-            .collect(),
-    })
 }
 
 /// Seeds that were pretrained in different ways are not one run: the first way keeps the name.

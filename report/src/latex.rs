@@ -1,7 +1,7 @@
 //! report.tex: the headline tables, with booktabs.
 
 use crate::compare::Comparison;
-use crate::gather::Gathered;
+use crate::rows::Gathered;
 use crate::words;
 use std::fmt::Write;
 

@@ -25,6 +25,7 @@ pub mod compare;
 pub mod gather;
 pub mod log;
 pub mod record;
+pub mod rows;
 pub mod stats;
 pub mod table;
 
@@ -35,6 +36,8 @@ mod gallery;
 mod html;
 mod latex;
 mod markdown;
+mod measured;
+mod protocol;
 mod words;
 
 use camtrast_common::error::Result;

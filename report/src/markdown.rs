@@ -1,8 +1,8 @@
 //! report.md, and the table for the terminal.
 
-use crate::compare::{BASELINE, Comparison, Entry, explanation};
-use crate::gather::Gathered;
+use crate::compare::{BASELINE, Comparison, Entry};
 use crate::record::PRETRAIN;
+use crate::rows::Gathered;
 use crate::table::Table;
 use crate::words;
 use std::fmt::Write;
@@ -63,7 +63,7 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
             );
         }
     }
-    for words in explanation(all, tables) {
+    for words in words::explanation(all, tables) {
         let _ = writeln!(page, "- {words}");
     }
     for words in all

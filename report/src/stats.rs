@@ -41,6 +41,13 @@ pub struct Difference {
     pub over: Over,
 }
 
+impl Difference {
+    /// Whether it is beyond chance at 5 %.
+    pub fn is_significant(&self) -> bool {
+        self.p.is_some_and(|p| p < 0.05)
+    }
+}
+
 /// Mean of the seeds' values, with the interval of Student's t over them; of a single one with `episodes`,
 /// half the interval over its episodes. `None` without values.
 pub fn summary(values: &[f64], episodes: Option<f64>) -> Option<Summary> {

@@ -1,9 +1,9 @@
 //! Numbers and gaps as text, the same in every format.
 
 use crate::compare::{Comparison, Entry, Line};
-use crate::gather::Gathered;
 use crate::record::Column;
-use crate::stats::{Difference, Summary};
+use crate::rows::Gathered;
+use crate::stats::{Difference, Over, Summary};
 
 /// `55.31`, or `55.31 ± 0.78`.
 pub fn number(summary: &Summary) -> String {
@@ -45,11 +45,6 @@ pub fn significance(difference: &Difference) -> Option<String> {
     } else {
         format!("p = {p:.3}")
     })
-}
-
-/// Whether a difference is beyond chance at 5 %.
-pub fn significant(difference: &Difference) -> bool {
-    difference.p.is_some_and(|p| p < 0.05)
 }
 
 /// What stands in the place of a number that is not there: where it is, or why it is nowhere.
@@ -238,4 +233,53 @@ pub fn has_differences(all: &Gathered, table: &Comparison) -> bool {
         .lines
         .iter()
         .any(|line| columns(all, table, true).any(|column| line.entries[column].delta.is_some()))
+}
+
+/// Words on how intervals and differences were computed, and on marks, as far as they occur.
+pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
+    let entries = || {
+        tables
+            .iter()
+            .flat_map(|table| &table.lines)
+            .flat_map(|line| &line.entries)
+    };
+    let spans = |over| entries().any(|entry| entry.summary.is_some_and(|s| s.over == Some(over)));
+    let pairs = |over| entries().any(|entry| entry.delta.is_some_and(|d| d.over == over && d.p.is_some()));
+    let lone = entries().any(|entry| entry.summary.is_some_and(|s| s.half.is_none()));
+    [
+        (
+            spans(Over::Seeds),
+            "± of several seeds: half the 95 % confidence interval of their mean \
+            (Student's t).",
+        ),
+        (
+            spans(Over::Episodes),
+            "± of a single seed: half the 95 % confidence interval over its episodes; \
+            what another seed would change is not in it.",
+        ),
+        (
+            lone,
+            "No ±: a single seed, and nothing that tells how sure it is.",
+        ),
+        (
+            pairs(Over::Seeds),
+            "p: two-sided paired t-test over the seeds that both runs have.",
+        ),
+        (
+            pairs(Over::Episodes),
+            "p of a single seed: two-sided paired t-test over the same episodes.",
+        ),
+        (
+            pairs(Over::Seeds) || pairs(Over::Episodes),
+            "Values of p are not corrected for the number of \
+            comparisons.",
+        ),
+    ]
+    .into_iter()
+    .filter(|(occurs, _)| *occurs)
+    .map(|(_, words)| words.to_owned())
+    .chain(bold(all, tables))
+    .chain(brought(all))
+    .chain(marks(all, tables))
+    .collect()
 }

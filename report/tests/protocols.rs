@@ -3,7 +3,8 @@
 mod made_up;
 
 use camtrast_report::compare::{Comparison, compare};
-use camtrast_report::gather::{Gathered, gather};
+use camtrast_report::gather::gather;
+use camtrast_report::rows::Gathered;
 use camtrast_report::stats::Over;
 use made_up::MadeUp;
 use serde_json::{Value, json};

@@ -3,8 +3,9 @@
 mod made_up;
 
 use camtrast_report::compare::{Comparison, compare};
-use camtrast_report::gather::{Gathered, gather};
+use camtrast_report::gather::gather;
 use camtrast_report::record::{self, CELL, CellRecord, PRETRAIN, SUITE, State};
+use camtrast_report::rows::Gathered;
 use camtrast_report::stats::Over;
 use made_up::{MadeUp, ODD_NAME};
 use serde_json::Value;

@@ -2,11 +2,11 @@
 
 use crate::classes::{ClassSet, Meaning};
 use crate::dataset::{Dataset, Sample, unknown_id};
-use camtrast_common::{Error, Result};
+use camtrast_common::Result;
+use camtrast_common::files::names;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 /// Content of one split.
@@ -29,19 +29,16 @@ pub struct SplitOverview {
 /// Reads every split of a folder; `None` when it is not in Cityscapes' layout.
 ///
 /// # Errors
-/// [`Error::Io`] when a folder cannot be read.
+/// [`camtrast_common::Error::Io`] when a folder cannot be read.
 pub fn overview(root: &Path) -> Result<Option<Vec<SplitOverview>>> {
     let images = root.join("leftImg8bit");
     if !images.is_dir() || !root.join("gtFine").is_dir() {
         return Ok(None);
     }
-    let entries = fs::read_dir(&images).map_err(Error::io(&images, "read"))?;
-    let folders = entries.flatten().filter(|entry| entry.path().is_dir());
-    let mut splits: Vec<String> = folders
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    splits.sort_unstable();
-    Ok(Some(splits.into_iter().map(|split| look(root, split)).collect()))
+    let splits = names(&images)?
+        .into_iter()
+        .filter(|split| images.join(split).is_dir());
+    Ok(Some(splits.map(|split| look(root, split)).collect()))
 }
 
 /// Pixels of each file id, or what is wrong with a sample.

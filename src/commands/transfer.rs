@@ -5,7 +5,7 @@ use crate::suite::{MachineArgs, Only, Run, SuitePlan, SuiteRecipe, run_plan, tel
 use anyhow::Result;
 use camtrast_common::checkpoint::Origin;
 use camtrast_common::files::write_atomically;
-use clap::Args;
+use clap::{Args, Command};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -58,7 +58,8 @@ fn published(text: &str) -> Result<(String, f64), String> {
     Ok((column.trim().to_owned(), number))
 }
 
-pub fn run(args: TransferArgs) -> Result<()> {
+/// `root` is the whole command line, which the flags of the recipe are checked against.
+pub fn run(args: TransferArgs, root: &Command) -> Result<()> {
     let machine = args.machine.open(args.jobs)?;
     // Before the recipe, whose faults are smaller.
     Origin::read(&args.checkpoint)?;
@@ -91,12 +92,12 @@ pub fn run(args: TransferArgs) -> Result<()> {
     // Which images it was trained on is not known here.
     recipe.representation = false;
     recipe.expect.clear();
-    let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, &crate::command_line())?;
+    let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, root)?;
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();
     tell_elsewhere(&recipe, &args.recipe, machine.quiet);
-    run_plan(plan, recipe, &wanted, &args.out, &machine)?;
+    run_plan(plan, recipe, &wanted, &args.out, &machine, root)?;
 
     // All figures by their names in one file, as every run has one.
     let mut all = serde_json::Map::new();

@@ -4,6 +4,8 @@ use super::plan::{SuiteCell, SuitePlan};
 use super::settle::{Data, Settled, Splits};
 use camtrast_common::checkpoint::some;
 use camtrast_common::tensor_file::TensorFile;
+use camtrast_datasets::overlap::{Overlap, PackClasses, between};
+use camtrast_pretrain::Method;
 use camtrast_report::record::PRETRAIN;
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,12 +36,7 @@ fn probed(
     test: &Data,
     trained: Option<(&SuiteCell, &Settled)>,
 ) -> Option<String> {
-    let Data::Pack {
-        path,
-        sha256,
-        classes,
-    } = test
-    else {
+    let Data::Pack { path, sha256, .. } = test else {
         return None;
     };
     let run = &cell.run;
@@ -50,38 +47,31 @@ fn probed(
     let Some((parent, settled)) = trained else {
         let file = TensorFile::open(cell.checkpoint.as_deref()?).ok()?;
         let said = |key: &str| file.metadata().get(key);
-        let untrained = said("method").is_some_and(|method| method == "scratch");
+        let untrained = said("method").is_some_and(|method| Method::is_untrained(method));
         return (said("dataset_sha256") == Some(sha256) && !untrained).then_some(same);
     };
     // An untrained backbone has seen nothing.
-    let Data::Pack {
-        sha256: trained_sha256,
-        classes: trained,
-        ..
-    } = &settled.data
-    else {
-        return None;
-    };
-    if parent.task != PRETRAIN || parent.method == "scratch" {
+    if parent.task != PRETRAIN || Method::is_untrained(&parent.method) {
         return None;
     }
-    if sha256 == trained_sha256 {
-        return Some(same);
+    match between(pack_classes(&settled.data)?, pack_classes(test)?)? {
+        Overlap::Pack => Some(same),
+        Overlap::Classes(both) => Some(format!(
+            "run {run:?} is trained on {} classes of the test pack {name:?}: {}",
+            both.len(),
+            some(&both)
+        )),
     }
-    // Numbers are no names: class 3 of one data set is not class 3 of another.
-    let is_name = |class: &&String| !class.chars().all(|c| c.is_ascii_digit());
-    let trained: BTreeSet<&String> = trained.iter().filter(is_name).collect();
-    let both: Vec<&str> = classes
-        .iter()
-        .filter(|class| trained.contains(class))
-        .map(String::as_str)
-        .collect();
-    let problem = format!(
-        "run {run:?} is trained on {} classes of the test pack {name:?}: {}",
-        both.len(),
-        some(&both)
-    );
-    (!both.is_empty()).then_some(problem)
+}
+
+fn pack_classes(data: &Data) -> Option<PackClasses<'_>> {
+    match data {
+        Data::Pack { sha256, classes, .. } => Some(PackClasses {
+            sha256,
+            names: classes,
+        }),
+        Data::Splits(_) => None,
+    }
 }
 
 /// Test images that are trained on.

@@ -1,10 +1,12 @@
 //! What a recipe comes to: cells, each one command with one folder.
 
+use super::machine::Machine;
 use super::recipe::{Run, SuiteRecipe, slug, usage};
-use super::work::Machine;
+use crate::commands::thread_count;
 use crate::config_file::flags;
 use camtrast_common::Error;
 use camtrast_common::device::device_name;
+use camtrast_pretrain::Method;
 use camtrast_report::record::{self, COURSE, Column, PLACES, PRETRAIN, cell_folder};
 use clap::{ArgMatches, Command};
 use std::collections::BTreeMap;
@@ -159,7 +161,7 @@ fn add_run(
             shared.insert("data".into(), train.display().to_string().into());
         }
         // What trains nothing has no settings to share with the others.
-        if method == "scratch" {
+        if Method::is_untrained(&method) {
             let command = subcommand(root, "pretrain");
             let is_setting = |key: &str| {
                 let argument = command.get_arguments().find(|a| a.get_long() == Some(key));
@@ -411,13 +413,8 @@ fn cell(
 
 /// A number of threads that libtorch can be given.
 fn threads(value: toml::Value) -> Result<usize, String> {
-    let count = value
-        .as_integer()
-        .and_then(|n| usize::try_from(n).ok())
-        .filter(|n| (1..=1024).contains(n));
-    count.ok_or_else(|| {
-        format!("threads = {value} is no number of threads; give a whole number from 1 to 1024")
-    })
+    thread_count(&value.to_string())
+        .map_err(|range| format!("threads = {value} is no number of threads; {range}"))
 }
 
 /// The flags of a command as clap reads them, with every default; otherwise what is wrong with them.
@@ -516,7 +513,7 @@ impl SuiteCell {
         words.extend(self.checkpoint.as_ref().map(|path| place("--checkpoint=", path)));
         words.push(place("--out=", &self.folder));
         words.push(format!("--device={}", device_name(machine.device)).into());
-        words.push(format!("--threads={}", machine.threads(self)).into());
+        words.push(format!("--threads={}", machine.threads(self.threads)).into());
         words
     }
 

@@ -8,6 +8,7 @@ use super::store::{Step, Store, damage, recorded as record_of};
 use super::work::backbone_sha256;
 use crate::screen::clock;
 use camtrast_common::run::is_locked;
+use camtrast_pretrain::Method;
 use camtrast_report::record::{self, PRETRAIN, State};
 use camtrast_report::table::Table;
 use std::fs;
@@ -189,5 +190,5 @@ fn estimate(plan: &SuitePlan, cell: &SuiteCell) -> Option<f64> {
         (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
     };
     of(&|other| other.run == cell.run)
-        .or_else(|| of(&|other| other.method != "scratch" || cell.task != "pretrain"))
+        .or_else(|| of(&|other| !Method::is_untrained(&other.method) || cell.task != PRETRAIN))
 }

@@ -3,6 +3,7 @@
 
 use super::board::{Board, Line};
 use super::content::Contents;
+use super::machine::Machine;
 use super::plan::{SuiteCell, SuitePlan};
 use super::settle::Settled;
 use super::store::{self, Step, Store};
@@ -21,42 +22,6 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
-
-/// How commands are run on this machine.
-pub struct Machine {
-    /// Commands at a time.
-    pub jobs: usize,
-    /// What each command computes on.
-    pub device: tch::Device,
-    /// Threads of each command, in place of the recipe's.
-    pub threads: Option<usize>,
-    /// Threads of a command where neither says any: what libtorch takes here by itself.
-    pub default_threads: usize,
-    pub quiet: bool,
-    /// Suites whose results of the same key are taken over.
-    pub reuse: Vec<PathBuf>,
-}
-
-impl Machine {
-    /// Threads of a command.
-    pub fn threads(&self, cell: &SuiteCell) -> usize {
-        self.threads.or(cell.threads).unwrap_or(self.default_threads)
-    }
-
-    /// Warns of more threads than there are cores.
-    pub fn check_cores(&self, cells: &[SuiteCell], board: &Board) {
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let threads = cells.iter().map(|cell| self.threads(cell)).max().unwrap_or(1);
-        if self.jobs > 1 && self.jobs * threads > cores {
-            let jobs = self.jobs;
-            board.note(&format!(
-                "warning: {jobs} commands at a time with {threads} threads each on {cores} cores slow each \
-                 other down; \
-                 lower --jobs or --threads (another number of threads changes the last digits of results)"
-            ));
-        }
-    }
-}
 
 /// What came of a cell.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,7 +91,7 @@ pub fn work(
             ends: vec![None; cells.len()],
         }),
     };
-    machine.check_cores(cells, &job.board);
+    check_cores(machine, cells, &job.board);
     let changed = Condvar::new();
     std::thread::scope(|scope| {
         for _ in 0..machine.jobs {
@@ -144,6 +109,24 @@ pub fn work(
     });
     job.board.close();
     Ok(job.shared.into_inner().expect("no worker panics").ends)
+}
+
+/// Warns of more threads than there are cores.
+fn check_cores(machine: &Machine, cells: &[SuiteCell], board: &Board) {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = cells
+        .iter()
+        .map(|cell| machine.threads(cell.threads))
+        .max()
+        .unwrap_or(1);
+    if machine.jobs > 1 && machine.jobs * threads > cores {
+        let jobs = machine.jobs;
+        board.note(&format!(
+            "warning: {jobs} commands at a time with {threads} threads each on {cores} cores slow each \
+             other down; \
+             lower --jobs or --threads (another number of threads changes the last digits of results)"
+        ));
+    }
 }
 
 /// The first cell whose backbone is there, when there is one; waits while others may make one.

@@ -1,5 +1,7 @@
 //! The invariants of docs/architecture.md that a machine can hold.
 
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -268,6 +270,58 @@ fn the_map_names_every_folder_and_every_named_file_exists() {
             "docs/architecture.md names {file}, which is not there"
         );
     }
+}
+
+/// Invariant 9: what differs between methods is said by `Method` and in their own files, so that no other
+/// file has to learn of a new one. Presets are each of one method.
+#[test]
+fn no_file_beside_the_list_asks_which_method_it_is() {
+    let list = root().join("pretrain/src/methods.rs");
+    let text = fs::read_to_string(&list).unwrap();
+    let variants: Vec<&str> = text
+        .split_once("pub enum Method {")
+        .and_then(|(_, rest)| rest.split_once('}'))
+        .unwrap()
+        .0
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','))
+        .collect();
+    assert!(variants.contains(&"Moco") && variants.len() > 7, "{variants:?}");
+    // As on the command line: CamtrastMoco is camtrast-moco.
+    let kebab = |variant: &str| {
+        let separated = variant.chars().map(|c| match c.is_uppercase() {
+            true => format!("-{}", c.to_lowercase()),
+            false => c.to_string(),
+        });
+        separated.collect::<String>().trim_start_matches('-').to_owned()
+    };
+    let own_files: Vec<PathBuf> = text
+        .lines()
+        .find_map(|line| line.strip_prefix("use crate::{")?.strip_suffix("};"))
+        .unwrap()
+        .split(", ")
+        .map(|module| root().join(format!("pretrain/src/{module}.rs")))
+        .collect();
+    assert!(own_files.iter().all(|file| file.is_file()), "{own_files:?}");
+
+    let words: Vec<String> = variants
+        .iter()
+        .flat_map(|variant| [format!("Method::{variant}"), format!("\"{}\"", kebab(variant))])
+        .collect();
+    let mut files = Vec::new();
+    sources(&root().join("pretrain/src"), &mut files);
+    sources(&root().join("src"), &mut files);
+    files.retain(|file| *file != list && !file.ends_with("preset.rs") && !own_files.contains(file));
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for (number, line) in (1..).zip(text.lines()) {
+            if words.iter().any(|word| line.contains(word)) {
+                found.push(format!("{}:{number}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    assert_eq!(found, [""; 0]);
 }
 
 /// rustfmt breaks code, but neither comments nor strings.

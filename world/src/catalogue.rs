@@ -1,67 +1,13 @@
 //! What there is in the world: 16 categories of 5 classes, and which of them are trained on.
 
+mod category;
 mod creatures;
 mod emblems;
 mod household;
 mod outdoors;
 mod vehicles;
 
-use super::setting::Taste;
-use super::shapes::{Piece, Place};
-
-/// One of the three parts of a few-shot data set; their categories are disjoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split {
-    /// Base classes, for pretraining.
-    Train,
-    /// Classes to choose settings with.
-    Val,
-    /// Novel classes.
-    Test,
-}
-
-impl Split {
-    /// All three, in the order of the files.
-    pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
-
-    /// As in the file names: `train`, `val`, `test`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Split::Train => "train",
-            Split::Val => "val",
-            Split::Test => "test",
-        }
-    }
-}
-
-/// The part that makes a class of a category.
-pub struct Variant {
-    /// What follows the category's name, such as "with a forked tail".
-    pub name: &'static str,
-    /// The part.
-    pub pieces: &'static [Piece],
-    /// Where the part is put; more than one place for spots and fruits.
-    pub places: &'static [Place],
-}
-
-/// A kind of object. Its five classes share everything but the part.
-pub struct Category {
-    /// Such as "fish".
-    pub name: &'static str,
-    /// Which split all its classes belong to.
-    pub split: Split,
-    /// What the classes share, from back to front.
-    pub pieces: &'static [Piece],
-    /// Whether the part is drawn before the rest, so that the body overlaps its root.
-    pub part_behind: bool,
-    /// Usual appearance.
-    pub taste: Taste,
-    /// The classes.
-    pub variants: [Variant; CLASSES_PER_CATEGORY],
-}
-
-/// Classes in every category.
-pub const CLASSES_PER_CATEGORY: usize = 5;
+pub use category::{CLASSES_PER_CATEGORY, Category, Split, Variant};
 
 /// All categories; a category's place here is part of its label, so new ones go to the end.
 pub static CATEGORIES: [&Category; 16] = [

@@ -1,8 +1,8 @@
 //! The set on disk: which folders may be written into, in what order, and when it counts as whole.
 
 use super::catalogue::{Class, Split};
+use super::options::SynthOptions;
 use super::scene::Scene;
-use super::{Job, SynthOptions};
 use camtrast_common::error::{Error, Result};
 use camtrast_common::files::write_atomically;
 use std::fs::{self, File};
@@ -19,6 +19,18 @@ const CATEGORIES: &str = "categories.csv";
 /// The folder of the scenes.
 const VOC: &str = "VOCdevkit/VOC2007";
 const LISTS: [&str; 2] = ["trainval", "test"];
+
+/// One picture to be drawn.
+pub(super) struct Job {
+    pub class: Class,
+    pub index: usize,
+}
+
+impl Job {
+    pub fn file_name(&self) -> String {
+        format!("{}_{:05}.jpg", self.class.label(), self.index)
+    }
+}
 
 /// An output folder that is ready for pictures.
 pub(super) struct Folder {

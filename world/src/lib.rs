@@ -33,8 +33,10 @@
 
 pub mod canvas;
 pub mod catalogue;
+mod encode;
 mod folder;
 pub mod object;
+mod options;
 pub mod paint;
 pub mod picture;
 pub mod scene;
@@ -46,103 +48,18 @@ mod street_folder;
 #[cfg(test)]
 mod tests;
 
+pub use options::SynthOptions;
 pub use sheet::contact_sheet;
 
-use camtrast_common::error::{Error, Result};
+use camtrast_common::error::Result;
 use camtrast_common::progress::Progress;
 use camtrast_common::random::generator;
-use camtrast_images::picture::refused;
 use catalogue::{Class, Split};
-use folder::Folder;
-use opencv::core::{CV_8UC1, CV_8UC3, Mat, MatTraitManual, Scalar, Vector};
-use opencv::imgcodecs;
+use encode::jpeg;
+use folder::{Folder, Job};
 use rayon::prelude::*;
 use std::path::PathBuf;
 use street_folder::StreetFolder;
-
-/// What to draw and where to put it.
-#[derive(Clone, Debug)]
-pub struct SynthOptions {
-    /// The folder to write: new, empty, or holding an earlier set of this kind, which is replaced.
-    pub out: PathBuf,
-    /// The same seed gives the same pictures on the same machine.
-    pub seed: u64,
-    /// Side of the pictures in pixels, 16..=1024.
-    pub size: usize,
-    /// Pictures of each base class.
-    pub images_per_class: usize,
-    /// Pictures of each validation and novel class; a 5-shot episode with 15 queries needs 20.
-    pub evaluation_images_per_class: usize,
-    /// Scenes to train a detector on, and to test it with.
-    pub scenes: [usize; 2],
-    /// Short side of the scenes in pixels, 32..=1024; they are 4:3.
-    pub scene_size: usize,
-    /// Streets to train a segmenter on, and to evaluate it with.
-    pub streets: [usize; 2],
-    /// Height of the streets in pixels, 32..=1024; they are twice as wide.
-    pub street_size: usize,
-    /// JPEG quality, 1..=100.
-    pub quality: u8,
-}
-
-impl SynthOptions {
-    /// The usual set: 84 x 84 pixels, 100 pictures of each base class and 40 of each other one.
-    pub fn new(out: impl Into<PathBuf>) -> Self {
-        SynthOptions {
-            out: out.into(),
-            seed: 0,
-            size: 84,
-            images_per_class: 100,
-            evaluation_images_per_class: 40,
-            scenes: [200, 60],
-            scene_size: 150,
-            streets: [100, 40],
-            street_size: 128,
-            quality: 92,
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        if !(16..=1024).contains(&self.size) {
-            return Err(Error::settings(
-                format!("--size {} is out of range", self.size),
-                "choose 16 to 1024 pixels",
-            ));
-        }
-        for (flag, size) in [
-            ("--scene-size", self.scene_size),
-            ("--street-size", self.street_size),
-        ] {
-            if !(32..=1024).contains(&size) {
-                return Err(Error::settings(
-                    format!("{flag} {size} is out of range"),
-                    "choose 32 to 1024 pixels",
-                ));
-            }
-        }
-        if self.images_per_class.min(self.evaluation_images_per_class) == 0 {
-            return Err(Error::settings(
-                "a class without pictures cannot be learned",
-                "ask for at least 1 per class",
-            ));
-        }
-        if !(1..=100).contains(&self.quality) {
-            return Err(Error::settings(
-                format!("JPEG quality {} is out of range", self.quality),
-                "choose 1 to 100",
-            ));
-        }
-        Ok(())
-    }
-
-    fn images_per_class(&self, split: Split) -> usize {
-        if split == Split::Train {
-            self.images_per_class
-        } else {
-            self.evaluation_images_per_class
-        }
-    }
-}
 
 /// What was written for one split.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,18 +85,6 @@ pub struct SynthReport {
     pub scenes: [usize; 2],
     /// Streets to train and to evaluate with.
     pub streets: [usize; 2],
-}
-
-/// One picture to be drawn.
-struct Job {
-    class: Class,
-    index: usize,
-}
-
-impl Job {
-    fn file_name(&self) -> String {
-        format!("{}_{:05}.jpg", self.class.label(), self.index)
-    }
 }
 
 /// Draws the world into `options.out`, on all cores of rayon's pool.
@@ -251,37 +156,4 @@ pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthRep
         scenes: options.scenes,
         streets: options.streets,
     })
-}
-
-fn jpeg(canvas: &canvas::Canvas, quality: u8) -> Result<Vec<u8>> {
-    encode(canvas, ".jpg", &[imgcodecs::IMWRITE_JPEG_QUALITY, quality.into()])
-}
-
-fn encode(canvas: &canvas::Canvas, extension: &str, parameters: &[i32]) -> Result<Vec<u8>> {
-    let run = || -> opencv::Result<Vec<u8>> {
-        let mut image = Mat::new_rows_cols_with_default(
-            canvas.height as i32,
-            canvas.width as i32,
-            CV_8UC3,
-            Scalar::all(0.0),
-        )?;
-        image.data_bytes_mut()?.copy_from_slice(&canvas.bgr_bytes());
-        let mut bytes = Vector::new();
-        imgcodecs::imencode(extension, &image, &mut bytes, &Vector::from_slice(parameters))?;
-        Ok(bytes.into())
-    };
-    run().map_err(refused)
-}
-
-// A PNG of one byte a pixel.
-fn encode_grey(pixels: &[u8], height: usize, width: usize) -> Result<Vec<u8>> {
-    let run = || -> opencv::Result<Vec<u8>> {
-        let mut image =
-            Mat::new_rows_cols_with_default(height as i32, width as i32, CV_8UC1, Scalar::all(0.0))?;
-        image.data_bytes_mut()?.copy_from_slice(pixels);
-        let mut bytes = Vector::new();
-        imgcodecs::imencode(".png", &image, &mut bytes, &Vector::new())?;
-        Ok(bytes.into())
-    };
-    run().map_err(refused)
 }

@@ -2,7 +2,8 @@
 
 use super::canvas::Canvas;
 use super::catalogue::{CLASSES_PER_CATEGORY, Class};
-use super::{encode, picture};
+use super::encode::encode;
+use super::picture;
 use camtrast_common::error::Result;
 use camtrast_common::files::write_atomically;
 use camtrast_common::random::generator;

@@ -1,8 +1,9 @@
 //! Streets on disk, in the layout of Cityscapes: `leftImg8bit/{train,val}/camtrast/` and
 //! `gtFine/{train,val}/camtrast/`.
 
+use super::encode::{encode, encode_grey};
+use super::options::SynthOptions;
 use super::street::Street;
-use super::{SynthOptions, encode, encode_grey};
 use camtrast_common::error::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};

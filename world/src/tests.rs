@@ -3,6 +3,7 @@ use super::catalogue::{CATEGORIES, CLASSES_PER_CATEGORY, Class, Split};
 use super::object::paint_object;
 use super::*;
 use camtrast_common::progress::Silent;
+use opencv::imgcodecs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! The few random numbers that the augmentation of a batch needs, in one tensor.
 
-use super::geometry::in_columns;
-use super::{Augment, Crop, Normalisation, Window, colour};
+use super::colour;
+use super::geometry::{Window, in_columns};
+use super::policy::{Augment, Crop, Normalisation};
 use crate::device::send;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;

@@ -165,8 +165,8 @@ fn moving_average_follows_parameters_and_leaves_buffers() {
         of(&online, "weight").copy_(&fill("later", &[3, 2]));
         of(&online, "running_mean").copy_(&fill("later", &[3]));
     });
-    ema.update(0.9);
-    ema.update(0.75);
+    ema.update(0.9).unwrap();
+    ema.update(0.75).unwrap();
     let truth = (start * 0.9 + fill("later", &[3, 2]).to_kind(Kind::Double) * 0.1) * 0.75
         + fill("later", &[3, 2]).to_kind(Kind::Double) * 0.25;
     let mut worst = Worst::default();

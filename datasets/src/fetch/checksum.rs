@@ -1,6 +1,6 @@
 //! Checksums that publishers give.
 
-use super::{Meter, shown};
+use super::meter::{Meter, shown};
 use camtrast_common::error::{Error, Result};
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::tensor_file::hex;

@@ -1,6 +1,6 @@
 //! One download over HTTP, continued wherever it was cut off.
 
-use super::{Meter, remove_if_there, shown};
+use super::meter::{Meter, shown};
 use camtrast_common::error::{Error, Result};
 use camtrast_common::files::write_atomically;
 use camtrast_common::progress::Progress;
@@ -313,5 +313,12 @@ fn failure(url: &str, error: &ureq::Error, received: bool) -> Failure {
             format!("{url}: {problem}"),
             "check the network and the address, or name a mirror with --base-url",
         )),
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(path, "remove")(e)),
+        _ => Ok(()),
     }
 }

@@ -1,12 +1,12 @@
 //! Unpacking tar, tar.gz and zip: plain files below one folder, all of them or none.
 
-use super::{Meter, inside};
+use super::meter::Meter;
 use camtrast_common::error::{Error, Result};
 use camtrast_common::progress::Progress;
 use flate2::read::MultiGzDecoder;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use zip::ZipArchive;
 
 /// Unpacks an archive into `out`, over what is there of the same name, and gives each file with its bytes,
@@ -181,6 +181,19 @@ fn create_folder_of(path: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io(folder, "create"))
 }
 
+/// A path below a folder, however an archive wrote it; `None` when it leads elsewhere.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(plain)
+}
+
 /// A file that tells how much of it was read.
 struct Metered<'a> {
     file: File,
@@ -204,6 +217,7 @@ impl Seek for Metered<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use camtrast_common::files::names;
     use camtrast_common::progress::Silent;
     use std::io::Write;
     use zip::write::{SimpleFileOptions, ZipWriter};
@@ -217,15 +231,6 @@ mod tests {
         writer.finish().unwrap();
     }
 
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
     #[test]
     fn zips_are_unpacked_over_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
@@ -237,8 +242,8 @@ mod tests {
         let files = unpack(&archive, "a.zip", &out, &Silent).unwrap();
         assert_eq!(files, [("set/deep/two".into(), 2), ("set/one".into(), 1)]);
         assert_eq!(fs::read_to_string(out.join("set/one")).unwrap(), "1");
-        assert_eq!(names(&out), ["set"]);
-        assert_eq!(names(&out.join("set")), ["deep", "one", "other"]);
+        assert_eq!(names(&out).unwrap(), ["set"]);
+        assert_eq!(names(&out.join("set")).unwrap(), ["deep", "one", "other"]);
     }
 
     #[test]
@@ -257,7 +262,7 @@ mod tests {
         fs::write(&archive, &bytes[..1500]).unwrap();
         let told = unpack(&archive, "a.tar", &out, &Silent).unwrap_err().to_string();
         assert!(told.contains("a.tar: cannot be unpacked"), "{told}");
-        assert!(names(&out).is_empty() && names(folder.path()) == ["a.zip", "out"]);
+        assert!(names(&out).unwrap().is_empty() && names(folder.path()).unwrap() == ["a.zip", "out"]);
     }
 
     #[test]
@@ -279,5 +284,14 @@ mod tests {
             [("way/evil".into(), 1)]
         );
         assert!(!folder.path().join("evil").exists() && out.join("way/evil").is_file());
+    }
+
+    #[test]
+    fn paths_of_archives_stay_below_the_folder() {
+        assert_eq!(inside(Path::new("./a/./b")), Some("a/b".into()));
+        assert_eq!(inside(Path::new("a/..b")), Some("a/..b".into()));
+        for bad in ["../a", "a/../../b", "/a"] {
+            assert_eq!(inside(Path::new(bad)), None, "{bad}");
+        }
     }
 }

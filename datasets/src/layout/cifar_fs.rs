@@ -6,7 +6,7 @@
 //! `cifar-100-binary/{train.bin,test.bin,*_label_names.txt}` (rows of coarse label, fine label, 3072 pixels).
 //! Rows keep the archive's order, `train` before `test`.
 
-use super::{Facts, Listing, RawImages, Source};
+use super::listing::{Facts, Listing, RawImages, Source};
 use camtrast_common::error::{Error, Result};
 use camtrast_pickle::{Budget, Coding, Dtype, Machine, Node, Value};
 use std::collections::HashMap;

@@ -1,7 +1,7 @@
 //! What several layouts share: folders of classes and `categories.csv`.
 
 use super::csv::Csv;
-use super::{Facts, Source};
+use super::listing::{Facts, Source};
 use camtrast_common::error::{Error, Result};
 use camtrast_images::decode::is_image;
 use std::fs;

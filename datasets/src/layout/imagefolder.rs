@@ -4,8 +4,8 @@
 //! split's names general categories; a folder that is a category there, and no label, holds the folders of
 //! its classes.
 
-use super::Listing;
 use super::folders::{self, Classes, subfolders};
+use super::listing::Listing;
 use camtrast_common::error::{Error, Result};
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@
 
 use super::csv::Csv;
 use super::folders::{self, Classes, official_folders};
-use super::{Listing, Source};
+use super::listing::{Listing, Source};
 use camtrast_common::error::{Error, Result};
 use std::collections::HashMap;
 use std::path::{Component, Path};

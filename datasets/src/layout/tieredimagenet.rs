@@ -2,7 +2,7 @@
 //! are built in.
 
 use super::folders::{self, Classes, official_folders};
-use super::{Facts, Listing};
+use super::listing::{Facts, Listing};
 use camtrast_common::error::{Error, Result};
 use std::path::Path;
 

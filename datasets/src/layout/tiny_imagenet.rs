@@ -2,7 +2,7 @@
 //! `val/val_annotations.txt`.
 
 use super::folders::{self, Classes};
-use super::{Facts, Listing, Source};
+use super::listing::{Facts, Listing, Source};
 use camtrast_common::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,6 +1,6 @@
 //! COCO's average precision by `hotcoco`, which repeats pycocotools step by step.
 
-use super::Entry;
+use super::entry::{Entry, mean};
 use camtrast_common::{Error, Result};
 use hotcoco::params::IouType;
 use hotcoco::{Annotation, COCO, COCOeval, Category, Dataset, Image};
@@ -89,7 +89,7 @@ impl Precision {
 
     /// Average precision: the mean of [`Precision::curve`].
     pub fn average(&self, threshold: usize, class: usize, area: Area) -> Option<f64> {
-        Some(super::mean(&self.curve(threshold, class, area)?))
+        Some(mean(&self.curve(threshold, class, area)?))
     }
 }
 

@@ -6,7 +6,7 @@
 //! does; its MATLAB program also takes the exact half). An object can be found once; a difficult one counts
 //! neither way. VOC's inclusive sides, `xmax - xmin + 1`, are the plain sides of our half-open boxes.
 
-use super::Entry;
+use super::entry::Entry;
 use std::collections::HashMap;
 
 /// Recall and precision after each detection, best score first; both in 0..1.

@@ -1,9 +1,9 @@
 //! COCO's JSON files: results, `[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}, ..]`,
 //! and instances.
 
-use super::{Detection, Results, digits, image_ids, places};
+use super::found::{Detection, Results, digits, image_ids, places};
 use crate::Dataset;
-use crate::evaluate::area;
+use crate::dataset::area;
 use crate::problems::Problems;
 use camtrast_common::files::write_atomically;
 use camtrast_common::{Error, Result};

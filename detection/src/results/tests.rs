@@ -1,6 +1,7 @@
 //! Files of detections: there and back, and every way in which they can be wrong.
 
 use super::*;
+use crate::Annotated;
 use crate::fixtures::{put, voc as put_voc};
 use crate::voc::{VocOptions, read as read_dataset};
 use serde_json::Value;

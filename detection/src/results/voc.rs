@@ -1,7 +1,7 @@
 //! The VOC devkit's result files: `<competition>_det_<split>_<class>.txt`, a line `<id> <score> <x1> <y1>
 //! <x2> <y2>` for each detection, 1-based with both ends inside.
 
-use super::{Detection, Results, places};
+use super::found::{Detection, Results, places};
 use crate::Dataset;
 use crate::image_file::is_plain_name;
 use crate::problems::Problems;

@@ -1,8 +1,10 @@
 //! What a VOCdevkit folder holds, for people who have just downloaded or made one.
 
 use super::annotation::Annotation;
-use super::{VocOptions, VocSplit, read};
+use super::read::{VocOptions, read};
+use super::split::VocSplit;
 use crate::image_file::is_plain_name;
+use camtrast_common::files::names;
 use camtrast_common::{Error, Result};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -101,16 +103,4 @@ fn classes(annotations: &Path) -> Result<BTreeSet<String>> {
             .unwrap_or_default()
     };
     Ok(files.par_iter().flat_map_iter(of_file).collect())
-}
-
-/// Names in a folder, sorted.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let list = || -> std::io::Result<Vec<String>> {
-        fs::read_dir(folder)?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
-    };
-    let mut names = list().map_err(Error::io(folder, "read"))?;
-    names.sort_unstable();
-    Ok(names)
 }

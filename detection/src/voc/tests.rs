@@ -4,6 +4,7 @@ use super::*;
 use crate::Object;
 use crate::fixtures::*;
 use std::fs;
+use std::path::Path;
 
 fn options(root: &Path, splits: &[&str]) -> VocOptions {
     VocOptions {

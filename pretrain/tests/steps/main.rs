@@ -8,6 +8,7 @@ mod byol;
 mod camtrast;
 mod defaults;
 mod exemplar;
+mod passes;
 mod simsiam;
 
 use camtrast_common::device::Precision;

@@ -1,6 +1,7 @@
 //! Fish, birds and butterflies.
 
-use super::{Category, Split, Variant, emblems};
+use super::category::{Category, Split, Variant};
+use super::emblems;
 use crate::paint::{BLUE, ORANGE, VIOLET, Weave};
 use crate::setting::{Setting, Taste};
 use crate::shapes::Ink::{Body, Dark, Fire, Light, Part, Second};

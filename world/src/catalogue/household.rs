@@ -1,6 +1,6 @@
 //! Cups, robots, lamps, clocks and chairs.
 
-use super::{Category, Split, Variant};
+use super::category::{Category, Split, Variant};
 use crate::paint::{BROWN, GREY, PINK, TEAL, Weave, YELLOW};
 use crate::setting::{Setting, Taste};
 use crate::shapes::Ink::{Body, Dark, Light, Part, Second};

@@ -1,6 +1,7 @@
 //! Houses, flowers, kites, trees and mushrooms.
 
-use super::{Category, Split, Variant, emblems};
+use super::category::{Category, Split, Variant};
+use super::emblems;
 use crate::paint::{BLUE, GREEN, PINK, RED, Weave, YELLOW};
 use crate::setting::{Setting, Taste};
 use crate::shapes::Ink::{Body, Dark, Glass, Ground, Leaf, Light, Part, Second, Wood};

@@ -1,6 +1,7 @@
 //! Cars, boats and rockets.
 
-use super::{Category, Split, Variant, emblems};
+use super::category::{Category, Split, Variant};
+use super::emblems;
 use crate::paint::{GREY, RED, TEAL, Weave};
 use crate::setting::{Setting, Taste};
 use crate::shapes::Ink::{Body, Dark, Fire, Glass, Light, Part, Second, Wood};

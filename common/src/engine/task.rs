@@ -1,0 +1,108 @@
+//! What the engine asks of a task and its data, and what it answers.
+
+use crate::error::Result;
+use crate::run::RunFolder;
+use std::collections::BTreeMap;
+use tch::{Device, Tensor};
+
+/// A moment of training; all randomness derives from it.
+#[derive(Debug, Clone, Copy)]
+pub struct StepContext {
+    /// The run's seed.
+    pub seed: u64,
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Optimiser step over the whole run, from 0.
+    pub step: u64,
+    /// Batch within the epoch, from 0. With gradient accumulation several batches make a step.
+    pub batch: u64,
+    /// Optimiser steps in the whole run.
+    pub total_steps: u64,
+}
+
+/// The loss of one batch.
+pub struct Loss {
+    /// What is minimised: a scalar with gradient.
+    pub total: Tensor,
+    /// Scalars worth logging.
+    pub parts: Vec<(&'static str, Tensor)>,
+}
+
+/// Makes batches ready, on the loader thread.
+pub trait Source: Send {
+    /// What a step trains on.
+    type Batch: Send;
+    /// The batch at one place of one epoch. Must depend on nothing but its arguments.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn batch(&mut self, epoch: u64, index: u64) -> Result<Self::Batch>;
+}
+
+/// What is trained.
+pub trait Task {
+    /// What a step trains on.
+    type Batch: Send;
+    /// Forward pass and loss of one batch, in whatever precision the task runs its network.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn forward(&mut self, batch: Self::Batch, at: &StepContext) -> Result<Loss>;
+    /// What follows the optimiser's step, such as the momentum encoder's.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn after_step(&mut self, at: &StepContext) -> Result<()>;
+    /// What is worth measuring when an epoch (from 0) has ended, by the names it is logged under; must change
+    /// nothing.
+    ///
+    /// # Errors
+    /// Whatever stops the run.
+    fn epoch_measures(&mut self, _epoch: u64) -> Result<Vec<(&'static str, f64)>> {
+        Ok(Vec::new())
+    }
+    /// Everything that training changes, by name: live tensors, saved from and restored into.
+    fn state(&self) -> BTreeMap<String, Tensor>;
+    /// Writes what the run is for (the backbone, say) as it stands after `step` steps.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()>;
+}
+
+/// How to train.
+pub struct TrainPlan {
+    /// The run's seed.
+    pub seed: u64,
+    /// Where tensors live.
+    pub device: Device,
+    /// Epochs in all.
+    pub epochs: u64,
+    /// Batches per epoch; a multiple of `accumulate`.
+    pub batches_per_epoch: u64,
+    /// Batches whose gradients make one step.
+    pub accumulate: u64,
+    /// Images in a batch, for the throughput.
+    pub batch_size: u64,
+    /// Joint gradient norm above which gradients are scaled down.
+    pub clip_norm: Option<f64>,
+    /// Steps between log lines.
+    pub log_every: u64,
+    /// Steps between saved states; besides, one is saved every few minutes and at the end.
+    pub save_every: Option<u64>,
+}
+
+/// How training ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    /// Optimiser steps done in all.
+    pub step: u64,
+    /// Seconds of training in all, over all resumptions.
+    pub seconds: f64,
+    /// Whether `stop` ended it early; the state is saved.
+    pub interrupted: bool,
+    /// Whether an earlier call had done all steps already.
+    pub was_done: bool,
+    /// Means over the last epoch of the loss and, where it is among the loss's parts, the accuracy.
+    pub last_epoch: [Option<f64>; 2],
+}

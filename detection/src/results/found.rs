@@ -1,0 +1,121 @@
+//! Detections of a data set in memory, and the numbers by which files name its images.
+
+use crate::{Annotated, Dataset};
+use camtrast_common::{Error, Result};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+/// One detection of a data set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Place of the image in the data set.
+    pub image: usize,
+    /// Place of the class in the data set's list.
+    pub class: usize,
+    /// Confidence; only the order counts.
+    pub score: f64,
+    /// 0-based half-open box [x1, y1, x2, y2] in pixels.
+    pub bbox: [f64; 4],
+}
+
+impl Detection {
+    /// What makes the detection unusable, if anything.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let [x1, y1, x2, y2] = self.bbox;
+        if !self.score.is_finite() {
+            Some("the score is NaN or infinite".into())
+        } else if !self.bbox.iter().all(|side| side.is_finite()) {
+            Some("the box is NaN or infinite".into())
+        } else if x2 < x1 || y2 < y1 {
+            Some("the box is inverted".into())
+        } else {
+            None
+        }
+    }
+
+    /// Whether the box has no point in common with its image.
+    fn outside(&self, image: &Annotated) -> bool {
+        let [x1, y1, x2, y2] = self.bbox;
+        x2 < 0.0 || y2 < 0.0 || x1 > image.width as f64 || y1 > image.height as f64
+    }
+
+    pub(super) fn checked(self) -> Result<Self, String> {
+        self.fault().map_or(Ok(self), Err)
+    }
+}
+
+/// Detections on a data set, in the order of the files they come from: evaluations rank equal scores by it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Results {
+    /// The detections.
+    pub found: Vec<Detection>,
+    /// What was left out under `skip_bad`, one line each.
+    pub problems: Vec<String>,
+    /// What looks like a mistake but can be scored, one line for each kind.
+    pub notes: Vec<String>,
+}
+
+impl Results {
+    /// What was kept, and the notes so far; refused when nothing was, for that would be scored as no
+    /// detections at all.
+    pub(super) fn new(
+        path: &Path,
+        dataset: &Dataset,
+        found: Vec<Detection>,
+        problems: Vec<String>,
+        notes: Vec<String>,
+    ) -> Result<Self> {
+        if let Some(first) = problems.first().filter(|_| found.is_empty()) {
+            let remedy = "give the results of the images and classes that are scored";
+            let problem = format!("none of its detections can be used, the first because of {first}");
+            return Err(Error::file(path, problem, remedy));
+        }
+        let mut results = Results {
+            found,
+            problems,
+            notes,
+        };
+        let outside = results
+            .found
+            .iter()
+            .filter(|found| found.outside(&dataset.images[found.image]))
+            .count();
+        if outside > 0 {
+            results.notes.push(format!(
+                "{}: {outside} of {} boxes lie outside their image; are these results of other images, or \
+                 of another size?",
+                path.display(),
+                results.found.len()
+            ));
+        }
+        Ok(results)
+    }
+}
+
+/// The images' numbers in COCO files, in the data set's order: the digits of their ids, as in `5` for
+/// `000005` and `2007000645` for `2007_000645` (so does the public JSON of PASCAL VOC), or 1, 2, .. where
+/// that does not tell them apart.
+pub fn image_ids(dataset: &Dataset) -> Vec<u64> {
+    digits(dataset).unwrap_or_else(|| (1..=dataset.images.len() as u64).collect())
+}
+
+/// The numbers that the images' own ids are, if they tell them apart.
+pub(super) fn digits(dataset: &Dataset) -> Option<Vec<u64>> {
+    let digits = |image: &Annotated| -> Option<u64> {
+        let plain = image.id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+        image.id.replace('_', "").parse().ok().filter(|_| plain)
+    };
+    let numbers: Option<Vec<u64>> = dataset.images.iter().map(digits).collect();
+    let distinct = |numbers: &Vec<u64>| numbers.iter().collect::<HashSet<_>>().len() == numbers.len();
+    numbers.filter(distinct)
+}
+
+/// Places of the images by their ids.
+pub(super) fn places(dataset: &Dataset) -> HashMap<&str, usize> {
+    dataset
+        .images
+        .iter()
+        .enumerate()
+        .map(|(place, image)| (image.id.as_str(), place))
+        .collect()
+}

@@ -1,0 +1,180 @@
+//! How a number was measured: the settings and data that it follows from, and in what two protocols differ.
+
+use crate::record::{COURSE, PLACES};
+use crate::rows::TaskResult;
+use std::collections::{BTreeMap, BTreeSet};
+use toml::Table;
+
+/// Keys of config.toml that say nothing of how a number was measured, beside [`PLACES`] and [`COURSE`].
+const NO_PROTOCOL: [&str; 10] = [
+    "checkpoint",
+    "seed",
+    "out",
+    "run",
+    "detections",
+    "predictions",
+    "ground-truth",
+    "backbone_sha256",
+    "network_sha256",
+    "commit",
+];
+
+/// `key = value` lines of what a number follows from, beside the backbone; `None` when nothing says which
+/// data it was measured on.
+pub(crate) fn protocol(config: &Table) -> Option<Vec<String>> {
+    let dataset = config.get("dataset").and_then(toml::Value::as_table);
+    dataset?.keys().find(|key| !NO_PROTOCOL.contains(&&key[..]))?;
+    Some(
+        settings(config)
+            .into_iter()
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect(),
+    )
+}
+
+/// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a
+/// fine-tuned network was trained (`network.steps`).
+pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
+    let of = |table: &str| {
+        config
+            .get(table)
+            .and_then(toml::Value::as_table)
+            .into_iter()
+            .flatten()
+    };
+    let own = config
+        .iter()
+        .filter(|(_, value)| !value.is_table())
+        .chain(of("dataset"));
+    let own = own.map(|(key, value)| (String::new(), key, value));
+    let network = of("network").map(|(key, value)| ("network.".to_owned(), key, value));
+    let decides = |key: &str| {
+        ![&PLACES[..], &COURSE, &NO_PROTOCOL]
+            .iter()
+            .any(|keys| keys.contains(&key))
+    };
+    let deciding = own.chain(network).filter(|(_, key, _)| decides(key));
+    deciding
+        .map(|(table, key, value)| (table + key, value.to_string()))
+        .collect()
+}
+
+/// Settings that a difference names; the rest is counted.
+const NAMED: usize = 8;
+
+/// In what a protocol differs from another, in words. A setting that one of them leaves to its default is
+/// looked up in the record of its command.
+pub(crate) fn difference(here: &TaskResult, there: &TaskResult) -> String {
+    let [here, there] = [here, there].map(Settings::of);
+    let data_keys = here
+        .resolved
+        .keys()
+        .chain(there.resolved.keys())
+        .filter(|key| is_data(key));
+    let keys: BTreeSet<&String> = here
+        .protocol
+        .keys()
+        .chain(there.protocol.keys())
+        .chain(data_keys)
+        .collect();
+    let (mut data, mut settings) = (Vec::new(), Vec::new());
+    for key in keys {
+        let words = match (here.get(key), there.get(key)) {
+            (a, b) if a == b => continue,
+            (Some(a), Some(b)) => format!("{key} is {a}, not {b}"),
+            (Some(a), None) => format!("{key} is {a}, there not recorded"),
+            (None, b) => format!("{key} is not recorded, there {}", b.unwrap_or_default()),
+        };
+        (if is_data(key) { &mut data } else { &mut settings }).push(words);
+    }
+    if settings.len() > NAMED {
+        let more = settings.len() - NAMED;
+        settings.truncate(NAMED);
+        settings.push(format!("and {more} more settings"));
+    }
+    if !data.is_empty() {
+        settings.push(format!("other data ({})", data.join("; ")));
+    }
+    if settings.is_empty() {
+        return "no setting that is recorded differs: other data, or the same written in another way".into();
+    }
+    settings.join("; ")
+}
+
+/// How the keys end that tell data apart.
+const DATA: [&str; 5] = ["sha256", "_annotations", "_images", "_files", "_labels"];
+
+fn is_data(key: &str) -> bool {
+    DATA.iter().any(|ending| key.ends_with(ending)) && !key.starts_with("network.")
+}
+
+/// The settings of a cell in two layers: those of its protocol, and all that its command resolved them to.
+struct Settings {
+    protocol: BTreeMap<String, String>,
+    resolved: BTreeMap<String, String>,
+}
+
+impl Settings {
+    fn of(found: &TaskResult) -> Self {
+        let plain = |value: &str| {
+            let text: String = value
+                .chars()
+                .filter(|c| !matches!(c, '"' | '[' | ']' | ' '))
+                .collect();
+            // Of a checksum, the beginning tells as much.
+            if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+                text[..12].to_owned()
+            } else {
+                text
+            }
+        };
+        let line = |line: &String| {
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            (key.trim().to_owned(), plain(value))
+        };
+        let config: Table = found
+            .config
+            .as_deref()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default();
+        Settings {
+            protocol: found.cell.protocol_settings.iter().map(line).collect(),
+            resolved: settings(&config)
+                .into_iter()
+                .map(|(key, value)| (key, plain(&value)))
+                .collect(),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.protocol
+            .get(key)
+            .or_else(|| self.resolved.get(key))
+            .map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_is_settings_and_data_without_places() {
+        let config: Table = "checkpoint = \"a\"\nseed = 3\nsteps = 240\nvoc = \"x\"\n[dataset]\n\
+            backbone_sha256 = \"b\"\ntest_images = 4\n[build]\ncommit = \"c\"\n"
+            .parse()
+            .unwrap();
+        assert_eq!(protocol(&config).unwrap(), ["steps = 240", "test_images = 4"]);
+        let unknown: Table = "steps = 240\n[dataset]\nbackbone_sha256 = \"b\"\n"
+            .parse()
+            .unwrap();
+        assert_eq!(protocol(&unknown), None, "nobody knows on what");
+        let network: Table = "[dataset]\nsha256 = \"x\"\n[network]\nsteps = 9\nseed = 1\nvoc = \"y\"\n"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            protocol(&network).unwrap(),
+            ["sha256 = \"x\"", "network.steps = 9"]
+        );
+    }
+}

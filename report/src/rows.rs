@@ -1,0 +1,120 @@
+//! What was found in result folders: a row for each run, with its cells by seed and task.
+
+use crate::log::Course;
+use crate::record::{CellRecord, Column, PRETRAIN, RunRecord, Suite};
+use camtrast_common::checkpoint::Origin;
+use camtrast_common::error::Result;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// All that was found, whatever it is called and wherever it lies.
+pub struct Gathered {
+    /// The folders, in the order given; a folder of plain runs is a suite without a title.
+    pub suites: Vec<Suite>,
+    /// Columns of all of them.
+    pub columns: Vec<Column>,
+    /// Rows of all of them.
+    pub rows: Vec<Row>,
+}
+
+/// A run with those of its seeds that were pretrained alike.
+pub struct Row {
+    /// What the suite says of it; the name is one of its own among all rows.
+    pub run: RunRecord,
+    /// Index into [`Gathered::suites`].
+    pub suite: usize,
+    /// By seed.
+    pub seeds: Vec<Seed>,
+}
+
+/// A run with one seed.
+pub struct Seed {
+    /// The seed.
+    pub seed: u64,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its cells by task, [`PRETRAIN`] first.
+    pub cells: Vec<TaskResult>,
+}
+
+/// A cell as it was found.
+pub struct TaskResult {
+    /// [`PRETRAIN`] or the task.
+    pub task: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its record, empty where there is none.
+    pub cell: CellRecord,
+    /// Numbers of metrics.json, or why there are none.
+    pub metrics: Result<BTreeMap<String, f64>, Gap>,
+    /// The backbone that they come from, as metrics.json says.
+    pub origin: Origin,
+    /// config.toml.
+    pub config: Option<String>,
+    /// log.jsonl.
+    pub course: Course,
+    /// Accuracies of single episodes, by metric prefix.
+    pub episodes: BTreeMap<String, Vec<f64>>,
+    /// Checksums of the episodes, by metric prefix.
+    pub episodes_sha256: BTreeMap<String, String>,
+    /// What the network has seen of the data that it was tested on, if anything.
+    pub leakage: Option<String>,
+}
+
+/// Why there is no number.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Gap {
+    /// In a word or two.
+    pub what: &'static str,
+    /// In full.
+    pub why: String,
+}
+
+impl Gap {
+    pub(crate) fn new(what: &'static str, why: impl Into<String>) -> Self {
+        Gap {
+            what,
+            why: why.into(),
+        }
+    }
+
+    /// Of a command that was cut off.
+    pub(crate) fn interrupted(course: &Course) -> Self {
+        match course.last_step {
+            Some(step) => Gap::new("interrupted", format!("interrupted after step {step}")),
+            None => Gap::new("interrupted", "interrupted before its first log line"),
+        }
+    }
+}
+
+impl Gathered {
+    /// Tasks of the columns in their order, [`PRETRAIN`] first.
+    pub fn tasks(&self) -> Vec<&str> {
+        tasks(&self.columns)
+    }
+}
+
+impl Row {
+    /// Whether another tool made its backbone.
+    pub fn is_imported(&self) -> bool {
+        self.run.imported.is_some() && self.run.method.is_none()
+    }
+
+    /// Its cells of one task, a seed each.
+    pub fn cells<'a>(&'a self, task: &'a str) -> impl Iterator<Item = (u64, &'a TaskResult)> {
+        self.seeds
+            .iter()
+            .filter_map(move |seed| Some((seed.seed, seed.cells.iter().find(|c| c.task == task)?)))
+    }
+}
+
+/// Tasks of columns in their order, [`PRETRAIN`] first.
+pub(crate) fn tasks(columns: &[Column]) -> Vec<&str> {
+    let mut tasks = vec![PRETRAIN];
+    for column in columns {
+        if !tasks.contains(&&column.task[..]) {
+            tasks.push(&column.task);
+        }
+    }
+    tasks
+}
