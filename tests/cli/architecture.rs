@@ -28,10 +28,14 @@ fn root() -> &'static Path {
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    files_ending_in("rs", folder, found);
+}
+
+fn files_ending_in(extension: &str, folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().flatten().map(|e| e.path()) {
         if entry.is_dir() {
-            sources(&entry, found);
-        } else if entry.extension().is_some_and(|e| e == "rs") {
+            files_ending_in(extension, &entry, found);
+        } else if entry.extension().is_some_and(|e| e == extension) {
             found.push(entry);
         }
     }
@@ -264,6 +268,34 @@ fn lines_have_at_most_110_columns() {
             .zip(1..)
             .filter(|(line, _)| line.chars().count() > 110);
         long.extend(lines.map(|(_, number)| format!("{}:{number}", file.display())));
+    }
+    assert!(long.is_empty(), "longer than 110 columns: {long:#?}");
+}
+
+/// Whether a line of Markdown could be broken: a table's row, a heading and one long word cannot.
+fn can_be_broken(line: &str) -> bool {
+    let text = line.trim_start();
+    let text = text.strip_prefix("- ").unwrap_or(text);
+    !text.starts_with(['|', '#']) && text.contains(' ')
+}
+
+#[test]
+fn markdown_has_at_most_110_columns_outside_tables_and_code() {
+    let (mut files, mut long) = (vec![], vec![]);
+    for folder in ["docs", "recipes", "benches", "tests"] {
+        files_ending_in("md", &root().join(folder), &mut files);
+    }
+    files.extend(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name)));
+    assert!(files.len() > 15, "the documents have moved: {}", files.len());
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut in_code = false;
+        for (line, number) in text.lines().zip(1..) {
+            in_code ^= line.trim_start().starts_with("```");
+            if !in_code && line.chars().count() > 110 && can_be_broken(line) {
+                long.push(format!("{}:{number}", file.display()));
+            }
+        }
     }
     assert!(long.is_empty(), "longer than 110 columns: {long:#?}");
 }
