@@ -1,5 +1,5 @@
-//! What an evaluation's numbers follow from, kept beside them: all settings, the data, the network. The
-//! report sorts by it.
+//! The protocol of an evaluation, stored with its results: all settings, the data, the network. The report
+//! compares only results of one protocol.
 
 use crate::commands::metrics_path;
 use anyhow::Result;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 use toml::{Table, Value};
 
-/// The record of an evaluation, as its config.toml holds it, and the clock that began with it.
+/// The record of an evaluation, as written to its config.toml, and its start time.
 pub struct Protocol {
     command: &'static str,
     config: Table,
@@ -18,7 +18,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// Begins the record of `command`, such as `fewshot eval`, whose numbers go to `out` if anywhere.
+    /// Begins the record of `command`, such as `fewshot eval`, whose results go to `out`, if given.
     ///
     /// # Errors
     /// [`camtrast_common::Error::File`] when `out` holds a training run, before any work is done.
@@ -36,14 +36,14 @@ impl Protocol {
         self.config.insert(flag.into(), value.into());
     }
 
-    /// Adds a setting that may be left out.
+    /// Adds a setting if it is given.
     pub fn set_if(&mut self, flag: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.set(flag, value);
         }
     }
 
-    /// Adds all settings of flags that serialise.
+    /// Adds all settings of a struct of flags.
     pub fn set_all(&mut self, flags: &impl serde::Serialize) {
         let table: Table = Table::try_from(flags).expect("flags serialise as a table");
         self.config.extend(table);
@@ -55,12 +55,12 @@ impl Protocol {
         let entry = self.config.entry(table).or_insert_with(|| Table::new().into());
         entry
             .as_table_mut()
-            .expect("no flag is called as a table")
+            .expect("no flag has the name of a table")
             .insert(key.into(), value.into());
     }
 
-    /// Adds how a fine-tuned network was trained, of the JSON that it carries, and on which images, as far as
-    /// it knows.
+    /// Adds how a fine-tuned network was trained, from the JSON in its file, and on which images, if the file
+    /// says so.
     pub fn trained(&mut self, config: &str, images: &Prints) {
         let settings: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(config).unwrap_or_default();
@@ -85,7 +85,7 @@ impl Protocol {
                 version: env!("CARGO_PKG_VERSION").into(),
                 commit: env!("CAMTRAST_COMMIT").into(),
             };
-            // Tables last, as TOML wants them.
+            // Tables last: TOML requires it.
             let (tables, settings): (Table, Table) =
                 self.config.into_iter().partition(|(_, value)| value.is_table());
             let config = settings.into_iter().chain(tables).collect::<Table>().to_string();
@@ -101,8 +101,8 @@ impl Protocol {
     }
 }
 
-/// Says on the terminal what a network has seen of the data that it is tested on, also with `--quiet`; and
-/// puts it beside the numbers.
+/// Warns, also with `--quiet`, that a network was trained on data it is tested on, and stores the warning
+/// with the results.
 pub fn tell_leakage(leakage: Option<String>, texts: &mut Texts, screen: &dyn Progress) {
     if let Some(leakage) = leakage {
         screen.note(&format!("warning: {leakage}; these numbers are marked with it"));

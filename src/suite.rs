@@ -16,8 +16,8 @@ use crate::commands::Common;
 use crate::commands::report::show;
 use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
+use board::note;
 pub use board::say;
-use board::tell;
 use camtrast_common::Error;
 use camtrast_common::checkpoint::{IMPORTED, Origin};
 use camtrast_common::device::{DeviceChoice, Precision, device_name};
@@ -42,7 +42,7 @@ pub use work::{Machine, with_parents};
 pub enum SuiteCommand {
     /// Pretrain every run of a recipe with every seed, transfer it to every task, and report
     Run(SuiteArgs),
-    /// Show where a suite stands
+    /// Show the state of a suite
     Status(StatusArgs),
 }
 
@@ -50,32 +50,32 @@ pub enum SuiteCommand {
 pub struct SuiteArgs {
     /// The recipe, such as recipes/small/table5.toml
     recipe: PathBuf,
-    /// Folder for runs and report; what is done there is not done again
+    /// Folder for runs and report; finished work in it is not repeated
     #[arg(long)]
     out: PathBuf,
-    /// Pack to train on, in place of the recipe's
+    /// Pack to train on; replaces the recipe's
     #[arg(long)]
     train: Option<PathBuf>,
-    /// Pack of the novel classes, in place of the recipe's (which must name a single one)
+    /// Pack of the novel classes; replaces the recipe's, which must name only one
     #[arg(long)]
     test: Option<PathBuf>,
-    /// Do this part only, such as method=moco,task=detection (or run=, seed=, or the name of a run); what it
-    /// needs comes along
+    /// Run only this part, and what it needs: keys method=, task=, run= and seed=, or the name of a run; such
+    /// as method=moco,task=detection
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
-    /// Suites whose results of the same settings, data and backbone are taken over, such as table3
+    /// Other suites' folders; their results with the same settings, data and backbone are copied
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
     reuse: Vec<PathBuf>,
-    /// Show what there is to do and how long it may take, and do nothing
+    /// Only show what would be run and how long it may take
     #[arg(long)]
     dry_run: bool,
-    /// Commands at a time
+    /// Commands to run in parallel
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: u64,
     /// TOML file whose keys are this command's flags; flags given here win
     #[arg(long, help_heading = "Common")]
     config: Option<PathBuf>,
-    /// A single seed, in place of the recipe's
+    /// A single seed; replaces the recipe's
     #[arg(long, help_heading = "Common")]
     seed: Option<u64>,
     #[command(flatten)]
@@ -96,10 +96,10 @@ pub struct MachineArgs {
     /// cpu, cuda, cuda:N or auto
     #[arg(long, default_value = "auto", help_heading = "Common")]
     device: DeviceChoice,
-    /// Precision of networks, in place of the recipe's: fp32 or bf16
+    /// Precision of networks, fp32 or bf16; replaces the recipe's
     #[arg(long, help_heading = "Common")]
     precision: Option<Precision>,
-    /// Threads of each command on the CPU, in place of the recipe's
+    /// CPU threads of each command; replaces the recipe's
     #[arg(long, help_heading = "Common", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
     /// Print results and errors only
@@ -108,7 +108,7 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// Puts what is asked for here in the place of what a recipe says.
+    /// Replaces settings of a recipe by those given here.
     pub fn replace(&self, recipe: &mut SuiteRecipe) {
         if let Some(precision) = self.precision {
             recipe
@@ -117,8 +117,8 @@ impl MachineArgs {
         }
     }
 
-    /// The machine as asked for, with so many commands at a time. Must come before anything else touches
-    /// libtorch.
+    /// The machine as these flags describe it, with `jobs` commands in parallel. Must come before anything
+    /// else touches libtorch.
     pub fn open(&self, jobs: u64) -> Result<Machine> {
         let device = self.device.open()?;
         self.threads
@@ -148,16 +148,19 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
     };
     for suite in &args.reuse {
         if !suite.join(SUITE).is_file() {
-            return Err(
-                Error::file(suite, "is no suite's folder", "give --reuse the --out of a suite").into(),
-            );
+            return Err(Error::file(
+                suite,
+                "is not the folder of a suite",
+                "give --reuse the --out of a suite",
+            )
+            .into());
         }
     }
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
     recipe.replace_packs(args.train.take(), args.test.take(), &args.recipe)?;
     recipe.seeds = args.seed.map_or(recipe.seeds, |seed| vec![seed]);
     args.machine.replace(&mut recipe);
-    tell_elsewhere(&recipe, &args.recipe, args.machine.quiet);
+    note_files_elsewhere(&recipe, &args.recipe, args.machine.quiet);
     let root = crate::command_line();
     let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, &root)?;
     let only = Only::parse(&args.only, &plan)?;
@@ -181,8 +184,8 @@ fn run_suite(mut args: SuiteArgs) -> Result<()> {
     run_plan(plan, recipe, &wanted, &args.out, &machine)
 }
 
-/// Says which files are not beside the recipe.
-pub fn tell_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
+/// Prints which files were not found next to the recipe.
+pub fn note_files_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
     let files: Vec<String> = recipe
         .elsewhere
         .iter()
@@ -190,13 +193,13 @@ pub fn tell_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
         .collect();
     if !files.is_empty() && !quiet {
         let (files, recipe) = (files.join(", "), path.display());
-        tell(&format!(
-            "note: not beside {recipe}, so taken from the working directory: {files}"
+        note(&format!(
+            "note: not found next to {recipe}, so taken from the working directory: {files}"
         ));
     }
 }
 
-/// What the recipe does not allow is an error, what it allows a warning for each run or task.
+/// Leakage is an error, or, if the recipe allows it, a warning for each run or task.
 fn refuse_leaks(plan: &SuitePlan, settled: &[Option<Settled>], recipe: &SuiteRecipe) -> Result<Vec<String>> {
     let leaks = leakage::leaks(plan, settled);
     match leaks.first() {
@@ -208,18 +211,20 @@ fn refuse_leaks(plan: &SuitePlan, settled: &[Option<Settled>], recipe: &SuiteRec
             };
             Err(Error::Usage {
                 problem: format!("{}: {first}{more}", plan.recipe.display()),
-                remedy: "name other data, or set allow-leakage = true in the recipe when it is meant".into(),
+                remedy: "use other data, or set allow-leakage = true in the recipe \
+                 if this is intended"
+                    .into(),
             }
             .into())
         }
         _ => {
-            leaks.iter().for_each(|leak| tell(&format!("warning: {leak}")));
+            leaks.iter().for_each(|leak| note(&format!("warning: {leak}")));
             Ok(leaks)
         }
     }
 }
 
-/// Does a plan and writes its report.
+/// Runs a plan and writes its report.
 pub fn run_plan(
     mut plan: SuitePlan,
     mut recipe: SuiteRecipe,
@@ -236,7 +241,7 @@ pub fn run_plan(
     let Some(_lock) = lock(out)? else {
         return Err(Error::file(
             out,
-            "another suite is at work here",
+            "another process is running this suite",
             "wait until it ends, or give another --out",
         )
         .into());
@@ -251,7 +256,7 @@ pub fn run_plan(
             leaks.join("; ")
         );
     }
-    // The file of a backbone from elsewhere says who made it.
+    // The file of a given backbone says who made it.
     for run in &mut plan.suite.runs {
         let origin = run.imported.as_deref().and_then(|path| Origin::read(path).ok());
         run.method = run
@@ -259,7 +264,7 @@ pub fn run_plan(
             .take()
             .or(origin.map(|o| o.method).filter(|method| method != IMPORTED));
     }
-    // A part of the seeds or another pack does not make the suite forget what it was.
+    // Running with other seeds or another pack must not change the recipe stored in the suite's folder.
     record::write(&out.join(SUITE), &plan.suite)?;
     recipe.absolute();
     write_atomically(&kept_recipe(out), |file| {
@@ -268,7 +273,10 @@ pub fn run_plan(
     let ends = work(&plan, &settled, settler.contents, out, machine)?;
 
     if STOP.load(Ordering::Relaxed) {
-        bail!("interrupted; what was running is saved, the same command goes on from there");
+        bail!(
+            "interrupted; the running commands have saved their states, \
+             run the same command again to continue"
+        );
     }
     let failed = ends
         .iter()
@@ -286,7 +294,7 @@ pub fn run_plan(
     }
     show(&[out.to_owned()], out, false)?;
     if !machine.quiet {
-        tell(&format!(
+        note(&format!(
             "{} commands in {}",
             finished + failed,
             clock(begun.elapsed().as_secs_f64())
@@ -302,7 +310,7 @@ pub fn run_plan(
     check_expectations(&plan, &recipe, wanted)
 }
 
-/// The command of this process, with the device and the threads that it took by itself.
+/// The command of this process, with the device and the threads that it chose itself.
 fn typed_here(plan: &SuitePlan, machine: &Machine) -> String {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let given = words
@@ -319,8 +327,7 @@ fn typed_here(plan: &SuitePlan, machine: &Machine) -> String {
     typed(words.into_iter())
 }
 
-/// Holds the results against what the recipe says must come out; what was left out by `--only` is not looked
-/// at.
+/// Compares the results with the `expect` table of the recipe; cells excluded by `--only` are skipped.
 fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -> Result<()> {
     let mut wrong = Vec::new();
     for (run, columns) in &recipe.expect {
@@ -356,7 +363,10 @@ fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -
         }
     }
     if !wrong.is_empty() {
-        bail!("not what the recipe expects: {}", wrong.join("; "));
+        bail!(
+            "results differ from what the recipe expects: {}",
+            wrong.join("; ")
+        );
     }
     Ok(())
 }
@@ -366,7 +376,7 @@ fn show_status(out: &Path) -> Result<()> {
     if !recipe.is_file() {
         return Err(Error::file(
             out,
-            "is no suite's folder",
+            "is not the folder of a suite",
             "give the --out of a `camtrast suite run`",
         )
         .into());

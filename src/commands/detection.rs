@@ -27,7 +27,7 @@ pub enum DetectionCommand {
     Train(Box<TrainArgs>),
     /// Evaluate a trained Faster R-CNN, ours or torchvision's
     Eval(EvalArgs),
-    /// Average precision of anybody's detections
+    /// Compute average precision of detections from any program
     Score(ScoreArgs),
 }
 
@@ -41,10 +41,10 @@ pub struct TrainArgs {
     /// c4 (layer4 as the head, as in MoCo's and the paper's tables) or fpn
     #[arg(long, value_enum, default_value = "c4")]
     arch: DetectorArch,
-    /// Where the settings' defaults come from
+    /// Source of the defaults of all settings
     #[arg(long, value_enum, default_value = "paper")]
     preset: Preset,
-    /// Sample pictures to draw after training
+    /// Number of sample pictures to draw after training
     #[arg(long, default_value_t = 8)]
     pictures: usize,
     #[command(flatten)]
@@ -60,16 +60,16 @@ pub struct EvalArgs {
     /// A detector.safetensors of `detection train`, or a torchvision fasterrcnn_resnetNN_fpn as safetensors
     #[arg(long, required_unless_present = "run", conflicts_with = "run")]
     checkpoint: Option<PathBuf>,
-    /// Folder of a training run, instead of --checkpoint
+    /// Folder of a training run, in place of --checkpoint
     #[arg(long)]
     run: Option<PathBuf>,
-    /// Short side in pixels that images are resized to; as trained when left out
+    /// Resize the shorter side of images to this many pixels (default: as in training)
     #[arg(long, value_parser = clap::value_parser!(u64).range(32..=8192))]
     test_side: Option<u64>,
     /// Folder for metrics.json, result files, curves and pictures
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Sample pictures to draw
+    /// Number of sample pictures to draw
     #[arg(long, default_value_t = 8)]
     pictures: usize,
     #[command(flatten)]
@@ -92,11 +92,11 @@ pub struct ScoreArgs {
     common: Common,
 }
 
-/// What is evaluated on.
+/// The data to evaluate on.
 #[derive(Args, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct TestData {
-    /// VOCdevkit folder, which holds VOC2007 and its like
+    /// VOCdevkit folder, which contains VOC2007/ or similar folders
     #[arg(
         long,
         help_heading = "Data",
@@ -110,28 +110,28 @@ struct TestData {
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     test: Vec<VocSplit>,
-    /// Names of the classes, by commas; VOC's twenty when left out
+    /// Names of the classes, separated by commas (default: the 20 VOC classes)
     #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     classes: Vec<String>,
-    /// COCO instances JSON, instead of --voc
+    /// COCO instances JSON, in place of --voc
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     coco: Option<PathBuf>,
-    /// Folder of the images that --coco names; the JSON's own folder when left out
+    /// Folder of the images that --coco names (default: the folder of the JSON)
     #[arg(long, help_heading = "Data", requires = "coco")]
     #[serde(skip_serializing_if = "Option::is_none")]
     coco_images: Option<PathBuf>,
-    /// Leave out what cannot be used and list it, instead of stopping
+    /// Skip unusable images and annotations and list them, instead of stopping
     #[arg(long, help_heading = "Data")]
     skip_bad: bool,
 }
 
-/// What is trained on and evaluated on.
+/// The data to train on and to evaluate on.
 #[derive(Args, Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct TrainData {
-    /// VOCdevkit folder, which holds VOC2007 and its like
+    /// VOCdevkit folder, which contains VOC2007/ or similar folders
     #[arg(
         long,
         help_heading = "Data",
@@ -145,31 +145,31 @@ struct TrainData {
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     train: Vec<VocSplit>,
-    /// Splits to evaluate on, such as 2007:test; no evaluation when left out
+    /// Splits to evaluate on, such as 2007:test (default: no evaluation)
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     test: Vec<VocSplit>,
-    /// Names of the classes, by commas; VOC's twenty when left out
+    /// Names of the classes, separated by commas (default: the 20 VOC classes)
     #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     classes: Vec<String>,
-    /// COCO instances JSON to train on, instead of --voc
+    /// COCO instances JSON to train on, in place of --voc
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     coco: Option<PathBuf>,
-    /// Folder of the images that --coco names; the JSON's own folder when left out
+    /// Folder of the images that --coco names (default: the folder of the JSON)
     #[arg(long, help_heading = "Data", requires = "coco")]
     #[serde(skip_serializing_if = "Option::is_none")]
     coco_images: Option<PathBuf>,
-    /// COCO instances JSON to evaluate on; no evaluation when left out
+    /// COCO instances JSON to evaluate on (default: no evaluation)
     #[arg(long, help_heading = "Data", requires = "coco")]
     #[serde(skip_serializing_if = "Option::is_none")]
     coco_test: Option<PathBuf>,
-    /// Folder of the images that --coco-test names; that of the training images when left out
+    /// Folder of the images that --coco-test names (default: that of the training images)
     #[arg(long, help_heading = "Data", requires = "coco_test")]
     #[serde(skip_serializing_if = "Option::is_none")]
     coco_test_images: Option<PathBuf>,
-    /// Leave out what cannot be used and list it, instead of stopping
+    /// Skip unusable images and annotations and list them, instead of stopping
     #[arg(long, help_heading = "Data")]
     skip_bad: bool,
 }
@@ -187,12 +187,12 @@ pub fn run(command: DetectionCommand) -> Result<()> {
 }
 
 impl TrainArgs {
-    /// What is trained on and evaluated on, by its flags.
+    /// The data flags.
     pub fn data(&self) -> &impl std::fmt::Debug {
         &self.data
     }
 
-    /// The same, read.
+    /// The data sets that the flags name.
     pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>)> {
         self.data.read(&Silent)
     }
@@ -388,7 +388,7 @@ fn own_folder(path: &Path) -> PathBuf {
 }
 
 impl TestData {
-    /// Without `images`, COCO's are not looked at.
+    /// Without `images`, COCO's image files are not read.
     fn read(&self, images: bool, screen: &Screen) -> Result<Dataset> {
         match (&self.voc, &self.coco) {
             (None, Some(coco)) => {
@@ -455,7 +455,7 @@ fn tell_problems(problems: &[String], of: &str, screen: &dyn Progress) {
     }
 }
 
-/// The named figures, then the table of the classes.
+/// Prints the mean figures, then the table of the classes.
 fn show(evaluation: &Evaluation, screen: &Screen) {
     let percent = |share: f64| format!("{:.2}", 100.0 * share);
     let maybe = |share: Option<f64>| share.map_or("–".to_owned(), percent);

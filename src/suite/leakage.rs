@@ -1,4 +1,5 @@
-//! Backbones and networks that are tested on what they were trained on, as far as it shows before any work.
+//! Backbones and networks that would be tested on data they were trained on, as far as this can be found
+//! before anything is run.
 
 use super::plan::{SuiteCell, SuitePlan};
 use super::settle::{Data, Settled, Splits};
@@ -8,7 +9,7 @@ use camtrast_report::record::PRETRAIN;
 use std::collections::BTreeSet;
 use std::fs;
 
-/// Every leak among the cells that are settled, one sentence each.
+/// Every leak among the settled cells, one sentence each.
 pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (cell, own) in plan.cells.iter().zip(settled) {
@@ -27,7 +28,7 @@ pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Vec<String> {
     found
 }
 
-/// A test pack that the backbone, or another of its classes, was trained on.
+/// A test pack that the backbone was trained on, or whose classes it was trained on.
 fn probed(
     cell: &SuiteCell,
     name: &str,
@@ -49,9 +50,9 @@ fn probed(
     );
     let Some((parent, settled)) = trained else {
         let file = TensorFile::open(cell.checkpoint.as_deref()?).ok()?;
-        let said = |key: &str| file.metadata().get(key);
-        let untrained = said("method").is_some_and(|method| method == "scratch");
-        return (said("dataset_sha256") == Some(sha256) && !untrained).then_some(same);
+        let metadata = |key: &str| file.metadata().get(key);
+        let untrained = metadata("method").is_some_and(|method| method == "scratch");
+        return (metadata("dataset_sha256") == Some(sha256) && !untrained).then_some(same);
     };
     // An untrained backbone has seen nothing.
     let Data::Pack {
@@ -68,7 +69,7 @@ fn probed(
     if sha256 == trained_sha256 {
         return Some(same);
     }
-    // Numbers are no names: class 3 of one data set is not class 3 of another.
+    // Classes without names cannot be compared: class 3 of one data set is not class 3 of another.
     let is_name = |class: &&String| !class.chars().all(|c| c.is_ascii_digit());
     let trained: BTreeSet<&String> = trained.iter().filter(is_name).collect();
     let both: Vec<&str> = classes
@@ -84,7 +85,7 @@ fn probed(
     (!both.is_empty()).then_some(problem)
 }
 
-/// Test images that are trained on.
+/// Test images that are also training images.
 fn within(cell: &SuiteCell, splits: &Splits) -> Option<String> {
     let files: BTreeSet<_> = splits
         .training

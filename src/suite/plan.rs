@@ -1,4 +1,4 @@
-//! What a recipe comes to: cells, each one command with one folder.
+//! The plan of a recipe: cells, each one command with one output folder.
 
 use super::recipe::{Run, SuiteRecipe, slug, usage};
 use super::work::Machine;
@@ -25,13 +25,13 @@ pub struct SuiteCell {
     pub folder: PathBuf,
     /// Such as `detection train`.
     pub command: &'static str,
-    /// Flags, without those of the machine.
+    /// Flags, without those that describe the machine.
     pub flags: Vec<OsString>,
-    /// Those shared by all runs.
+    /// The flags that all runs share.
     pub shared: Vec<OsString>,
-    /// The same as `key = value`, without places of files.
+    /// The same as `key = value`, without file paths.
     pub protocol: Vec<String>,
-    /// The backbone that a task starts from.
+    /// The backbone that a task starts from; `None` for a pretraining.
     pub checkpoint: Option<PathBuf>,
     /// Threads that the recipe asks for.
     pub threads: Option<usize>,
@@ -39,7 +39,7 @@ pub struct SuiteCell {
     pub after: Option<usize>,
 }
 
-/// A recipe's cells and what the report calls them.
+/// The cells of a recipe, and the columns and rows of its report.
 pub struct SuitePlan {
     /// The recipe's file, for messages.
     pub recipe: PathBuf,
@@ -63,8 +63,8 @@ struct TaskTemplate {
 }
 
 impl SuitePlan {
-    /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, which every flag
-    /// is held against.
+    /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, against which
+    /// every flag is checked.
     pub fn new(recipe: &SuiteRecipe, path: &Path, out: &Path, root: &Command) -> Result<SuitePlan, Error> {
         let tasks = tasks(recipe);
         let columns: Vec<Column> = tasks.iter().flat_map(|task| task.columns.clone()).collect();
@@ -99,7 +99,7 @@ impl SuitePlan {
             if name.is_none() || wanted.any(|column| !known.contains(&&column[..])) {
                 return Err(usage(
                     path,
-                    format!("expects of {run:?} what is no run and column of it"),
+                    format!("expects a number of {run:?}, which is not one of its runs and columns"),
                 ));
             }
         }
@@ -158,7 +158,7 @@ fn add_run(
         if let Some(train) = &recipe.data.train {
             shared.insert("data".into(), train.display().to_string().into());
         }
-        // What trains nothing has no settings to share with the others.
+        // `scratch` does not train, so it does not take the shared settings.
         if method == "scratch" {
             let command = subcommand(root, "pretrain");
             let is_setting = |key: &str| {
@@ -223,7 +223,7 @@ const REPRESENTATION: &str = "representation";
 
 fn tasks(recipe: &SuiteRecipe) -> Vec<TaskTemplate> {
     let mut tasks = Vec::new();
-    // Precision and threads are said once, for all.
+    // Precision and threads are set once, for all commands.
     let with = |table: &Table, more: &[(&str, String)]| {
         let inherited = ["precision", "threads"]
             .into_iter()
@@ -371,7 +371,7 @@ fn cell(
         "config",
     ] {
         if table.contains_key(key) {
-            return Err(format!("{key:?} is the suite's to say"));
+            return Err(format!("{key:?} is set by the suite itself"));
         }
     }
     let threads = table.remove("threads").map(threads).transpose()?;
@@ -382,7 +382,7 @@ fn cell(
         Ok::<_, String>(given)
     };
     let given = with_seed(table)?;
-    // A typing error shows before hours of training.
+    // A typing error is found before hours of training.
     parse(root, command, &given)?;
     let without_threads = shared
         .clone()
@@ -415,7 +415,7 @@ fn threads(value: toml::Value) -> Result<usize, String> {
         .and_then(|n| usize::try_from(n).ok())
         .filter(|n| (1..=1024).contains(n));
     count.ok_or_else(|| {
-        format!("threads = {value} is no number of threads; give a whole number from 1 to 1024")
+        format!("threads = {value} is not a number of threads; give a whole number from 1 to 1024")
     })
 }
 
@@ -437,7 +437,7 @@ pub fn parse(root: &Command, command: &str, flags: &[OsString]) -> Result<ArgMat
         .chain(own_place.into_iter().map(OsString::from));
     let mut matches = root.clone().try_get_matches_from(line).map_err(|e| {
         let text = e.to_string();
-        // clap lists what is missing on the lines below.
+        // clap lists missing arguments on the lines below.
         let text: Vec<&str> = text
             .split("\n\n")
             .next()
@@ -448,15 +448,15 @@ pub fn parse(root: &Command, command: &str, flags: &[OsString]) -> Result<ArgMat
         text.join(" ").trim_start_matches("error: ").to_owned()
     })?;
     for _ in command.split(' ') {
-        matches = matches.remove_subcommand().expect("a command of ours").1;
+        matches = matches.remove_subcommand().expect("a command of this program").1;
     }
     Ok(matches)
 }
 
-/// A command of ours by its whole name, such as `detection train`.
+/// A command of this program by its full name, such as `detection train`.
 pub fn subcommand(root: &Command, path: &str) -> Command {
     let found = path.split(' ').fold(root, |command, name| {
-        command.find_subcommand(name).expect("a command of ours")
+        command.find_subcommand(name).expect("a command of this program")
     });
     found.clone()
 }
@@ -494,7 +494,7 @@ fn recorded(run: &Run, tasks: &[TaskTemplate]) -> record::RunRecord {
 }
 
 impl SuiteCell {
-    /// The whole command line that makes the same bytes again, as one would type it.
+    /// The command line that reproduces the same bytes, as a user would type it.
     pub fn typed(&self, machine: &Machine) -> String {
         let words = self
             .arguments(machine)
@@ -525,7 +525,7 @@ impl SuiteCell {
     }
 }
 
-/// `camtrast` and words, as one would type them.
+/// `camtrast` and its arguments, quoted as a user would type them.
 pub fn typed(words: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     let quoted = |word: String| match !word.is_empty() && word.chars().all(plain) {
