@@ -1,9 +1,9 @@
 //! The one training loop, for pretraining, detection and segmentation.
 //!
 //! Every step runs the same fixed sequence: learning rate, batch, forward and loss, backward, optimiser,
-//! `after_step`, log (with the epoch's measures), checkpoint. There are no hooks. Batches are made ready by
+//! `after_step`, log (with the epoch's measures), checkpoint. There are no hooks. Batches are prepared by
 //! one loader thread, which must not use libtorch's random generators: those belong to the training thread,
-//! seeded anew at every step.
+//! which seeds them at every step.
 
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// A moment of training; all randomness derives from it.
+/// The position in a training; all randomness is derived from it.
 #[derive(Debug, Clone, Copy)]
 pub struct StepContext {
     /// The run's seed.
@@ -42,14 +42,14 @@ pub struct Loss {
     pub parts: Vec<(&'static str, Tensor)>,
 }
 
-/// Makes batches ready, on the loader thread.
+/// Prepares batches, on the loader thread.
 pub trait Source: Send {
     /// What a step trains on.
     type Batch: Send;
-    /// The batch at one place of one epoch. Must depend on nothing but its arguments.
+    /// The batch of this index in this epoch. Must depend only on its arguments.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn batch(&mut self, epoch: u64, index: u64) -> Result<Self::Batch>;
 }
 
@@ -60,24 +60,23 @@ pub trait Task {
     /// Forward pass and loss of one batch, in whatever precision the task runs its network.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn forward(&mut self, batch: Self::Batch, at: &StepContext) -> Result<Loss>;
-    /// What follows the optimiser's step, such as the momentum encoder's.
+    /// Runs after the optimiser's step, such as the update of a momentum encoder.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn after_step(&mut self, at: &StepContext) -> Result<()>;
-    /// What is worth measuring when an epoch (from 0) has ended, by the names it is logged under; must change
-    /// nothing.
+    /// Measures to log at the end of an epoch (from 0), by name; must not change any state.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn epoch_measures(&mut self, _epoch: u64) -> Result<Vec<(&'static str, f64)>> {
         Ok(Vec::new())
     }
-    /// Everything that training changes, by name: live tensors, saved from and restored into.
+    /// All tensors that training changes, by name; states are saved from them and restored into them.
     fn state(&self) -> BTreeMap<String, Tensor>;
-    /// Writes what the run is for (the backbone, say) as it stands after `step` steps.
+    /// Writes the result of the run (a backbone, for example) after `step` steps.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -102,7 +101,7 @@ pub struct TrainPlan {
     pub clip_norm: Option<f64>,
     /// Steps between log lines.
     pub log_every: u64,
-    /// Steps between saved states; besides, one is saved every few minutes and at the end.
+    /// Steps between saved states; one is also saved every few minutes and at the end.
     pub save_every: Option<u64>,
 }
 
@@ -124,11 +123,11 @@ pub struct Outcome {
 const SAVE_SECONDS: f64 = 120.0;
 const BATCHES_AHEAD: usize = 3;
 
-/// Trains from where the run folder's state left off to the end, or until `stop` is set.
+/// Trains from the saved state in the run folder, if any, to the end, or until `stop` is set.
 ///
 /// # Errors
-/// [`Error::Diverged`] when the loss or what would be saved is not finite, with the last good state kept;
-/// otherwise what the task, the source or the disk report.
+/// [`Error::Diverged`] when the loss or what would be saved is not finite, the last good state is kept;
+/// otherwise the errors of the task, the source and the disk.
 #[expect(clippy::too_many_arguments)]
 pub fn train<T: Task>(
     task: &mut T,
@@ -144,7 +143,7 @@ pub fn train<T: Task>(
     let total = plan.epochs * steps_per_epoch;
     let (mut position, mut meter) = resume(task, optimizer, run, progress)?;
     if position.step >= total {
-        // Nothing to train, or cut off between its last state and what it is for.
+        // Nothing to train, or interrupted between the last state and the result.
         if !run.file("log.jsonl").exists() {
             save(task, optimizer, &mut meter, position, steps_per_epoch)?;
             Log::open(run, position.step)?;
@@ -175,7 +174,7 @@ pub fn train<T: Task>(
             for n in range {
                 let batch = source.batch(n / batches_per_epoch, n % batches_per_epoch);
                 let failed = batch.is_err();
-                // The training side hangs up when it ends early.
+                // The receiver is gone when training ends early.
                 if sender.send(batch).is_err() || failed {
                     break;
                 }
@@ -292,7 +291,7 @@ fn resume<'a, T: Task>(
     optimizer.load_state(&moments)?;
     meter.load_state(&sums);
     meter.kept = Some(saved.position.step);
-    progress.note(&format!("going on from step {}", saved.position.step));
+    progress.note(&format!("resumed at step {}", saved.position.step));
     Ok((saved.position, meter))
 }
 
@@ -357,7 +356,7 @@ struct Meter<'a> {
 struct Sums {
     sums: Vec<f64>,
     batches: u64,
-    /// Batches of them that an earlier attempt went through, whose time is not known here.
+    /// Batches of an earlier, interrupted attempt, whose time is not known here.
     resumed: u64,
     since: Instant,
     waited: f64,
@@ -374,7 +373,7 @@ impl Sums {
         }
     }
 
-    /// From what [`Sums::state`] gave.
+    /// Restores the sums from [`Sums::state`].
     fn resumed(state: &[f64]) -> Self {
         let Some((&batches, sums)) = state.split_first() else {
             return Sums::new();
@@ -421,12 +420,13 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// The clock starts with training, not with the preparations.
+    /// The clock starts with training, not with its preparation.
     fn start(&mut self) {
         self.interval.since = Instant::now();
     }
 
-    /// What a resumed run needs so that its means are those of a run never cut off; without what is empty.
+    /// The sums that a resumed run needs so that its means equal those of an uninterrupted run; empty ones
+    /// are left out.
     fn state(&self) -> BTreeMap<String, Vec<f64>> {
         let last_epoch = self.last_epoch.iter().map_while(|mean| *mean).collect();
         let all = [
@@ -440,7 +440,8 @@ impl<'a> Meter<'a> {
             .collect()
     }
 
-    /// Takes up what [`Meter::state`] gave; a state of before there was one leaves the means to what follows.
+    /// Restores the sums from [`Meter::state`]; after an older state without them, means cover only the steps
+    /// that follow.
     fn load_state(&mut self, saved: &BTreeMap<String, Vec<f64>>) {
         let sums = |name: &str| Sums::resumed(saved.get(name).map_or(&[], Vec::as_slice));
         (self.interval, self.epoch) = (sums("interval"), sums("epoch"));

@@ -1,4 +1,4 @@
-//! The public layouts: where each keeps its images, classes and splits.
+//! The public layouts: where each stores its images, classes and splits.
 
 mod cifar_fs;
 mod csv;
@@ -60,7 +60,7 @@ impl Layout {
             return Err(Error::file(
                 from,
                 "does not exist",
-                format!("name the folder that holds the {self} data set"),
+                format!("give the folder that holds the {self} data set"),
             ));
         }
         match self {
@@ -106,7 +106,7 @@ pub enum Source {
     Row(usize),
 }
 
-/// Images that a layout keeps as plain arrays instead of files.
+/// Images that a layout stores as arrays instead of files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawImages {
     /// Height of every image in pixels.
@@ -117,7 +117,7 @@ pub struct RawImages {
     pub pixels: Vec<u8>,
 }
 
-/// One split of a data set: what is to be decoded, in this order.
+/// One split of a data set: the images to decode, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Name of the split.
@@ -126,25 +126,25 @@ pub struct Listing {
     pub images: Vec<(Source, usize)>,
     /// Class names, sorted; each has at least one image.
     pub class_names: Vec<String>,
-    /// The same in plain words, when the data set gives them.
+    /// Readable names, when the data set has them.
     pub class_titles: Option<Vec<String>>,
     /// General category of each class, `0..category_names.len()`.
     pub category_of_class: Option<Vec<usize>>,
     /// Names of the general categories, sorted.
     pub category_names: Option<Vec<String>>,
-    /// The same in plain words, when the data set gives them.
+    /// Readable names, when the data set has them.
     pub category_titles: Option<Vec<String>>,
-    /// Pixels of the images that are no files.
+    /// Pixels of the images that are not files.
     pub raw: RawImages,
-    /// Files that are no images and were passed over.
+    /// Number of files that are not images and were ignored.
     pub ignored: usize,
-    /// Folders of classes that hold no image, and so are no classes here.
+    /// Class folders without an image, which are not used as classes.
     pub empty: Vec<PathBuf>,
-    /// Lines worth telling the user, such as official classes that are not there.
+    /// Notes for the user, such as missing official classes.
     pub notes: Vec<String>,
 }
 
-/// General categories and plain names of classes, as a layout knows them.
+/// General categories and readable names of classes, as far as a layout has them.
 #[derive(Clone, Debug, Default)]
 struct Facts {
     category: BTreeMap<String, String>,
@@ -153,7 +153,7 @@ struct Facts {
 }
 
 impl Listing {
-    /// One line about the classes left out for want of an image, if there are any.
+    /// One line about classes left out because they have no image, if there are any.
     pub fn note_of_empty(&self) -> Option<String> {
         let first = self.empty.first()?;
         let count = self.empty.len();
@@ -163,7 +163,7 @@ impl Listing {
         ))
     }
 
-    /// The same without the classes that are not `kept`, [classes]; images keep their labels.
+    /// The same without the classes that are not `kept` ([classes]); images keep their labels.
     pub(super) fn only(&self, kept: &[bool]) -> Listing {
         fn chosen<T: Clone>(all: &[T], kept: &[bool]) -> Vec<T> {
             all.iter()
@@ -214,7 +214,7 @@ impl Listing {
                 facts.category.get(class).ok_or_else(|| {
                     Error::file(
                         origin,
-                        format!("knows no category for class {class}"),
+                        format!("has no category for class {class}"),
                         "add the class to its list",
                     )
                 })
@@ -254,9 +254,9 @@ impl Listing {
     }
 }
 
-/// Lines on what a split has in common with another split of the same data set, where it should have nothing:
-/// images, and classes in the layouts whose splits are divided by class (but CIFAR-FS, whose division is
-/// built in). Empty where all is well.
+/// Lines on images and classes that two splits share but should not. Classes are compared only in layouts
+/// whose splits are divided by class (except CIFAR-FS, whose division is built in). Empty when nothing is
+/// shared.
 pub(crate) fn in_common(layout: Layout, one: &Listing, other: &Listing) -> Vec<String> {
     fn files(listing: &Listing) -> BTreeSet<&Path> {
         let files = listing.images.iter().filter_map(|(source, _)| match source {

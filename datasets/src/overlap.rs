@@ -1,13 +1,13 @@
-//! Whether a backbone is tested on images or classes that it was trained on. What is found stands beside the
-//! number, see [`camtrast_common::leakage`].
+//! Whether a backbone is tested on images or classes that it was trained on. The finding is stored with the
+//! results, see [`camtrast_common::leakage`].
 
 use crate::Pack;
 use camtrast_common::checkpoint::BackboneInfo;
 use std::collections::BTreeSet;
 
-/// What a backbone's training has in common with a pack that it is to be tested on, as `the backbone was
-/// trained on 8 of the 20 classes`; `None` when it has nothing in common, when nothing was trained (`step`
-/// 0), or when nobody knows on what.
+/// What a backbone's training has in common with a pack that it is to be tested on, as
+/// `the backbone was trained on 8 of the 20 classes`; `None` when it has nothing in common, when it was not
+/// trained (`step` 0), or when its training data is not known.
 pub fn of_backbone(info: &BackboneInfo, test: &Pack) -> Option<String> {
     if info.step == 0 {
         return None;

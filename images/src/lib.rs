@@ -1,4 +1,4 @@
-//! Images in and out: files decoded by OpenCV, resized as PIL does it, and pictures drawn for people.
+//! Reading and writing images: files decoded by OpenCV, resized as PIL does it, and drawn figures.
 
 pub mod decode;
 pub mod orientation;

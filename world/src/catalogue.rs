@@ -1,4 +1,4 @@
-//! What there is in the world: 16 categories of 5 classes, and which of them are trained on.
+//! The content of the drawn world: 16 categories of 5 classes, and their splits.
 
 mod creatures;
 mod emblems;
@@ -14,7 +14,7 @@ use super::shapes::{Piece, Place};
 pub enum Split {
     /// Base classes, for pretraining.
     Train,
-    /// Classes to choose settings with.
+    /// Validation classes, for choosing settings.
     Val,
     /// Novel classes.
     Test,
@@ -34,13 +34,13 @@ impl Split {
     }
 }
 
-/// The part that makes a class of a category.
+/// The part that distinguishes a class within its category.
 pub struct Variant {
-    /// What follows the category's name, such as "with a forked tail".
+    /// Text after the category's name, such as "with a forked tail".
     pub name: &'static str,
     /// The part.
     pub pieces: &'static [Piece],
-    /// Where the part is put; more than one place for spots and fruits.
+    /// Where the part is drawn; several places for spots and fruits.
     pub places: &'static [Place],
 }
 
@@ -50,7 +50,7 @@ pub struct Category {
     pub name: &'static str,
     /// Which split all its classes belong to.
     pub split: Split,
-    /// What the classes share, from back to front.
+    /// The pieces that the classes share, from back to front.
     pub pieces: &'static [Piece],
     /// Whether the part is drawn before the rest, so that the body overlaps its root.
     pub part_behind: bool,
@@ -63,7 +63,7 @@ pub struct Category {
 /// Classes in every category.
 pub const CLASSES_PER_CATEGORY: usize = 5;
 
-/// All categories; a category's place here is part of its label, so new ones go to the end.
+/// All categories; a category's index is part of its label, so new ones are added at the end.
 pub static CATEGORIES: [&Category; 16] = [
     &creatures::FISH,
     &vehicles::CAR,
@@ -107,7 +107,7 @@ impl Class {
         &self.category().variants[self.variant]
     }
 
-    /// A label in the manner of WordNet ids: `s00000103` is the third class of the first category.
+    /// A label similar to WordNet ids: `s00000103` is the third class of the first category.
     pub fn label(self) -> String {
         format!("s{:08}", (self.category + 1) * 100 + self.variant + 1)
     }

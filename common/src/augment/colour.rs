@@ -34,11 +34,10 @@ fn blend(x: &Tensor, other: &Tensor, factor: &Tensor) -> Tensor {
     rest.addcmul(x, factor).clamp_(0.0, 1.0)
 }
 
-/// Turns the hue by `shift`, in turns (-0.5..0.5).
-///
-/// The least channel m and the chroma D of a pixel stay; with the new hue h in 0..6, red becomes `m + D
-/// clamp(|h - 3| - 1)`, green `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to
-/// 0..1: the HSV round trip in one formula.
+/// Turns the hue by `shift`, in turns (-0.5..0.5). The smallest channel m and the chroma D of a pixel do not
+/// change; with the new hue h in 0..6, red becomes `m + D clamp(|h - 3| - 1)`, green
+/// `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to 0..1: the HSV round trip in one
+/// formula.
 pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     let (r, g, b) = (x.narrow(1, 0, 1), x.narrow(1, 1, 1), x.narrow(1, 2, 1));
     let (value, least) = (x.amax([1i64].as_slice(), true), x.amin([1i64].as_slice(), true));
