@@ -32,7 +32,7 @@ use voc::Matches;
 const AT_50: usize = 0;
 const AT_75: usize = 5;
 
-/// Figures of one class, or their means over the classes. Each is a fraction in 0..1.
+/// Figures of one class, or their means over the classes, each a fraction in 0..1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
     /// COCO's AP, the mean over IoU thresholds .50:.05:.95.
@@ -41,7 +41,7 @@ pub struct Figures {
     pub ap50: f64,
     /// COCO's AP at IoU .75.
     pub ap75: f64,
-    /// COCO's AP of objects below 32^2 pixels; `None` when there is none. Likewise below.
+    /// COCO's AP of objects below 32^2 pixels; `None` when there is none. The same holds for the next two.
     pub ap_small: Option<f64>,
     /// COCO's AP of objects from 32^2 to 96^2 pixels.
     pub ap_medium: Option<f64>,
@@ -57,14 +57,14 @@ pub struct Figures {
     pub detectron2_voc12: f64,
 }
 
-/// The figures of one class, and what they rest on.
+/// The figures of one class, and the counts and curves behind them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassEvaluation {
     /// Name of the class.
     pub name: String,
     /// Objects that count.
     pub objects: usize,
-    /// Difficult objects, which do not.
+    /// Difficult objects, which do not count.
     pub difficult: usize,
     /// Detections, of any score.
     pub detections: usize,
@@ -77,12 +77,12 @@ pub struct ClassEvaluation {
     pub curve: Curve,
 }
 
-/// What detections are worth against a data set's objects.
+/// The evaluation of detections on a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Every class that has an object that counts, in the data set's order.
     pub classes: Vec<ClassEvaluation>,
-    /// Names of the classes that have none, and so no figures.
+    /// Names of the classes without such an object, which have no figures.
     pub left_out: Vec<String>,
     /// Images evaluated.
     pub images: usize,
@@ -96,7 +96,7 @@ impl Evaluation {
     /// `detection/detectron2_voc_AP`, `detection/detectron2_voc12_AP`, and of each class
     /// `detection/AP/<class>`, `detection/AP50/<class>`, `detection/AP75/<class>`,
     /// `detection/voc07_AP/<class>`, `detection/voc_AP/<class>`. Figures that do not exist, such as APs
-    /// without a small object, are not there.
+    /// without a small object, are left out.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mean = &self.mean;
         let figures = [
@@ -136,7 +136,7 @@ impl Evaluation {
 struct Entry {
     image: usize,
     bbox: [f64; 4],
-    /// Square pixels; COCO sorts objects into small, medium and large by it.
+    /// Square pixels; COCO groups objects into small, medium and large by it.
     area: f64,
     difficult: bool,
     score: f64,
@@ -181,7 +181,7 @@ pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
         let total: usize = objects.iter().map(Vec::len).sum();
         return Err(Error::settings(
             format!(
-                "the {} images have {total} objects of these classes, of which none counts",
+                "the {} images have {total} objects of these classes, none of which counts",
                 dataset.images.len()
             ),
             "evaluate on images with objects that are not difficult",
@@ -196,10 +196,10 @@ pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
     })
 }
 
-/// Areas of the objects that pycocotools counts, in square pixels: it leaves out others in silence.
+/// Areas of the objects that pycocotools counts, in square pixels: it ignores others without a message.
 pub(crate) const COUNTED_AREAS: RangeInclusive<f64> = 0.0..=1e10;
 
-/// Square pixels, by which COCO sorts objects into small, medium and large.
+/// Square pixels, by which COCO groups objects into small, medium and large.
 pub(crate) fn area(object: &Object) -> f64 {
     let [x1, y1, x2, y2] = object.bbox;
     object.area.unwrap_or((x2 - x1) * (y2 - y1))

@@ -1,8 +1,8 @@
 //! Object detection: Faster R-CNN fine-tuned end to end from a pretrained backbone.
 //!
 //! Data: [`voc`] and [`coco`] read a [`Dataset`]. Network: [`model`]. Fine-tuning: [`mod@train`] puts the
-//! network under the common engine, fed by `source`. Evaluation: [`Predictor`] and [`results`] (anybody's
-//! detections) give [`Results`], [`mod@evaluate`] their worth.
+//! network under the common engine, fed by `source`. Evaluation: [`Predictor`] and [`results`] (detections of
+//! any program) give [`Results`], which [`mod@evaluate`] scores.
 
 pub mod coco;
 pub mod curves;

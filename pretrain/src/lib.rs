@@ -1,4 +1,5 @@
-//! Pretraining: one file per method, read beside its paper, and one driver that runs any of them.
+//! Pretraining: one file per method, to be read together with its paper, and one driver that runs all of
+//! them.
 //!
 //! Symbols: x images [N, 3, H, W]; A feature map [N, D, h, w]; f pooled features [N, D]; q, k, z projections
 //! [N, P].
