@@ -1,4 +1,4 @@
-//! Why a pretraining transfers: what a backbone's features hold, and where in an image they come from.
+//! Analysis of backbones: measures of their features, and class activation maps.
 
 pub mod cam;
 pub mod head;
@@ -9,13 +9,13 @@ use camtrast_common::device::Precision;
 use camtrast_common::progress::Progress;
 use tch::Device;
 
-/// Where and how networks run, and who is told.
+/// Device, precision and progress of an analysis.
 #[derive(Clone, Copy)]
 pub struct Compute<'a> {
-    /// Where backbones and tensors live.
+    /// Device of backbones and tensors.
     pub device: Device,
     /// Precision of the networks' forward passes.
     pub precision: Precision,
-    /// Told of every batch.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
 }

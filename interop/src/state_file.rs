@@ -1,8 +1,6 @@
 //! Files of named tensors, whatever tool wrote them: zip and older `torch.save`, plain pickles of numpy
-//! arrays, safetensors.
-//!
-//! A file is mapped, not read. What is allocated while it is looked into, and while one backbone is taken out
-//! of it, never exceeds twice its size and [`SLACK`].
+//! arrays, safetensors. A file is memory-mapped. The memory allocated to inspect it, and to extract one
+//! backbone, never exceeds twice its size plus [`SLACK`].
 
 use crate::archive::{Archive, Entry};
 use camtrast_common::error::{ReadResult, Refusal};
@@ -16,10 +14,10 @@ use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-/// What any file, however small, may make us allocate beside twice its size.
+/// Memory that any file may make us allocate in addition to twice its size.
 pub const SLACK: usize = 4 << 20;
 
-/// How a file holds its tensors.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     /// `torch.save` since 1.6.
@@ -43,7 +41,7 @@ impl fmt::Display for Container {
     }
 }
 
-/// A tensor of a file: where its elements lie.
+/// A tensor of a file, with the position of its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The keys that lead to it, joined by dots.
@@ -60,12 +58,12 @@ pub struct Stored {
     coding: Coding,
 }
 
-/// What stands under the name of a weight and is none that can be read.
+/// An object with the name of a weight that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// The keys that lead to it, joined by dots.
     pub name: String,
-    /// What it is: follows its name in a message.
+    /// Its description, which follows its name in a message.
     pub what: String,
 }
 
@@ -108,7 +106,7 @@ pub struct StateFile {
     content: Content,
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Default)]
 struct Content {
     author: Option<String>,
@@ -119,23 +117,23 @@ struct Content {
 }
 
 impl StateFile {
-    /// Maps a file and reads what it says of its tensors; their bytes are not copied.
+    /// Maps a file and reads the description of its tensors; their bytes are not copied.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is none of the kinds above, damaged,
-    /// or wants to run code.
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it has none of these formats, is damaged,
+    /// or needs code to be run.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Err(Error::file(path, "is a folder", "name a file of weights"));
+            return Err(Error::file(path, "is a folder", "give a file of weights"));
         }
         let file = File::open(path).map_err(Error::io(path, "read"))?;
-        // SAFETY: nobody changes a checkpoint in place while it is read; a file that is cut off meanwhile
-        // ends the program.
+        // SAFETY: nobody changes a checkpoint in place while it is read; if a file is truncated meanwhile,
+        // the program ends.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
         Self::of(path, Bytes::Mapped(map))
     }
 
-    /// As [`StateFile::open`], of bytes in memory; `path` is what errors call them.
+    /// As [`StateFile::open`], for bytes in memory; `path` is their name in errors.
     ///
     /// # Errors
     /// As [`StateFile::open`].
@@ -153,43 +151,42 @@ impl StateFile {
         })
     }
 
-    /// Where the file lies.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How it holds its tensors.
+    /// Its format.
     pub fn container(&self) -> Container {
         self.container
     }
 
-    /// Who made it, as detectron2's files say.
+    /// Its author, as stated in detectron2's files.
     pub fn author(&self) -> Option<&str> {
         self.content.author.as_deref()
     }
 
-    /// The name of the network, as timm's files say.
+    /// The name of the network, as stated in timm's files.
     pub fn model(&self) -> Option<&str> {
         self.content.model.as_deref()
     }
 
-    /// What has the name of a weight, but only a call could make, or is of a kind that is not read.
+    /// Objects with the name of a weight that only a call could create, or that have an unsupported type.
     pub fn unread(&self) -> &[Unread] {
         &self.content.unread
     }
 
-    /// Classes and functions, unknown here, that the file wants to call and that are not called: each once,
-    /// 32 at most.
+    /// Unknown classes and functions that the file calls, which are not called here: each once, at most 32.
     pub fn foreign(&self) -> &[String] {
         &self.content.foreign
     }
 
-    /// Its tensors, as they lie in it.
+    /// Its tensors, in the order of the file.
     pub fn tensors(&self) -> &[Stored] {
         &self.content.tensors
     }
 
-    /// Names of its tensors, and of what stands under the name of a weight.
+    /// Names of its tensors, and of unreadable objects with the name of a weight.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let unread = self.content.unread.iter().map(|unread| unread.name.as_str());
         self.content
@@ -199,7 +196,7 @@ impl StateFile {
             .chain(unread)
     }
 
-    /// Bytes in all.
+    /// Size in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -260,8 +257,8 @@ impl StateFile {
     }
 }
 
-// Elements that are written as text can only be met in their order; numpy's are without gaps, so each goes to
-// its place.
+// Elements that are written as text can only be read in order; numpy's have no gaps, so each is put at its
+// position.
 fn coded<T>(tensor: &Stored, text: &[u8], out: &mut [T], convert: impl Fn(&[u8]) -> T) {
     let mut bytes = tensor.coding.bytes(text);
     let size = tensor.dtype.size();
@@ -307,8 +304,8 @@ fn read(bytes: &[u8]) -> ReadResult<(Container, Content)> {
     }
 }
 
-// Pickles of protocols 0 and 1 have no mark at their start: they begin with a dict, a list or a class, and
-// end with a stop.
+// Pickles of protocols 0 and 1 have no magic number: they begin with a dict, a list or a class, and end with
+// a stop.
 fn is_old(bytes: &[u8]) -> bool {
     let length_of_header = bytes.get(4..8) == Some(&[0; 4]);
     bytes.starts_with(b"L119547037146038801333356L\n.")
@@ -322,7 +319,7 @@ fn budget(bytes: &[u8]) -> Budget {
 
 fn zip<'a>(bytes: &'a [u8]) -> ReadResult<(Container, Content)> {
     let archive = Archive::open(bytes)?;
-    // Entries that lie over each other could be read for ever.
+    // Overlapping entries could make reading endless.
     let mut left = bytes.len();
     let mut content = |entry: &Entry<'a>| {
         let content = archive.content(entry)?;
@@ -377,7 +374,7 @@ fn zip<'a>(bytes: &'a [u8]) -> ReadResult<(Container, Content)> {
     ))
 }
 
-// 0x1950a86a20f9469cfc6c, with which torch began its files before 1.6.
+// 0x1950a86a20f9469cfc6c, the magic number of torch before 1.6.
 const MAGIC: [&[u8]; 2] = [
     &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19],
     b"119547037146038801333356",
@@ -433,28 +430,28 @@ fn pickles(bytes: &[u8]) -> ReadResult<(Container, Content)> {
     ))
 }
 
-/// Keys under which files say which network they hold, timm's first.
+/// Keys of the name of the network in a file, timm's first.
 const MODEL: [&str; 3] = ["arch", "architecture", "model_name"];
 
 fn short(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned()
 }
 
-fn said(machine: &Machine, root: Value, key: &str) -> Option<String> {
+fn text_of(machine: &Machine, root: Value, key: &str) -> Option<String> {
     match machine.get(root, key)? {
         Value::Text(text) => Some(short(text)),
         _ => None,
     }
 }
 
-/// Dicts are looked into this deep. Lightning's and VISSL's nest four.
+/// Depth to which nested dicts are searched. Lightning's and VISSL's files have four levels.
 const DEPTH: usize = 8;
-/// Longer names are nobody's.
+/// Longer names do not occur in real files.
 const NAME: usize = 400;
 /// Dimensions of a tensor.
 const DIMENSIONS: usize = 8;
 
-/// Foreign names that are kept for messages.
+/// Number of foreign names that are kept for messages.
 const FOREIGN: usize = 32;
 
 fn content_of<'a>(
@@ -476,13 +473,13 @@ fn content_of<'a>(
     };
     walk.dict(root, "", DEPTH)?;
     let mut content = Content {
-        author: said(machine, root, "__author__"),
-        model: MODEL.iter().find_map(|key| said(machine, root, key)),
+        author: text_of(machine, root, "__author__"),
+        model: MODEL.iter().find_map(|key| text_of(machine, root, key)),
         tensors: Vec::with_capacity(walk.found.len()),
         unread: walk.unread,
         foreign: Vec::new(),
     };
-    // Arrays that are written as text must be read to know how long they are, but not for ever.
+    // Arrays that are written as text must be read to find their length, but only up to a limit.
     let mut text = file.len().saturating_mul(4);
     for (name, node) in walk.found {
         content.tensors.push(match &machine.nodes()[node as usize] {
@@ -498,7 +495,7 @@ fn content_of<'a>(
     }
     if let (true, [name, ..]) = (content.tensors.is_empty(), &content.foreign[..]) {
         let problem = format!(
-            "holds no tensors, and wants to call {name}, which camtrast never does because it runs code"
+            "holds no tensors, and calls {name}, which camtrast never does because it would run code"
         );
         return Err(Refusal::new(
             problem,
@@ -517,7 +514,7 @@ struct Walk<'m, 'a> {
     unread: Vec<Unread>,
 }
 
-// Only what may be a weight is remembered, so that other objects may be as many as they like.
+// Only possible weights are stored, so that the number of other objects is not limited.
 fn is_weight(key: &str) -> bool {
     ["weight", "bias", "running_mean", "running_var"]
         .iter()
@@ -564,11 +561,11 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    // What a value is that might be a tensor and cannot be read.
+    // The description of a value that might be a tensor and cannot be read.
     fn unread(&self, value: Value<'a>) -> Option<String> {
         match (value, self.machine.node(value)) {
             (Value::Opaque(by), _) => Some(format!(
-                "that {} must make, which is not called",
+                "that a call of {} would create, which is not made",
                 self.machine.foreign_name(by)
             )),
             (_, Some(Node::Array(None))) => Some("as a numpy array of Python objects".into()),
@@ -596,15 +593,14 @@ fn torch_tensor<'a>(
         stride,
     } = machine.nodes()[node as usize]
     else {
-        return Err(odd(&name, "is no tensor"));
+        return Err(odd(&name, "is not a tensor"));
     };
     let Node::Storage { key, dtype, length } = machine.nodes()[storage as usize] else {
         return Err(odd(&name, "has no storage"));
     };
     let (shape, stride) = (sizes(machine, shape, &name)?, sizes(machine, stride, &name)?);
     let offset = usize::try_from(offset).map_err(|_| odd(&name, "begins before its storage"))?;
-    let content =
-        content(key).ok_or_else(|| odd(&name, "has its elements in a storage that is not there"))?;
+    let content = content(key).ok_or_else(|| odd(&name, "has its elements in a storage that is missing"))?;
     if u64::try_from(content.len() / dtype.size().max(1)).is_ok_and(|there| there < length) {
         return Err(odd(&name, "has a storage that is cut off"));
     }
@@ -620,7 +616,7 @@ fn torch_tensor<'a>(
     checked(tensor, content.len(), offset)
 }
 
-// `text` is how much may still be read of arrays that are written as text.
+// `text` is the number of bytes that may still be read from arrays that are written as text.
 fn numpy_tensor<'a>(
     file: &'a [u8],
     machine: &Machine<'a>,
@@ -652,8 +648,8 @@ fn numpy_tensor<'a>(
     } else {
         *text = text.checked_sub(array.bytes.len()).ok_or_else(|| {
             Refusal::new(
-                "holds arrays that share their elements",
-                "save each array by itself (array.copy())",
+                "holds arrays that share elements",
+                "save each array separately (array.copy())",
             )
         })?;
         coding.bytes(array.bytes).count()
@@ -684,12 +680,12 @@ fn sizes(machine: &Machine, node: u32, name: &str) -> ReadResult<Vec<usize>> {
     };
     values
         .iter()
-        .map(|value| size(value).ok_or_else(|| odd(name, "has a shape that is none")))
+        .map(|value| size(value).ok_or_else(|| odd(name, "has an invalid shape")))
         .collect()
 }
 
-// Every element must lie in the `length` bytes of its storage, and none twice: a storage of one number must
-// not become a tensor of a billion.
+// Every element must be inside the `length` bytes of its storage, and no element may be used twice: a storage
+// of one number must not become a tensor of a billion.
 fn checked(tensor: Stored, length: usize, offset: usize) -> ReadResult<Stored> {
     let there = length.checked_div(tensor.dtype.size()).unwrap_or(usize::MAX);
     let outside = || odd(&tensor.name, "does not fit into its storage");
@@ -718,7 +714,7 @@ fn checked(tensor: Stored, length: usize, offset: usize) -> ReadResult<Stored> {
     Ok(tensor)
 }
 
-// Where a part of the file begins.
+// The start of a part of the file.
 fn position(file: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - file.as_ptr() as usize
 }
@@ -737,13 +733,13 @@ fn safetensors(bytes: &[u8]) -> ReadResult<(Container, Content)> {
             "copy or download it again",
         )
     };
-    // In memory a header takes up to ten times its length.
+    // In memory a header needs up to ten times its length.
     let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
     if header > (bytes.len() / 16 + SLACK / 16) as u64 {
         return Err(damaged("its header is too long for its tensors".to_owned()));
     }
     let model = {
-        // The header is in memory once at a time.
+        // Only one copy of the header is in memory at a time.
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
         let metadata = header.metadata().as_ref();
         metadata.and_then(|metadata| {

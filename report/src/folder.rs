@@ -1,5 +1,5 @@
-//! Run folders that no suite keeps records of: `pretrain`, `detection train`, `segmentation train`, `fewshot
-//! eval --out`.
+//! Run folders without a suite's records: `pretrain`, `detection train`, `segmentation train`,
+//! `fewshot eval --out`.
 //!
 //! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining
 //! that hold metrics are its tasks.
@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-/// Known numbers: name in metrics.json, title, whether in percent, whether in the headline.
+/// Known numbers: name in metrics.json, title, whether in percent, whether in the headline tables.
 const KNOWN: [(&str, &str, bool, bool); 10] = [
     ("detection/AP50", "AP50", true, true),
     ("detection/AP", "AP", true, true),
@@ -30,7 +30,7 @@ const KNOWN: [(&str, &str, bool, bool); 10] = [
     ("pretrain/loss", "pretraining loss", false, false),
 ];
 
-/// Keys of config.toml that say nothing of how a number was measured, beside [`PLACES`] and [`COURSE`].
+/// Keys of config.toml that are not part of a protocol, in addition to [`PLACES`] and [`COURSE`].
 const NO_PROTOCOL: [&str; 10] = [
     "checkpoint",
     "seed",
@@ -44,7 +44,7 @@ const NO_PROTOCOL: [&str; 10] = [
     "commit",
 ];
 
-/// The rows of a folder, and the columns that their metrics come to.
+/// The rows of a folder, and the columns of their metrics.
 ///
 /// # Errors
 /// [`Error::File`] naming the file that is damaged, [`Error::Io`].
@@ -175,7 +175,7 @@ fn found(folder: &Path) -> Result<TaskResult> {
             .unwrap_or_default()
             .to_owned()
     };
-    // What differs between pretrainings is what is compared.
+    // Pretrainings have no protocol: their differences are what is compared.
     let protocol_settings = if task == PRETRAIN {
         Some(Vec::new())
     } else {
@@ -197,7 +197,7 @@ fn found(folder: &Path) -> Result<TaskResult> {
         true => TensorFile::open(&folder.join("backbone.safetensors"))
             .ok()
             .and_then(|f| f.checksum().map(str::to_owned).ok()),
-        // Older evaluations say it in metrics.json alone.
+        // Older evaluations have it in metrics.json only.
         false => Some(sub("dataset", "backbone_sha256"))
             .filter(|sum| !sum.is_empty())
             .or(Some(origin.backbone_sha256.clone())),
@@ -244,21 +244,21 @@ fn found(folder: &Path) -> Result<TaskResult> {
     })
 }
 
-/// What its numbers are of; where there are none yet, what its settings are of.
+/// The task of its numbers; if there are none yet, the task of its settings.
 fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
-    let told = metrics.keys().find_map(|name| Some(name.split_once('/')?.0));
+    let measured = metrics.keys().find_map(|name| Some(name.split_once('/')?.0));
     let tasks = [
         ("fewshot", "shots"),
         ("detection", "anchor-sizes"),
         ("segmentation", "output-stride"),
         ("representation", ""),
     ];
-    let is_it = |(task, key): &(&str, &str)| told.map_or(config.contains_key(*key), |told| told == *task);
+    let is_it = |(task, key): &(&str, &str)| measured.map_or(config.contains_key(*key), |name| name == *task);
     tasks.into_iter().find(is_it).map_or(PRETRAIN, |(task, _)| task)
 }
 
-/// `key = value` lines of what a number follows from, beside the backbone; `None` when nothing says which
-/// data it was measured on.
+/// The protocol: `key = value` lines of everything that a number depends on except the backbone; `None` if
+/// the data is not recorded.
 fn protocol(config: &Table) -> Option<Vec<String>> {
     let dataset = config.get("dataset").and_then(toml::Value::as_table);
     dataset?.keys().find(|key| !NO_PROTOCOL.contains(&&key[..]))?;
@@ -270,7 +270,7 @@ fn protocol(config: &Table) -> Option<Vec<String>> {
     )
 }
 
-/// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a
+/// Everything in a config.toml that a number depends on: settings, the description of the data, and how a
 /// fine-tuned network was trained (`network.steps`).
 pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
     let of = |table: &str| {

@@ -1,4 +1,4 @@
-//! Reads result folders: suites by their records, other run folders by what lies in them.
+//! Reads result folders: suites by their records, other run folders by their files.
 
 use crate::folder;
 use crate::log::Course;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// All that was found, whatever it is called and wherever it lies.
+/// All results found in the given folders.
 pub struct Gathered {
     /// The folders, in the order given; a folder of plain runs is a suite without a title.
     pub suites: Vec<Suite>,
@@ -26,13 +26,13 @@ pub struct Gathered {
     pub rows: Vec<Row>,
 }
 
-/// A run with those of its seeds that were pretrained alike.
+/// A run with those of its seeds that were pretrained with the same settings.
 pub struct Row {
-    /// What the suite says of it; the name is one of its own among all rows.
+    /// The suite's record of it; the name is unique among all rows.
     pub run: RunRecord,
     /// Index into [`Gathered::suites`].
     pub suite: usize,
-    /// By seed.
+    /// Its seeds.
     pub seeds: Vec<Seed>,
 }
 
@@ -46,17 +46,17 @@ pub struct Seed {
     pub cells: Vec<TaskResult>,
 }
 
-/// A cell as it was found.
+/// A cell and its files.
 pub struct TaskResult {
     /// [`PRETRAIN`] or the task.
     pub task: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// Its record, empty where there is none.
+    /// Its record, empty if there is none.
     pub cell: CellRecord,
     /// Numbers of metrics.json, or why there are none.
     pub metrics: Result<BTreeMap<String, f64>, Gap>,
-    /// The backbone that they come from, as metrics.json says.
+    /// The backbone that they come from, as recorded in metrics.json.
     pub origin: Origin,
     /// config.toml.
     pub config: Option<String>,
@@ -66,16 +66,16 @@ pub struct TaskResult {
     pub episodes: BTreeMap<String, Vec<f64>>,
     /// Checksums of the episodes, by metric prefix.
     pub episodes_sha256: BTreeMap<String, String>,
-    /// What the network has seen of the data that it was tested on, if anything.
+    /// Which test data the network was trained on, if any.
     pub leakage: Option<String>,
 }
 
 /// Why there is no number.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Gap {
-    /// In a word or two.
+    /// In one or two words.
     pub what: &'static str,
-    /// In full.
+    /// As a sentence.
     pub why: String,
 }
 
@@ -87,7 +87,7 @@ impl Gap {
         }
     }
 
-    /// Of a command that was cut off.
+    /// The gap of an interrupted command.
     pub(crate) fn interrupted(course: &Course) -> Self {
         match course.last_step {
             Some(step) => Gap::new("interrupted", format!("interrupted after step {step}")),
@@ -109,7 +109,7 @@ impl Row {
         self.run.imported.is_some() && self.run.method.is_none()
     }
 
-    /// Its cells of one task, a seed each.
+    /// Its cells of one task, one per seed.
     pub fn cells<'a>(&'a self, task: &'a str) -> impl Iterator<Item = (u64, &'a TaskResult)> {
         self.seeds
             .iter()
@@ -130,8 +130,8 @@ fn tasks(columns: &[Column]) -> Vec<&str> {
 /// Reads folders of results.
 ///
 /// # Errors
-/// [`Error::File`] naming the record, metrics or log that is damaged, or the folder that holds nothing
-/// finished; [`Error::Io`].
+/// [`Error::File`] naming the record, metrics or log that is damaged, or the folder without finished runs;
+/// [`Error::Io`].
 pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
     let mut all = Gathered {
         suites: Vec::new(),
@@ -143,7 +143,7 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
             return Err(Error::file(
                 path,
                 "is not a folder",
-                "name a folder that `camtrast suite run` or a training command wrote to",
+                "give a folder that `camtrast suite run` or a training command wrote to",
             ));
         }
         let (suite, rows) = match record::read::<Suite>(&path.join(SUITE))? {
@@ -157,11 +157,11 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
             let (problem, remedy) = match suite.runs.is_empty() {
                 true => (
                     "holds no runs",
-                    "name a folder that `camtrast suite run` or a training command wrote to",
+                    "give a folder that `camtrast suite run` or a training command wrote to",
                 ),
                 false => (
                     "holds no finished run",
-                    "let `camtrast suite run` end one cell at least",
+                    "let `camtrast suite run` finish at least one cell",
                 ),
             };
             return Err(Error::file(path, problem, remedy));
@@ -199,7 +199,7 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
             }
             let folder = cell_folder(root, &run.slug, seed, task);
             let mut found = found(task, folder, cells.first().filter(|c| c.task == PRETRAIN))?;
-            // What was never begun has no record to say it.
+            // A cell that was never started has no record.
             (found.cell.run, found.cell.seed, found.cell.task) = (run.name.clone(), seed, task.to_owned());
             cells.push(found);
         }
@@ -248,7 +248,7 @@ fn found(task: &str, folder: PathBuf, pretraining: Option<&TaskResult>) -> Resul
     })
 }
 
-/// The metrics of a cell, or why they cannot stand in a table.
+/// The metrics of a cell, or why they cannot be shown in a table.
 fn outcome(
     folder: &Path,
     cell: Option<&CellRecord>,
@@ -259,11 +259,12 @@ fn outcome(
         let begun = course.last_step.is_some() || folder.join("config.toml").exists();
         return Ok(Err(match pretraining.map(|p| &p.metrics) {
             _ if begun => Gap::interrupted(course),
-            Some(Err(gap)) if gap.what == "not begun" => {
-                Gap::new("not begun", "not begun, nor is its pretraining")
-            }
-            Some(Err(gap)) => Gap::new("no backbone", format!("not begun; pretraining: {}", gap.why)),
-            _ => Gap::new("not begun", "not begun"),
+            Some(Err(gap)) if gap.what == "not started" => Gap::new(
+                "not started",
+                "not started, and its pretraining is not started either",
+            ),
+            Some(Err(gap)) => Gap::new("no backbone", format!("not started; pretraining: {}", gap.why)),
+            _ => Gap::new("not started", "not started"),
         }));
     };
     match cell.state {
@@ -290,13 +291,13 @@ fn outcome(
     if made.is_some_and(|made| *made != cell.checkpoint_sha256) {
         return Ok(Err(Gap::new(
             "outdated",
-            "measured on an earlier backbone than the one that is there now",
+            "measured with an older backbone than the one in the folder now",
         )));
     }
     metrics(&path).map(Ok)
 }
 
-/// What a metrics.json holds.
+/// The content of a metrics.json.
 #[derive(Default)]
 pub(crate) struct Measured {
     /// Numbers by name.
@@ -307,7 +308,7 @@ pub(crate) struct Measured {
     pub leakage: Option<String>,
 }
 
-/// Checksums of the episodes by metric prefix, which config.toml of a few-shot evaluation has.
+/// Checksums of the episodes by metric prefix, from config.toml of a few-shot evaluation.
 pub(crate) fn episodes_sha256(config: &str) -> BTreeMap<String, String> {
     let config: toml::Table = config.parse().unwrap_or_default();
     let sums = config
@@ -332,7 +333,7 @@ pub(crate) fn metrics(path: &Path) -> Result<Measured> {
     })
 }
 
-/// Seeds that were pretrained in different ways are not one run: the first way keeps the name.
+/// Seeds that were pretrained with different settings are different runs: the first one keeps the name.
 fn pretrained_alike(row: Row) -> Vec<Row> {
     let mut ways: Vec<(Option<String>, Row)> = Vec::new();
     for seed in row.seeds {
@@ -352,7 +353,7 @@ fn pretrained_alike(row: Row) -> Vec<Row> {
             None => {
                 let mut run = row.run.clone();
                 if !ways.is_empty() {
-                    run.name += &format!(", pretrained otherwise (seed {})", seed.seed);
+                    run.name += &format!(", other pretraining settings (seed {})", seed.seed);
                 }
                 ways.push((
                     way,
@@ -368,7 +369,7 @@ fn pretrained_alike(row: Row) -> Vec<Row> {
     ways.into_iter().map(|(_, row)| row).collect()
 }
 
-/// Adds the folder to names that several folders have.
+/// Adds the folder to names that occur in several folders.
 fn name_apart(rows: &mut [Row], folders: &[PathBuf]) {
     let names: Vec<(String, usize)> = rows.iter().map(|row| (row.run.name.clone(), row.suite)).collect();
     for row in rows {

@@ -1,4 +1,4 @@
-//! report.html: what the template shows, ready to be laid out.
+//! report.html: the values for the template.
 
 use crate::chart::{self, Panel, Whisker, chart, forest};
 use crate::compare::{BASELINE, Comparison, Entry, explanation};
@@ -11,7 +11,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error as TemplateError, syntax::SyntaxConfig};
 use serde::Serialize;
 
-/// What the template is given.
+/// The values of the template.
 #[derive(Serialize)]
 struct Page<'a> {
     style: &'static str,
@@ -61,27 +61,27 @@ struct GridRow {
     cells: Vec<GridCell>,
 }
 
-/// What a cell of a table shows.
+/// The content of a cell of a table.
 #[derive(Serialize, Default)]
 struct GridCell {
-    /// The number; absent where there is none.
+    /// The number, if there is one.
     text: Option<String>,
     half: Option<String>,
-    /// What to sort by.
+    /// The value to sort by.
     sort: Option<f64>,
-    /// Address of how it was made.
+    /// Link to how it was made.
     made: String,
-    /// Stands behind the number.
+    /// Mark after the number.
     mark: &'static str,
     best: bool,
     strong: bool,
     published: Option<String>,
-    /// Small print below the number: part of the seeds, p.
+    /// Small text below the number: number of seeds, p.
     note: Option<String>,
-    /// Instead of a number, and in full.
+    /// The reason for a missing number, short and as a sentence.
     absent: Option<String>,
     why: String,
-    /// Another table that has it.
+    /// The table that has it, if it is another one.
     elsewhere: Option<usize>,
 }
 
@@ -104,7 +104,7 @@ struct Made {
     name: String,
     method: Option<String>,
     imported: bool,
-    /// File of a backbone that was brought along.
+    /// File of a given backbone.
     brought: Option<String>,
     own: Vec<(String, Vec<String>)>,
     tasks: Vec<MadeTask>,
@@ -137,10 +137,10 @@ struct Status {
     failed: usize,
 }
 
-/// The page, whole in itself.
+/// The page, in one file.
 ///
 /// # Errors
-/// [`Error::Settings`] when the template refuses its values.
+/// [`Error::Settings`] when the template cannot be filled.
 pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
     let page = Page {
         style: include_str!("../templates/style.css"),
@@ -169,12 +169,12 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
     laid_out(page).map_err(|e| {
         Error::settings(
             format!("the report's page cannot be made: {e:#}"),
-            "report this as a fault of camtrast",
+            "report this as a bug of camtrast",
         )
     })
 }
 
-/// Everything is escaped, for the names of the templates end in `.html`.
+/// Everything is escaped, because the names of the templates end in `.html`.
 fn laid_out(page: Page<'_>) -> Result<String, TemplateError> {
     let mut templates = Environment::new();
     templates.set_syntax(
@@ -274,7 +274,7 @@ fn grid_row(all: &Gathered, row: usize, cells: Vec<GridCell>) -> GridRow {
     GridRow {
         name: run.name.clone(),
         made: format!("made-{row}"),
-        // A name that says it already is not told twice.
+        // The method is not shown if the run has the same name.
         method: run
             .method
             .clone()
@@ -383,7 +383,7 @@ fn charts(panels: &[Panel]) -> Option<Charts> {
     })
 }
 
-/// Seconds of each task and images a second while it trained, means over the seeds.
+/// Seconds of each task and images per second of its training, means over the seeds.
 fn costs(all: &Gathered) -> Grid {
     let timed: Vec<&str> = all
         .tasks()

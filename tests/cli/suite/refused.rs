@@ -77,7 +77,7 @@ fn recipes_are_checked_before_anything_is_trained() {
     misused(
         "epochs = 1",
         "epochs = 1\nseed = 5",
-        &["\"seed\" is the suite's to say"],
+        &["\"seed\" is set by the suite itself"],
     );
     misused(
         "[data]",
