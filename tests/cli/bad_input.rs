@@ -538,7 +538,7 @@ fn a_loss_that_is_not_finite() {
         "became",
         "at step",
         "epoch 1",
-        "the good state of step",
+        "the last good state (step",
         "run: lower --lr",
         "--overwrite",
     ];
