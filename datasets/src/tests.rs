@@ -635,7 +635,7 @@ fn coarse_labels_and_chosen_categories() {
                 images_per_class: Some(1),
                 ..Default::default()
             },
-            "contradict",
+            "exclude each other",
         ),
     ] {
         let message = select_subset(&pack, &options).unwrap_err().to_string();
