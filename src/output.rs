@@ -1,5 +1,5 @@
 //! `println!` and `eprintln!` of this program. Those of std panic when a stream is closed or its disk is
-//! full; here, work goes on.
+//! full; here, the program continues.
 //!
 //! `main.rs` names this module first and with `#[macro_use]`, so that these replace std's in all modules
 //! after it.

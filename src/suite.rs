@@ -355,10 +355,10 @@ fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -
                 sum += scale * metrics[&column.metric].as_f64().unwrap_or(f64::NAN);
             }
             let mean = sum / cells.len() as f64;
-            let told = format!("{run}: {title} {mean:.2}, expected {expected} ± {tolerance}");
-            say(&told);
+            let result = format!("{run}: {title} {mean:.2}, expected {expected} ± {tolerance}");
+            say(&result);
             if mean.is_nan() || (mean - expected).abs() > *tolerance {
-                wrong.push(told);
+                wrong.push(result);
             }
         }
     }

@@ -238,8 +238,8 @@ pub fn save_backbone(path: &Path, tensors: &BTreeMap<String, Tensor>, info: &Bac
 /// Loads a backbone, laid out channels-last on `device`.
 ///
 /// # Errors
-/// [`Error::File`] when the file is damaged, of another kind or a later version, not whole, not finite, or of
-/// another tool (to be imported first).
+/// [`Error::File`] when the file is damaged, of another kind or a later version, incomplete, not finite, or
+/// of another tool (to be imported first).
 pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let file = open(path)?;
     file.verify()?;

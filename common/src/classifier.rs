@@ -1,4 +1,5 @@
-//! The linear classifier a method trained on its backbone, kept beside it: what class activation maps need.
+//! The linear classifier that a method trained on its backbone, in a separate file; class activation maps
+//! need it.
 
 use crate::checkpoint::{BackboneInfo, VERSION};
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 /// `format` of a classifier file.
 pub const CLASSIFIER_FORMAT: &str = "camtrast-classifier";
-/// Its name in a run's folder, beside the backbone.
+/// Its name in a run's folder.
 pub const CLASSIFIER_FILE: &str = "classifier.safetensors";
 
 /// `logits = features weight^T + bias`.

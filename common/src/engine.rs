@@ -204,7 +204,7 @@ pub fn train<T: Task>(
                 (&loss.total / plan.accumulate as f64).backward();
                 meter.add(step, epoch, loss);
             }
-            // Data-parallel training would average the gradients over processes here, and nowhere else.
+            // Data-parallel training would average the gradients over processes here, and only here.
             if let Some(norm) = plan.clip_norm {
                 optimizer.clip_gradients(norm);
             }

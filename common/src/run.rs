@@ -81,7 +81,7 @@ impl RunOptions {
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Held as long as the run goes on.
+    /// Locked while the run is written.
     _lock: Option<Arc<File>>,
 }
 

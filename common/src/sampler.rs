@@ -38,7 +38,7 @@ impl Passes {
     }
 
     /// Positions and samples of the batch with this index; it may span two passes, so that any number of
-    /// samples works. Data-parallel training would give each process its own part here, and nowhere else.
+    /// samples works. Data-parallel training would give each process its own part here, and only here.
     pub fn batch(&mut self, number: u64, size: u64) -> Vec<(u64, usize)> {
         (number * size..(number + 1) * size)
             .map(|place| (place, self.sample(place)))

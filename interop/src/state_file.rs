@@ -127,8 +127,8 @@ impl StateFile {
             return Err(Error::file(path, "is a folder", "give a file of weights"));
         }
         let file = File::open(path).map_err(Error::io(path, "read"))?;
-        // SAFETY: nobody changes a checkpoint in place while it is read; if a file is truncated meanwhile,
-        // the program ends.
+        // SAFETY: a checkpoint must not be changed in place while it is read; if a file is truncated
+        // meanwhile, the program ends.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
         Self::of(path, Bytes::Mapped(map))
     }

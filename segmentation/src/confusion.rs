@@ -1,7 +1,8 @@
 //! Intersection over union, from one confusion matrix over a whole data set.
 //!
 //! Source: cityscapesScripts `evaluation/evalPixelLevelSemanticLabeling.py`. With `M[t][p]` the pixels of
-//! true class t predicted as p, over all pixels whose truth is a class (ignored truth counts nowhere),
+//! true class t predicted as p, over all pixels whose true class is evaluated (ignored pixels are not
+//! counted),
 //!
 //! ```text
 //! IoU(c) = M[c][c] / (sum_p M[c][p] + sum_{t != c} M[t][c])

@@ -144,7 +144,7 @@ fn add_run(
     out: &Path,
     root: &Command,
 ) -> Result<(), String> {
-    let told = |problem: String| format!("run {:?}: {problem}", run.name);
+    let in_run = |problem: String| format!("run {:?}: {problem}", run.name);
     let method = run
         .flags
         .get("method")
@@ -177,7 +177,7 @@ fn add_run(
             folder: folder(PRETRAIN),
             checkpoint: None,
             after: None,
-            ..cell("pretrain", &shared, &run.flags, seed, root).map_err(told)?
+            ..cell("pretrain", &shared, &run.flags, seed, root).map_err(in_run)?
         };
         after = Some(cells.len());
         cells.push(cell);
@@ -204,7 +204,7 @@ fn add_run(
                 .filter(|(key, _)| part.contains(&&key[..]));
             own.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
-        let about = |problem| told(format!("{}: {problem}", task.name));
+        let about = |problem| in_run(format!("{}: {problem}", task.name));
         cells.push(SuiteCell {
             run: run.name.clone(),
             method: method.clone(),
@@ -375,9 +375,9 @@ fn cell(
         }
     }
     let threads = table.remove("threads").map(threads).transpose()?;
-    let told = |(problem, remedy): (String, String)| format!("{problem}; {remedy}");
+    let joined = |(problem, remedy): (String, String)| format!("{problem}; {remedy}");
     let with_seed = |table: Table| {
-        let mut given = flags(table, &clap).map_err(told)?;
+        let mut given = flags(table, &clap).map_err(joined)?;
         given.push(format!("--seed={seed}").into());
         Ok::<_, String>(given)
     };

@@ -118,9 +118,9 @@ impl SuiteRecipe {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut elsewhere = Vec::new();
         recipe.each_path(|named| {
-            let beside = folder.join(&*named);
-            if beside.exists() || !named.exists() {
-                *named = beside;
+            let in_folder = folder.join(&*named);
+            if in_folder.exists() || !named.exists() {
+                *named = in_folder;
             } else if !elsewhere.contains(named) {
                 elsewhere.push(named.clone());
             }

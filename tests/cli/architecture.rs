@@ -74,7 +74,7 @@ fn libraries_neither_print_nor_exit() {
     let mut files = Vec::new();
     libraries().for_each(|library| sources(&root().join(library).join("src"), &mut files));
     assert!(files.len() > 30, "the sources have moved: {}", files.len());
-    // common/src/testing.rs is no library: it serves the golden tests, which report their worst errors.
+    // common/src/testing.rs is not library code: it serves the golden tests, which report their worst errors.
     for file in files
         .into_iter()
         .filter(|f| !f.ends_with("common/src/testing.rs"))
@@ -89,7 +89,8 @@ fn libraries_neither_print_nor_exit() {
     }
 }
 
-/// What a change of makes cargo look again whether the commit is `-dirty`: the build script's own answer.
+/// Cargo must run the build script again, which finds out whether the commit is `-dirty`, after a change in
+/// any of these: the script's own output lists them.
 #[test]
 fn a_change_in_any_crate_is_seen_by_the_build_script() {
     let said = fs::read_to_string(Path::new(env!("OUT_DIR")).with_file_name("output")).unwrap();

@@ -158,7 +158,7 @@ fn trains_evaluates_and_scores_the_same() {
         &format!("segmentation eval --checkpoint backbone/backbone.safetensors --cityscapes street {PLAIN}"),
         &[
             "backbone.safetensors",
-            "is no camtrast-segmenter but camtrast-backbone",
+            "is not a camtrast-segmenter file but camtrast-backbone",
             "segmentation train",
         ],
     );

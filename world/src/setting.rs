@@ -89,7 +89,7 @@ impl Setting {
     }
 }
 
-// The index of a strip and how dark the gap beside it is, in 0..0.45.
+// The index of a strip and how dark the gap next to it is, in 0..0.45.
 fn split(position: f32) -> (i32, f32) {
     let index = position.floor();
     let inside = position - index;

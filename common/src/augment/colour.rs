@@ -74,7 +74,7 @@ pub fn gaussian_blur(x: &Tensor, sigma: &[f32], largest: f64) -> Tensor {
     let distance = Tensor::arange_start(-reach, reach + 1, options).unsqueeze(0);
     let sigma = Tensor::from_slice(sigma).view([-1, 1]).to_device(x.device());
     let kernel = (-(distance / sigma).square() * 0.5).softmax(1, Kind::Float);
-    // Every channel of every image is a group of its own.
+    // Every channel of every image is a separate group.
     let groups = n * c;
     let kernel =
         kernel

@@ -219,7 +219,7 @@ fn paths_start_from_the_recipe() {
         "{} --only scratch --seed 0",
         run("sub/recipe.toml", "suite")
     ));
-    let note = "note: not beside sub/recipe.toml, so taken from the working directory: test.pack";
+    let note = "note: not found next to sub/recipe.toml, so taken from the working directory: test.pack";
     assert!(
         done.stderr.contains(note) && !done.stderr.contains("a.pack"),
         "{}",
