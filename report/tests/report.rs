@@ -284,7 +284,7 @@ fn names_are_escaped_and_the_page_is_whole_in_itself() {
     assert!(
         page.contains("imported") && page.contains("own settings") && page.contains("data:image/jpeg;base64")
     );
-    assert!(page.contains("seeds differ in the transfer alone, not in the pretraining: torchvision."));
+    assert!(page.contains("seeds differ only in the transfer, not in the pretraining: torchvision."));
     assert!(page.contains("the disk is full") && page.contains("published 55.31"));
     let markdown = fs::read_to_string(folder.path().join("report.md")).unwrap();
     assert!(markdown.contains("a&lt;b & \"c\" \\| $d_e"), "{markdown}");

@@ -324,7 +324,7 @@ fn settings_that_do_not_fit_the_data() {
         place.fails(
             &line,
             &[
-                "bad.pack knows no general categories",
+                "bad.pack has no general categories",
                 flags.trim_end_matches(" 2"),
                 "categories.csv",
             ],

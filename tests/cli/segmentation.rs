@@ -569,7 +569,7 @@ fn predictions_that_do_not_fit() {
     });
     let done = place.ok(SCORE);
     assert!(
-        done.stderr.contains("2 of 2 predictions hold ids") && done.stderr.contains("id 77"),
+        done.stderr.contains("2 of 2 predictions contain ids") && done.stderr.contains("id 77"),
         "{}",
         done.stderr
     );
