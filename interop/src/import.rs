@@ -241,7 +241,7 @@ fn calls_beside(file: &StateFile, found: &[Candidate], refusal: Refusal) -> Refu
     match file.foreign() {
         [name, ..] if found.is_empty() => {
             let problem = format!(
-                "{}, and calls {name}, which camtrast never does because it would run code",
+                "{}, and wants to call {name}, which camtrast never does because it would run code",
                 refusal.problem
             );
             Refusal::new(

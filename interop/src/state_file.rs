@@ -495,7 +495,7 @@ fn content_of<'a>(
     }
     if let (true, [name, ..]) = (content.tensors.is_empty(), &content.foreign[..]) {
         let problem = format!(
-            "holds no tensors, and calls {name}, which camtrast never does because it would run code"
+            "holds no tensors, and wants to call {name}, which camtrast never does because it would run code"
         );
         return Err(Refusal::new(
             problem,
