@@ -565,7 +565,7 @@ impl<'a> Walk<'_, 'a> {
     fn unread(&self, value: Value<'a>) -> Option<String> {
         match (value, self.machine.node(value)) {
             (Value::Opaque(by), _) => Some(format!(
-                "that a call of {} would create, which is not made",
+                "that {} must make, which is not called",
                 self.machine.foreign_name(by)
             )),
             (_, Some(Node::Array(None))) => Some("as a numpy array of Python objects".into()),
