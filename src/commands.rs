@@ -33,7 +33,7 @@ use tch::Device;
 pub fn tell_outcome(what: &str, outcome: &Outcome, screen: &Screen) -> Result<()> {
     if outcome.interrupted {
         bail!(
-            "interrupted at step {}; the state is saved, the same command goes on from there",
+            "interrupted at step {}; the state is saved, run the same command again to continue",
             outcome.step
         );
     }
@@ -72,7 +72,7 @@ pub fn checkpoint_name(path: &Path) -> String {
     }
 }
 
-/// Says of results, on the terminal, when they are of a backbone that was not whole.
+/// Warns when results come from a partial backbone.
 pub fn tell_origin(origin: &Origin, screen: &Screen) {
     if let Some(partial) = &origin.partial {
         screen.note(&format!(
@@ -96,7 +96,7 @@ pub struct Common {
     /// Precision of networks: fp32 or bf16
     #[arg(long, default_value = "fp32", help_heading = "Common")]
     pub precision: camtrast_common::device::Precision,
-    /// Threads on the CPU; all cores when left out
+    /// CPU threads (default: all cores)
     #[arg(long, help_heading = "Common", value_parser = thread_count)]
     pub threads: Option<usize>,
     /// Print results and errors only
@@ -116,7 +116,7 @@ pub struct RunArgs {
     /// Steps between log lines
     #[arg(long, default_value_t = 20)]
     log_every: u64,
-    /// Steps between saved states (besides every two minutes and the end)
+    /// Steps between saved states (also saved every two minutes and at the end)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     save_every: Option<u64>,
     /// Print all settings, defaults included, as TOML that --config reads, and train nothing
@@ -125,7 +125,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// The same, on a device, by this program.
+    /// These flags as run settings, with the device and this program's version.
     pub fn options(self, device: Device) -> RunOptions {
         let RunArgs {
             out,
@@ -172,7 +172,7 @@ impl Common {
         Ok((found.device, screen))
     }
 
-    /// Adds what decides numbers to the record of an evaluation.
+    /// Adds the common settings that change results to the record of an evaluation.
     pub fn record(&self, protocol: &mut Protocol) {
         protocol.set("seed", self.seed as i64);
         protocol.set_if("threads", self.threads.map(|threads| threads as i64));
@@ -182,11 +182,11 @@ impl Common {
         );
     }
 
-    /// The screen, for commands that work on images and not with libtorch.
+    /// The screen, for commands that process images without libtorch.
     pub fn screen(&self) -> Result<Screen> {
         static POOL: Once = Once::new();
         let mut built = Ok(());
-        // Zero: one for each core.
+        // 0: one per core.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0));
         POOL.call_once(|| built = pool.build_global());
         built.map_err(|error| camtrast_common::Error::thread(std::io::Error::other(error)))?;
@@ -207,13 +207,12 @@ pub fn thread_count(text: &str) -> Result<usize, String> {
 /// faster.
 const MOST_THREADS: usize = 1024;
 
-// libtorch starts two pools of threads, and waits for ever or aborts when the system refuses one. A few are
-// ours.
+// libtorch starts two thread pools, and hangs or aborts when the system refuses a thread. A few are ours.
 fn try_threads(each: usize) -> camtrast_common::Result<()> {
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let wait = Mutex::new(wait);
     std::thread::scope(|scope| {
-        // Moved in, so that all threads end when this does, whatever it returns.
+        // Moved in, so that all threads end with this function, whatever it returns.
         let _release = release;
         for _ in 0..2 * each + 4 {
             let idle = || drop(wait.lock().map(|wait| wait.recv()));

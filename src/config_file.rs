@@ -8,13 +8,13 @@ use std::fs;
 use std::path::Path;
 use toml::Value;
 
-/// Tables of a run's own config.toml that describe it and set nothing.
+/// Tables of a run's config.toml that only describe it and are not settings.
 const DESCRIPTIONS: [&str; 4] = ["dataset", "build", "network", "episodes"];
 
 /// Puts the keys of the file named by `--config`, if any, right after the (sub)command's name.
 ///
 /// # Errors
-/// [`Error::Usage`] for a file that is no TOML or has keys that are no flags of this command, [`Error::Io`]
+/// [`Error::Usage`] for a file that is not TOML or has keys that are not flags of this command, [`Error::Io`]
 /// when unreadable.
 pub fn expand(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>> {
     let Some(path) = config_path(&arguments) else {
@@ -34,7 +34,7 @@ pub fn expand(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>>
         let line = e
             .span()
             .map_or(0, |span| text[..span.start].lines().count().max(1));
-        usage(format!("line {line}: {}", e.message()), "mend the TOML")
+        usage(format!("line {line}: {}", e.message()), "correct the TOML")
     })?;
     let table: toml::Table = table
         .into_iter()
@@ -46,8 +46,7 @@ pub fn expand(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>>
     Ok(expanded)
 }
 
-/// The flags of a command that stand for the keys of a table; otherwise what is wrong and what to do about
-/// it.
+/// The flags of a command for the keys of a table; the error is a problem and its remedy.
 pub fn flags(table: toml::Table, command: &Command) -> std::result::Result<Vec<OsString>, (String, String)> {
     let mut flags = Vec::new();
     for (key, value) in table {

@@ -1,5 +1,4 @@
-//! `camtrast demo`: a drawn world, and the suite of recipes/demo.toml on it. What is done already is not done
-//! again.
+//! `camtrast demo`: a drawn world, and the suite of recipes/demo.toml on it. Finished parts are not repeated.
 
 use crate::commands::Common;
 use crate::suite::{Machine, SuitePlan, SuiteRecipe, run_plan};
@@ -13,17 +12,17 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct DemoArgs {
-    /// Folder for everything it makes
+    /// Folder for all output
     #[arg(long, default_value = "demo")]
     out: PathBuf,
-    /// Commands at a time; as many as there are cores when left out, one on a GPU
+    /// Commands to run in parallel (default: one per core, one on a GPU)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: Option<u64>,
     #[command(flatten)]
     common: Common,
 }
 
-/// What is drawn.
+/// Size of the drawn world.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct World {

@@ -16,7 +16,7 @@ use camtrast_common::Error;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Which pretraining transfers best? Pretrain a ResNet, transfer it unchanged, and print the numbers beside
+/// Which pretraining transfers best? Pretrain a ResNet, transfer it unchanged, and print the numbers next to
 /// the published ones.
 #[derive(Parser)]
 #[command(name = "camtrast", version = version(), arg_required_else_help = true, max_term_width = 110)]
@@ -43,17 +43,17 @@ enum Command {
     /// Semantic segmentation with DeepLab v3+
     #[command(subcommand)]
     Segmentation(commands::segmentation::SegmentationCommand),
-    /// One backbone to every task of a recipe
+    /// Transfer one backbone to every task of a recipe
     Transfer(commands::transfer::TransferArgs),
-    /// Many pretrainings and their transfer from one recipe
+    /// Run many pretrainings and their transfer from one recipe
     #[command(subcommand)]
     Suite(suite::SuiteCommand),
-    /// One page of tables, curves and pictures from result folders
+    /// Make one page of tables, curves and pictures from result folders
     Report(commands::report::ReportArgs),
-    /// Why a pretraining transfers: what its features hold, where it looks
+    /// Analyze backbones: measures of their features, class activation maps
     #[command(subcommand)]
     Analyze(commands::analyze::AnalyzeCommand),
-    /// Look into backbone checkpoints, and bring foreign ones in
+    /// Inspect, compare, import and export backbone checkpoints
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::CheckpointCommand),
     /// Print a script that completes commands and flags in a shell
@@ -67,7 +67,7 @@ fn version() -> &'static str {
 }
 
 fn main() -> ExitCode {
-    tell_panics_in_one_line();
+    report_panics_in_one_line();
     if let Err(error) = screen::end_with_input() {
         return fail(&error.into());
     }
@@ -114,16 +114,16 @@ fn override_self(command: clap::Command) -> clap::Command {
     })
 }
 
-/// The whole command line, for checking arguments that are to be given to this program.
+/// The whole command line, also used to check the arguments of a recipe's commands.
 fn command_line() -> clap::Command {
     override_self(Cli::command())
 }
 
-/// One line on standard error; 2 for a command line that cannot mean anything, 1 for the rest.
+/// Prints one line on standard error; exit code 2 for an invalid command line, 1 for all other errors.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let known = error.downcast_ref::<Error>();
     match known {
-        // Says all that its source says, in better words.
+        // Its message includes that of its source.
         Some(error) => eprintln!("camtrast: {error}"),
         None => eprintln!("camtrast: {error:#}"),
     }
@@ -134,9 +134,9 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     })
 }
 
-/// Turns a panic, which is how most of libtorch's refusals reach us (no memory, above all), into one line and
-/// exit code 1. With RUST_BACKTRACE set it stays as it is.
-fn tell_panics_in_one_line() {
+/// Turns a panic into one line and exit code 1: most of libtorch's errors (above all: out of memory) reach us
+/// as panics. With RUST_BACKTRACE set, panics are printed as usual.
+fn report_panics_in_one_line() {
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
         return;
     }
@@ -147,13 +147,16 @@ fn tell_panics_in_one_line() {
             .map(String::as_str)
             .or(payload.downcast_ref::<&str>().copied());
         let text = text.unwrap_or("unknown cause");
-        // tch's message is the debug form of libtorch's, whose first line is what went wrong.
+        // tch's message is the debug form of libtorch's, whose first line names the problem.
         let torch = text
             .split_once("Torch(\"")
             .map(|(_, rest)| rest.split("\\n").next().unwrap_or(rest));
         match torch {
             Some(text) => {
-                eprintln!("camtrast: libtorch: {text}; if memory is short, lower --batch-size or sizes")
+                eprintln!(
+                    "camtrast: libtorch: {text}; if memory is short, use a smaller \
+                     --batch-size or smaller images"
+                )
             }
             None => {
                 let place = info
@@ -161,7 +164,7 @@ fn tell_panics_in_one_line() {
                     .map(|l| format!(" ({}:{})", l.file(), l.line()))
                     .unwrap_or_default();
                 let text = text.lines().next().unwrap_or_default();
-                eprintln!("camtrast: internal error: {text}{place}; RUST_BACKTRACE=1 tells more");
+                eprintln!("camtrast: internal error: {text}{place}; RUST_BACKTRACE=1 shows more");
             }
         }
         std::process::exit(1);

@@ -1,14 +1,14 @@
-//! `println!` and `eprintln!` of this program: std's panic when a stream is closed or its disk is full, and
-//! what cannot be shown is no reason to stop working.
+//! `println!` and `eprintln!` of this program. Those of std panic when a stream is closed or its disk is
+//! full; here, the program continues.
 //!
-//! `main.rs` names this module first and with `#[macro_use]`, so that these stand in for std's everywhere
-//! below.
+//! `main.rs` names this module first and with `#[macro_use]`, so that these replace std's in all modules
+//! after it.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Mutex;
 
-/// Why results could not be printed, if so. Readers that have seen enough (`| head`) are no failure.
+/// Why results could not be printed, if so. A reader that stops early (`| head`) is not a failure.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Writes results to standard output.
@@ -22,16 +22,16 @@ pub fn print(text: Arguments) {
     }
 }
 
-/// Writes news to standard error.
+/// Writes progress and notes to standard error.
 pub fn eprint(text: Arguments) {
-    // There is nowhere to complain.
+    // There is no other place to report a failure.
     let _ = io::stderr().lock().write_fmt(text);
 }
 
-/// What became of all that was printed.
+/// Whether all results could be printed.
 ///
 /// # Errors
-/// Whatever kept results from standard output, but for its reader's end.
+/// The failure of standard output, unless its reader has closed it.
 pub fn finish() -> io::Result<()> {
     FAILED
         .lock()

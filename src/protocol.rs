@@ -1,5 +1,5 @@
-//! What an evaluation's numbers follow from, kept beside them: all settings, the data, the network. The
-//! report sorts by it.
+//! The protocol of an evaluation, stored with its results: all settings, the data, the network. The report
+//! compares only results of one protocol.
 
 use anyhow::Result;
 use camtrast_common::leakage::{LEAKAGE, Prints};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use toml::{Table, Value};
 
-/// The record of an evaluation, as its config.toml holds it, and the clock that began with it.
+/// The record of an evaluation, as written to its config.toml, and its start time.
 pub struct Protocol {
     command: &'static str,
     config: Table,
@@ -17,7 +17,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// Begins the record of `command`, such as `fewshot eval`, whose numbers go to `out` if anywhere.
+    /// Begins the record of `command`, such as `fewshot eval`, whose results go to `out`, if given.
     ///
     /// # Errors
     /// [`camtrast_common::Error::File`] when `out` holds a training run, before any work is done.
@@ -35,14 +35,14 @@ impl Protocol {
         self.config.insert(flag.into(), value.into());
     }
 
-    /// Adds a setting that may be left out.
+    /// Adds a setting if it is given.
     pub fn set_if(&mut self, flag: &str, value: Option<impl Into<Value>>) {
         if let Some(value) = value {
             self.set(flag, value);
         }
     }
 
-    /// Adds all settings of flags that serialise.
+    /// Adds all settings of a struct of flags.
     pub fn set_all(&mut self, flags: &impl serde::Serialize) {
         let table: Table = Table::try_from(flags).expect("flags serialise as a table");
         self.config.extend(table);
@@ -54,12 +54,12 @@ impl Protocol {
         let entry = self.config.entry(table).or_insert_with(|| Table::new().into());
         entry
             .as_table_mut()
-            .expect("no flag is called as a table")
+            .expect("no flag has the name of a table")
             .insert(key.into(), value.into());
     }
 
-    /// Adds how a fine-tuned network was trained, of the JSON that it carries, and on which images, as far as
-    /// it knows.
+    /// Adds how a fine-tuned network was trained, from the JSON in its file, and on which images, if the file
+    /// says so.
     pub fn trained(&mut self, config: &str, images: &Prints) {
         let settings: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(config).unwrap_or_default();
@@ -84,7 +84,7 @@ impl Protocol {
                 version: env!("CARGO_PKG_VERSION").into(),
                 commit: env!("CAMTRAST_COMMIT").into(),
             };
-            // Tables last, as TOML wants them.
+            // Tables last: TOML requires it.
             let (tables, settings): (Table, Table) =
                 self.config.into_iter().partition(|(_, value)| value.is_table());
             let config = settings.into_iter().chain(tables).collect::<Table>().to_string();

@@ -1,5 +1,4 @@
-//! What the user sees while waiting: a bar on a terminal, a line now and then elsewhere, nothing with
-//! `--quiet`.
+//! Progress: a bar on a terminal, a line now and then elsewhere, nothing with `--quiet`.
 
 use camtrast_common::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Seconds between lines when standard error is no terminal.
+/// Seconds between lines when standard error is not a terminal.
 const LINE_SECONDS: f64 = 10.0;
 
 /// Progress on standard error.
@@ -126,7 +125,7 @@ impl Progress for Screen {
     }
 
     fn note(&self, line: &str) {
-        // What went wrong is told even then.
+        // Warnings are printed even then.
         if self.quiet && !line.starts_with("warning") {
             return;
         }
@@ -153,17 +152,18 @@ pub fn clock(seconds: f64) -> String {
     }
 }
 
-/// Set by Ctrl-C or a polite kill: training saves its state and ends. A second Ctrl-C ends at once.
+/// Set by Ctrl-C or SIGTERM: training saves its state and ends. A second Ctrl-C ends at once.
 pub static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Set in the environment of a command that a suite runs: such a command is to end when its standard input
-/// does.
+/// Set in the environment of a command that a suite runs: such a command ends when its standard input is
+/// closed.
 pub const CHILD: &str = "CAMTRAST_CHILD";
 
-/// Whether [`STOP`] is looked at.
+/// Whether the running command checks [`STOP`].
 static CATCHES: AtomicBool = AtomicBool::new(false);
 
-/// Ends a suite's command with its standard input: by [`STOP`] where that is looked at, at once elsewhere.
+/// Ends a suite's command when its standard input is closed: by [`STOP`] if the command checks it, otherwise
+/// at once.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -172,7 +172,7 @@ pub fn end_with_input() -> camtrast_common::Result<()> {
         return Ok(());
     }
     let watch = || {
-        // Nothing is ever written; reading returns when the suite asks for an end, or is no more.
+        // Nothing is ever written; reading returns when the suite closes it or has died.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         if !CATCHES.load(Ordering::Relaxed) {
             std::process::exit(130);
@@ -185,7 +185,7 @@ pub fn end_with_input() -> camtrast_common::Result<()> {
         .map_err(camtrast_common::Error::thread)
 }
 
-/// From now on Ctrl-C sets [`STOP`].
+/// Makes Ctrl-C set [`STOP`].
 pub fn catch_interrupts() -> anyhow::Result<()> {
     CATCHES.store(true, Ordering::Relaxed);
     ctrlc::set_handler(|| {

@@ -17,8 +17,8 @@ use crate::commands::Common;
 use crate::commands::report::show;
 use crate::screen::{STOP, catch_interrupts, clock};
 use anyhow::{Result, bail};
+use board::note;
 pub use board::say;
-use board::tell;
 use camtrast_common::Error;
 use camtrast_common::checkpoint::{IMPORTED, Origin};
 use camtrast_common::device::device_name;
@@ -44,7 +44,7 @@ use work::{End, kept_recipe, work};
 pub enum SuiteCommand {
     /// Pretrain every run of a recipe with every seed, transfer it to every task, and report
     Run(SuiteArgs),
-    /// Show where a suite stands
+    /// Show the state of a suite
     Status(StatusArgs),
 }
 
@@ -52,32 +52,32 @@ pub enum SuiteCommand {
 pub struct SuiteArgs {
     /// The recipe, such as recipes/small/table5.toml
     recipe: PathBuf,
-    /// Folder for runs and report; what is done there is not done again
+    /// Folder for runs and report; finished work in it is not repeated
     #[arg(long)]
     out: PathBuf,
-    /// Pack to train on, in place of the recipe's
+    /// Pack to train on; replaces the recipe's
     #[arg(long)]
     train: Option<PathBuf>,
-    /// Pack of the novel classes, in place of the recipe's (which must name a single one)
+    /// Pack of the novel classes; replaces the recipe's, which must name only one
     #[arg(long)]
     test: Option<PathBuf>,
-    /// Do this part only, such as method=moco,task=detection (or run=, seed=, or the name of a run); what it
-    /// needs comes along
+    /// Run only this part, and what it needs: keys method=, task=, run= and seed=, or the name of a run; such
+    /// as method=moco,task=detection
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
-    /// Suites whose results of the same settings, data and backbone are taken over, such as table3
+    /// Other suites' folders; their results with the same settings, data and backbone are copied
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
     reuse: Vec<PathBuf>,
-    /// Show what there is to do and how long it may take, and do nothing
+    /// Only show what would be run and how long it may take
     #[arg(long)]
     dry_run: bool,
-    /// Commands at a time
+    /// Commands to run in parallel
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: u64,
     /// TOML file whose keys are this command's flags; flags given here win
     #[arg(long, help_heading = "Common")]
     config: Option<PathBuf>,
-    /// A single seed, in place of the recipe's
+    /// A single seed; replaces the recipe's
     #[arg(long, help_heading = "Common")]
     seed: Option<u64>,
     #[command(flatten)]
@@ -107,9 +107,12 @@ fn run_suite(mut args: SuiteArgs, root: &Command) -> Result<()> {
     };
     for suite in &args.reuse {
         if !suite.join(SUITE).is_file() {
-            return Err(
-                Error::file(suite, "is no suite's folder", "give --reuse the --out of a suite").into(),
-            );
+            return Err(Error::file(
+                suite,
+                "is not the folder of a suite",
+                "give --reuse the --out of a suite",
+            )
+            .into());
         }
     }
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
@@ -139,8 +142,8 @@ fn run_suite(mut args: SuiteArgs, root: &Command) -> Result<()> {
     run_plan(plan, recipe, &wanted, &args.out, &machine, root)
 }
 
-/// Says which files are not beside the recipe.
-pub fn tell_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
+/// Prints which files were not found next to the recipe.
+pub fn note_files_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
     let files: Vec<String> = recipe
         .elsewhere
         .iter()
@@ -148,13 +151,13 @@ pub fn tell_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
         .collect();
     if !files.is_empty() && !quiet {
         let (files, recipe) = (files.join(", "), path.display());
-        tell(&format!(
-            "note: not beside {recipe}, so taken from the working directory: {files}"
+        note(&format!(
+            "note: not found next to {recipe}, so taken from the working directory: {files}"
         ));
     }
 }
 
-/// What the recipe does not allow is an error, what it allows a warning for each run or task.
+/// Leakage is an error, or, if the recipe allows it, a warning for each run or task.
 fn refuse_leaks(plan: &SuitePlan, settled: &[Option<Settled>], recipe: &SuiteRecipe) -> Result<Vec<String>> {
     let leaks = leakage::leaks(plan, settled);
     match leaks.first() {
@@ -166,18 +169,20 @@ fn refuse_leaks(plan: &SuitePlan, settled: &[Option<Settled>], recipe: &SuiteRec
             };
             Err(Error::Usage {
                 problem: format!("{}: {first}{more}", plan.recipe.display()),
-                remedy: "name other data, or set allow-leakage = true in the recipe when it is meant".into(),
+                remedy: "use other data, or set allow-leakage = true in the recipe \
+                 if this is intended"
+                    .into(),
             }
             .into())
         }
         _ => {
-            leaks.iter().for_each(|leak| tell(&format!("warning: {leak}")));
+            leaks.iter().for_each(|leak| note(&format!("warning: {leak}")));
             Ok(leaks)
         }
     }
 }
 
-/// Does a plan and writes its report.
+/// Runs a plan and writes its report.
 pub fn run_plan(
     mut plan: SuitePlan,
     mut recipe: SuiteRecipe,
@@ -194,7 +199,7 @@ pub fn run_plan(
     let Some(_lock) = lock(out)? else {
         return Err(Error::file(
             out,
-            "another suite is at work here",
+            "another process is running this suite",
             "wait until it ends, or give another --out",
         )
         .into());
@@ -209,7 +214,7 @@ pub fn run_plan(
             leaks.join("; ")
         );
     }
-    // The file of a backbone from elsewhere says who made it.
+    // The file of a given backbone says who made it.
     for run in &mut plan.suite.runs {
         let origin = run.imported.as_deref().and_then(|path| Origin::read(path).ok());
         run.method = run
@@ -217,7 +222,7 @@ pub fn run_plan(
             .take()
             .or(origin.map(|o| o.method).filter(|method| method != IMPORTED));
     }
-    // A part of the seeds or another pack does not make the suite forget what it was.
+    // Running with other seeds or another pack must not change the recipe stored in the suite's folder.
     record::write(&out.join(SUITE), &plan.suite)?;
     recipe.absolute();
     write_atomically(&kept_recipe(out), |file| {
@@ -226,7 +231,10 @@ pub fn run_plan(
     let ends = work(&plan, &settled, settler.contents, out, machine)?;
 
     if STOP.load(Ordering::Relaxed) {
-        bail!("interrupted; what was running is saved, the same command goes on from there");
+        bail!(
+            "interrupted; the running commands have saved their states, \
+             run the same command again to continue"
+        );
     }
     let failed = ends
         .iter()
@@ -244,7 +252,7 @@ pub fn run_plan(
     }
     show(&[out.to_owned()], out, false)?;
     if !machine.quiet {
-        tell(&format!(
+        note(&format!(
             "{} commands in {}",
             finished + failed,
             clock(begun.elapsed().as_secs_f64())
@@ -260,7 +268,7 @@ pub fn run_plan(
     check_expectations(&plan, &recipe, wanted)
 }
 
-/// The command of this process, with the device and the threads that it took by itself.
+/// The command of this process, with the device and the threads that it chose itself.
 fn typed_here(plan: &SuitePlan, machine: &Machine) -> String {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let given = words
@@ -277,8 +285,7 @@ fn typed_here(plan: &SuitePlan, machine: &Machine) -> String {
     typed(words.into_iter())
 }
 
-/// Holds the results against what the recipe says must come out; what was left out by `--only` is not looked
-/// at.
+/// Compares the results with the `expect` table of the recipe; cells excluded by `--only` are skipped.
 fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -> Result<()> {
     let mut wrong = Vec::new();
     for (run, columns) in &recipe.expect {
@@ -306,15 +313,18 @@ fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -
                 sum += scale * metrics[&column.metric].as_f64().unwrap_or(f64::NAN);
             }
             let mean = sum / cells.len() as f64;
-            let told = format!("{run}: {title} {mean:.2}, expected {expected} ± {tolerance}");
-            say(&told);
+            let result = format!("{run}: {title} {mean:.2}, expected {expected} ± {tolerance}");
+            say(&result);
             if mean.is_nan() || (mean - expected).abs() > *tolerance {
-                wrong.push(told);
+                wrong.push(result);
             }
         }
     }
     if !wrong.is_empty() {
-        bail!("not what the recipe expects: {}", wrong.join("; "));
+        bail!(
+            "results differ from what the recipe expects: {}",
+            wrong.join("; ")
+        );
     }
     Ok(())
 }
@@ -324,7 +334,7 @@ fn show_status(out: &Path, root: &Command) -> Result<()> {
     if !recipe.is_file() {
         return Err(Error::file(
             out,
-            "is no suite's folder",
+            "is not the folder of a suite",
             "give the --out of a `camtrast suite run`",
         )
         .into());

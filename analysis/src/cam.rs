@@ -1,5 +1,5 @@
-//! Class activation maps of backbones on the same images, as a picture and a number (Sun et al. 2022, Figure
-//! 2).
+//! Class activation maps of backbones on the same images, as a picture and as an area (Sun et al. 2022,
+//! Figure 2).
 
 use crate::{Compute, head};
 use camtrast_common::augment::to_input;
@@ -24,7 +24,7 @@ const LINE: usize = 20;
 /// Where a linear head comes from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum HeadOrigin {
-    /// The method trained it.
+    /// The pretraining method trained it.
     Own {
         /// Its classes.
         classes: i64,
@@ -40,7 +40,7 @@ pub enum HeadOrigin {
 
 /// A backbone with a linear head.
 pub struct Headed {
-    /// What to call it.
+    /// Its name.
     pub name: String,
     /// The backbone.
     pub backbone: Backbone,
@@ -50,8 +50,8 @@ pub struct Headed {
     pub origin: HeadOrigin,
 }
 
-/// Takes the classifier beside the checkpoint, or fits one on the pack where there is none or `refit` asks
-/// for it.
+/// Takes the classifier in the checkpoint's folder, or fits one on the pack if there is none or `refit` is
+/// set.
 ///
 /// # Errors
 /// As [`Classifier::load`] and [`head::fit`].
@@ -114,7 +114,7 @@ impl Headed {
         })
     }
 
-    /// Share of the image above half activation, averaged over some rows of a pack: how much of an image
+    /// Share of the image above half activation, averaged over some rows of a pack: the part of an image that
     /// decides its class.
     ///
     /// # Errors
@@ -140,7 +140,8 @@ pub fn above_half(maps: &Tensor) -> Tensor {
         .mean_dim([1i64, 2].as_slice(), false, None)
 }
 
-/// Draws a grid: a row an image of the pack, a column the image itself and then each backbone's map over it.
+/// Draws a grid: one row per image of the pack; the columns are the image itself and then each backbone's map
+/// over it.
 ///
 /// # Errors
 /// [`Error::Io`] when it cannot be written, [`Error::Settings`] when OpenCV cannot draw.
@@ -206,7 +207,7 @@ pub fn examples(pack: &Pack, count: usize) -> Result<Vec<i64>> {
     let classes = pack.class_names().len();
     if count == 0 || count > pack.len() {
         let problem = format!(
-            "{count} images are wanted, but {} has {}",
+            "{count} images are requested, but {} has {}",
             pack.path().display(),
             pack.len()
         );

@@ -1,4 +1,4 @@
-//! A linear head for a backbone that has none: self-supervised methods train no classifier, and their class
+//! A linear head for a backbone without one: self-supervised methods train no classifier, but class
 //! activation maps need one (linear evaluation).
 
 use camtrast_common::classifier::Classifier;
@@ -6,15 +6,15 @@ use camtrast_common::nn::unit;
 use camtrast_common::{Error, Result};
 use tch::{Kind, Tensor, no_grad};
 
-/// Gradient steps at most.
+/// Largest number of gradient steps.
 const STEPS: usize = 500;
 /// Gradient norm, relative to the first, at which the fit is good enough for a picture.
 const TOLERANCE: f64 = 1e-3;
 
 /// Fits multinomial logistic regression, `|W|^2 / 2 + sum CE` (scikit-learn's C = 1), on unit-length features
 /// by Nesterov's accelerated gradient. `features` [N, D], `labels` i64 `[N]` in 0..classes. Also returns the
-/// share of images it classifies as labelled. Features of unit length differ from raw ones by a factor an
-/// image, which no activation map sees.
+/// share of images it classifies as labelled. Features of unit length differ from raw ones by one factor per
+/// image, which does not change activation maps.
 ///
 /// # Errors
 /// [`Error::Settings`] for a single class.
@@ -22,7 +22,7 @@ pub fn fit(features: &Tensor, labels: &Tensor, classes: i64) -> Result<(Classifi
     if classes < 2 {
         return Err(Error::settings(
             "a linear head needs at least 2 classes",
-            "give a pack with more",
+            "give a pack with more classes",
         ));
     }
     no_grad(|| {

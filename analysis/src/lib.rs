@@ -27,13 +27,13 @@ use camtrast_common::device::Precision;
 use camtrast_common::progress::Progress;
 use tch::Device;
 
-/// Where and how networks run, and who is told.
+/// Device, precision and progress of an analysis.
 #[derive(Clone, Copy)]
 pub struct Compute<'a> {
-    /// Where backbones and tensors live.
+    /// Device of backbones and tensors.
     pub device: Device,
     /// Precision of the networks' forward passes.
     pub precision: Precision,
-    /// Told of every batch.
+    /// Receives the progress.
     pub progress: &'a dyn Progress,
 }

@@ -1,4 +1,4 @@
-//! How much a set of features holds: entropy, effective rank, uniformity, alignment, nearest neighbours.
+//! Measures of a set of features: entropy, effective rank, uniformity, alignment, nearest neighbours.
 //!
 //! Symbols: X features [N, D]; Sigma their covariance [D, D]; lambda its eigenvalues. Everything is computed
 //! in float64 on the features' device.
@@ -8,37 +8,37 @@ use camtrast_common::random::{generator, permutation};
 use camtrast_common::{Error, Result};
 use tch::{Kind, Tensor, no_grad};
 
-/// Features up to which [`uniformity`] takes all pairs.
+/// Largest number of features for which [`uniformity`] uses all pairs.
 pub const EXACT_PAIRS: i64 = 20_000;
 
-/// Rows of the distance matrix at a time.
+/// Rows of the distance matrix that are computed at a time.
 const CHUNK: i64 = 1024;
 
-/// What the eigenvalues of the covariance tell.
+/// Measures of the eigenvalues of the covariance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spectrum {
     /// `H_R = -sum_j p_j ln p_j`, `p = lambda / sum lambda` (Devijver & Kittler 2012; Sun et al. 2022, eq.
-    /// 1), in nats, from 0 (one direction) to ln D (all alike).
+    /// 1), in nats, from 0 (one direction) to ln D (all equal).
     pub entropy: f64,
     /// `exp(-sum_j s_j ln s_j)`, s the singular values of the centred X over their sum (Roy & Vetterli 2007),
     /// from 1 to D.
     pub effective_rank: f64,
 }
 
-/// Uniformity and over what.
+/// Uniformity and the number of features it is computed from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Uniformity {
-    /// `U = -ln mean_{i<j} exp(-2 |x_i - x_j|^2)` (Wang & Isola 2020 with its sign turned; Sun et al. 2022,
+    /// `U = -ln mean_{i<j} exp(-2 |x_i - x_j|^2)` (Wang & Isola 2020 with the opposite sign; Sun et al. 2022,
     /// eq. 2).
     pub value: f64,
-    /// Features whose pairs were taken: all, or a sample of [`EXACT_PAIRS`].
+    /// Number of features whose pairs were used: all, or a sample of [`EXACT_PAIRS`].
     pub features: i64,
 }
 
 fn double(features: &Tensor, least: i64) -> Result<Tensor> {
     let n = features.size().first().copied().unwrap_or_default();
     if features.dim() != 2 || n < least {
-        let problem = format!("{n} images are too few to describe a representation");
+        let problem = format!("{n} images are too few to measure a representation");
         return Err(Error::settings(
             problem,
             format!("give a pack of at least {least}"),
@@ -47,7 +47,7 @@ fn double(features: &Tensor, least: i64) -> Result<Tensor> {
     Ok(features.detach().to_kind(Kind::Double))
 }
 
-/// Entropy and effective rank of X [N, D]. Features that are all alike have entropy 0 and rank 1.
+/// Entropy and effective rank of X [N, D]. If all features are equal, entropy is 0 and rank is 1.
 ///
 /// # Errors
 /// [`Error::Settings`] for fewer than two features, [`Error::Torch`] when the decomposition fails.
@@ -63,7 +63,7 @@ pub fn spectrum(features: &Tensor) -> Result<Spectrum> {
             centred.f_matmul(&centred.tr())?
         };
         let eigenvalues = Vec::<f64>::try_from((gram / n as f64).f_linalg_eigvalsh("L")?)?;
-        // Rounding leaves tiny values, of either sign, where there are none.
+        // Rounding leaves tiny values of either sign in place of zeros.
         let largest = eigenvalues.iter().fold(0.0, |a: f64, &b| a.max(b));
         let floor = largest * 1e-12;
         let eigenvalues: Vec<f64> = eigenvalues.into_iter().filter(|&l| l > floor).collect();
@@ -88,8 +88,8 @@ fn entropy(weights: &[f64]) -> f64 {
         .min(0.0)
 }
 
-/// Uniformity of X [N, D] as it is; give unit vectors for Wang & Isola's. Above [`EXACT_PAIRS`] features, of
-/// that many drawn from `seed`.
+/// Uniformity of X [N, D], not normalised; give unit vectors for Wang & Isola's measure. Above
+/// [`EXACT_PAIRS`] features, of that many drawn from `seed`.
 ///
 /// # Errors
 /// [`Error::Settings`] for fewer than two features.
@@ -103,7 +103,7 @@ pub fn uniformity(features: &Tensor, seed: u64) -> Result<Uniformity> {
                 &Tensor::from_slice(&order[..EXACT_PAIRS as usize]).to_device(x.device()),
             );
         }
-        // Distances do not change, and cancel less, around the mean.
+        // Centring does not change distances, and reduces cancellation.
         x = &x - x.mean_dim([0i64].as_slice(), true, None);
         let n = x.size()[0];
         let squares = x.square().sum_dim_intlist([1i64].as_slice(), false, None); // [N]
@@ -131,7 +131,7 @@ pub fn uniformity(features: &Tensor, seed: u64) -> Result<Uniformity> {
 }
 
 /// `mean_i |x_i - y_i|^2` of unit vectors of two views of the same images, [N, D] each (Wang & Isola 2020,
-/// alpha = 2): from 0 (views do not matter) to 4.
+/// alpha = 2): from 0 (equal features of both views) to 4.
 ///
 /// # Errors
 /// [`Error::Settings`] for no features.
@@ -144,8 +144,9 @@ pub fn alignment(x: &Tensor, y: &Tensor) -> Result<f64> {
         .double_value(&[]))
 }
 
-/// Share of images, in 0..1, whose label the `neighbours` nearest other images tell: votes of cosine
-/// similarity s weigh `exp(s / 0.07)` (Wu et al. 2018). X [N, D], labels i64 `[N]` in 0..classes.
+/// Share of images, in 0..1, whose label is predicted correctly by their `neighbours` nearest other images: a
+/// vote with cosine similarity s has the weight `exp(s / 0.07)` (Wu et al. 2018). X [N, D], labels i64 `[N]`
+/// in 0..classes.
 ///
 /// # Errors
 /// [`Error::Settings`] for fewer than two features.

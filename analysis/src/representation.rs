@@ -1,4 +1,4 @@
-//! The measures of `crate::measures` on any backbone and pack.
+//! The measures of `crate::measures` for a backbone and a pack.
 
 use crate::Compute;
 use crate::measures::{Spectrum, Uniformity, alignment, spectrum, uniformity};
@@ -12,30 +12,30 @@ use camtrast_datasets::Pack;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// Most images whose two views are compared for the alignment.
+/// Largest number of images whose two views are compared for the alignment.
 pub const ALIGNED_IMAGES: usize = 2048;
 
-/// What the features of a set of images hold.
+/// Measures of the features of a set of images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Representation {
-    /// Images looked at.
+    /// Number of images.
     pub images: usize,
     /// D, features of an image.
     pub dimension: i64,
     /// Entropy H_R and effective rank.
     pub spectrum: Spectrum,
-    /// U of the features as they are, the paper's.
+    /// U of the features without normalisation, as in the paper.
     pub uniformity: Uniformity,
-    /// U of unit vectors, Wang & Isola's.
+    /// U of unit vectors, as in Wang & Isola.
     pub uniformity_unit: Uniformity,
     /// Mean squared distance between the unit vectors of two augmented views.
     pub alignment: f64,
-    /// Images that the alignment is of.
+    /// Number of images used for the alignment.
     pub aligned_images: usize,
 }
 
 impl Representation {
-    /// The definitions, a line each.
+    /// The definitions, one line each.
     pub const DEFINITIONS: &str = "\
 H_R        -sum p ln p, p the eigenvalues of the features' covariance over their sum (Sun et al. 2022, eq. \
 1), 0 to ln D
@@ -48,7 +48,7 @@ alignment  mean |x - y|^2 of unit vectors of two views under MoCo v2's augmentat
 to 4
 Features are globally average-pooled; everything is computed in float64.";
 
-    /// Under the names of metrics.json.
+    /// The measures by their names in metrics.json.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         [
             ("images", self.images as f64),
@@ -63,7 +63,7 @@ Features are globally average-pooled; everything is computed in float64.";
     }
 }
 
-/// Describes the features of some rows of a pack. The seed draws views, and a sample where there are too many
+/// Measures the features of some rows of a pack. The seed draws views, and a sample if there are too many
 /// images.
 ///
 /// # Errors

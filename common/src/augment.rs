@@ -1,9 +1,9 @@
 //! Augmentation as batched tensor operations on the training device.
 //!
 //! The host draws a few numbers per image; pixels are touched only by whole-batch operations, so the same
-//! code keeps a CPU or a GPU busy. The operations are torchvision's (`transforms.v2`), with two liberties
-//! that change no distribution an image sees by itself: the order of the colour operations is drawn once per
-//! batch, and flips are folded into the crop.
+//! code keeps a CPU or a GPU busy. The operations are torchvision's (`transforms.v2`), with two differences
+//! that do not change the distribution for a single image: the order of the colour operations is drawn once
+//! per batch, and flips are folded into the crop.
 
 mod colour;
 mod draw;
@@ -32,7 +32,7 @@ impl Augment {
         self.apply_with(pixels, &IMAGENET_MEAN, &IMAGENET_STD, generator)
     }
 
-    /// The same with another normalisation.
+    /// As [`Augment::apply`], with another normalisation.
     pub fn apply_with(
         &self,
         pixels: &Tensor,

@@ -3,11 +3,11 @@
 
 use tch::{Kind, Tensor, no_grad};
 
-/// `M = sum_k w[c, k] A[k]` for the class of each image, without ReLU, scaled to 0..1 per image: f32 [N, 1,
-/// h, w].
+/// Class activation map `M = sum_k w[c, k] A[k]` for the class of each image, without ReLU, scaled to 0..1
+/// per image: f32 [N, 1, h, w].
 ///
 /// `map` [N, D, h, w], classifier `weight` [classes, D], `classes` i64 `[N]`. No gradient. A constant map
-/// gives zeros: it names no region.
+/// gives zeros: it marks no region.
 pub fn class_activation_map(map: &Tensor, weight: &Tensor, classes: &Tensor) -> Tensor {
     no_grad(|| {
         let (n, d, height, width) = map.size4().expect("a feature map is [N, D, h, w]");
@@ -19,8 +19,8 @@ pub fn class_activation_map(map: &Tensor, weight: &Tensor, classes: &Tensor) -> 
         let cam = weight.matmul(&map); // [N, 1, h w]
         let least = cam.amin([2i64].as_slice(), true);
         let range = cam.amax([2i64].as_slice(), true) - &least;
-        // Rounding alone must not be stretched to a full range. It goes with the size of the terms, not of
-        // their sum, in which they may cancel.
+        // Rounding errors must not be scaled to the full range. Their size follows that of the terms, not of
+        // the sum, in which terms may cancel.
         let terms = weight.abs().matmul(&map.abs().amax([2i64].as_slice(), true)); // [N, 1, 1]
         let flat = range.le_tensor(&(terms * 1e-6));
         let scaled = (&cam - least) / range.clamp_min(f32::MIN_POSITIVE as f64);

@@ -19,11 +19,11 @@ pub const STATE_FORMAT: &str = "camtrast-state";
 pub const VERSION: u64 = 1;
 /// `method` of a backbone that another tool made.
 pub const IMPORTED: &str = "imported";
-/// Key of a backbone's `config` that says what of an imported one is missing.
+/// Key of a backbone's `config` that says what is missing in an imported one.
 pub const PARTIAL: &str = "partial";
 const CLASS_NAMES: &str = "class_names";
 
-/// What a backbone file says of itself, one metadata key a field.
+/// The metadata of a backbone file, one key per field.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BackboneInfo {
     /// Architecture.
@@ -66,10 +66,10 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads what a backbone's file says of itself, without its tensors.
+    /// Reads the metadata of a backbone file, without its tensors.
     ///
     /// # Errors
-    /// [`Error::File`] when it is no backbone of ours, [`Error::Io`].
+    /// [`Error::File`] when it is not one of our backbone files, [`Error::Io`].
     pub fn read(path: &Path) -> Result<Self> {
         let file = open(path)?;
         Ok(Origin::new(
@@ -86,7 +86,7 @@ impl Origin {
         }
     }
 
-    /// The same, to stand beside numbers: keys and texts.
+    /// The same as keys and texts, to store with results.
     pub fn texts(&self) -> BTreeMap<String, String> {
         let always = [
             ("method", &self.method),
@@ -102,17 +102,16 @@ impl Origin {
 }
 
 impl BackboneInfo {
-    /// Reads what a backbone's file says of itself, without its tensors.
+    /// Reads the metadata of a backbone file, without its tensors.
     ///
     /// # Errors
-    /// [`Error::File`] when it is no backbone of ours, [`Error::Io`].
+    /// [`Error::File`] when it is not one of our backbone files, [`Error::Io`].
     pub fn read(path: &Path) -> Result<Self> {
         Self::from_metadata(path, open(path)?.metadata())
     }
 
-    /// What of an imported backbone was missing and has been initialised instead, as `3 of 102 tensors
-    /// missing`; `None` for a whole one. Every number that comes from a partial backbone is to be marked with
-    /// it.
+    /// What was missing in an imported backbone and was initialised instead, as `3 of 102 tensors missing`;
+    /// `None` for a complete one. Every result of a partial backbone must be marked with this text.
     pub fn partial(&self) -> Option<String> {
         let config: serde_json::Value = serde_json::from_str(&self.config).ok()?;
         config.get(PARTIAL)?.as_str().map(String::from)
@@ -149,7 +148,7 @@ impl BackboneInfo {
             let missing = || {
                 Error::file(
                     path,
-                    format!("its metadata lacks {key:?}"),
+                    format!("its metadata has no {key:?}"),
                     "copy or make it again",
                 )
             };
@@ -197,7 +196,7 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// What is to be said of it beside its numbers.
+    /// The origin to store with its results.
     pub fn origin(&self) -> Origin {
         Origin::new(&self.info, &self.sha256)
     }
@@ -214,7 +213,7 @@ impl Backbone {
                 .filter(|t| t.size() == source.size());
             let Some(target) = target else {
                 let problem = format!(
-                    "the {} backbone's {name} has no place in this network",
+                    "this network has no tensor for {name} of the {} backbone",
                     self.info.arch
                 );
                 return Err(Error::settings(
@@ -239,8 +238,8 @@ pub fn save_backbone(path: &Path, tensors: &BTreeMap<String, Tensor>, info: &Bac
 /// Loads a backbone, laid out channels-last on `device`.
 ///
 /// # Errors
-/// [`Error::File`] when the file is damaged, of another kind or a later version, not whole, not finite, or of
-/// foreign origin (to be imported first).
+/// [`Error::File`] when the file is damaged, of another kind or a later version, incomplete, not finite, or
+/// of another tool (to be imported first).
 pub fn load_backbone(path: &Path, device: Device) -> Result<Backbone> {
     let file = open(path)?;
     file.verify()?;
@@ -259,7 +258,7 @@ fn starts_as_torch(path: &Path) -> bool {
     let mut start = [0; 9];
     let read =
         std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
-    // A safetensors header may begin like a pickle, but has its brace here.
+    // The length at the start of a safetensors file may look like a pickle, but byte 8 is the header's brace.
     read.is_ok() && start[8] != b'{' && (start.starts_with(b"PK\x03\x04") || start[0] == 0x80)
 }
 
@@ -270,7 +269,7 @@ fn open(path: &Path) -> Result<TensorFile> {
         Error::File { path, .. } if starts_as_torch(&path) => Error::file(
             path,
             "is a checkpoint of another tool",
-            "bring it in with `camtrast checkpoint import`, and give what that writes",
+            "convert it with `camtrast checkpoint import`, and use the file that this writes",
         ),
         error => error,
     })?;
@@ -285,7 +284,7 @@ fn open(path: &Path) -> Result<TensorFile> {
             ));
         }
         _ => {
-            let remedy = "bring foreign weights in with `camtrast checkpoint import`";
+            let remedy = "convert other tools' weights with `camtrast checkpoint import`";
             return Err(Error::file(path, "is a safetensors file of another tool", remedy));
         }
     }
@@ -303,7 +302,7 @@ fn fill(
     let mut vs = VarStore::new(Device::Cpu);
     let net = ResNet::new(&vs.root(), arch);
     let own: BTreeMap<String, Tensor> = vs.variables().into_iter().collect();
-    // torch itself tolerates files without these counters, and so do we.
+    // torch accepts files without these counters, and so do we.
     let missing: Vec<&str> = own
         .keys()
         .filter(|n| !tensors.contains_key(*n) && !n.ends_with("num_batches_tracked"))
@@ -316,7 +315,7 @@ fn fill(
         .collect();
     if !missing.is_empty() || !unexpected.is_empty() {
         let problem = format!(
-            "is no whole {arch}: missing {}, unexpected {}",
+            "is not a complete {arch}: missing {}, unexpected {}",
             some(&missing),
             some(&unexpected)
         );
@@ -347,7 +346,7 @@ fn fill(
     Ok((net, vs))
 }
 
-/// Names for a message, no more than two.
+/// Names for a message, at most two.
 pub fn some(names: &[&str]) -> String {
     match names {
         [] => "nothing".into(),

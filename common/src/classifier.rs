@@ -1,4 +1,5 @@
-//! The linear classifier a method trained on its backbone, kept beside it: what class activation maps need.
+//! The linear classifier that a method trained on its backbone, in a separate file; class activation maps
+//! need it.
 
 use crate::checkpoint::{BackboneInfo, VERSION};
 use crate::error::{Error, Result};
@@ -8,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 /// `format` of a classifier file.
 pub const CLASSIFIER_FORMAT: &str = "camtrast-classifier";
-/// Its name in a run's folder, beside the backbone.
+/// Its name in a run's folder.
 pub const CLASSIFIER_FILE: &str = "classifier.safetensors";
 
 /// `logits = features weight^T + bias`.
@@ -21,7 +22,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Saves it as the one of the backbone that `info` describes.
+    /// Saves the classifier of the backbone that `info` describes.
     ///
     /// # Errors
     /// [`Error::Io`]; nothing is left half-written.
@@ -33,10 +34,10 @@ impl Classifier {
         tensor_file::save(path, &tensors, &metadata(info))
     }
 
-    /// Loads the one of the backbone that `info` describes.
+    /// Loads the classifier of the backbone that `info` describes.
     ///
     /// # Errors
-    /// [`Error::File`] when it is damaged, no classifier, or of another backbone.
+    /// [`Error::File`] when it is damaged, not a classifier, or that of another backbone.
     pub fn load(path: &Path, info: &BackboneInfo, device: Device) -> Result<Self> {
         let file = TensorFile::open(path)?;
         file.verify()?;
@@ -47,14 +48,14 @@ impl Classifier {
         {
             file.check_version(VERSION)?;
         }
-        let remedy = "take both from one run, or remove it to have a head fitted";
+        let remedy = "take both files from one run, or remove it so that a head is fitted";
         if let Some((key, _)) = metadata(info)
             .iter()
             .find(|(key, value)| file.metadata().get(*key) != Some(*value))
         {
             return Err(Error::file(
                 path,
-                format!("is not the classifier of the backbone beside it ({key} differs)"),
+                format!("is not the classifier of the backbone in the same folder ({key} differs)"),
                 remedy,
             ));
         }

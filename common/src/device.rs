@@ -8,7 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 use tch::{Cuda, Device, Tensor};
 
-/// What `--device` names.
+/// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceChoice {
@@ -31,7 +31,7 @@ impl FromStr for DeviceChoice {
                 .strip_prefix("cuda:")
                 .and_then(|n| n.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("{text:?} is none of auto, cpu, cuda, cuda:N")),
+                .ok_or_else(|| format!("{text:?} is not one of auto, cpu, cuda, cuda:N")),
         }
     }
 }
@@ -116,7 +116,7 @@ impl DeviceChoice {
             let why = if seen {
                 reason
             } else {
-                "no NVIDIA GPU to be seen".into()
+                "no NVIDIA GPU found".into()
             };
             return Ok(ChosenDevice {
                 device: Device::Cpu,
@@ -140,13 +140,13 @@ fn has_nvidia_gpu(root: &Path) -> bool {
     listed || root.join("dev/nvidia0").exists()
 }
 
-/// Whether the user keeps GPUs from this process on purpose.
+/// Whether the user hides GPUs from this process on purpose.
 fn gpus_are_hidden() -> bool {
     std::env::var("CUDA_VISIBLE_DEVICES").is_ok_and(|devices| devices.is_empty() || devices.starts_with('-'))
 }
 
-/// The numbers of a tensor, wherever it is, on the host. Here the errors of kernels that ran before come to
-/// light.
+/// Copies the numbers of a tensor from any device to the host. Errors of kernels that ran before are reported
+/// here.
 ///
 /// # Errors
 /// [`Error::Torch`], also when the elements are of another type.
@@ -200,7 +200,7 @@ impl FromStr for Precision {
         match text {
             "fp32" => Ok(Self::Fp32),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("{text:?} is none of fp32, bf16")),
+            _ => Err(format!("{text:?} is not one of fp32, bf16")),
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Ema {
 impl Ema {
     /// Makes `average` a copy of `online`, buffers included, without gradients, and prepares to follow it.
     ///
-    /// Names in `average` must all be in `online`; what `online` has beyond them is not followed.
+    /// Names in `average` must all be in `online`; other parameters of `online` are ignored.
     pub fn new(average: &VarStore, online: &VarStore) -> Self {
         let online: HashMap<String, Tensor> = online.variables();
         let mut ema = Ema {

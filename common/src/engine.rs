@@ -1,9 +1,9 @@
 //! The one training loop, for pretraining, detection and segmentation.
 //!
 //! Every step runs the same fixed sequence: learning rate, batch, forward and loss, backward, optimiser,
-//! `after_step`, log (with the epoch's measures), checkpoint. There are no hooks. Batches are made ready by
+//! `after_step`, log (with the epoch's measures), checkpoint. There are no hooks. Batches are prepared by
 //! one loader thread, which must not use libtorch's random generators: those belong to the training thread,
-//! seeded anew at every step.
+//! which seeds them at every step.
 
 mod meter;
 mod task;
@@ -27,7 +27,7 @@ use tch::Tensor;
 const SAVE_SECONDS: f64 = 120.0;
 const BATCHES_AHEAD: usize = 3;
 
-/// Trains from where the run folder's state left off to the end, or until `stop` is set.
+/// Trains from the saved state in the run folder, if any, to the end, or until `stop` is set.
 ///
 /// # Errors
 /// [`Error::Diverged`] when the loss or what would be saved is not finite, with the last good state kept;
@@ -105,7 +105,7 @@ pub fn train<T: Task>(
     let total = plan.epochs * steps_per_epoch;
     let (mut position, mut meter) = resume(task, optimizer, run, progress)?;
     if position.step >= total {
-        // Nothing to train, or cut off between its last state and what it is for.
+        // Nothing to train, or interrupted between the last state and the result.
         if !run.file("log.jsonl").exists() {
             save(task, optimizer, &mut meter, position, steps_per_epoch)?;
             Log::open(run, position.step)?;
@@ -136,7 +136,7 @@ pub fn train<T: Task>(
             for n in range {
                 let batch = source.batch(n / batches_per_epoch, n % batches_per_epoch);
                 let failed = batch.is_err();
-                // The training side hangs up when it ends early.
+                // The receiver is gone when training ends early.
                 if sender.send(batch).is_err() || failed {
                     break;
                 }
@@ -166,7 +166,7 @@ pub fn train<T: Task>(
                 (&loss.total / plan.accumulate as f64).backward();
                 meter.add(step, epoch, loss);
             }
-            // Data-parallel training would average the gradients over processes here, and nowhere else.
+            // Data-parallel training would average the gradients over processes here, and only here.
             if let Some(norm) = plan.clip_norm {
                 let _ = optimizer.clip_gradients(norm);
             }
@@ -253,7 +253,7 @@ fn resume<'a, T: Task>(
     optimizer.load_state(&moments)?;
     meter.load_state(&sums);
     meter.kept = Some(saved.position.step);
-    progress.note(&format!("going on from step {}", saved.position.step));
+    progress.note(&format!("resumed at step {}", saved.position.step));
     Ok((saved.position, meter))
 }
 

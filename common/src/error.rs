@@ -30,7 +30,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// Settings that cannot work with each other or with the data.
+    /// Settings that do not fit each other or the data.
     #[error("{problem}; {remedy}")]
     Settings {
         /// What is wrong.
@@ -38,7 +38,7 @@ pub enum Error {
         /// What the user can do.
         remedy: String,
     },
-    /// A command line that cannot mean anything, whatever the data.
+    /// A command line that is invalid whatever the data.
     #[error("{problem}; {remedy}")]
     Usage {
         /// What is wrong.
@@ -46,7 +46,7 @@ pub enum Error {
         /// What the user can do.
         remedy: String,
     },
-    /// A tensor that was to be written holds values that no number of ours may be.
+    /// A tensor to be written holds NaN or infinite values.
     #[error("{}: tensor {tensor:?} holds NaN or infinite values and was not written", path.display())]
     NotFinite {
         /// The file that was to be written.
@@ -54,7 +54,7 @@ pub enum Error {
         /// Name of the tensor.
         tensor: String,
     },
-    /// The loss or what the update made of the weights became NaN or infinite.
+    /// The loss or the updated weights became NaN or infinite.
     #[error(
         "{what} at step {step} (epoch {epoch}); {}: lower --lr, lengthen the warm-up or use --precision \
          fp32, \
@@ -86,7 +86,7 @@ pub struct Refusal {
     pub remedy: String,
 }
 
-/// What readers of bytes return.
+/// Result of readers that do not know the file's name.
 pub type ReadResult<T> = Result<T, Refusal>;
 
 impl Refusal {
@@ -98,7 +98,7 @@ impl Refusal {
         }
     }
 
-    /// For `map_err`: the error that names the file.
+    /// For `map_err`: adds the name of the file.
     pub fn at(path: &Path) -> impl FnOnce(Refusal) -> Error {
         let path = path.to_owned();
         move |refusal| Error::file(path, refusal.problem, refusal.remedy)
@@ -115,7 +115,7 @@ impl Error {
         }
     }
 
-    /// Settings that cannot work with each other or with the data.
+    /// Settings that do not fit each other or the data.
     pub fn settings(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Error::Settings {
             problem: problem.into(),
@@ -138,8 +138,8 @@ impl Error {
 
 fn state_kept(kept: Option<u64>, run: &Path) -> String {
     match kept {
-        Some(step) => format!("the good state of step {step} is kept in {}", run.display()),
-        None => "no state had been saved before it".into(),
+        Some(step) => format!("the last good state (step {step}) is kept in {}", run.display()),
+        None => "no state had been saved before this step".into(),
     }
 }
 

@@ -14,9 +14,9 @@ pub const BATCH: usize = 128;
 
 /// Images of one size that can be read by their row: a pack, above all.
 pub trait Images {
-    /// How many there are.
+    /// Number of images.
     fn count(&self) -> usize;
-    /// Some of them on the host, in the order asked for: u8 [N, H, W, 3].
+    /// The images of these rows, in this order, on the host: u8 [N, H, W, 3].
     ///
     /// # Errors
     /// [`crate::Error::Torch`].
@@ -24,7 +24,7 @@ pub trait Images {
 }
 
 /// Globally average-pooled features of all images, f32 [N, D] on `device`, where the backbone lies. Images
-/// enter as they are, normalised as the backbone was trained.
+/// are not augmented, and normalised as in the backbone's training.
 ///
 /// # Errors
 /// [`crate::Error::Torch`].
@@ -39,7 +39,7 @@ pub fn extract(
     extract_rows(backbone, images, &rows, device, precision, progress)
 }
 
-/// The same of some rows, in their order.
+/// Features of some rows, in their order.
 ///
 /// # Errors
 /// [`crate::Error::Torch`].

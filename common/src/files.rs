@@ -53,7 +53,7 @@ impl WholeFile {
                 .open(&temporary);
             let file = file.map_err(Error::io(path, "write"))?;
             match file.lock() {
-                // A file system without locks: nobody can take the file for abandoned there.
+                // A file system without locks: no process can find that the file is abandoned.
                 Err(e) if e.kind() == std::io::ErrorKind::Unsupported => {}
                 locked => locked.map_err(Error::io(path, "lock"))?,
             }
@@ -102,7 +102,7 @@ fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-// Parts of the same file that nobody writes any more: they can be tens of gigabytes.
+// Abandoned parts of the same file: they can be tens of gigabytes.
 fn remove_abandoned(folder: &Path, name: &str) {
     let prefix = format!(".{name}.");
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,8 +1,6 @@
-//! Whether a network is scored on what it was trained on: such a number says nothing of new images or new
-//! classes.
-//!
-//! What is found is a text, which stands beside the number: in metrics.json under [`LEAKAGE`], on the
-//! terminal, in the report.
+//! Leakage: whether a network is tested on data it was trained on. Such a result says nothing about new
+//! images or new classes. The finding is a text, which is stored and shown with the result: in metrics.json
+//! under [`LEAKAGE`], on the terminal, in the report.
 
 use crate::error::{Error, Result};
 use crate::tensor_file::hex;
@@ -14,23 +12,23 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Key of metrics.json for what was found.
+/// Key of metrics.json for this text.
 pub const LEAKAGE: &str = "leakage";
 
-/// Bytes of an image that its print is of, beside its length: compressed images of one length differ before
-/// that.
+/// Leading bytes of an image file that its print covers, besides its length: compressed images of equal
+/// length differ within them.
 const START: u64 = 16 << 10;
-/// Hexadecimal digits of a print. With 48 bits, 100,000 images against 10,000 are taken for each other once
-/// in 300,000 times.
+/// Hexadecimal digits of a print. With 48 bits, the chance that any of 100,000 images collides with any of
+/// 10,000 is 1 in 300,000.
 const DIGITS: usize = 12;
 
-/// What tells image files apart without reading them whole, by length and beginning: the names and folders of
-/// copies do not matter.
+/// Prints: short checksums of image files, over length and first bytes, so that files need not be read whole.
+/// Copies have equal prints, whatever their names and folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prints(Vec<String>);
 
 impl Prints {
-    /// Of files, in parallel.
+    /// The prints of files, computed in parallel.
     ///
     /// # Errors
     /// [`Error::Io`] naming the first file that cannot be read.
@@ -42,7 +40,7 @@ impl Prints {
             .map(Prints)
     }
 
-    /// Whether there are none, as of networks that do not know what they were trained on.
+    /// Whether there are none, as for networks whose training images are not known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -52,7 +50,7 @@ impl Prints {
         hex(&Sha256::digest(self.0.join("\n"))[..8])
     }
 
-    /// How many of the `test` images are among these, the training images, in words; `None` for none.
+    /// How many of the `test` images are among these training images, as a text; `None` if no image is.
     pub fn seen(&self, test: &Prints) -> Option<String> {
         let trained: BTreeSet<&String> = self.0.iter().collect();
         let all = test.0.len();

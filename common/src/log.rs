@@ -1,4 +1,4 @@
-//! What a run leaves for reading: log.jsonl and TensorBoard event files.
+//! The logs of a run: log.jsonl and TensorBoard event files.
 
 use crate::error::{Error, Result};
 use crate::run::RunFolder;
@@ -17,8 +17,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the logs of a run that goes on from `step`: lines after it, left by an attempt that was cut off,
-    /// are dropped.
+    /// Opens the logs of a run that resumes at `step`: later lines, written by an interrupted attempt, are
+    /// removed.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -1,4 +1,4 @@
-//! Safe faces of `native/shim.cpp`: what tch lacks of libtorch.
+//! Safe wrappers of `native/shim.cpp`: functions of libtorch that tch lacks.
 
 use crate::error::Result;
 use std::cell::Cell;
@@ -59,8 +59,8 @@ fn handles(tensors: &[Tensor]) -> Vec<*const c_void> {
     tensors.iter().map(|t| t.as_ptr() as *const c_void).collect()
 }
 
-/// While it lives, libtorch runs what gains from it in bfloat16 on this thread; weights and losses stay
-/// float32.
+/// While this value lives, libtorch runs convolutions and matrix products of this thread in bfloat16; weights
+/// and losses stay float32.
 pub struct Autocast {
     cuda: i32,
 }
@@ -232,7 +232,7 @@ pub fn count_operations<T>(work: impl FnOnce() -> T) -> Result<(T, Operations)> 
 /// Loads libtorch's CUDA half. Must come before the process's first libtorch call.
 ///
 /// # Errors
-/// [`crate::Error::Torch`] with the loader's words when there is none.
+/// [`crate::Error::Torch`] with the loader's message when there is none.
 pub fn load_cuda() -> Result<()> {
     // SAFETY: loads a library whose initialisers libtorch itself runs.
     check(unsafe { camtrast_load_cuda() })

@@ -1,5 +1,5 @@
-//! Fine-tuned networks on disk: every tensor, and what it takes to build the network and feed it, in one
-//! file.
+//! Fine-tuned networks on disk: all tensors, and the description needed to build the network and prepare its
+//! inputs, in one file.
 
 use crate::error::{Error, Result};
 use crate::tensor_file::{self, Metadata, TensorFile};
@@ -11,9 +11,9 @@ use tch::Tensor;
 
 const VERSION: u64 = 1;
 
-/// A network read back.
+/// A network as read from its file.
 pub struct NetworkFile<I> {
-    /// What it says of itself.
+    /// Its description.
     pub info: I,
     /// Its tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
@@ -21,7 +21,7 @@ pub struct NetworkFile<I> {
     pub sha256: String,
 }
 
-/// Saves a network's tensors under what it says of itself; `format` tells its kind apart from others.
+/// Saves a network's tensors and its description; `format` names the kind of network.
 ///
 /// # Errors
 /// [`Error::Io`]; nothing is left half-written.
@@ -41,7 +41,7 @@ pub fn save(
     tensor_file::save(path, tensors, &metadata)
 }
 
-/// Loads a network of a kind. `remedy` says where to find such a file.
+/// Loads a network of the kind `format`. `remedy` says where to find such a file.
 ///
 /// # Errors
 /// [`Error::File`] when the file is damaged, not finite, of another kind or of a later version.
@@ -52,7 +52,11 @@ pub fn load<I: DeserializeOwned>(path: &Path, format: &str, remedy: &str) -> Res
         .get("format")
         .map_or("a file of another tool", String::as_str);
     if found != format {
-        return Err(Error::file(path, format!("is no {format} but {found}"), remedy));
+        return Err(Error::file(
+            path,
+            format!("is not a {format} file but {found}"),
+            remedy,
+        ));
     }
     file.check_version(VERSION)?;
     file.verify()?;

@@ -53,9 +53,9 @@ impl Conv2d {
         }
     }
 
-    /// A `kernel` x `kernel` convolution of stride 1 of every channel by itself; weights [channels, 1, k, k].
-    /// Torch's `kaiming_normal_` takes all channels for the fan-out of each, so mmcv's separable convolutions
-    /// start this small.
+    /// A depthwise `kernel` x `kernel` convolution of stride 1; weights [channels, 1, k, k]. Torch's
+    /// `kaiming_normal_` counts all channels in the fan-out, so the initial weights of mmcv's separable
+    /// convolutions are this small.
     pub fn depthwise(vs: &Path, channels: i64, kernel: i64) -> Self {
         let deviation = (2.0 / (channels * kernel * kernel) as f64).sqrt();
         let weight = vs.randn("weight", &[channels, 1, kernel, kernel], 0.0, deviation);
@@ -69,7 +69,7 @@ impl Conv2d {
         }
     }
 
-    /// The same with its taps `dilation` pixels apart, padded to keep the size.
+    /// The same with dilation `dilation`, padded to keep the size.
     pub fn dilated(self, dilation: i64) -> Self {
         let padding = dilation * (self.weight.size()[2] / 2);
         Conv2d {
@@ -83,8 +83,8 @@ impl Conv2d {
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let (_, inputs, kernel, _) = self.weight.size4().expect("weights [out, in, k, k]");
         if self.stride > 1 && kernel == 1 && inputs < ONEDNN_BLOCK {
-            // The same, on the places that count: oneDNN's weight gradient of this case writes outside its
-            // memory (oneDNN issue 6035).
+            // The same result on the positions that are used: oneDNN's weight gradient of this case writes
+            // outside its memory (oneDNN issue 6035).
             let places = |x: &Tensor, dim| x.slice(dim, None, None, self.stride);
             return places(&places(x, 2), 3).conv2d(&self.weight, self.bias.as_ref(), 1, 0, 1, self.groups);
         }
@@ -111,13 +111,13 @@ impl Conv2d {
         self.groups > 1 && self.dilation > 1 && x.device() == Device::Cpu
     }
 
-    /// The same of each of several inputs.
+    /// The same for several inputs.
     pub fn forward_all(&self, parts: &[Tensor]) -> Vec<Tensor> {
         parts.iter().map(|x| self.forward(x)).collect()
     }
 }
 
-/// Channels that oneDNN works on at once, at most.
+/// Largest number of channels that oneDNN processes at once.
 const ONEDNN_BLOCK: i64 = 16;
 
 /// Batch normalisation over all but the channel dimension, torch's defaults (momentum 0.1, epsilon 1e-5).
@@ -183,7 +183,7 @@ impl BatchNorm {
         }
     }
 
-    /// Normalises images [n, C, h, w] of several sizes as one batch, whose statistics are of all their places
+    /// Normalises images [n, C, h, w] of several sizes as one batch, with statistics over all their positions
     /// together: what synchronised batch norm does with one tensor per device. `activation` follows. The
     /// batch is not split.
     pub fn forward_all(
@@ -195,7 +195,7 @@ impl BatchNorm {
         if parts.len() == 1 || mode == Mode::Eval {
             return parts.iter().map(|x| activation(self.forward(x, mode))).collect();
         }
-        // As channels-last images are in memory: all places of all images one after the other.
+        // In the memory order of channels-last images: all positions of all images one after the other.
         let rows = |x: &Tensor| x.permute([0, 2, 3, 1]).reshape([1, -1, 1, x.size()[1]]);
         let joined = Tensor::cat(&parts.iter().map(rows).collect::<Vec<_>>(), 1).permute([0, 3, 1, 2]);
         let y = activation(self.forward(&joined, mode)).permute([0, 2, 3, 1]);
@@ -208,8 +208,8 @@ impl BatchNorm {
         split.into_iter().zip(parts).map(shaped).collect()
     }
 
-    // Each part moves running statistics of its own from the common start; their mean is kept, as
-    // SplitBatchNorm does.
+    // Each part updates a copy of the running statistics; the mean of the copies is kept, as in
+    // SplitBatchNorm.
     fn split(&self, x: &Tensor, splits: i64) -> Tensor {
         let means = self.running_mean.repeat([splits, 1]);
         let vars = self.running_var.repeat([splits, 1]);
@@ -235,7 +235,7 @@ impl BatchNorm {
     }
 
     fn measure(&self, x: &Tensor, round: u64) -> Tensor {
-        // With a momentum of 1 these become the batch's own.
+        // With a momentum of 1 these become the statistics of the batch.
         let (mean, var) = no_grad(|| (self.running_mean.zeros_like(), self.running_var.zeros_like()));
         let y = self.normalise(x, &mean, &var, Some(1.0));
         let mut population = self.population.borrow_mut();
@@ -252,7 +252,7 @@ impl BatchNorm {
         y
     }
 
-    // By the statistics given, or with a momentum by the batch's, which move them.
+    // By the given statistics, or, with a momentum, by those of the batch, which update the given ones.
     fn normalise(&self, x: &Tensor, mean: &Tensor, var: &Tensor, momentum: Option<f64>) -> Tensor {
         let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
         let (train, momentum) = (momentum.is_some(), momentum.unwrap_or_default());
@@ -310,7 +310,7 @@ fn init(inputs: i64) -> Init {
     }
 }
 
-/// Lays out all convolution weights channels-last, once, so that no step has to.
+/// Converts all convolution weights to channels-last once, so that no step has to do it.
 pub fn weights_channels_last(vs: &VarStore) {
     no_grad(|| {
         for mut variable in vs.variables().into_values().filter(|v| v.dim() == 4) {
@@ -320,8 +320,8 @@ pub fn weights_channels_last(vs: &VarStore) {
     });
 }
 
-/// Rows of [N, D] scaled to length one, in float32 at least; a row of zeros stays as it is, with a gradient
-/// of its own divided by 1e-12, as in `torch.nn.functional.normalize`.
+/// Rows of [N, D] scaled to length one, in float32 at least; a row of zeros stays zero, and its gradient is
+/// divided by 1e-12, as in `torch.nn.functional.normalize`.
 pub fn unit(x: &Tensor) -> Tensor {
     let x = if x.kind() == Kind::Double {
         x.shallow_clone()

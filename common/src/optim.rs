@@ -34,7 +34,7 @@ impl FromStr for Algorithm {
             "adam" => Ok(Self::Adam),
             "adamw" => Ok(Self::AdamW),
             "lars" => Ok(Self::Lars),
-            _ => Err(format!("{text:?} is none of sgd, adam, adamw, lars")),
+            _ => Err(format!("{text:?} is not one of sgd, adam, adamw, lars")),
         }
     }
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// An algorithm and what it needs beside the learning rate.
+/// An algorithm and its settings other than the learning rate.
 #[derive(Debug, Clone, Copy)]
 pub struct OptimizerConfig {
     /// Which rule.
@@ -59,7 +59,7 @@ pub struct OptimizerConfig {
     pub momentum: f64,
     /// Nesterov's form of SGD's momentum.
     pub nesterov: bool,
-    /// Weight decay, for groups that name none of their own.
+    /// Weight decay, for groups that do not set one.
     pub weight_decay: f64,
 }
 
@@ -73,7 +73,7 @@ pub struct ParamGroup {
     /// Whether the learning rate stays at its base value instead of following the schedule (SimSiam's
     /// predictor).
     pub constant_lr: bool,
-    /// Weight decay of its own.
+    /// Weight decay of this group, if it differs.
     pub weight_decay: Option<f64>,
 }
 
@@ -159,8 +159,8 @@ impl Optimizer {
         total
     }
 
-    /// Updates every parameter that has a gradient. `base_lr` is the configured learning rate, `lr` what the
-    /// schedule makes of it at this step.
+    /// Updates every parameter that has a gradient. `base_lr` is the configured learning rate, `lr` its
+    /// scheduled value at this step.
     ///
     /// # Errors
     /// [`Error::Torch`] from the kernels.
@@ -228,10 +228,10 @@ impl Optimizer {
             .collect()
     }
 
-    /// Takes moments back from a checkpoint.
+    /// Restores the moments from a checkpoint.
     ///
     /// # Errors
-    /// [`Error::Settings`] when a moment is missing or shaped otherwise.
+    /// [`Error::Settings`] when a moment is missing or has another shape.
     pub fn load_state(&mut self, saved: &BTreeMap<String, Tensor>) -> Result<()> {
         copy_into(&self.state, saved, "the optimiser's state")
     }
@@ -265,13 +265,13 @@ fn lars(param: &Tensor, grad: &Tensor, buffer: &Tensor, lr: f64, momentum: f64, 
 /// Copies saved tensors over live ones of the same names, in place.
 ///
 /// # Errors
-/// [`Error::Settings`] naming the first tensor that is missing, left over or shaped otherwise.
+/// [`Error::Settings`] naming the first tensor that is missing, unexpected or of another shape.
 pub fn copy_into(
     live: &BTreeMap<String, Tensor>,
     saved: &BTreeMap<String, Tensor>,
     what: &str,
 ) -> Result<()> {
-    let remedy = "it was saved by another configuration: use another --out, or --overwrite to start anew";
+    let remedy = "it was saved by another configuration: use another --out, or --overwrite to start again";
     if let Some(name) = saved.keys().find(|name| !live.contains_key(*name)) {
         return Err(Error::settings(
             format!("{what} holds {name:?}, which this run does not have"),
@@ -280,7 +280,7 @@ pub fn copy_into(
     }
     for (name, tensor) in live {
         let Some(source) = saved.get(name) else {
-            return Err(Error::settings(format!("{what} lacks {name:?}"), remedy));
+            return Err(Error::settings(format!("{what} has no {name:?}"), remedy));
         };
         if source.size() != tensor.size() {
             let problem = format!(

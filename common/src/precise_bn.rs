@@ -1,8 +1,6 @@
-//! Running statistics of batch norm, estimated anew with the weights as they are ("PreciseBN").
-//!
-//! While a network trains, its running statistics follow batches that older weights saw. Here a number of
-//! batches goes through the network with its weights fixed, and each batch norm gets the mean and variance
-//! over all values that it was given.
+//! Running statistics of batch norm, recomputed with fixed weights ("PreciseBN"). In training, running
+//! statistics average over batches that passed through older weights. Here a number of batches passes through
+//! the network with fixed weights, and each batch norm gets the mean and variance of all its inputs.
 //!
 //! Source: Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3, and fvcore's `update_bn_stats`
 //! with its population variance, as detectron2 runs it.
@@ -21,14 +19,14 @@ use tch::{Kind, Tensor, no_grad};
 /// with two views of an image, counts both.
 ///
 /// # Errors
-/// What `forward` reports; the running statistics are then those of the batches before.
+/// Those of `forward`; the running statistics are then those of the batches before.
 pub fn re_estimate(batches: u64, mut forward: impl FnMut(u64, Mode) -> Result<()>) -> Result<()> {
     static ROUNDS: AtomicU64 = AtomicU64::new(0);
     let round = ROUNDS.fetch_add(1, Ordering::Relaxed);
     (0..batches).try_for_each(|batch| no_grad(|| forward(batch, Mode::Measure { round })))
 }
 
-/// What a batch norm has gathered in one round, in double precision: the variance is a difference of two
+/// The sums of one batch norm in one round. In double precision, because the variance is a difference of two
 /// means.
 #[derive(Debug)]
 pub(crate) struct Population {

@@ -1,19 +1,19 @@
-//! How libraries tell their caller how far long work has come, without printing.
+//! How libraries report progress to their caller, without printing.
 
 /// Receives progress. The command line draws bars from it; tests pass [`Silent`].
 pub trait Progress: Sync {
-    /// Work of `total` units begins, `done` of them finished already by an earlier run. A unit is an image, a
-    /// step, an episode or a megabyte.
+    /// Work of `total` units begins, of which an earlier run has finished `done`. A unit is an image, a step,
+    /// an episode or a megabyte.
     fn start(&self, what: &str, total: u64, done: u64);
-    /// `amount` more units are done; `detail` says how it goes, such as `loss 2.31 · 512 images/s`.
+    /// `amount` more units are done; `detail` is a short status, such as `loss 2.31 · 512 images/s`.
     fn advance(&self, amount: u64, detail: &str);
-    /// The work begun last is done.
+    /// The current work is done.
     fn finish(&self);
-    /// One line worth keeping on the screen.
+    /// A line that stays on the screen.
     fn note(&self, line: &str);
 }
 
-/// Tells nobody.
+/// Ignores all progress.
 pub struct Silent;
 
 impl Progress for Silent {

@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-/// A generator for one purpose at one moment of a run. The same four values give the same numbers on every
+/// A generator for one purpose at one step of a run. The same four values give the same numbers on every
 /// machine.
 ///
 /// `purpose` names the use, such as `"sampler"` or `"augment/query"`; two purposes never share numbers.

@@ -237,8 +237,8 @@ impl ResNet {
             .collect()
     }
 
-    /// Sets the scale of the last batch norm of every block to zero, so that training begins with blocks that
-    /// pass their input on (Goyal et al. 2017; torchvision's `zero_init_residual`).
+    /// Sets the scale of the last batch norm of every block to zero, so that every block is the identity at
+    /// the start of training (Goyal et al. 2017; torchvision's `zero_init_residual`).
     pub fn zero_init_residuals(&self) {
         for (_, norm) in self
             .layers

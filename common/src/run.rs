@@ -36,7 +36,7 @@ pub const PLACES: [&str; 12] = [
     "class-names",
 ];
 
-/// The program that a run was begun by.
+/// The program that started a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
     /// Its version.
@@ -45,26 +45,26 @@ pub struct Build {
     pub commit: String,
 }
 
-/// Where and how a training goes, without what decides its weights.
+/// Settings of a training that do not change its weights.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The run's folder.
     pub out: PathBuf,
-    /// Whether a run that is there is removed first.
+    /// Whether an existing run is removed first.
     pub overwrite: bool,
     /// Where tensors live.
     pub device: Device,
     /// Steps between log lines.
     pub log_every: u64,
-    /// Steps between saved states, beside those saved every two minutes and at the end.
+    /// Steps between saved states, in addition to those saved every two minutes and at the end.
     pub save_every: Option<u64>,
     /// The program.
     pub build: Build,
 }
 
 impl RunOptions {
-    /// Opens the folder to train in, emptied of an earlier run (what `also` names included, see
-    /// [`RunFolder::clear`]) when so asked.
+    /// Opens the folder to train in; with `overwrite`, an earlier run in it is removed first (and the files
+    /// that `also` names, see [`RunFolder::clear`]).
     ///
     /// # Errors
     /// As [`RunFolder::begin`].
@@ -81,11 +81,11 @@ impl RunOptions {
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Held as long as the run goes on.
+    /// Locked while the run is written.
     _lock: Option<Arc<File>>,
 }
 
-/// What a training state says of itself.
+/// The position that a training state was saved at.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Position {
     /// Optimizer steps done.
@@ -94,18 +94,18 @@ pub struct Position {
     pub seconds: f64,
 }
 
-/// A training state read back.
+/// A training state as read from its file.
 pub struct SavedState {
-    /// Where training stood.
+    /// Its position.
     pub position: Position,
     /// All tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Why an older state had to be taken, if so.
+    /// Why an older state was used, if it was.
     pub warning: Option<String>,
 }
 
 impl RunFolder {
-    /// Opens a folder, making it if need be.
+    /// Opens a folder, and makes it if it does not exist.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be made.
@@ -120,7 +120,7 @@ impl RunFolder {
     /// Opens a folder to train in, which no other process may do until this value is dropped.
     ///
     /// # Errors
-    /// [`Error::File`] when another process is at it, [`Error::Io`].
+    /// [`Error::File`] when another process is writing it, [`Error::Io`].
     pub fn begin(path: &Path) -> Result<Self> {
         let folder = Self::create(path)?;
         let lock = lock(path)?.ok_or_else(|| {
@@ -136,7 +136,7 @@ impl RunFolder {
         })
     }
 
-    /// Where it lies.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -146,9 +146,9 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Writes config.toml, or checks that the one there says the same before its `[build]` table, which tells
-    /// where and by which program the run was begun. How files are named ([`PLACES`] and the backbone) is not
-    /// compared: their checksums stand in the `[dataset]` table.
+    /// Writes config.toml, or checks that the existing one is the same up to its `[build]` table (device and
+    /// program of the first start). Paths of files ([`PLACES`] and the backbone) are not compared: their
+    /// checksums are in the `[dataset]` table.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
@@ -169,17 +169,17 @@ impl RunFolder {
             return Ok(());
         };
         let problem = format!(
-            "{} holds a run with {held}, this command says {wanted}",
+            "{} holds a run with {held}, but this command has {wanted}",
             self.path.display()
         );
         Err(Error::settings(
             problem,
-            "give another --out, or --overwrite to start anew",
+            "give another --out, or --overwrite to start again",
         ))
     }
 
-    /// Refuses a folder that a training has written: an evaluation there would take away what the training
-    /// goes on from.
+    /// Refuses a folder that holds a training run: an evaluation there would overwrite files that the run
+    /// needs to resume.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -189,15 +189,15 @@ impl RunFolder {
             Ok(text) if !text.lines().any(|line| line.starts_with(COMMAND)) => Err(Error::file(
                 path,
                 "holds a training run",
-                "give an evaluation a folder of its own with --out",
+                "give the evaluation a separate folder with --out",
             )),
             _ => Ok(()),
         }
     }
 
     /// Writes config.toml of an evaluation: `config`, and in its `[build]` table the program, the `device`
-    /// and the `command`, which tells the report that it is no training. The metrics of an earlier evaluation
-    /// go first, so that numbers never stand beside a protocol that is not theirs.
+    /// and the `command`, by which the report knows that it is not a training. The metrics of an earlier
+    /// evaluation are removed first, so that results are never stored with another protocol.
     ///
     /// # Errors
     /// As [`RunFolder::refuse_training`], [`Error::Io`].
@@ -216,8 +216,7 @@ impl RunFolder {
         })
     }
 
-    /// Removes everything a run writes, the files and folders of its own that `also` names included, and
-    /// nothing else.
+    /// Removes all files that a run writes, and the files and folders that `also` names, and nothing else.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -252,10 +251,10 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Saves a training state; the one there becomes the fallback.
+    /// Saves a training state; the previous one becomes the fallback.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::NotFinite`] for NaN or infinite values; the states there stay usable.
+    /// [`Error::Io`], or [`Error::NotFinite`] for NaN or infinite values; the existing states stay usable.
     pub fn save_state(&self, tensors: &BTreeMap<String, Tensor>, position: Position) -> Result<()> {
         let metadata: Metadata = [
             ("format", STATE_FORMAT.to_owned()),
@@ -265,14 +264,14 @@ impl RunFolder {
         ]
         .map(|(k, v)| (k.to_owned(), v))
         .into();
-        // The new state is whole on the disk before the old one gives up its name.
+        // The new state is complete on the disk before the old one is renamed.
         let (state, previous, fresh) = (
             self.file(STATE),
             self.file(PREVIOUS),
             self.file(".state.safetensors.new.part"),
         );
         tensor_file::save(&fresh, tensors, &metadata).map_err(|error| match error {
-            // The user knows the state by its own name.
+            // The error names the state, not the temporary file.
             Error::Io { action, source, .. } => Error::io(&state, action)(source),
             Error::NotFinite { tensor, .. } => Error::NotFinite {
                 path: state.clone(),
@@ -286,11 +285,11 @@ impl RunFolder {
         fs::rename(&fresh, &state).map_err(Error::io(&state, "write"))
     }
 
-    /// Reads the newest whole training state, `None` when there is none at all. A damaged one gives way to
-    /// the one before it, so that the next save does not push the whole one out in its favour.
+    /// Reads the newest undamaged training state; `None` when there is no state. A damaged state is replaced
+    /// by the one before it, so that the next save does not replace the good one by the damaged one.
     ///
     /// # Errors
-    /// [`Error::File`] when states exist but none is whole.
+    /// [`Error::File`] when states exist but all are damaged.
     pub fn load_state(&self) -> Result<Option<SavedState>> {
         let (state, previous) = (self.file(STATE), self.file(PREVIOUS));
         match (state.exists(), previous.exists()) {
@@ -304,7 +303,7 @@ impl RunFolder {
                         fs::rename(&previous, &state).map_err(Error::io(&state, "write"))?;
                     }
                     saved.warning = Some(format!(
-                        "{error}; went back to the state before it (step {})",
+                        "{error}; the state before it (step {}) is used",
                         saved.position.step
                     ));
                     Ok(Some(saved))
@@ -323,13 +322,13 @@ impl RunFolder {
     }
 }
 
-/// The first setting in which two configurations differ, as the one and as the other says it. Where only
-/// checksums of files differ, the place of a file is named, if that differs too.
+/// The first setting in which two configurations differ, as written in each. If only checksums of files
+/// differ, the path of a file is returned, if that differs too.
 fn difference(old: &str, new: &str) -> Option<(String, String)> {
     let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
     let old: Vec<&str> = old.lines().take_while(|line| *line != "[build]").collect();
     let new: Vec<&str> = new.lines().collect();
-    // A folder of label files comes with one of images; by itself, `labels` is the setting of `pretrain`.
+    // `labels` next to `images` is a folder; without it, the setting of `pretrain`.
     let has_images = new.iter().any(|line| key(line) == "images");
     let is_place = |line: &str| match &key(line)[..] {
         "labels" => has_images,
@@ -354,20 +353,20 @@ fn difference(old: &str, new: &str) -> Option<(String, String)> {
     if of_data(&old) || of_data(&new) {
         differing = differs(true).unwrap_or(differing);
     }
-    let said = |lines: &[&str]| {
+    let setting = |lines: &[&str]| {
         let line = lines.iter().find(|line| key(line) == differing);
         line.map_or(format!("no {differing}"), |line| line.trim().to_owned())
     };
-    Some((said(&old), said(&new)))
+    Some((setting(&old), setting(&new)))
 }
 
 /// Numbers by flat names.
 pub type Metrics = BTreeMap<String, f64>;
-/// What is said beside numbers: the backbone they come from ([`crate::checkpoint::Origin::texts`]), episodes,
+/// Texts stored with results: the backbone they come from ([`crate::checkpoint::Origin::texts`]), episodes,
 /// leakage.
 pub type Texts = BTreeMap<String, String>;
 
-/// Writes metrics anywhere: flat names to numbers, with `schema`, `seconds` and `device`, and the texts
+/// Writes metrics to any path: flat names to numbers, with `schema`, `seconds` and `device`, and the texts
 /// given.
 ///
 /// # Errors
@@ -386,7 +385,7 @@ pub fn write_metrics(path: &Path, metrics: &Metrics, texts: Texts, seconds: f64,
 }
 
 /// Locks a folder for this process until the file is dropped; `None` when another process holds it. The
-/// system lets go of it however a process ends.
+/// system releases the lock however the process ends.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -400,7 +399,7 @@ pub fn lock(folder: &Path) -> Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        // A file system without locks: better to train than to refuse.
+        // A file system without locks: training without a lock is better than refusing.
         Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => Ok(Some(file)),
         Err(TryLockError::Error(e)) => Err(Error::io(&path, "lock")(e)),
     }
@@ -411,7 +410,7 @@ pub fn is_locked(folder: &Path) -> bool {
     folder.join(LOCK).exists() && lock(folder).is_ok_and(|held| held.is_none())
 }
 
-/// How the line of an evaluation's config.toml begins that names its command.
+/// Start of the line in an evaluation's config.toml that names its command.
 const COMMAND: &str = "command = ";
 const LOCK: &str = ".lock";
 const STATE: &str = "state.safetensors";
@@ -422,8 +421,8 @@ fn read_state(path: &Path) -> Result<SavedState> {
     if file.metadata().get("format").map(String::as_str) != Some(STATE_FORMAT) {
         return Err(Error::file(
             path,
-            "is no training state",
-            "give another --out, or --overwrite to start anew",
+            "is not a training state",
+            "give another --out, or --overwrite to start again",
         ));
     }
     file.check_version(VERSION)?;
@@ -457,7 +456,7 @@ mod tests {
         assert_eq!(differs("a.pack", "/elsewhere/a.pack"), None);
         assert_eq!(differs("0.1", "0.2"), pair("lr = 0.1", "lr = 0.2"));
         assert_eq!(differs("lr = 0.1\n", ""), pair("lr = 0.1", "no lr"));
-        // `labels` of pretraining is no folder.
+        // `labels` of pretraining is not a folder.
         assert_eq!(
             differs("classes", "categories"),
             pair("labels = \"classes\"", "labels = \"categories\"")

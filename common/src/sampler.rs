@@ -1,5 +1,5 @@
-//! Which sample comes when, for training that is counted in steps: pass after pass over the data without a
-//! gap, each in an order of its own.
+//! The order of samples, for training counted in steps: pass after pass over the data, each in another random
+//! order; a batch may span two passes.
 
 use crate::random::{generator, permutation};
 
@@ -8,12 +8,12 @@ use crate::random::{generator, permutation};
 pub struct Passes {
     samples: u64,
     seed: u64,
-    /// The pass at hand, and its order.
+    /// The current pass, and its order.
     order: (u64, Vec<i64>),
 }
 
 impl Passes {
-    /// Over so many samples (at least 1).
+    /// A sampler over this many samples (at least 1).
     pub fn new(samples: usize, seed: u64) -> Self {
         Passes {
             samples: samples as u64,
@@ -22,7 +22,7 @@ impl Passes {
         }
     }
 
-    /// The sample at a place (from 0) of the whole training.
+    /// The sample at a position (from 0) of the whole training.
     pub fn sample(&mut self, place: u64) -> usize {
         let pass = place / self.samples;
         if self.order.0 != pass {
@@ -37,8 +37,8 @@ impl Passes {
         self.order.1[(place % self.samples) as usize] as usize
     }
 
-    /// Places and samples of the batch of this number; it may span two passes, so that every number of
-    /// samples trains. Data-parallel training would give each process its own part here, and nowhere else.
+    /// Positions and samples of the batch with this index; it may span two passes, so that any number of
+    /// samples works. Data-parallel training would give each process its own part here, and only here.
     pub fn batch(&mut self, number: u64, size: u64) -> Vec<(u64, usize)> {
         (number * size..(number + 1) * size)
             .map(|place| (place, self.sample(place)))
@@ -46,8 +46,8 @@ impl Passes {
     }
 }
 
-/// Steps after which the engine logs means, its "epoch" when training is counted in steps: at least a pass of
-/// `pass` steps, and a part of `steps` without a rest.
+/// Steps after which the engine logs means, its "epoch" when training is counted in steps: the smallest
+/// divisor of `steps` that is at least `pass`, the steps of one pass.
 pub fn period(steps: u64, pass: u64) -> u64 {
     (pass.max(1)..=steps)
         .find(|period| steps.is_multiple_of(*period))

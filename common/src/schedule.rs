@@ -4,20 +4,20 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// How the learning rate falls.
+/// How the learning rate decays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// Stays.
+    /// Constant.
     Constant,
-    /// Times `gamma` at each milestone epoch (`MultiStepLR`).
+    /// Multiplied by `gamma` at each milestone epoch (`MultiStepLR`).
     Step,
-    /// `0.5 (1 + cos(pi t))`, t the share of training done. Moves every step; at the start of each epoch it
-    /// has the value that MoCo's and SimSiam's scripts use for that whole epoch.
+    /// `0.5 (1 + cos(pi t))`, t the finished fraction of training. Changes every step; at the start of each
+    /// epoch it has the value that MoCo's and SimSiam's scripts use for that whole epoch.
     Cosine,
     /// `(1 - t)^0.9`, every step (DeepLab).
     Poly,
-    /// Times `gamma` after each epoch (`ExponentialLR`).
+    /// Multiplied by `gamma` after each epoch (`ExponentialLR`).
     Exponential,
 }
 
@@ -31,7 +31,7 @@ impl FromStr for Decay {
             "poly" => Ok(Self::Poly),
             "exponential" => Ok(Self::Exponential),
             _ => Err(format!(
-                "{text:?} is none of constant, step, cosine, poly, exponential"
+                "{text:?} is not one of constant, step, cosine, poly, exponential"
             )),
         }
     }
@@ -52,15 +52,15 @@ impl fmt::Display for Decay {
 /// A learning-rate schedule: a linear warm-up followed by a decay.
 #[derive(Debug, Clone)]
 pub struct Schedule {
-    /// The learning rate that everything scales.
+    /// The base learning rate.
     pub base_lr: f64,
     /// Learning rate that [`Decay::Poly`] and [`Decay::Cosine`] fall to. Above zero it is that of the last
-    /// step, as in mmengine's `PolyLR`; zero would be reached one step after the last, which would else train
-    /// nothing.
+    /// step, as in mmengine's `PolyLR`; zero is reached one step after the last, so that the last step still
+    /// trains.
     pub floor: f64,
-    /// How it falls.
+    /// How it decays.
     pub decay: Decay,
-    /// Epochs at which [`Decay::Step`] falls.
+    /// Epochs at which [`Decay::Step`] multiplies by `gamma`.
     pub milestones: Vec<u64>,
     /// Factor of [`Decay::Step`] and [`Decay::Exponential`].
     pub gamma: f64,

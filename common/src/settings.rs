@@ -1,4 +1,4 @@
-//! Settings that are a flag, a TOML key and a line of config.toml at once, and the kinds of values they take.
+//! Settings, each of which is a flag, a TOML key and a line of config.toml, and the types of their values.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -7,10 +7,9 @@ use std::ops::RangeBounds;
 use std::str::FromStr;
 
 /// Declares a struct of optional settings under a heading of `--help`. A field's documentation is its help;
-/// its default comes from a method or preset, so that `None` means "not given".
-///
-/// The struct gets `or(others)`, these settings and `others` where they say nothing, and `given()`, the flags
-/// that are set. Callers need `clap` and `serde`.
+/// its default comes from a method or preset, so that `None` means "not given". The struct gets `or(others)`,
+/// which fills unset fields from `others`, and `given()`, the flags that are set. Callers need `clap` and
+/// `serde`.
 #[macro_export]
 macro_rules! settings {
     (
@@ -30,7 +29,7 @@ macro_rules! settings {
         )* }
 
         impl $name {
-            /// These settings, and `others` where they say nothing.
+            /// These settings, with unset ones taken from `others`.
             pub fn or(self, others: Self) -> Self {
                 Self { $( $field: self.$field.or(others.$field), )* }
             }
@@ -44,11 +43,11 @@ macro_rules! settings {
     };
 }
 
-/// The most epochs, steps or images a batch that a setting may ask for: far beyond any use, and no product of
-/// them overflows.
+/// The largest number of epochs, steps or images per batch: far beyond any use, and small enough that no
+/// product overflows.
 pub const MOST: u64 = 100_000_000;
 
-/// Refuses a number outside a range, NaN included. `words` say the range after "give a number".
+/// Refuses a number outside a range, NaN included. `words` describes the range, after "give a number".
 ///
 /// # Errors
 /// [`Error::Settings`] naming the flag.
@@ -62,7 +61,7 @@ pub fn check_range(flag: &str, value: f64, range: impl RangeBounds<f64>, words: 
     ))
 }
 
-/// Refuses what is negative, infinite or no number; `None` is none of them.
+/// Refuses negative, infinite and NaN values; `None` is accepted.
 ///
 /// # Errors
 /// As [`check_range`].
@@ -73,7 +72,7 @@ pub fn check_not_negative(settings: &[(&str, Option<f64>)]) -> Result<()> {
     given.try_for_each(|(flag, value)| check_range(flag, value, 0.0..=f64::MAX, "of at least 0"))
 }
 
-/// Refuses counts above [`MOST`]; `None` is none of them.
+/// Refuses counts above [`MOST`]; `None` is accepted.
 ///
 /// # Errors
 /// As [`check_range`].
@@ -85,7 +84,7 @@ pub fn check_counts(settings: &[(&str, Option<u64>)]) -> Result<()> {
         .try_for_each(|(flag, value)| check_range(flag, value, ..=MOST as f64, &format!("of at most {MOST}")))
 }
 
-/// Refuses milestones that are no whole numbers from 0 on in rising order.
+/// Refuses milestones that are not whole numbers from 0 in rising order.
 ///
 /// # Errors
 /// [`Error::Settings`].
@@ -99,14 +98,14 @@ pub fn check_milestones(milestones: &Option<Numbers>) -> Result<()> {
         return Ok(());
     }
     Err(Error::settings(
-        format!("--milestones {list} are no whole numbers in rising order"),
+        format!("--milestones {list} are not whole numbers in rising order"),
         "give them as 60,80",
     ))
 }
 
 /// The value of a setting that defaults guarantee.
 pub fn set<T: Clone>(option: &Option<T>) -> T {
-    option.clone().expect("defaults are complete for what reads them")
+    option.clone().expect("every setting that is read has a default")
 }
 
 /// A list of numbers, written `0.4,0.4,0.4,0.1`.
@@ -117,7 +116,11 @@ pub struct Numbers(pub Vec<f64>);
 impl FromStr for Numbers {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |part: &str| part.trim().parse().map_err(|_| format!("{part:?} is no number"));
+        let number = |part: &str| {
+            part.trim()
+                .parse()
+                .map_err(|_| format!("{part:?} is not a number"))
+        };
         text.split(',')
             .filter(|p| !p.trim().is_empty())
             .map(number)
@@ -136,20 +139,20 @@ impl fmt::Display for Numbers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Switch {
-    /// With it.
+    /// On
     On,
-    /// Without it.
+    /// Off
     Off,
 }
 
-/// What fine-tuning does with the backbone's batch norm.
+/// How fine-tuning treats the backbone's batch norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum BatchNormMode {
-    /// Batch statistics, scale and shift are trained.
+    /// Batch statistics; scale and shift are trained
     Train,
-    /// The checkpoint's statistics, scale and shift stay as they are.
+    /// The checkpoint's statistics, scale and shift are not changed
     Frozen,
-    /// Batch statistics over all processes: on one device the same as `train`.
+    /// Batch statistics over all processes: on one device the same as `train`
     Sync,
 }

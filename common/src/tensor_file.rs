@@ -16,26 +16,26 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tch::{Device, Kind, Tensor};
 
-/// Text beside the tensors, sorted by key.
+/// Text stored with the tensors, sorted by key.
 pub type Metadata = BTreeMap<String, String>;
 
 /// Metadata key under which [`save`] stores the SHA-256 of all tensor names, shapes and bytes.
 pub const CHECKSUM: &str = "checksum";
 
-/// Metadata key of the SHA-256 of all other metadata. Apart, because the same tensors shall have the same
-/// [`CHECKSUM`] whatever is said of them.
+/// Metadata key of the SHA-256 of all other metadata. Separate, so that the same tensors have the same
+/// [`CHECKSUM`] whatever their metadata.
 const METADATA_CHECKSUM: &str = "metadata_checksum";
 
 /// Saves tensors (moved to the CPU and made contiguous) and metadata, whole or not at all. The same content
 /// gives the same bytes.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::File`] for a tensor kind safetensors lacks,
-/// [`Error::NotFinite`] for NaN or infinite values, which would replace a good file by one of no use.
+/// [`Error::Io`] when the file cannot be written, [`Error::File`] for a tensor type that safetensors lacks,
+/// [`Error::NotFinite`] for NaN or infinite values; an existing file is then kept.
 pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata) -> Result<()> {
     let mut plain = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
-        // Channels-last tensors must be laid out plainly: the format knows no strides.
+        // Channels-last tensors must be made contiguous: the format has no strides.
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let dtype = dtype_name(tensor.kind()).ok_or_else(|| {
             Error::file(
@@ -80,7 +80,7 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
 pub struct Entry<'a> {
     /// Its name.
     pub name: &'a str,
-    /// As safetensors spells it, such as `F32`.
+    /// The safetensors name of its type, such as `F32`.
     pub dtype: &'a str,
     /// Its shape.
     pub shape: Vec<i64>,
@@ -156,21 +156,21 @@ impl TensorFile {
         &self.path
     }
 
-    /// The text beside the tensors.
+    /// The metadata.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// The checksum that the file carries; see [`TensorFile::verify`].
+    /// The checksum stored in the file; see [`TensorFile::verify`].
     ///
     /// # Errors
-    /// [`Error::File`] when it carries none.
+    /// [`Error::File`] when it has none.
     pub fn checksum(&self) -> Result<&str> {
         self.carried(CHECKSUM)
     }
 
     fn carried(&self, key: &str) -> Result<&str> {
-        let remedy = "bring foreign files in with `camtrast checkpoint import`";
+        let remedy = "convert other tools' files with `camtrast checkpoint import`";
         let none = || Error::file(&self.path, "has no checksum", remedy);
         self.metadata.get(key).map(String::as_str).ok_or_else(none)
     }
@@ -208,7 +208,7 @@ impl TensorFile {
     /// Refuses a file of a later version of its format than `newest`, the latest known.
     ///
     /// # Errors
-    /// [`Error::File`]; also when it does not say its version.
+    /// [`Error::File`]; also when its metadata has no version.
     pub fn check_version(&self, newest: u64) -> Result<()> {
         let version = self.number::<u64>("version")?;
         if version > newest {
@@ -221,7 +221,7 @@ impl TensorFile {
     /// A number of the metadata.
     ///
     /// # Errors
-    /// [`Error::File`] when there is none or it is no such number.
+    /// [`Error::File`] when it is missing or not such a number.
     pub fn number<T: FromStr>(&self, key: &str) -> Result<T> {
         let text = self.metadata.get(key).map_or("", String::as_str);
         let wrong = |_| {
@@ -237,7 +237,7 @@ impl TensorFile {
     /// Copies one tensor to the CPU.
     ///
     /// # Errors
-    /// [`Error::File`] when there is no such tensor, its type has no libtorch twin, or it holds NaN or
+    /// [`Error::File`] when there is no such tensor, libtorch does not have its type, or it holds NaN or
     /// infinite values.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let tensor = self.any_tensor(name)?;
@@ -246,16 +246,16 @@ impl TensorFile {
             return Err(Error::file(
                 &self.path,
                 problem,
-                "take a file of before its training diverged",
+                "use a file from before its training diverged",
             ));
         }
         Ok(tensor)
     }
 
-    /// The same for a tensor that may hold anything.
+    /// The same for a tensor that may hold any values.
     ///
     /// # Errors
-    /// As [`TensorFile::tensor`], but for the values.
+    /// As [`TensorFile::tensor`], except for the values.
     pub fn any_tensor(&self, name: &str) -> Result<Tensor> {
         let view = self.view_of(name)?;
         let kind = kind_of(view.dtype()).ok_or_else(|| {
@@ -297,14 +297,14 @@ impl TensorFile {
         if hex(&hash.finalize()) != stored || metadata_checksum(&self.metadata) != said {
             return Err(Error::file(
                 &self.path,
-                "is damaged (its checksum does not fit its content)",
+                "is damaged (its checksum does not match its content)",
                 "copy or make it again",
             ));
         }
         Ok(())
     }
 
-    /// The whole file as it lies on disk.
+    /// The bytes of the whole file.
     pub fn map(&self) -> &[u8] {
         &self.map
     }

@@ -1,4 +1,4 @@
-//! What the tests of several crates share: golden cases, their filler and their probes. See
+//! Shared helpers of the tests of several crates: golden cases, their filler and their probes. See
 //! `tests/golden/_fill.py`.
 
 use crate::tensor_file::TensorFile;
@@ -120,7 +120,7 @@ pub fn probe(name: &str, tensor: &Tensor) -> Tensor {
     Tensor::from_slice(&(0..8).map(dot).chain([norm]).collect::<Vec<f64>>())
 }
 
-/// `|ours - truth| / |truth|` (Euclidean); NaN anywhere gives NaN, which no `<=` lets pass.
+/// `|ours - truth| / |truth|` (Euclidean); any NaN gives NaN, which fails every `<=`.
 pub fn relative_error(ours: &Tensor, truth: &Tensor) -> f64 {
     assert_eq!(ours.size(), truth.size());
     let (ours, truth) = (ours.detach().to_kind(Kind::Double), truth.to_kind(Kind::Double));
@@ -140,7 +140,7 @@ pub struct Worst {
 }
 
 impl Worst {
-    /// Takes one more error in.
+    /// Adds an error.
     pub fn add(&mut self, name: &str, error: f64) {
         if self.name.is_empty() || error.is_nan() || error > self.error {
             *self = Worst {

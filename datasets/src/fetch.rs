@@ -1,8 +1,8 @@
-//! Public data sets from the net: downloaded, verified and unpacked, each of it once.
+//! Public data sets from the internet: downloaded, verified and unpacked, each step once.
 //!
-//! In the folder, `<archive>.part` with `<archive>.part.json` (where it comes from) is a download to be
-//! continued, and `.<archive>.files` lists what was unpacked. Nothing unpacked appears before all of the
-//! archive proved to be good.
+//! In the folder, `<archive>.part` with `<archive>.part.json` (where it comes from) is an unfinished
+//! download, and `.<archive>.files` lists the unpacked files. No unpacked file appears before the whole
+//! archive is verified.
 
 mod catalogue;
 mod checksum;
@@ -22,28 +22,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// One archive and where it is put.
+/// One archive and its destination.
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
-    /// What is fetched.
+    /// The archive.
     pub archive: Archive,
     /// The folder it is unpacked into, made when missing.
     pub out: PathBuf,
-    /// Address of a folder that holds a copy of the archive under its own name, instead of the archive's
-    /// address. The checksum stays.
+    /// Address of a folder that holds a copy of the archive under the same name, in place of the archive's
+    /// address. The checksum is still checked.
     pub base_url: Option<String>,
-    /// Whether it is unpacked and not kept; else the archive itself is put into the folder.
+    /// Whether the archive is unpacked and then removed; otherwise the archive itself is put into the folder.
     pub unpack: bool,
-    /// How long the server may send nothing before it is asked again.
+    /// How long the server may send nothing before the download is retried.
     pub stall: Duration,
 }
 
 impl FetchOptions {
-    /// How long a server may be silent, unless told otherwise.
+    /// Default of how long a server may send nothing.
     pub const STALL: Duration = Duration::from_secs(60);
 }
 
-/// What lies in the folder now.
+/// The result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The folder or file that holds all of it.
@@ -52,17 +52,17 @@ pub struct Fetched {
     pub files: usize,
     /// Their bytes together.
     pub bytes: u64,
-    /// Whether all was there before.
+    /// Whether everything was already there.
     pub was_there: bool,
 }
 
-/// Downloads an archive, verifies its checksum and unpacks it. What an earlier call did is not done again: a
-/// download goes on where it was cut off, and what is unpacked stays.
+/// Downloads an archive, verifies its checksum and unpacks it. Work of an earlier call is not repeated: an
+/// interrupted download is continued, and unpacked files are kept.
 ///
 /// # Errors
-/// [`Error::Usage`] for an address that is none; [`Error::Settings`] when the server cannot be reached or has
-/// no such file; [`Error::File`] for a wrong checksum or an archive that cannot be unpacked, which is removed
-/// then; [`Error::Io`], such as a full disk, after which the same call goes on.
+/// [`Error::Usage`] for an invalid address; [`Error::Settings`] when the server cannot be reached or has no
+/// such file; [`Error::File`] for a wrong checksum or an archive that cannot be unpacked, which is then
+/// removed; [`Error::Io`], such as a full disk, after which the same call continues.
 pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched> {
     let FetchOptions {
         archive,
@@ -80,7 +80,7 @@ pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched>
     let _lock = lock(out)?.ok_or_else(|| {
         Error::file(
             out,
-            "another camtrast is fetching into this folder",
+            "another camtrast process is downloading into this folder",
             "wait until it ends, or give another --out",
         )
     })?;
@@ -93,9 +93,9 @@ pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched>
     let is_whole = whole.is_file();
     let part = download::Part::new(&whole);
     if is_whole {
-        // Somebody put it there, so it is not ours to remove.
+        // The user put it there, so we must not remove it.
         archive.checksum.verify(&whole, progress)?.map_err(|found| {
-            let problem = format!("its {found} instead of {}", archive.checksum);
+            let problem = format!("it has {found} instead of {}", archive.checksum);
             Error::file(&whole, problem, "remove it and run the same command again")
         })?;
     } else {
@@ -109,7 +109,7 @@ pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched>
             Error::file(
                 &whole,
                 problem,
-                "run the same command again, or name another source",
+                "run the same command again, or use another source",
             )
         })?;
     }
@@ -128,7 +128,7 @@ pub fn fetch(options: &FetchOptions, progress: &dyn Progress) -> Result<Fetched>
     }
     let files = unpack::unpack(if is_whole { &whole } else { part.path() }, &name, out, progress)
         .inspect_err(|error| {
-            // A full disk is no fault of the archive.
+            // A full disk does not mean that the archive is bad.
             if !matches!(error, Error::Io { .. }) {
                 part.remove();
             }
@@ -152,7 +152,7 @@ fn file_name(url: &str) -> Result<String> {
         .unwrap_or_default();
     if name.is_empty() || name.starts_with('.') || name.contains(['\\', '\0']) {
         return Err(Error::Usage {
-            problem: format!("the address {url:?} ends in no name of a file"),
+            problem: format!("the address {url:?} does not end with a file name"),
             remedy: "give the address of one archive".into(),
         });
     }
@@ -162,7 +162,7 @@ fn file_name(url: &str) -> Result<String> {
 /// What was unpacked of an archive.
 #[derive(Serialize, Deserialize)]
 struct Unpacked {
-    /// Of the archive.
+    /// Checksum of the archive.
     checksum: String,
     /// Path below the folder, and bytes.
     files: Vec<(PathBuf, u64)>,

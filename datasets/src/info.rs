@@ -1,4 +1,4 @@
-//! What is in a pack or in a data set folder, and what is wrong with it.
+//! The content of a pack or a data set folder, and its problems.
 
 use crate::Pack;
 use crate::layout::{Layout, Listing, RawImages, Source, in_common};
@@ -17,19 +17,19 @@ const SAMPLE: usize = 50;
 /// Content of a pack or a data set folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Info {
-    /// What was looked at.
+    /// The inspected path.
     pub path: PathBuf,
     /// `pack` or `folder` (also for archives).
     pub kind: &'static str,
     /// Layout: the pack's own, or the one recognised.
     pub layout: String,
-    /// Checksum written in the pack.
+    /// Checksum stored in the pack.
     pub sha256: Option<String>,
-    /// Whether the pack's content fits its checksum.
+    /// Whether the pack's content matches its checksum.
     pub checksum_ok: Option<bool>,
     /// Its splits; a pack has one.
     pub splits: Vec<SplitInfo>,
-    /// What a user should know before using it, one line each.
+    /// Problems that a user should know before using it, one line each.
     pub problems: Vec<String>,
 }
 
@@ -52,9 +52,9 @@ pub struct SplitInfo {
     pub widths: [usize; 2],
     /// Every class in label order.
     pub classes: Vec<ClassInfo>,
-    /// Names of the general categories and their numbers of classes; empty when the data set knows none.
+    /// Names of the general categories and their numbers of classes; empty when the data set has none.
     pub categories: Vec<(String, usize)>,
-    /// Files that are no images and are passed over.
+    /// Number of files that are not images and are ignored.
     pub ignored: usize,
 }
 
@@ -63,17 +63,18 @@ pub struct SplitInfo {
 pub struct ClassInfo {
     /// Its name in the data set.
     pub name: String,
-    /// The same in plain words, where known.
+    /// Its readable name, where known.
     pub title: String,
     /// Number of images.
     pub images: usize,
 }
 
-/// Looks into a pack (and verifies its checksum, which reads it whole) or a data set folder or archive, whose
-/// layout it recognises. In a folder image files are looked at by their first bytes, and a sample is decoded.
+/// Inspects a pack (and verifies its checksum, which reads the whole file) or a data set folder or archive,
+/// whose layout is recognised. In a folder, the first bytes of image files are checked, and a sample is
+/// decoded.
 ///
 /// # Errors
-/// [`Error::File`] or [`Error::Io`] when it is neither, or nothing in it can be listed. Lesser faults become
+/// [`Error::File`] or [`Error::Io`] when it is neither, or nothing in it can be listed. Smaller faults become
 /// `problems`.
 pub fn info(path: &Path) -> Result<Info> {
     if !path.exists() {
@@ -165,7 +166,7 @@ fn of_folder(path: &Path) -> Result<Info> {
                         .flat_map(|before| in_common(layout, before, &listing)),
                 );
                 splits.push(split);
-                // Pixels are large, and not compared.
+                // Pixels are large, and are not compared.
                 listed.push(Listing {
                     raw: RawImages::default(),
                     ..listing
@@ -250,7 +251,7 @@ fn small_classes(split: &SplitInfo) -> Option<String> {
     ))
 }
 
-// One line about image files whose first bytes are those of no image.
+// One line about image files whose first bytes are not those of an image.
 fn bad_files(listing: &Listing) -> Option<String> {
     let path = |source: &Source| {
         if let Source::File(path) = source {
@@ -265,7 +266,7 @@ fn bad_files(listing: &Listing) -> Option<String> {
         .filter_map(|(source, _)| path(source).filter(|path| !decode::begins_like_an_image(path)))
         .collect();
     let first = bad.first()?;
-    let problem = "files begin like no image, such as";
+    let problem = "files do not begin like an image, such as";
     Some(format!(
         "{}: {} {problem} {}",
         listing.split,
@@ -301,7 +302,11 @@ impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{} {} ({})", self.kind, self.path.display(), self.layout)?;
         if let (Some(sha256), Some(ok)) = (&self.sha256, self.checksum_ok) {
-            writeln!(f, "checksum {sha256} {}", if ok { "ok" } else { "DOES NOT FIT" })?;
+            writeln!(
+                f,
+                "checksum {sha256} {}",
+                if ok { "ok" } else { "DOES NOT MATCH" }
+            )?;
         }
         writeln!(f)?;
         writeln!(
@@ -348,7 +353,7 @@ impl fmt::Display for Info {
             }
             writeln!(f)?;
             if split.ignored > 0 {
-                writeln!(f, "{} other files passed over", split.ignored)?;
+                writeln!(f, "{} other files ignored", split.ignored)?;
             }
         }
         if !self.problems.is_empty() {

@@ -1,4 +1,4 @@
-//! The public layouts: where each keeps its images, classes and splits.
+//! The public layouts: where each stores its images, classes and splits.
 
 mod cifar_fs;
 mod csv;
@@ -63,7 +63,7 @@ impl Layout {
             return Err(Error::file(
                 from,
                 "does not exist",
-                format!("name the folder that holds the {self} data set"),
+                format!("give the folder that holds the {self} data set"),
             ));
         }
         match self {

@@ -1,5 +1,5 @@
-//! Whether a backbone is tested on images or classes that it was trained on. What is found stands beside the
-//! number, see [`camtrast_common::leakage`].
+//! Whether a backbone is tested on images or classes that it was trained on. The finding is stored with the
+//! results, see [`camtrast_common::leakage`].
 
 use crate::Pack;
 use camtrast_common::checkpoint::BackboneInfo;

@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | `pixels` | `u8 [N, H, W, 3]` | RGB |
 //! | `labels` | `i64 [N]` | class of each image, `0..C`, classes sorted by name |
-//! | `categories` | `i64 [N]` | general category, `0..G`; absent when the layout knows none |
+//! | `categories` | `i64 [N]` | general category, `0..G`; absent when the layout has none |
 //!
 //! Metadata: `format` = [`FORMAT`], `version`, `layout`, `split`, `size`, `resize`, `crop`, `source`,
-//! `class_names` and `category_names` (JSON lists in label order), `class_titles` and `category_titles` (the
-//! same in plain words, when known), and the `checksum` of [`tensor_file`](camtrast_common::tensor_file),
-//! which other files call `dataset_sha256`.
+//! `class_names` and `category_names` (JSON lists in label order), `class_titles` and `category_titles`
+//! (readable names, when known), and the `checksum` of [`tensor_file`](camtrast_common::tensor_file), which
+//! other files call `dataset_sha256`.
 
 use camtrast_common::error::{Error, Result};
 use camtrast_common::features::Images;
@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// What `format` says in the metadata of a pack.
+/// `format` in the metadata of a pack.
 pub const FORMAT: &str = "camtrast-pack";
 /// The version this code writes and reads.
 pub const VERSION: &str = "1";
@@ -76,9 +76,9 @@ impl Pack {
         let format = file
             .metadata()
             .get("format")
-            .map_or("no camtrast file", String::as_str);
+            .map_or("a file of another tool", String::as_str);
         if format != FORMAT {
-            let remedy = "name a file made by `camtrast data prepare`";
+            let remedy = "give a file made by `camtrast data prepare`";
             return Err(Error::file(path, format!("is {format}, not a data pack"), remedy));
         }
         let version = file.metadata().get("version").map_or("", String::as_str);
@@ -148,7 +148,7 @@ impl Pack {
         &self.labels
     }
 
-    /// General category of each image, `0..category_names().len()`; `None` when the data set knows none.
+    /// General category of each image, `0..category_names().len()`; `None` when the data set has none.
     pub fn categories(&self) -> Option<&[i64]> {
         self.categories.as_deref()
     }
@@ -164,7 +164,7 @@ impl Pack {
         self.category_names.as_deref()
     }
 
-    /// The class names in plain words where the data set gives them, otherwise [`Pack::class_names`].
+    /// Readable class names where the data set has them, otherwise [`Pack::class_names`].
     pub fn class_titles(&self) -> Vec<String> {
         let titles = self
             .file
@@ -186,7 +186,7 @@ impl Pack {
         self.text("split")
     }
 
-    /// How images were brought to their size: `84x84` (plain), or `92 (shorter side), centre 84`.
+    /// How images were resized: `84x84` (plain), or `92 (shorter side), centre 84`.
     pub fn fit(&self) -> String {
         match (self.text("resize"), self.text("crop")) {
             (resize, "none" | "") => resize.to_owned(),
@@ -195,12 +195,12 @@ impl Pack {
     }
 
     /// The checksum stored in the file (SHA-256 of names, shapes and bytes): the `dataset_sha256` of
-    /// checkpoints. Empty when the file has none; [`Pack::verify`] tells whether it is true.
+    /// checkpoints. Empty when the file has none; [`Pack::verify`] checks it.
     pub fn sha256(&self) -> &str {
         self.text(CHECKSUM)
     }
 
-    /// Where the pack lies.
+    /// Path of the pack.
     pub fn path(&self) -> &Path {
         self.file.path()
     }
@@ -238,7 +238,7 @@ fn integers(file: &TensorFile, name: &str, n: i64, names: usize) -> Result<Vec<i
             REMAKE,
         ));
     }
-    // Copied, because another writer may have put them at an address that is no multiple of 8.
+    // Copied, because another program may have written them at an offset that is not a multiple of 8.
     let values: Vec<i64> = bytes
         .chunks_exact(8)
         .map(|b| i64::from_le_bytes(b.try_into().expect("chunks are 8 bytes")))
@@ -248,7 +248,7 @@ fn integers(file: &TensorFile, name: &str, n: i64, names: usize) -> Result<Vec<i
         let Some(flag) = usize::try_from(value).ok().and_then(|v| seen.get_mut(v)) else {
             return Err(Error::file(
                 file.path(),
-                format!("{name} hold {value}, but only {names} are named"),
+                format!("{name} contain {value}, but only {names} have a name"),
                 REMAKE,
             ));
         };
@@ -257,7 +257,7 @@ fn integers(file: &TensorFile, name: &str, n: i64, names: usize) -> Result<Vec<i
     match seen.iter().position(|seen| !seen) {
         Some(missing) => Err(Error::file(
             file.path(),
-            format!("{name} never hold {missing}, which is named"),
+            format!("{name} do not contain {missing}, which has a name"),
             REMAKE,
         )),
         None => Ok(values),

@@ -1,8 +1,8 @@
 //! Writing a pack as a stream: ImageNet at 84 pixels is 27 GB, so only a chunk of it is ever in memory.
 //!
 //! The header holds the checksum and the labels lie before the pixels, both known only at the end (images may
-//! be skipped). So room is left at the front: pixels begin where they would if every row came, and the header
-//! is padded to meet them.
+//! be skipped). So space is reserved at the front: pixels begin where they would if no row were skipped, and
+//! the header is padded up to them.
 
 use crate::pack::{FORMAT, VERSION};
 use camtrast_common::error::{Error, Result};
@@ -14,7 +14,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// What a pack says about itself beside its tensors.
+/// The metadata of a pack.
 #[derive(Clone, Debug, Default)]
 pub struct PackDescription {
     /// Height of every image in pixels.
@@ -40,10 +40,10 @@ pub struct PackWriter {
 }
 
 impl PackWriter {
-    /// Begins a pack of at most `rows` images and takes the room on the disk at once.
+    /// Begins a pack of at most `rows` images and reserves its space on the disk.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be made or the disk has no room for it.
+    /// [`Error::Io`] when the file cannot be created or the disk has too little space.
     pub fn create(path: &Path, description: PackDescription, rows: usize) -> Result<Self> {
         let mut whole = WholeFile::create(path)?;
         let front = front(&description, rows, &"0".repeat(64));
@@ -64,8 +64,7 @@ impl PackWriter {
         })
     }
 
-    /// Says something else of the pack, which must not take more room than what was said before: fewer
-    /// classes, say.
+    /// Replaces the metadata; it must not take more space than before (with fewer classes, for example).
     pub fn describe(&mut self, description: PackDescription) {
         self.description = description;
     }
@@ -76,7 +75,7 @@ impl PackWriter {
     /// [`Error::Io`] when they cannot be written.
     ///
     /// # Panics
-    /// When they are no whole images or more than announced.
+    /// When they are not whole images, or more than announced.
     pub fn push(&mut self, pixels: &[u8]) -> Result<()> {
         let image = self.description.height * self.description.width * 3;
         assert_eq!(pixels.len() % image, 0, "whole images");
@@ -91,7 +90,7 @@ impl PackWriter {
             .map_err(Error::io(&self.path, "write"))
     }
 
-    /// Writes labels (and categories), the header and the checksum, and lets the file appear. Returns the
+    /// Writes labels (and categories), the header and the checksum, and publishes the file. Returns the
     /// checksum.
     ///
     /// # Errors
@@ -124,7 +123,7 @@ impl PackWriter {
         let [labels, categories] = [Some(labels), categories].map(|values| values.map(little_endian));
         let file = self.whole.file();
         file.set_len((self.pixel_start + self.bytes) as u64)?;
-        // SAFETY: the temporary file is ours alone.
+        // SAFETY: no other process writes the temporary file.
         let pixels = unsafe {
             MmapOptions::new()
                 .offset(self.pixel_start as u64)
@@ -215,8 +214,8 @@ fn little_endian(values: &[i64]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-// A full disk should show now, not after half an hour of decoding. File systems that cannot reserve go on
-// without.
+// A full disk should be found now, not after half an hour of decoding. File systems that cannot reserve space
+// are accepted.
 fn reserve(whole: &mut WholeFile, bytes: usize) -> std::io::Result<()> {
     // SAFETY: a plain system call on a descriptor that is open.
     if unsafe { libc::fallocate(whole.file().as_raw_fd(), 0, 0, bytes as libc::off_t) } == 0 {

@@ -29,11 +29,11 @@ pub struct PrepareOptions {
     pub split: Option<String>,
     /// Height and width of the images in pixels.
     pub size: usize,
-    /// Length of the shorter side in pixels before the centre is cut out; plain resize to `size` when `None`.
+    /// Length of the shorter side in pixels before the centre crop; plain resize to `size` when `None`.
     pub resize: Option<usize>,
-    /// Height and width of the centre cut in pixels; only with `resize`, `size` when `None`.
+    /// Height and width of the centre crop in pixels; only with `resize`, `size` when `None`.
     pub crop: Option<usize>,
-    /// Leaves files out that cannot be decoded, instead of failing.
+    /// Skips files that cannot be decoded, instead of failing.
     pub skip_bad: bool,
 }
 
@@ -81,7 +81,7 @@ impl PrepareOptions {
         }
         match fit {
             Fit::ResizeCrop { resize, crop } if crop > resize => Err(Error::settings(
-                format!("a centre of {crop} pixels cannot be cut from {resize}"),
+                format!("a centre of {crop} pixels cannot be cropped from {resize}"),
                 "set --resize to at least --crop",
             )),
             fit => Ok(fit),
@@ -89,7 +89,7 @@ impl PrepareOptions {
     }
 }
 
-/// What came of it.
+/// The result of [`prepare`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrepareReport {
     /// The pack.
@@ -100,17 +100,17 @@ pub struct PrepareReport {
     pub images: usize,
     /// Number of classes.
     pub classes: usize,
-    /// Number of general categories, when the data set knows any.
+    /// Number of general categories, when the data set has any.
     pub categories: Option<usize>,
     /// Height and width of the images in pixels.
     pub size: usize,
-    /// Files that are no images and were passed over.
+    /// Number of files that are not images and were ignored.
     pub ignored: usize,
     /// Why each image was left out (`skip_bad`), one line each with the file's name.
     pub skipped: Vec<String>,
-    /// Lines worth telling the user.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// What this split has in common with the others of the data set, and should not: a line each.
+    /// Images and classes that this split shares with other splits but should not: one line each.
     pub in_common: Vec<String>,
     /// The checksum of the pack: `dataset_sha256` of checkpoints.
     pub sha256: String,
@@ -118,10 +118,10 @@ pub struct PrepareReport {
     pub seconds: f64,
 }
 
-/// Lists, decodes and packs one split. Nothing appears at `out` before the pack is whole.
+/// Lists, decodes and packs one split. `out` appears only when the pack is complete.
 ///
 /// # Errors
-/// [`Error::Settings`] for sizes or splits that cannot be, [`Error::File`] and [`Error::Io`] naming what
+/// [`Error::Settings`] for impossible sizes or splits, [`Error::File`] and [`Error::Io`] naming the file that
 /// cannot be read.
 pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<PrepareReport> {
     let begun = Instant::now();
@@ -130,12 +130,13 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
         return Err(Error::file(
             &options.out,
             "is a folder",
-            "let --out name a file, such as train.pack",
+            "give --out the name of a file, such as train.pack",
         ));
     }
     let mut listing = options.layout.list(&options.from, options.split.as_deref())?;
     if let Some(folder) = listing.empty.first().filter(|_| !options.skip_bad) {
-        let remedy = "remove the folder, put its images directly into it, or leave such out with --skip-bad";
+        let remedy = "remove the folder, put its images directly into it, or skip such \
+                      folders with --skip-bad";
         return Err(Error::file(folder, "is a class without images", remedy));
     }
     listing.notes.extend(listing.note_of_empty());
@@ -191,10 +192,10 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
     })
 }
 
-// A split that is not there, or cannot be read, has nothing in common with this one.
+// A split that is missing or cannot be read shares nothing with this one.
 fn with_other_splits(options: &PrepareOptions, listing: &Listing) -> Vec<String> {
     let PrepareOptions { layout, from, .. } = options;
-    // Every split of CIFAR-FS would be read whole, and its division is built in.
+    // CIFAR-FS would have to be read completely, and its division is built in.
     if *layout == Layout::CifarFs {
         return Vec::new();
     }
@@ -206,7 +207,7 @@ fn with_other_splits(options: &PrepareOptions, listing: &Listing) -> Vec<String>
     let compared = others
         .filter_map(|split| layout.list(from, Some(split)).ok())
         .flat_map(|other| {
-            // In the order of `data info`: training first.
+            // The layout's first split: training, as in `data info`.
             let order = |listing: &Listing| {
                 ["train", "val", "valid", "test"]
                     .iter()
@@ -253,7 +254,7 @@ fn without_lost_classes(labels: &mut [i64], mut listing: Listing, from: &Path) -
         return Err(Error::file(
             from,
             "has no image that can be decoded",
-            "check that the data set is whole",
+            "check that the data set is complete",
         ));
     }
     let (lost, name) = (
@@ -261,7 +262,7 @@ fn without_lost_classes(labels: &mut [i64], mut listing: Listing, from: &Path) -
         &listing.class_names[first],
     );
     let note =
-        format!("{lost} classes are left out, for none of their images can be decoded, such as {name}");
+        format!("{lost} classes are left out because none of their images can be decoded, such as {name}");
     listing.notes.push(note);
     let number = |label: i64| kept[..label as usize].iter().filter(|kept| **kept).count() as i64;
     labels.iter_mut().for_each(|label| *label = number(*label));
@@ -274,7 +275,7 @@ fn describe(options: &PrepareOptions, fit: Fit, listing: &Listing) -> PackDescri
         Fit::Stretch { size } => (format!("{size}x{size}"), "none".to_owned()),
         Fit::ResizeCrop { resize, crop } => (format!("{resize} (shorter side)"), crop.to_string()),
     };
-    // The folder's name only: where it lies is nobody else's business.
+    // Only the folder's name: its path on this machine is private.
     let source = options
         .from
         .canonicalize()

@@ -1,8 +1,8 @@
 //! Parts of a pack for the control experiments (paper, Tables 1, 2 and 5, Figures 1 and 3).
 //!
 //! Subsets of one seed are nested: the 8 classes of `--classes 8` are among those of 16, and the first 75
-//! images of a class among its first 150, so that a curve over C or K compares more data with less, never
-//! with other data.
+//! images of a class among its first 150, so that a curve over C or K compares more data with less, not with
+//! different data.
 
 use crate::Pack;
 use camtrast_common::error::{Error, Result};
@@ -26,7 +26,7 @@ impl std::str::FromStr for LabelKind {
         match text {
             "fine" => Ok(LabelKind::Fine),
             "coarse" => Ok(LabelKind::Coarse),
-            _ => Err(format!("{text:?} is none of fine, coarse")),
+            _ => Err(format!("{text:?} is not one of fine, coarse")),
         }
     }
 }
@@ -36,15 +36,15 @@ impl std::str::FromStr for LabelKind {
 pub struct SubsetOptions {
     /// Number of classes C; all when `None`.
     pub classes: Option<usize>,
-    /// Number of general categories from which the classes come, evenly in turn (paper, Table 2); any when
-    /// `None`.
+    /// Number of general categories from which the classes are drawn, the same number from each (paper, Table
+    /// 2); any when `None`.
     pub categories: Option<usize>,
     /// Number of images K of each class; all when `None`.
     pub images_per_class: Option<usize>,
-    /// Number of images in all, spread over the classes as evenly as it goes (paper, Figures 1 and 3);
+    /// Total number of images, spread over the classes as evenly as possible (paper, Figures 1 and 3);
     /// excludes `images_per_class`.
     pub total_images: Option<usize>,
-    /// Classes or general categories as labels.
+    /// Whether labels are classes or general categories.
     pub labels: LabelKind,
     /// Seed of the permutations of categories, classes and images.
     pub seed: u64,
@@ -79,10 +79,10 @@ pub fn select_subset(pack: &Pack, options: &SubsetOptions) -> Result<Selection> 
         let available = &rows[class];
         let wanted = match (options.images_per_class, options.total_images) {
             (Some(_), Some(_)) => {
-                let problem = "--images-per-class and --total-images contradict each other";
+                let problem = "--images-per-class and --total-images exclude each other";
                 return Err(Error::settings(problem, "give one of them"));
             }
-            // The first classes take the images that do not divide.
+            // The first classes take one more image when the total does not divide evenly.
             (None, Some(total)) => total / chosen.len() + usize::from(place < total % chosen.len()),
             (wanted, None) => wanted.unwrap_or(available.len()),
         };
@@ -184,10 +184,10 @@ fn general<'a>(pack: &'a Pack, flag: &str) -> Result<(&'a [i64], &'a [String])> 
     pack.categories().zip(pack.category_names()).ok_or_else(|| {
         Error::settings(
             format!(
-                "{} knows no general categories, which {flag} needs",
+                "{} has no general categories, which {flag} needs",
                 pack.path().display()
             ),
-            "pack a data set with categories (tieredimagenet, cifar-fs, or a categories.csv beside the \
+            "pack a data set with categories (tieredimagenet, cifar-fs, or a categories.csv next to the \
              images)",
         )
     })

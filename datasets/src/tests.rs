@@ -185,7 +185,7 @@ fn sizes_that_cannot_be_are_refused() {
                 crop: Some(9),
                 ..good.clone()
             },
-            "cannot be cut",
+            "cannot be cropped",
         ),
         (
             PrepareOptions {
@@ -263,7 +263,7 @@ fn files_that_are_no_images_are_named() {
             (report.images, report.classes, report.skipped),
             (2, 1, vec![message])
         );
-        let note = "1 classes are left out, for none of their images can be decoded, such as b";
+        let note = "1 classes are left out because none of their images can be decoded, such as b";
         assert_eq!(report.notes, [note]);
         fs::remove_file(&report.path).unwrap();
         put(root.path().join("a/0.jpg"), "");
@@ -297,7 +297,7 @@ fn imagefolder_knows_splits_and_categories() {
     );
     assert!(failure(&options).contains("class without images"));
     options.split = Some("../train".into());
-    assert!(failure(&options).contains("no plain folder name"));
+    assert!(failure(&options).contains("not a plain folder name"));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn miniimagenet_and_tieredimagenet_as_folders_follow_the_official_split() {
 
     fs::rename(root.path().join("images"), root.path().join("train")).unwrap();
     fs::remove_file(&report.path).unwrap();
-    assert!(failure(&options("tieredimagenet", root.path())).contains("n01930112: is no train class"));
+    assert!(failure(&options("tieredimagenet", root.path())).contains("n01930112: is not a train class"));
     fs::remove_dir_all(root.path().join("train/n01930112")).unwrap();
     let pack = Pack::open(
         &prepare(&options("tieredimagenet", root.path()), &Silent)
@@ -405,14 +405,14 @@ fn cifar_python_and_binary_agree_packed_or_not() {
         prepare(&options, &Silent)
             .unwrap_err()
             .to_string()
-            .contains("no whole CIFAR-100 archive")
+            .contains("not a complete CIFAR-100 archive")
     );
     put(&archive, "hello");
     assert!(
         prepare(&options, &Silent)
             .unwrap_err()
             .to_string()
-            .contains("no whole CIFAR-100 archive")
+            .contains("not a complete CIFAR-100 archive")
     );
 }
 
@@ -470,9 +470,9 @@ fn labels_of_a_foreign_pack_are_checked() {
         ..Default::default()
     };
     for (labels, expected) in [
-        ([0, 2, 1], "labels hold 2"),
-        ([0, -1, 1], "labels hold -1"),
-        ([0, 0, 0], "never hold 1"),
+        ([0, 2, 1], "labels contain 2"),
+        ([0, -1, 1], "labels contain -1"),
+        ([0, 0, 0], "do not contain 1"),
     ] {
         let mut writer = PackWriter::create(&path, description.clone(), 3).unwrap();
         writer.push(&[0; 9]).unwrap();
@@ -635,7 +635,7 @@ fn coarse_labels_and_chosen_categories() {
                 images_per_class: Some(1),
                 ..Default::default()
             },
-            "contradict",
+            "exclude each other",
         ),
     ] {
         let message = select_subset(&pack, &options).unwrap_err().to_string();
@@ -681,7 +681,7 @@ fn info_counts_and_finds_problems() {
     assert_eq!((split.heights, split.widths), ([20, 20], [30, 30]));
     let problems = found.problems.join("\n");
     for expected in [
-        "1 files begin like no image",
+        "1 files do not begin like an image",
         "a1.jpg",
         "3 of 3 classes have fewer",
         "none.jpg",
@@ -757,7 +757,7 @@ fn classes_without_an_image_are_left_out_with_a_word() {
     assert!(empty.ends_with("data/b"), "{empty}");
     assert_eq!(
         lost,
-        "1 classes are left out, for none of their images can be decoded, such as e"
+        "1 classes are left out because none of their images can be decoded, such as e"
     );
     let pack = Pack::open(&report.path).unwrap();
     pack.verify().unwrap();

@@ -20,11 +20,11 @@ mod tests;
 pub struct CocoOptions {
     /// The instances JSON.
     pub instances: PathBuf,
-    /// The folder that its file names are relative to. Without it no image is looked at, and sizes are the
-    /// JSON's: enough for scoring.
+    /// The folder that its file names are relative to. Without it no image is read, and sizes are the JSON's:
+    /// enough for scoring.
     pub images: Option<PathBuf>,
-    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object
-    /// alone where only it is at fault, else the whole image.
+    /// Skip unusable images and annotations, and list them in [`Dataset::problems`], instead of failing: only
+    /// the object if only the object is wrong, otherwise the whole image.
     pub skip_bad: bool,
 }
 
@@ -63,9 +63,9 @@ struct Category {
     name: String,
 }
 
-const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
+const REMEDY: &str = "correct the file, or skip such entries with --skip-bad";
 
-/// Reads the JSON, and of the images only the size. Classes keep the order of the category ids; a crowd is a
+/// Reads the JSON, and only the size of the images. Classes keep the order of the category ids; a crowd is a
 /// difficult object; an image's id is its number in decimal.
 ///
 /// # Errors
@@ -77,7 +77,7 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
         serde_json::from_reader(BufReader::with_capacity(1 << 20, file)).map_err(|reason| {
             Error::file(
                 json,
-                format!("is no whole COCO instances file: {reason}"),
+                format!("is not a complete COCO instances file: {reason}"),
                 "check that it is complete",
             )
         })?;
@@ -95,8 +95,8 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
     if class_of.len() < categories.len() || names.len() < categories.len() {
         return Err(Error::file(
             json,
-            "has two categories of one id or name",
-            "give each category its own",
+            "has two categories with the same id or name",
+            "give each category a different one",
         ));
     }
 
@@ -106,11 +106,11 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
         .map(|image| read_image(image, options.images.as_deref(), json, options.skip_bad))
         .collect();
     let (mut images, mut place_of) = (Vec::new(), HashMap::new());
-    // Annotations of an image that was left out go with it, without a word.
+    // Annotations of a skipped image are skipped with it, without a message.
     let mut left_out = HashSet::new();
     for (image, result) in instances.images.iter().zip(checked) {
         let result = result.and_then(|read| match place_of.get(&image.id) {
-            Some(_) => Err(refuse(format!("has two images of id {}", image.id))),
+            Some(_) => Err(refuse(format!("has two images with id {}", image.id))),
             None => Ok(read),
         });
         match problems.keep(result)? {
@@ -122,7 +122,7 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
         }
     }
 
-    // pycocotools keeps annotations by id: of two with one id it would count the second twice.
+    // pycocotools keeps annotations by id: if two have the same id, it counts the second twice.
     let mut ids = HashSet::new();
     for (index, annotation) in instances.annotations.iter().enumerate() {
         let again = annotation.id.is_some_and(|id| !ids.insert(id));
@@ -154,7 +154,7 @@ pub fn read(options: &CocoOptions) -> Result<Dataset> {
         }
     }
     if images.is_empty() {
-        return Err(Error::file(json, "names no images", "name a file with images"));
+        return Err(Error::file(json, "names no images", "give a file with images"));
     }
     let classes = categories.iter().map(|category| category.name.clone()).collect();
     let category_ids = categories.iter().map(|category| category.id).collect();
@@ -177,20 +177,20 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
         );
         return Err(refuse(problem));
     }
-    let said = (image.width, image.height);
+    let stated = (image.width, image.height);
     let (path, size) = match folder {
         None => (
             image.file_name.clone(),
             image_file::Size {
-                upright: said,
-                stored: said,
+                upright: stated,
+                stored: stated,
             },
         ),
         Some(folder) => {
             let path = folder.join(&image.file_name);
             if !path.is_file() {
                 return Err(refuse(format!(
-                    "names image {}, but {} is not there",
+                    "names image {}, but {} does not exist",
                     image.id,
                     path.display()
                 )));
@@ -199,10 +199,10 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
             (path, size)
         }
     };
-    let Some(size) = size.said(|size| said == (0, 0) || said == size) else {
+    let Some(size) = size.annotated(|size| stated == (0, 0) || stated == size) else {
         let stored = size.stored;
         let (said, actual) = (
-            format!("{} x {}", said.0, said.1),
+            format!("{} x {}", stated.0, stated.1),
             format!("{} x {}", stored.0, stored.1),
         );
         return Err(refuse(format!(
@@ -212,7 +212,7 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
         )));
     };
     if size.0 == 0 || size.1 == 0 {
-        return Err(refuse(format!("does not say how large image {} is", image.id)));
+        return Err(refuse(format!("does not state the size of image {}", image.id)));
     }
     let (width, height) = size;
     Ok(Annotated {
@@ -227,15 +227,15 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
 impl Annotation {
     fn object(&self, class: usize, image: &Annotated) -> Result<Object, String> {
         let [x, y, width, height] = self.bbox;
-        let told = format!("the box {x} {y} {width} {height}");
+        let shown = format!("the box {x} {y} {width} {height}");
         if !(width > 0.0 && height > 0.0) {
-            return Err(format!("{told} is empty or inverted"));
+            return Err(format!("{shown} is empty or inverted"));
         }
-        // Boxes around masks are rounded: many real ones pass the edge by a fraction.
+        // Boxes around masks are rounded: many real ones cross the edge by a fraction of a pixel.
         let inside = |low: f64, side: f64, limit: usize| low > -1.0 && low + side < limit as f64 + 1.0;
         if !(inside(x, width, image.width) && inside(y, height, image.height)) {
             return Err(format!(
-                "{told} leaves the image of {} x {} pixels",
+                "{shown} leaves the image of {} x {} pixels",
                 image.width, image.height
             ));
         }
@@ -248,7 +248,7 @@ impl Annotation {
         match area(&object) {
             area if COUNTED_AREAS.contains(&area) => Ok(object),
             area => Err(format!(
-                "the area is {area}, not 0 to 1e10 square pixels, which is all that COCO counts"
+                "the area is {area}, not 0 to 1e10 square pixels, the only areas that COCO counts"
             )),
         }
     }

@@ -6,7 +6,7 @@ use camtrast_common::Result;
 use camtrast_images::picture::{Canvas, Rgb, class_colour};
 use std::path::{Path, PathBuf};
 
-/// Classes in the overview; a picture has room for no more names.
+/// Number of classes in the overview; a picture has no room for more names.
 const SHOWN: usize = 24;
 
 struct Line {
@@ -19,7 +19,7 @@ struct Line {
 
 /// Writes `pr_curves.png` (every class and the mean over classes at IoU .50, best first; of more than 24
 /// classes the first and last 12) and `pr_<class>.png` (the ten IoU thresholds) into `folder`. The curves are
-/// COCO's, so that the mean of each is the average precision beside its name. Returns their paths.
+/// COCO's, so that the mean of each is the average precision shown with its name. Returns their paths.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Io`] when writing fails.

@@ -1,4 +1,4 @@
-//! Annotated images: what readers, training and evaluation exchange.
+//! Annotated images: the data type shared by readers, training and evaluation.
 
 use camtrast_common::Result;
 use camtrast_common::leakage::Prints;
@@ -14,25 +14,26 @@ pub struct Annotated {
     pub id: String,
     /// The image file.
     pub image: PathBuf,
-    /// Width in pixels: of the image upright, unless it was annotated as its file has it; so below.
+    /// Width in pixels of the upright image, unless it was annotated as stored; the same holds for the
+    /// height.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// What is annotated in it.
+    /// Its annotated objects.
     pub objects: Vec<Object>,
 }
 
 /// One annotated object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// Row of [`Dataset::classes`].
+    /// Index into [`Dataset::classes`].
     pub class: usize,
     /// 0-based half-open [x1, y1, x2, y2] in pixels.
     pub bbox: [f64; 4],
-    /// Whether it is never counted, and trained on only by request.
+    /// Whether it is difficult: never counted, and trained on only on request.
     pub difficult: bool,
-    /// Square pixels, where it is not the box's: COCO gives that of the object's mask, and sorts objects by
-    /// it.
+    /// Area in square pixels, if it is not the box's: COCO gives the area of the object's mask, and groups
+    /// objects by it.
     pub area: Option<f64>,
 }
 
@@ -45,17 +46,16 @@ pub struct Dataset {
     pub category_ids: Vec<u64>,
     /// The images.
     pub images: Vec<Annotated>,
-    /// What was found wrong and left out, one line each.
+    /// Entries that were skipped because they are wrong, one line each.
     pub problems: Vec<String>,
-    /// What was changed or passed over although nothing is wrong with it, one line for each kind.
+    /// Changed or ignored entries that are not wrong, one line for each kind.
     pub notes: Vec<String>,
     /// Whether difficult objects are COCO's crowds: several objects in one box, which are never trained on.
     pub crowds: bool,
 }
 
 impl Dataset {
-    /// What tells this data set's annotations apart from any other's, and from itself after a change: 16
-    /// hexadecimal digits.
+    /// Checksum of this data set's annotations: 16 hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{:?}", self.classes));
@@ -72,7 +72,7 @@ impl Dataset {
         hex(&hash.finalize()[..8])
     }
 
-    /// What tells its image files from others.
+    /// Prints of its image files, see [`camtrast_common::leakage`].
     ///
     /// # Errors
     /// [`camtrast_common::Error::Io`] naming the first that cannot be read.

@@ -1,4 +1,4 @@
-//! Pictures of detections beside the ground truth.
+//! Pictures of detections together with the ground truth.
 
 use crate::results::{Detection, Results};
 use crate::{Annotated, Dataset};

@@ -34,7 +34,7 @@ use voc::Matches;
 const AT_50: usize = 0;
 const AT_75: usize = 5;
 
-/// Figures of one class, or their means over the classes. Each is a fraction in 0..1.
+/// Figures of one class, or their means over the classes, each a fraction in 0..1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
     /// COCO's AP, the mean over IoU thresholds .50:.05:.95.
@@ -43,7 +43,7 @@ pub struct Figures {
     pub ap50: f64,
     /// COCO's AP at IoU .75.
     pub ap75: f64,
-    /// COCO's AP of objects below 32^2 pixels; `None` when there is none. Likewise below.
+    /// COCO's AP of objects below 32^2 pixels; `None` when there is none. The same holds for the next two.
     pub ap_small: Option<f64>,
     /// COCO's AP of objects from 32^2 to 96^2 pixels.
     pub ap_medium: Option<f64>,
@@ -63,14 +63,14 @@ pub struct Figures {
     pub detectron2_voc12_75: f64,
 }
 
-/// The figures of one class, and what they rest on.
+/// The figures of one class, and the counts and curves behind them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassEvaluation {
     /// Name of the class.
     pub name: String,
     /// Objects that count.
     pub objects: usize,
-    /// Difficult objects, which do not.
+    /// Difficult objects, which do not count.
     pub difficult: usize,
     /// Detections, of any score.
     pub detections: usize,
@@ -83,12 +83,12 @@ pub struct ClassEvaluation {
     pub curve: Curve,
 }
 
-/// What detections are worth against a data set's objects.
+/// The evaluation of detections on a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Every class that has an object that counts, in the data set's order.
     pub classes: Vec<ClassEvaluation>,
-    /// Names of the classes that have none, and so no figures.
+    /// Names of the classes without such an object, which have no figures.
     pub left_out: Vec<String>,
     /// Images evaluated.
     pub images: usize,
@@ -103,7 +103,7 @@ impl Evaluation {
     /// `detection/detectron2_voc12_AP75`, and of each class
     /// `detection/AP/<class>`, `detection/AP50/<class>`, `detection/AP75/<class>`,
     /// `detection/voc07_AP/<class>`, `detection/voc_AP/<class>`. Figures that do not exist, such as APs
-    /// without a small object, are not there.
+    /// without a small object, are left out.
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mean = &self.mean;
         let figures = [
@@ -180,7 +180,7 @@ pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
         let total: usize = objects.iter().map(Vec::len).sum();
         return Err(Error::settings(
             format!(
-                "the {} images have {total} objects of these classes, of which none counts",
+                "the {} images have {total} objects of these classes, none of which counts",
                 dataset.images.len()
             ),
             "evaluate on images with objects that are not difficult",

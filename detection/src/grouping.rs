@@ -1,8 +1,8 @@
 //! Which images make a batch, and which of them share a padded tensor.
 //!
 //! Source: detectron2's `AspectRatioGroupedDataset`: images wait in one of two lists, wider than high or not,
-//! and leave it as a group when the list has as many as a group takes. detectron2 keeps lists for each
-//! process, we for all together.
+//! and leave it as a group when the list has as many as a group takes. detectron2 has separate lists in each
+//! process, we have one pair for all.
 
 use crate::Dataset;
 use camtrast_common::sampler::Passes;
@@ -14,7 +14,7 @@ pub struct Grouping {
     pub batch_size: u64,
     /// Images that are padded to a common size; 0: the whole batch.
     pub images_per_group: u64,
-    /// Whether a group's images are all wider than high, or none is.
+    /// Whether the images of a group are either all wider than high, or all not.
     pub by_aspect: bool,
 }
 
@@ -28,18 +28,18 @@ impl Grouping {
     }
 }
 
-/// Place in the whole training and sample of each image of a group.
+/// Position in the whole training and sample index of each image of a group.
 pub type Group = Vec<(u64, usize)>;
 
 /// Draws groups pass after pass.
 pub struct Groups {
     grouping: Grouping,
     passes: Passes,
-    /// Of each sample, whether it is wider than high.
+    /// Whether each sample is wider than high.
     wide: Vec<bool>,
     /// Samples taken and batches made so far, with by-aspect grouping.
     taken: (u64, u64),
-    /// Those that wait for others of their shape.
+    /// Images that wait for others of the same shape.
     waiting: [Group; 2],
 }
 
@@ -59,8 +59,8 @@ impl Groups {
         }
     }
 
-    /// The groups of the batch of this number, which depend on nothing but the seed; batches asked for in
-    /// order come at once, others after those before them have been gone through.
+    /// The groups of the batch of this number, which depend only on the seed; batches requested in order are
+    /// quick, others need all batches before them to be drawn.
     pub fn batch(&mut self, number: u64) -> Vec<Group> {
         let size = self.grouping.group_size();
         if !self.grouping.by_aspect {

@@ -1,4 +1,4 @@
-//! Image files of a data set: where they are and how large, without decoding them.
+//! Image files of a data set: their paths and sizes, without decoding them.
 
 use camtrast_common::{Error, Result};
 use camtrast_images::decode::{self, EXTENSIONS};
@@ -12,13 +12,13 @@ use std::path::{Component, Path, PathBuf};
 /// # Errors
 /// [`Error::File`] naming `list` when there is none.
 pub(crate) fn find(folder: &Path, id: &str, list: &Path) -> Result<PathBuf> {
-    // Appended, not replaced: an id may hold a dot.
+    // Appended, not replaced: an id may contain a dot.
     let candidates = EXTENSIONS.iter().flat_map(|e| [e.to_string(), e.to_uppercase()]);
     candidates
         .map(|extension| folder.join(format!("{id}.{extension}")))
         .find(|path| path.is_file())
         .ok_or_else(|| {
-            let remedy = "fetch the image, take it off the list, or leave such out with --skip-bad";
+            let remedy = "add the image, remove it from the list, or skip such images with --skip-bad";
             Error::file(
                 list,
                 format!("names {id:?}, which has no image in {}", folder.display()),
@@ -30,24 +30,24 @@ pub(crate) fn find(folder: &Path, id: &str, list: &Path) -> Result<PathBuf> {
 /// Width and height of an image in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Of the image turned as the camera's orientation tag says.
+    /// Size of the image turned as the camera's orientation tag says.
     pub upright: (usize, usize),
-    /// Of the image as the file has it.
+    /// Size of the image as stored.
     pub stored: (usize, usize),
 }
 
 impl Size {
-    /// The one that an annotation speaks of, which is then that of [`read_upright`](decode::read_upright);
-    /// `None` when it is neither.
-    pub fn said(self, said: impl Fn((usize, usize)) -> bool) -> Option<(usize, usize)> {
-        [self.upright, self.stored].into_iter().find(|&size| said(size))
+    /// The size that an annotation refers to, to be given to [`read_upright`](decode::read_upright): the
+    /// first that `fits`; `None` when neither does.
+    pub fn annotated(self, fits: impl Fn((usize, usize)) -> bool) -> Option<(usize, usize)> {
+        [self.upright, self.stored].into_iter().find(|&size| fits(size))
     }
 }
 
-/// The size of an image, from the file's first bytes; with `whole`, the file's end is looked at too.
+/// The size of an image, from the file's first bytes; with `whole`, the end of the file is checked too.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is no image.
+/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is not an image.
 pub(crate) fn size(path: &Path, whole: bool) -> Result<Size> {
     let header = match imagesize::size(path) {
         Ok(size) if size.width > 0 && size.height > 0 => (size.width, size.height),
@@ -55,8 +55,8 @@ pub(crate) fn size(path: &Path, whole: bool) -> Result<Size> {
             return Err(Error::io(path, "read")(error));
         }
         _ => {
-            let remedy = "replace it, or leave such out with --skip-bad";
-            return Err(Error::file(path, "is empty, cut off or no image", remedy));
+            let remedy = "replace it, or skip such images with --skip-bad";
+            return Err(Error::file(path, "is empty, cut off or not an image", remedy));
         }
     };
     if whole {
@@ -70,7 +70,7 @@ pub(crate) fn size(path: &Path, whole: bool) -> Result<Size> {
     })
 }
 
-/// Whether a relative path names something below the folder it is taken from.
+/// Whether a relative path stays below its folder.
 pub(crate) fn stays_inside(path: &Path) -> bool {
     // A backslash separates folders on the machines that some annotations come from.
     !path.to_string_lossy().contains('\\')

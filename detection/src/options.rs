@@ -16,23 +16,23 @@ use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 settings! {
-/// Settings of fine-tuning. `None`: not given; after [`DetectionOptions::resolve`] only where the preset
-/// counts the other way, in steps or in epochs.
+/// Settings of fine-tuning. `None`: not given. After [`DetectionOptions::resolve`], only one of `steps` and
+/// `epochs` is `None`.
 pub struct DetectionOptions under "Fine-tuning settings (defaults are the preset's)" {
     /// Optimiser steps (iterations)
     steps: u64,
-    /// Passes over the training images, instead of --steps
+    /// Passes over the training images, in place of --steps
     epochs: u64,
     /// Images per step
     batch_size: u64,
-    /// Batches whose gradients make one step, each of --batch-size / --accumulate images
+    /// Batches whose gradients are added up for one step, each of --batch-size / --accumulate images
     accumulate: u64,
-    /// Images that are padded to a common size, as on one of several GPUs (0: all of a batch; the preset's 2
-    /// becomes 1 where that does not divide a batch). Batch norm sees the whole batch
+    /// Images in a group that is padded to a common size, as on one of several GPUs (0: the whole batch; the
+    /// preset's 2 becomes 1 if it does not divide the batch). Batch norm uses the whole batch
     images_per_group: u64,
-    /// on: the images of a group are all wider than high, or none is
+    /// on: the images of a group are either all wider than high, or all not
     group_by_aspect: Switch,
-    /// Pixels that the sides of a group of images, and of a test image, are padded to a multiple of
+    /// The sides of a group of images, and of a test image, are padded to a multiple of this many pixels
     pad_to: usize,
     /// on: objects that VOC marks as difficult are trained on; they are never counted in evaluation
     train_difficult: Switch,
@@ -48,33 +48,33 @@ pub struct DetectionOptions under "Fine-tuning settings (defaults are the preset
     weight_decay: f64,
     /// Weight decay of batch norm's scale and shift
     norm_weight_decay: f64,
-    /// How the learning rate falls: constant, step, cosine, poly, exponential (each epoch)
+    /// Decay of the learning rate: constant, step, cosine, poly, exponential (each epoch)
     schedule: Decay,
-    /// Steps at which --schedule step falls; 3/4 and 11/12 of the training when left out
+    /// Steps at which --schedule step lowers the learning rate (default: 3/4 and 11/12 of the training)
     milestones: Numbers,
     /// Factor of --schedule step and exponential
     gamma: f64,
-    /// Steps over which the learning rate rises
+    /// Steps over which the learning rate rises from zero
     warmup_steps: u64,
-    /// Scale gradients down to this joint norm (0: never)
+    /// Largest norm of all gradients together; larger ones are scaled down (0: never)
     clip_norm: f64,
-    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync
-    /// (over all processes)
+    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift are not
+    /// changed) or sync (over all processes)
     batch_norm: BatchNormMode,
-    /// Training batches from which batch norm's running statistics are estimated anew at the end (PreciseBN;
-    /// 0: not)
+    /// Training batches from which the running statistics of batch norm are recomputed at the end (PreciseBN;
+    /// 0: not recomputed)
     precise_bn: u64,
-    /// Short sides in pixels that training images are resized to, one drawn for each, such as 480,512,544
+    /// Short sides in pixels for training images, one drawn at random for each image, such as 480,512,544
     train_sides: Numbers,
     /// Short side in pixels of test images
     test_side: usize,
-    /// Limit of the long side in pixels
+    /// Largest long side in pixels
     max_side: usize,
-    /// keep the shape of images, or make them square
+    /// Resize images with their aspect ratio (keep), or to a square
     aspect: Aspect,
     /// Probability of a mirror image
     flip: f64,
-    /// Sizes of the anchors in pixels: all at the one map of c4, one for each of the five maps of fpn
+    /// Sizes of the anchors in pixels: all on the one map of c4, one on each of the five maps of fpn
     anchor_sizes: Numbers,
     /// Height over width of the anchors
     anchor_ratios: Numbers,
@@ -90,25 +90,25 @@ pub struct DetectionOptions under "Fine-tuning settings (defaults are the preset
     train_proposals: Numbers,
     /// Proposals in evaluation before and after suppression
     test_proposals: Numbers,
-    /// Anchors of an image that the first stage trains on
+    /// Anchors per image that the first stage trains on
     anchors_per_image: usize,
     /// on: the first stage's losses are divided by --anchors-per-image for every image, as in detectron2;
     /// off: by the number sampled
     fixed_rpn_normalizer: Switch,
-    /// Regions of an image that the second stage trains on
+    /// Regions per image that the second stage trains on
     regions_per_image: usize,
     /// Where the smooth L1 loss turns from square to linear (0: plain L1)
     smooth_l1_beta: f64,
-    /// Score that a detection must pass
+    /// Minimum score of a detection
     score_threshold: f64,
-    /// Overlap above which two detections of a class are one
+    /// Overlap above which one of two detections of a class is suppressed
     nms_threshold: f64,
     /// Detections per image
     detections_per_image: usize,
 }
 }
 
-/// What `--preset` names.
+/// The value of `--preset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
@@ -124,7 +124,7 @@ impl Preset {
     pub fn options(self, arch: DetectorArch) -> DetectionOptions {
         let numbers = |list: &[f64]| Some(Numbers(list.to_vec()));
         let pair = |[before, after]: [usize; 2]| numbers(&[before as f64, after as f64]);
-        // Neither the backbone nor the number of classes has a say in these.
+        // These depend neither on the backbone nor on the number of classes.
         let model = ModelConfig::new(
             arch,
             Arch {
@@ -211,7 +211,7 @@ fn wrong(problem: String, remedy: &str) -> Error {
 }
 
 impl DetectionOptions {
-    /// What the user gave over the preset, checked.
+    /// The user's settings, completed with the preset's, and checked.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the setting that cannot work.
@@ -220,7 +220,7 @@ impl DetectionOptions {
         match (self.steps, self.epochs) {
             (Some(_), Some(_)) => {
                 return Err(wrong(
-                    "--steps and --epochs contradict each other".into(),
+                    "--steps and --epochs exclude each other".into(),
                     "give one of them",
                 ));
             }
@@ -241,7 +241,7 @@ impl DetectionOptions {
     fn check(&self, arch: DetectorArch) -> Result<()> {
         let (batch_size, accumulate) = (set(&self.batch_size), set(&self.accumulate));
         if batch_size == 0 || accumulate == 0 || !batch_size.is_multiple_of(accumulate) {
-            let problem = format!("--batch-size {batch_size} does not divide by --accumulate {accumulate}");
+            let problem = format!("--batch-size {batch_size} is not a multiple of --accumulate {accumulate}");
             return Err(wrong(
                 problem,
                 "give positive numbers, the second a divisor of the first",
@@ -250,14 +250,14 @@ impl DetectionOptions {
         let (images, group) = (batch_size / accumulate, set(&self.images_per_group));
         if group != 0 && !images.is_multiple_of(group) {
             let problem =
-                format!("--images-per-group {group} does not divide the {images} images that a batch has");
+                format!("--images-per-group {group} does not divide the {images} images of a batch");
             return Err(wrong(
                 problem,
                 "give a divisor of them, such as --images-per-group 1, or another --batch-size",
             ));
         }
         if !(1..=256).contains(&set(&self.pad_to)) {
-            let problem = format!("--pad-to {} is no size of a step in pixels", set(&self.pad_to));
+            let problem = format!("--pad-to {} is not from 1 to 256 pixels", set(&self.pad_to));
             return Err(wrong(problem, "give a number from 1 to 256, such as 32"));
         }
         for (flag, value) in [
@@ -338,7 +338,7 @@ impl DetectionOptions {
                 Ok([before as usize, after as usize])
             }
             _ => Err(wrong(
-                format!("--{flag} {} is no pair of numbers", set(list)),
+                format!("--{flag} {} is not a pair of whole numbers", set(list)),
                 "give it as 2000,1000",
             )),
         }
@@ -370,7 +370,7 @@ impl DetectionOptions {
         })
     }
 
-    /// Random changes of the training images of a data set.
+    /// The augmentation of the training images of a data set.
     pub fn augment(&self, dataset: &Dataset) -> DetectionAugment {
         let scale = |&side: &f64| Scale {
             side: side as usize,
@@ -383,7 +383,7 @@ impl DetectionOptions {
         }
     }
 
-    /// How batches are made of images.
+    /// How images are grouped into batches.
     pub fn grouping(&self) -> Grouping {
         Grouping {
             batch_size: set(&self.batch_size) / set(&self.accumulate),
@@ -392,7 +392,7 @@ impl DetectionOptions {
         }
     }
 
-    /// How large the network sees test images.
+    /// The size of test images.
     pub fn test_scale(&self) -> Scale {
         Scale {
             side: set(&self.test_side),
@@ -402,7 +402,7 @@ impl DetectionOptions {
         }
     }
 
-    /// Optimiser steps for so many training images.
+    /// Optimiser steps for this many training images.
     pub fn total_steps(&self, images: usize) -> u64 {
         self.steps
             .unwrap_or_else(|| set(&self.epochs) * self.pass(images))
@@ -413,7 +413,7 @@ impl DetectionOptions {
         (images as u64).div_ceil(set(&self.batch_size))
     }
 
-    /// The learning rate over so many steps.
+    /// The learning rate over this many steps.
     pub fn schedule(&self, images: usize) -> Schedule {
         let total_steps = self.total_steps(images);
         let decay = set(&self.schedule);
@@ -430,7 +430,7 @@ impl DetectionOptions {
             warmup_steps: set(&self.warmup_steps),
             // detectron2's.
             warmup_factor: 0.001,
-            // Milestones are counted in steps, the exponential fall in passes.
+            // Milestones are counted in steps, the exponential decay in passes.
             steps_per_epoch: if decay == Decay::Step {
                 1
             } else {

@@ -15,7 +15,7 @@ use tch::{Device, Tensor, no_grad};
 /// Images decoded side by side, while the network works on those before them.
 const CHUNK: usize = 4;
 
-/// A network and how it sees images.
+/// A network and the preparation of its images.
 pub struct Predictor<'a> {
     /// The network.
     pub net: &'a FasterRcnn,
@@ -23,7 +23,7 @@ pub struct Predictor<'a> {
     pub mean: [f64; 3],
     /// Standard deviation of the normalisation, RGB in 0..1.
     pub std: [f64; 3],
-    /// How large the network sees an image.
+    /// The size of images in the network.
     pub scale: Scale,
     /// Where tensors live.
     pub device: Device,
@@ -32,8 +32,8 @@ pub struct Predictor<'a> {
 }
 
 impl Predictor<'_> {
-    /// What is found in every image, in pixels of the image files; one image at a time goes through the
-    /// network.
+    /// The detections in every image, in pixels of the image files; images pass through the network one at a
+    /// time.
     ///
     /// # Errors
     /// As [`decode::read`], or [`Error::Torch`].
@@ -53,7 +53,7 @@ impl Predictor<'_> {
                 };
                 for chunk in dataset.images.chunks(CHUNK) {
                     let chunk: Vec<Result<Prepared>> = chunk.par_iter().map(prepare).collect();
-                    // The other side hangs up when it ends early.
+                    // The receiver is gone when it ends early.
                     if chunk.into_iter().any(|image| sender.send(image).is_err()) {
                         break;
                     }

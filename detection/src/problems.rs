@@ -1,9 +1,8 @@
-//! `--skip-bad`: what is wrong with a data set's parts fails at once, or is listed while the parts are left
-//! out.
+//! `--skip-bad`: an error in a part of a data set fails at once, or is listed and the part is skipped.
 
 use camtrast_common::Result;
 
-/// The problems met so far, when they may be skipped.
+/// The problems found so far, if they may be skipped.
 #[derive(Debug)]
 pub(crate) struct Problems {
     skip: bool,
@@ -11,7 +10,7 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
-    /// With `skip`, [`Problems::keep`] lists what it meets.
+    /// With `skip`, [`Problems::keep`] lists problems instead of failing.
     pub fn new(skip: bool) -> Self {
         Problems {
             skip,
@@ -22,7 +21,7 @@ impl Problems {
     /// The value, or `None` with the problem listed.
     ///
     /// # Errors
-    /// The part's own, when problems may not be skipped.
+    /// The error of the part, when problems may not be skipped.
     pub fn keep<T>(&mut self, part: Result<T>) -> Result<Option<T>> {
         match part {
             Err(error) if self.skip => {

@@ -1,5 +1,4 @@
-//! What an evaluation leaves in a folder beside its figures: result files in the formats of the field, and
-//! pictures.
+//! The files of an evaluation besides its metrics: result files in the usual formats, and pictures.
 
 use crate::Dataset;
 use crate::curves::write_curves;
@@ -10,8 +9,7 @@ use camtrast_common::{Error, Result};
 use std::path::Path;
 
 /// Writes `detections/comp4_det_test_<class>.txt` (VOC devkit), `detections.json` (COCO results) with
-/// `instances.json` (the ground truth that they are worth something against), `curves/` and, of so many
-/// sample images, `pictures/`.
+/// `instances.json` (the ground truth for them), `curves/`, and `pictures/` of this many sample images.
 ///
 /// # Errors
 /// [`Error::Io`], and those of [`camtrast_images::decode::read`].

@@ -1,5 +1,4 @@
-//! Detections as files, in the two formats of the field: the VOC devkit's result files and COCO's results
-//! JSON.
+//! Detections as files, in the two usual formats: the VOC devkit's result files and COCO's results JSON.
 
 mod coco;
 mod found;
@@ -17,7 +16,7 @@ use camtrast_common::Result;
 use std::path::Path;
 
 impl Results {
-    /// Reads whatever `path` is: a folder of VOC devkit files, or a COCO results JSON.
+    /// Reads `path`: a folder of VOC devkit files, or a COCO results JSON.
     ///
     /// # Errors
     /// As [`read_voc`] and [`read_coco`].

@@ -1,4 +1,4 @@
-//! Detectors of torchvision: `fasterrcnn_resnet50_fpn` and its like, by the names of their state dicts.
+//! Detectors of torchvision: `fasterrcnn_resnet50_fpn` and similar ones, by the names of their state dicts.
 
 use crate::model::{DetectorArch, ModelConfig};
 use camtrast_common::resnet::Arch;
@@ -35,10 +35,10 @@ pub fn convert(tensors: BTreeMap<String, Tensor>) -> Result<(ModelConfig, BTreeM
             .find_map(|(theirs, ours)| Some((ours, name.strip_prefix(theirs)?)));
         let Some((ours, rest)) = found else {
             return Err(foreign(&format!(
-                "the detector's tensor {name:?} has no place in Faster R-CNN"
+                "the detector's tensor {name:?} is not part of Faster R-CNN"
             )));
         };
-        // The pyramid's convolutions may stand in a block with room for a norm.
+        // The pyramid's convolutions may be in a block that could also hold a norm.
         let rest = if ours.starts_with("fpn.") {
             rest.replace(".0.", ".")
         } else {

@@ -1,4 +1,4 @@
-//! From an image of any size to the network's input, and its boxes along with it.
+//! From an image of any size to the network's input, together with its boxes.
 
 use crate::model::Images;
 use camtrast_common::augment::to_input;
@@ -6,27 +6,27 @@ use camtrast_images::resample::{Image, resize};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// What becomes of an image's shape.
+/// How an image's aspect ratio is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Aspect {
-    /// Stays: the short side is given, the long one limited
+    /// Aspect ratio kept: the short side is set, the long one is limited
     Keep,
-    /// Both sides become the one given, as in "800 x 800"
+    /// Both sides set to the same length, as in "800 x 800"
     Square,
 }
 
-/// How large the network sees an image.
+/// The size of images in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scale {
     /// The short side in pixels, or both.
     pub side: usize,
     /// Limit of the long side, which wins over `side`.
     pub max_side: usize,
-    /// What becomes of the shape.
+    /// How the aspect ratio is treated.
     pub aspect: Aspect,
-    /// Pixels that sides of a group of images are padded to a multiple of: 32 for `fpn`, its coarsest stride
-    /// but one, and in torchvision; 1 for `c4` in detectron2.
+    /// The sides of a group of images are padded to a multiple of this many pixels: 32 for `fpn`, its
+    /// coarsest stride but one, and in torchvision; 1 for `c4` in detectron2.
     #[serde(default = "before_it_was_a_setting")]
     pub pad_to: usize,
 }
@@ -78,7 +78,7 @@ pub fn rescale(image: Image, boxes: Vec<[f64; 4]>, scale: &Scale) -> Prepared {
     }
 }
 
-/// Turns left into right.
+/// Mirrors the image and its boxes horizontally.
 pub fn mirror(Prepared { mut image, mut boxes }: Prepared) -> Prepared {
     for row in image.pixels.chunks_exact_mut(image.width * 3) {
         for x in 0..image.width / 2 {
@@ -102,7 +102,7 @@ pub struct Padded {
 }
 
 impl Padded {
-    /// Puts every image into the upper left corner of its row.
+    /// Puts every image into the upper left corner of its slot.
     pub fn new(images: &[Image], pad_to: usize) -> Self {
         let side =
             |of: fn(&Image) -> usize| images.iter().map(of).max().unwrap_or(1).next_multiple_of(pad_to);
@@ -124,7 +124,7 @@ impl Padded {
         }
     }
 
-    /// The network's input on a device; what is beyond an image's size is zero after normalisation.
+    /// The network's input on a device; pixels outside an image are zero after normalisation.
     pub fn input(&self, mean: &[f64; 3], std: &[f64; 3], device: Device) -> Images {
         let pixels = to_input(&self.pixels.to_device(device), mean, std);
         let (_, _, height, width) = pixels.size4().expect("images");

@@ -1,8 +1,6 @@
 //! The layout of PASCAL VOC: `VOCdevkit/VOC2007/{ImageSets/Main/<split>.txt, Annotations/<id>.xml,
-//! JPEGImages/<id>.jpg}`.
-//!
-//! Here, and nowhere else, VOC's 1-based boxes with both ends inside become 0-based half-open ones: `[xmin -
-//! 1, ymin - 1, xmax, ymax]`. Fractions, which some annotations have, are kept.
+//! JPEGImages/<id>.jpg}`. Here, and only here, VOC's 1-based boxes with both ends inside become 0-based
+//! half-open ones: `[xmin - 1, ymin - 1, xmax, ymax]`. Fractions, which some annotations have, are kept.
 
 mod annotation;
 mod overview;

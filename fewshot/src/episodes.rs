@@ -1,4 +1,4 @@
-//! Few-shot tasks: which images are the support of each class and which are its queries.
+//! Few-shot tasks (episodes): the support and query images of each class.
 
 use camtrast_common::files::write_atomically;
 use camtrast_common::random::{generator, permutation};
@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// How tasks are drawn. The default is the paper's 5-way 1-shot protocol; set `shots` to 5 for its other
-/// column.
+/// How episodes are drawn. The default is the paper's 5-way 1-shot protocol; set `shots` to 5 for 5-shot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Protocol {
     /// Classes in each episode, at least 2.
@@ -59,11 +58,9 @@ pub struct EpisodeSet {
 }
 
 impl EpisodeSet {
-    /// Draws episodes: classes without replacement, then images of each class without replacement.
-    ///
-    /// Episode i depends on `seed`, i and `labels` (`[N]`, the class of every image) alone, so a longer run
-    /// begins with the episodes of a shorter one, and 1-shot and 5-shot episodes of one seed share their
-    /// classes.
+    /// Draws episodes: classes without replacement, then images of each class without replacement. Episode i
+    /// depends only on `seed`, i and `labels` (`[N]`, the class of every image), so a longer run begins with
+    /// the episodes of a shorter one, and 1-shot and 5-shot episodes of one seed share their classes.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the classes with too few images, or when there are fewer classes than ways.
@@ -119,8 +116,8 @@ impl EpisodeSet {
         Ok(set)
     }
 
-    /// Checksum of the images of all tasks, where the data that their indices are of has the checksum
-    /// `data_sha256`: what a paired test over episodes asks to be the same.
+    /// Checksum of the images of all episodes, for data with the checksum `data_sha256`: equal for results
+    /// that a paired test over episodes may compare.
     pub fn sha256(&self, data_sha256: &str) -> String {
         let mut hash = Sha256::new();
         hash.update(data_sha256);
@@ -157,11 +154,11 @@ impl EpisodeSet {
         write_atomically(path, |out| Ok(serde_json::to_writer(out, self)?))
     }
 
-    /// Checks counts and indices against the images that the episodes are about: `labels` `[N]`.
+    /// Checks counts and indices against the images of the episodes: `labels` `[N]`.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first episode with a wrong count, an image used twice, an index outside
-    /// of `0..N`, a class of several labels or two classes of one.
+    /// of `0..N`, a class with several labels, or two classes with the same label.
     pub fn check(&self, labels: &[i64]) -> Result<()> {
         self.check_shape()?;
         self.each(|episode| {
@@ -174,15 +171,15 @@ impl EpisodeSet {
                         .and_then(|i| labels.get(i))
                         .ok_or_else(|| {
                             (
-                                format!("index {index} is outside of 0..{}", labels.len()),
-                                FITTING,
+                                format!("index {index} is outside 0..{}", labels.len()),
+                                SAME_FEATURES,
                             )
                         })?;
                     let first = *first.get_or_insert(label);
                     if label != first {
                         return Err((
                             format!("class {class} mixes images labelled {first} and {label}"),
-                            FITTING,
+                            SAME_FEATURES,
                         ));
                     }
                 }
@@ -191,7 +188,7 @@ impl EpisodeSet {
                 {
                     return Err((
                         format!("classes {earlier} and {class} are both labelled {label}"),
-                        FITTING,
+                        SAME_FEATURES,
                     ));
                 }
             }
@@ -220,14 +217,14 @@ impl EpisodeSet {
                 if classes.len() != ways {
                     return Err((
                         format!("{what} has {} classes instead of {ways}", classes.len()),
-                        MENDING,
+                        CORRECT_EPISODE,
                     ));
                 }
                 if let Some(class) = classes.iter().position(|indices| indices.len() != wanted) {
                     let found = classes[class].len();
                     return Err((
                         format!("{what} of class {class} has {found} images instead of {wanted}"),
-                        MENDING,
+                        CORRECT_EPISODE,
                     ));
                 }
             }
@@ -240,13 +237,13 @@ impl EpisodeSet {
                 .collect();
             indices.sort_unstable();
             match indices.windows(2).find(|pair| pair[0] == pair[1]) {
-                Some(pair) => Err((format!("index {} is used twice", pair[0]), MENDING)),
+                Some(pair) => Err((format!("index {} is used twice", pair[0]), CORRECT_EPISODE)),
                 None => Ok(()),
             }
         })
     }
 
-    /// Runs a check on every episode; what it finds is reported with the episode's number, counted from 0.
+    /// Runs a check on every episode; an error names the episode, counted from 0.
     fn each(&self, check: impl Fn(&Episode) -> Result<(), (String, &'static str)>) -> Result<()> {
         self.episodes
             .iter()
@@ -259,8 +256,8 @@ impl EpisodeSet {
     }
 }
 
-const MENDING: &str = "correct this episode or write the file again";
-const FITTING: &str = "the features must be those that the episodes were drawn for, in the same order";
+const CORRECT_EPISODE: &str = "correct this episode or write the file again";
+const SAME_FEATURES: &str = "the features must be those that the episodes were drawn for, in the same order";
 
 /// For `map_err`: a problem with content that came from a file names that file.
 pub(crate) fn in_file(path: &Path) -> impl FnOnce(Error) -> Error {
@@ -290,6 +287,6 @@ fn too_few_images(short: &[(&i64, &Vec<i64>)], shots: usize, queries: usize) -> 
             shots + queries,
             names.join(", ")
         ),
-        format!("lower --shots or --queries to {most} together, or leave such classes out"),
+        format!("lower --shots and --queries to {most} in total, or leave these classes out"),
     )
 }

@@ -9,7 +9,7 @@ use camtrast_common::progress::Progress;
 use camtrast_datasets::Pack;
 use tch::Device;
 
-/// What is evaluated, and how.
+/// The protocol of an evaluation.
 #[derive(Debug, Clone)]
 pub struct EvalOptions {
     /// Classes per episode.
@@ -67,7 +67,7 @@ pub fn eval(
         seed,
         ..
     } = *options;
-    // All episodes are drawn first: a pack too small is told before any work.
+    // All episodes are drawn first: a pack that is too small fails before any other work.
     let sample = |&shots: &usize| {
         EpisodeSet::sample(
             pack.labels(),

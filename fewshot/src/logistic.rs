@@ -7,11 +7,11 @@
 //! 0.5 ||W||^2 + C sum_i CE(W x_i + b, y_i)
 //! ```
 //!
-//! is a combination of support features, `W = A^T X` with `A` [n, c], so all that is needed of the features
-//! is their Gram matrix `K = X X^T`: the work does not depend on D. Newton's method with a line search runs
-//! on all problems at once; its step is found in one of two ways, see `logistic/newton.rs`. Nothing divides
-//! by a probability or factors `K` itself, so equal images, zero images and more images than dimensions need
-//! no special care.
+//! is a combination of support features, `W = A^T X` with `A` [n, c], so only the Gram matrix of the features
+//! is needed: `K = X X^T`: the work does not depend on D. Newton's method with a line search runs on all
+//! problems at once; its step is found in one of two ways, see `logistic/newton.rs`. Nothing divides by a
+//! probability or factors `K` itself, so equal images, zero images and more images than dimensions need no
+//! special handling.
 //!
 //! This is what scikit-learn's `LogisticRegression(C=C)` solves for three classes and more. For two it
 //! penalises one weight vector for the difference of the logits, which is this problem at `C / 2`.
@@ -21,14 +21,14 @@ mod newton;
 use camtrast_common::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// What is minimised, and how far.
+/// The objective and the tolerance of its minimisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SolverOptions {
     /// Weight C of the cross-entropy against the penalty; positive.
     pub c: f64,
     /// Largest Euclidean norm of the gradient in (W, b) that counts as the optimum.
     pub tolerance: f64,
-    /// Newton steps after which to give up. Unit-length features need about four.
+    /// Largest number of Newton steps. Unit-length features need about four.
     pub max_iterations: usize,
 }
 
@@ -115,7 +115,7 @@ pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &SolverOptions) 
         if iterations == options.max_iterations {
             return Err(missed(&done, &gradient.norm, iterations));
         }
-        // A problem at its optimum stays there while others move on.
+        // A problem at its optimum is not changed while others continue.
         let active = done.logical_not().view([-1, 1, 1]);
         let direction = if soft {
             problem.iterated_direction(&gradient, &active)
@@ -140,7 +140,7 @@ fn missed(done: &Tensor, norm: &Tensor, iterations: usize) -> Error {
     )
 }
 
-/// E problems, and what all their Newton steps share.
+/// E problems, and the values that all their Newton steps share.
 struct Problem<'a> {
     /// K, [E, n, n].
     gram: &'a Tensor,
@@ -156,8 +156,8 @@ struct Problem<'a> {
     smooth_ones: Tensor,
 }
 
-/// Where the minimisation stands, or a direction: A [E, n, c] with columns and rows that sum to zero, b [E,
-/// 1, c] and f = K A + b [E, n, c].
+/// The current point of the minimisation, or a direction: A [E, n, c] with columns and rows that sum to zero,
+/// b [E, 1, c] and f = K A + b [E, n, c].
 struct Point {
     dual: Tensor,
     intercept: Tensor,
@@ -224,14 +224,15 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Halves the step, from `longest` [E, 1, 1], until the objective falls by a part of what the slope
-    /// promises. With a convex objective and Newton directions this makes the method converge from anywhere.
+    /// Halves the step, from `longest` [E, 1, 1], until the objective falls by a fraction of the decrease
+    /// that the slope predicts. With a convex objective and Newton directions this makes the method converge
+    /// from anywhere.
     fn line_search(&self, from: &Point, gradient: &Gradient, direction: &Point, longest: Tensor) -> Point {
         const PART: f64 = 1e-4;
         const HALVINGS: usize = 50;
         let before = self.objective(from);
         let slope = dot(&gradient.residual, &direction.logits);
-        // Near the optimum the decrease drowns in the objective's own rounding.
+        // Near the optimum the decrease is smaller than the objective's rounding error.
         let rounding = (before.abs() + 1.0) * 1e-13;
         let mut step = longest;
         for _ in 0..HALVINGS {

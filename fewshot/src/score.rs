@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// What the probe does with the features.
+/// The probe's settings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoreOptions {
     /// Divide every feature vector by its Euclidean norm first; zero vectors stay zero.
@@ -39,14 +39,14 @@ pub struct Score {
     /// Half-width of the mean's 95 % confidence interval, `1.96 * std(ddof=1) / sqrt(E)`; NaN (null in JSON)
     /// for one episode.
     pub ci95: f64,
-    /// Share of right queries, `[E]`, in the episodes' order.
+    /// Share of correctly classified queries, `[E]`, in the episodes' order.
     pub per_episode: Vec<f64>,
 }
 
-/// Fits every episode's classifier and counts the queries it gets right.
+/// Fits every episode's classifier and counts its correct queries.
 ///
-/// `features` [N, D] floating point, on the device that does the work; `labels` `[N]`, the class of every
-/// image, against which the episodes are checked. The same as scikit-learn's `LogisticRegression(C=c)` run to
+/// `features` [N, D] floating point, on the device to compute on; `labels` `[N]`, the class of every image,
+/// against which the episodes are checked. The same as scikit-learn's `LogisticRegression(C=c)` run to
 /// convergence in float64. Progress is counted in episodes.
 ///
 /// # Errors
@@ -122,11 +122,11 @@ pub fn score(
     })
 }
 
-/// [`score()`] on anybody's features: a safetensors file with `features` (f32, N x D) and `labels` (i64, N),
-/// and an episodes file.
+/// [`score()`] on the features of any model: a safetensors file with `features` (f32, N x D) and `labels`
+/// (i64, N), and an episodes file.
 ///
 /// # Errors
-/// As [`score()`], naming the file at fault, and what [`TensorFile::open`] and [`EpisodeSet::load`] say.
+/// As [`score()`], naming the file at fault, and those of [`TensorFile::open`] and [`EpisodeSet::load`].
 pub fn score_files(
     features: &Path,
     episodes: &Path,
@@ -141,7 +141,7 @@ pub fn score_files(
     let labels = Vec::<i64>::try_from(file.tensor("labels")?.view([-1]))?;
     let set = EpisodeSet::load(episodes)?;
     set.check(&labels).map_err(in_file(episodes))?;
-    // Which rows are not finite is said below.
+    // The error about rows that are not finite follows below.
     let tensor = file.any_tensor("features")?.to_device(device);
     score(&tensor, &labels, &set, options, progress).map_err(in_file(features))
 }
@@ -151,7 +151,7 @@ fn check_features(features: &Tensor, labels: &[i64]) -> Result<()> {
     if shape.len() != 2 || shape[0] != labels.len() as i64 || shape[1] == 0 || !features.is_floating_point() {
         return Err(Error::settings(
             format!(
-                "features are {:?} {shape:?} beside {} labels",
+                "features are {:?} {shape:?} for {} labels",
                 features.kind(),
                 labels.len()
             ),
@@ -185,7 +185,7 @@ fn row_norms(features: &Tensor) -> Result<Tensor> {
         let count = broken.sum(Kind::Int64).int64_value(&[]);
         return Err(Error::settings(
             format!("{count} feature rows hold NaN or infinite values, the first is row {row}"),
-            "look for a diverged backbone or broken images, then compute the features again",
+            "check for a diverged backbone or broken images, then compute the features again",
         ));
     }
     Ok(norms)
@@ -217,7 +217,7 @@ fn inner_products(features: &Tensor, scales: &Tensor, rows: &Tensor, n: i64) -> 
     Tensor::cat(&products, 0) * scales.narrow(1, 0, n) * scales.transpose(1, 2)
 }
 
-/// How many units of so many bytes to work on at once: what stays in a CPU's cache, or fills a GPU.
+/// How many units of this many bytes to process at once: as many as fit a CPU's cache, or fill a GPU.
 fn fitting(unit_bytes: i64, device: Device) -> usize {
     let budget: i64 = if device.is_cuda() { 1 << 30 } else { 16 << 20 };
     (budget / unit_bytes.max(1)).max(1) as usize

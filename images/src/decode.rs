@@ -1,10 +1,10 @@
 //! One image file -> RGB pixels of the wanted size.
 //!
 //! The pixels are those that PIL and torchvision give: OpenCV's JPEG decoder agrees with PIL's to the bit,
-//! and [`resample`](super::resample) resizes as PIL does. Alpha is dropped and grey becomes RGB. Of 16 bits
-//! the upper 8 are kept, but grey values above 255 become 255, as in PIL. The orientation tag of cameras is
-//! ignored by [`read`], as PIL and torchvision's data sets do, and obeyed by [`read_upright`], as detectron2,
-//! mmdetection and mmsegmentation do.
+//! and [`resample`](super::resample) resizes as PIL does. Alpha is dropped and grey becomes RGB. Of 16-bit
+//! values the upper 8 bits are kept, but grey values above 255 become 255, as in PIL. The orientation tag of
+//! cameras is ignored by [`read`], as PIL and torchvision's data sets do, and obeyed by [`read_upright`], as
+//! detectron2, mmdetection and mmsegmentation do.
 
 use crate::orientation::orientation;
 use crate::resample::{Image, centre_crop, resize};
@@ -20,7 +20,7 @@ pub const EXTENSIONS: [&str; 10] = [
     "jpg", "jpeg", "jpe", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm",
 ];
 
-/// How an image becomes S x S pixels.
+/// How an image is resized to S x S pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
     /// Plain resize to S x S, aspect ratio not kept.
@@ -28,7 +28,7 @@ pub enum Fit {
         /// S in pixels.
         size: usize,
     },
-    /// Resize the shorter side, then cut the centre: torchvision's `Resize(resize)` and `CenterCrop(crop)`.
+    /// Resize the shorter side, then crop the centre: torchvision's `Resize(resize)` and `CenterCrop(crop)`.
     ResizeCrop {
         /// Length of the shorter side in pixels, at least `crop`.
         resize: usize,
@@ -47,7 +47,7 @@ impl Fit {
     }
 }
 
-/// Whether the name looks like an image.
+/// Whether the extension is that of an image.
 pub fn is_image(path: &Path) -> bool {
     let extension = path
         .extension()
@@ -56,7 +56,7 @@ pub fn is_image(path: &Path) -> bool {
     extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
 }
 
-/// Reads, decodes and fits one image: RGB, [S, S, 3].
+/// Reads, decodes and resizes one image: RGB, [S, S, 3].
 ///
 /// # Errors
 /// As [`read`].
@@ -67,15 +67,15 @@ pub fn load(path: &Path, fit: Fit) -> Result<Vec<u8>> {
 /// Reads and decodes one image at its own size, RGB.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or no image.
+/// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty, cut off or not an image.
 pub fn read(path: &Path) -> Result<Image> {
     let bytes = std::fs::read(path).map_err(Error::io(path, "read"))?;
     decode(path, &bytes)
 }
 
 /// As [`read`], turned or mirrored as the camera's orientation tag says, as PIL's `exif_transpose` does it.
-/// `size`, width and height in pixels, is what the image was annotated at: an image that has it only as it is
-/// stored was annotated like that, and stays.
+/// `size`, width and height in pixels, is what the image was annotated at: an image whose size matches only
+/// as stored was annotated as stored, and is not turned.
 ///
 /// # Errors
 /// As [`read`].
@@ -130,7 +130,7 @@ fn pixels(bytes: &[u8]) -> opencv::Result<Option<Image>> {
     }))
 }
 
-/// Reads an image file and looks, without decoding it, whether it is whole.
+/// Reads an image file and checks, without decoding it, that it is complete.
 ///
 /// # Errors
 /// [`Error::Io`] when the file cannot be read, [`Error::File`] when it is empty or cut off.
@@ -138,7 +138,7 @@ pub fn check(path: &Path) -> Result<()> {
     check_whole(path, &std::fs::read(path).map_err(Error::io(path, "read"))?)
 }
 
-/// Whether the first bytes are those of an image that OpenCV can decode: a look that costs almost nothing.
+/// Whether the first bytes are those of an image that OpenCV can decode: a very cheap check.
 pub fn begins_like_an_image(path: &Path) -> bool {
     let mut head = [0; 8];
     let length = File::open(path)
@@ -156,7 +156,7 @@ pub fn begins_like_an_image(path: &Path) -> bool {
     MAGICS.iter().any(|magic| head.starts_with(magic)) || matches!(head, [b'P', b'1'..=b'6', ..])
 }
 
-/// Fits an image to S x S pixels.
+/// Resizes an image to S x S pixels.
 pub fn fit_image(image: Image, fit: Fit) -> Image {
     let Fit::ResizeCrop { resize: short, crop } = fit else {
         return resize(image, fit.size(), fit.size());
@@ -171,9 +171,10 @@ pub fn fit_image(image: Image, fit: Fit) -> Image {
     centre_crop(&resize(image, h, w), crop)
 }
 
-const REMEDY: &str = "replace it, or leave such files out with --skip-bad";
+const REMEDY: &str = "replace it, or skip such files with --skip-bad";
 
-/// OpenCV decodes a cut-off JPEG or PNG to a half-grey image without an error, so the end is looked for here.
+/// OpenCV decodes a cut-off JPEG or PNG to a half-grey image without an error, so the end marker is checked
+/// here.
 fn check_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let whole = match bytes {
         [] => return Err(Error::file(path, "is empty", REMEDY)),

@@ -9,7 +9,7 @@ use std::io::{BufRead, Seek};
 pub struct Orientation {
     /// The tag's value, 1 to 8.
     tag: u32,
-    /// Whether the decoder obeys it: both PIL's and OpenCV's do for TIFF.
+    /// Whether the decoder applies it: both PIL and OpenCV do for TIFF.
     by_decoder: bool,
 }
 
@@ -28,7 +28,7 @@ pub fn orientation(file: impl BufRead + Seek) -> Orientation {
 }
 
 impl Orientation {
-    /// Width and height of the upright image, of those of the stored one.
+    /// Width and height of the upright image, from those of the stored one.
     pub fn upright(self, (width, height): (usize, usize)) -> (usize, usize) {
         if self.tag >= 5 {
             (height, width)
@@ -37,7 +37,7 @@ impl Orientation {
         }
     }
 
-    /// Width and height as the image is decoded, of those in the file's header.
+    /// Width and height of the decoded image, from those in the file's header.
     pub fn decoded(self, header: (usize, usize)) -> (usize, usize) {
         if self.by_decoder {
             self.upright(header)
@@ -46,7 +46,7 @@ impl Orientation {
         }
     }
 
-    /// The upright image, of the decoded one.
+    /// The upright image, from the decoded one.
     pub(crate) fn apply(self, stored: Image) -> Image {
         if self.tag == 1 || self.by_decoder {
             return stored;

@@ -1,4 +1,4 @@
-//! Pictures for people: images side by side, heat laid over them, words beside them.
+//! Figures: images side by side, heat maps over them, and text.
 
 use crate::resample::Image;
 use camtrast_common::error::{Error, Result};
@@ -19,7 +19,7 @@ const FONT: i32 = imgproc::FONT_HERSHEY_SIMPLEX;
 pub struct Canvas(Mat);
 
 impl Canvas {
-    /// An empty one.
+    /// An empty canvas.
     ///
     /// # Errors
     /// [`Error::Settings`] when OpenCV cannot make it, as here and below.
@@ -30,7 +30,7 @@ impl Canvas {
             .map_err(refused)
     }
 
-    /// Lays an image with its upper left corner at (x, y); it must fit.
+    /// Draws an image with its upper left corner at (x, y); it must fit.
     ///
     /// # Errors
     /// As [`Canvas::new`].
@@ -110,7 +110,7 @@ impl Canvas {
         run().map_err(refused)
     }
 
-    /// Pixels that [`Canvas::words`] takes to the right.
+    /// Width in pixels of a text drawn by [`Canvas::words`].
     ///
     /// # Errors
     /// As [`Canvas::new`].
@@ -120,7 +120,7 @@ impl Canvas {
             .width)
     }
 
-    /// Fills a rectangle [x1, y1, x2, y2], its last pixels too.
+    /// Fills a rectangle [x1, y1, x2, y2], the last pixels included.
     ///
     /// # Errors
     /// As [`Canvas::new`].
@@ -224,7 +224,7 @@ pub fn jpeg(image: &Image, quality: i32) -> Result<Vec<u8>> {
     Ok(bytes.to_vec())
 }
 
-/// A colour for the class of this number, far from those of its neighbours.
+/// A colour for the class with this index, far from those of the neighbouring indices.
 pub fn class_colour(class: usize) -> Rgb {
     // Steps of the golden ratio around the circle of hues.
     let hue = (class as f64 * 0.618_034 + 0.02).fract() * 6.0;
@@ -253,7 +253,7 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// An error of OpenCV as ours.
+/// Converts an error of OpenCV.
 pub fn refused(error: opencv::Error) -> Error {
     Error::settings(
         format!("OpenCV cannot draw a picture: {}", error.message),

@@ -1,7 +1,5 @@
 //! Resizing exactly as PIL's `Image.resize(..., BILINEAR)` does, and with it torchvision's `Resize` on PIL
-//! images.
-//!
-//! Most published few-shot numbers rest on PIL's triangle filter with antialiasing. OpenCV has no such
+//! images. Most published few-shot results use PIL's triangle filter with antialiasing. OpenCV has no such
 //! filter: against PIL its `INTER_AREA` differs by 2.2 grey levels on average (30 at most) when VOC photos
 //! shrink to 84 pixels, `INTER_LINEAR` by 8.6. This is the same arithmetic as Pillow's `Resample.c`: weights
 //! rounded to 22 bits, rows first, 8 bits in between.
@@ -21,7 +19,7 @@ pub struct Image {
     pub pixels: Vec<u8>,
 }
 
-/// Resizes; the image itself where nothing changes.
+/// Resizes; returns the image itself if the size does not change.
 pub fn resize(image: Image, height: usize, width: usize) -> Image {
     let image = if width == image.width {
         image
@@ -35,7 +33,7 @@ pub fn resize(image: Image, height: usize, width: usize) -> Image {
     }
 }
 
-/// Cuts a window out of the centre; torchvision's `CenterCrop` (offsets rounded half to even).
+/// Crops the centre: torchvision's `CenterCrop` (offsets rounded half to even).
 ///
 /// # Panics
 /// When the image is smaller than the window.

@@ -1,8 +1,7 @@
-//! The directory of a zip file whose entries are stored, not compressed: what `torch.save` writes.
-//!
-//! Ours, because entries must be slices of the mapped file, and because the `zip` crate (which writes our
-//! exports) keeps several times the directory's size in memory, which a made-up directory could use. Nothing
-//! is allocated here but names, as they are asked for.
+//! The directory of a zip file whose entries are stored, not compressed: what `torch.save` writes. Our own
+//! code, because entries must be slices of the mapped file, and because the `zip` crate (which writes our
+//! exports) keeps several times the directory's size in memory, which a malicious directory could exploit.
+//! Only names are allocated here, when they are requested.
 
 use camtrast_common::error::{ReadResult, Refusal};
 
@@ -74,7 +73,7 @@ impl<'a> Archive<'a> {
         })
     }
 
-    /// The bytes of an entry, whose checksum fits if it has one. torch itself does not look, so that a
+    /// The bytes of an entry, after checking its checksum, if it has one. torch does not check it, so a
     /// damaged copy loads with wrong weights.
     pub fn content(&self, entry: &Entry<'a>) -> ReadResult<&'a [u8]> {
         let name = String::from_utf8_lossy(&entry.name[..entry.name.len().min(80)])
@@ -92,10 +91,10 @@ impl<'a> Archive<'a> {
         {
             return Err(damaged());
         }
-        // The local header has a name and extra fields of its own lengths (torch pads with them).
+        // The local header has its own lengths of name and extra fields (torch pads with them).
         let names = u64::from(u16_at(self.bytes, header + 26)?) + u64::from(u16_at(self.bytes, header + 28)?);
         let content = slice(self.bytes, entry.header.saturating_add(30 + names), entry.size)?;
-        // torch can be told to write none, which is 0.
+        // torch can be set to write no checksum, which is 0.
         if entry.crc != 0 && crc32fast::hash(content) != entry.crc {
             return Err(Refusal::new(
                 format!("is damaged: the checksum of {name} is wrong"),
@@ -119,7 +118,7 @@ fn entry(bytes: &[u8]) -> ReadResult<(Entry<'_>, usize)> {
     let mut size = u64::from(u32_at(bytes, 24)?);
     let mut header = u64::from(u32_at(bytes, 42)?);
     let packed = u32_at(bytes, 20)?;
-    // The wide fields, of those that do not fit, in this order.
+    // The 64-bit fields of values that do not fit 32 bits, in this order.
     let mut fields = &bytes[46 + name..46 + name + extra];
     while fields.len() >= 4 {
         let (id, given) = (u16_at(fields, 0)?, usize::from(u16_at(fields, 2)?));

@@ -1,4 +1,4 @@
-//! How two backbones differ.
+//! Comparison of two backbones.
 
 use crate::import::{find, tensors};
 use crate::state_file::StateFile;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// One tensor that two backbones both have, and have differently.
+/// A tensor that two backbones have with different values.
 #[derive(Debug, Clone)]
 pub struct Difference {
     /// torchvision's name.
@@ -19,28 +19,28 @@ pub struct Difference {
     pub relative: f64,
 }
 
-/// What [`diff`] found.
+/// The result of [`diff`].
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// The architectures.
     pub archs: [Arch; 2],
-    /// Tensors that both have.
+    /// Number of tensors that both have.
     pub common: usize,
-    /// Tensors that one has and the other lacks, counters aside.
+    /// Tensors that only one has, without counters.
     pub alone: [Vec<String>; 2],
     /// Tensors that differ, the largest relative difference first.
     pub different: Vec<Difference>,
 }
 
 impl Comparison {
-    /// Whether the two compute the same.
+    /// Whether both compute the same function.
     pub fn equal(&self) -> bool {
         self.archs[0] == self.archs[1] && self.alone.iter().all(Vec::is_empty) && self.different.is_empty()
     }
 }
 
-/// Compares two backbones, ours or another tool's, as float32. Counters of batches are left out: they do not
-/// matter to what a backbone computes.
+/// Compares two backbones, ours or another tool's, as float32. Batch counters are ignored: they do not change
+/// the features.
 ///
 /// # Errors
 /// As [`StateFile::open`] and [`find`].
@@ -81,7 +81,7 @@ pub fn diff(a: &Path, b: &Path, prefixes: [Option<&str>; 2]) -> Result<Compariso
             });
         }
     }
-    // NaN, of weights that are NaN, comes first.
+    // NaN (from weights that are NaN) comes first.
     different.sort_by(|x, y| y.relative.total_cmp(&x.relative));
     Ok(Comparison {
         archs: [a.0, b.0],

@@ -1,8 +1,6 @@
-//! Our backbones, written so that other tools load them.
-//!
-//! Pickles are written here in the few codes that a dict of tensors takes: `torch.load(weights_only=True)`
-//! and `pickle.load` accept them, and nothing in them asks for more than torch's and numpy's own functions
-//! for making arrays.
+//! Writes our backbones in the formats of other tools. Pickles are written here with the few opcodes that a
+//! dict of tensors needs: `torch.load(weights_only=True)` and `pickle.load` accept them, and they only call
+//! torch's and numpy's functions that create arrays.
 
 use camtrast_common::checkpoint::Backbone;
 use camtrast_common::files::{WholeFile, write_atomically};
@@ -17,10 +15,10 @@ use tch::{Device, Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-/// The tool that is to load a backbone.
+/// The tool that will load a backbone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// torchvision, and all that take its names (segmentation_models_pytorch, lightly, ...).
+    /// torchvision, and all tools with its names (segmentation_models_pytorch, lightly, ...).
     Torchvision,
     /// timm: the same names.
     Timm,
@@ -43,7 +41,7 @@ impl FromStr for Target {
             "mmseg" => Target::Mmseg,
             _ => {
                 return Err(format!(
-                    "{text:?} is none of torchvision, timm, detectron2, mmdet, mmseg"
+                    "{text:?} is not one of torchvision, timm, detectron2, mmdet, mmseg"
                 ));
             }
         })
@@ -51,7 +49,7 @@ impl FromStr for Target {
 }
 
 impl Target {
-    /// The tool's name of one of torchvision's; `None` for tensors that it does not take.
+    /// The tool's name of one of torchvision's; `None` for tensors that it does not have.
     pub fn rename(self, name: &str) -> Option<String> {
         if let (Target::Timm, Some(rest)) = (self, name.strip_prefix("stem.")) {
             return Some(
@@ -91,25 +89,26 @@ impl Target {
     }
 }
 
-/// What was written.
+/// The result of an export.
 #[derive(Debug, Clone)]
 pub struct ExportReport {
     /// Tensors.
     pub tensors: usize,
-    /// What the user should know to load it rightly.
+    /// Notes on how to load it correctly.
     pub notes: Vec<String>,
 }
 
-/// Writes a backbone for a tool, in the form that `out`'s ending names: `.safetensors`, `.pth` (or `.pt`),
+/// Writes a backbone for a tool, in the format of `out`'s extension: `.safetensors`, `.pth` (or `.pt`),
 /// `.pkl`.
 ///
 /// # Errors
-/// [`Error::Usage`] for an ending that the tool does not read, [`Error::Io`] when the file cannot be written.
+/// [`Error::Usage`] for an extension that the tool does not read, [`Error::Io`] when the file cannot be
+/// written.
 pub fn export(backbone: &Backbone, target: Target, out: &Path) -> Result<ExportReport> {
     if backbone.info.arch.stem == Stem::V1c && matches!(target, Target::Torchvision | Target::Detectron2) {
         return Err(Error::Usage {
             problem: format!(
-                "{} has three convolutions in its stem, which this tool's ResNets have not",
+                "{} has three convolutions in its stem, which this tool's ResNets do not have",
                 backbone.info.arch
             ),
             remedy: "export it --to mmseg, mmdet or timm".into(),
@@ -140,7 +139,10 @@ pub fn export(backbone: &Backbone, target: Target, out: &Path) -> Result<ExportR
         })?,
         _ => {
             return Err(Error::Usage {
-                problem: format!("{}: this tool reads no file with this ending", out.display()),
+                problem: format!(
+                    "{}: this tool does not read files with this extension",
+                    out.display()
+                ),
                 remedy: "give --out a name that ends in .safetensors or .pth (or .pkl, for detectron2 only)"
                     .into(),
             });
@@ -157,7 +159,7 @@ fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
     let mut notes = Vec::new();
     if info.arch.width != 64 || info.arch.stem == Stem::Small {
         notes.push(format!(
-            "{} is no published network: the tool's own ResNets have 64 channels and a 7x7 stem",
+            "{} is not a published network: the tool's ResNets have 64 channels and a 7x7 stem",
             info.arch
         ));
     }
@@ -203,7 +205,7 @@ fn notes(backbone: &Backbone, target: Target) -> Vec<String> {
 fn save_safetensors(out: &Path, tensors: &BTreeMap<String, Tensor>, backbone: &Backbone) -> Result<()> {
     let info = &backbone.info;
     let metadata = [
-        // What other tools ask of a file with torch's tensors.
+        // Other tools expect this in a file with torch's tensors.
         ("format", "pt".to_owned()),
         ("arch", info.arch.to_string()),
         ("mean", serde_json::json!(info.mean).to_string()),
@@ -244,7 +246,7 @@ fn save_torch(out: &Path, tensors: &BTreeMap<String, Tensor>, target: Target) ->
     whole.publish()
 }
 
-// The dict of tensors, inside what the tool wraps it in.
+// The dict of tensors, inside the dicts that the tool expects.
 fn wrapped(
     target: Target,
     tensors: &BTreeMap<String, Tensor>,

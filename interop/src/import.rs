@@ -1,4 +1,4 @@
-//! Backbones of other tools, made ours.
+//! Converts backbones of other tools to our format.
 
 use crate::naming::{Candidate, Layout, candidates, choose};
 use crate::state_file::{SLACK, StateFile, Stored};
@@ -14,17 +14,17 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// What the user knows of foreign weights beyond the tensors, and wants of them.
+/// The user's knowledge about foreign weights that is not in the file, and options.
 #[derive(Debug, Clone)]
 pub struct ImportOptions {
-    /// Which backbone of several: what precedes its names, or the end of that.
+    /// Which backbone, if the file has several: the prefix of its tensor names, or the end of the prefix.
     pub prefix: Option<String>,
-    /// Take a backbone that is not whole, and initialise the rest.
+    /// Accept an incomplete backbone, and initialise the rest.
     pub allow_missing: bool,
     /// The stride of detectron2's bottlenecks is known to be on the 3x3 convolution, and the images to be
     /// RGB.
     pub stride_in_3x3: bool,
-    /// Seed of what is initialised.
+    /// Seed of the initialisation.
     pub seed: u64,
     /// Mean of the normalisation the weights were trained with, RGB in 0..1.
     pub mean: [f64; 3],
@@ -39,46 +39,46 @@ pub struct ImportOptions {
 /// A ResNet found in a file.
 #[derive(Debug)]
 pub struct Match<'f> {
-    /// Architecture, read off names and shapes.
+    /// Architecture, derived from names and shapes.
     pub arch: Arch,
-    /// Naming, and where in the file.
+    /// Naming, and prefix in the file.
     pub naming: Candidate,
-    /// Other backbones of the file, left alone.
+    /// Other backbones of the file, which are not read.
     pub others: Vec<Candidate>,
     /// Its tensors by torchvision's names.
     pub tensors: BTreeMap<String, &'f Stored>,
-    /// Groups of tensors that are no part of it, with how many they are.
+    /// Groups of tensors that do not belong to it, with their numbers.
     pub dropped: Vec<(String, usize)>,
-    /// Names of the architecture's tensors that are not there, counters aside.
+    /// Names of the architecture's missing tensors, without counters.
     pub missing: Vec<String>,
 }
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug, Clone)]
 pub struct ImportReport {
     /// Architecture.
     pub arch: Arch,
-    /// How the file holds its tensors.
+    /// Format of the file.
     pub container: String,
-    /// Whose names they have, and after which prefix.
+    /// The tool whose names the tensors have, and their prefix.
     pub naming: String,
-    /// Prefixes of other backbones of the file, left alone.
+    /// Prefixes of other backbones of the file, which are not read.
     pub others: Vec<String>,
-    /// Tensors taken over.
+    /// Number of imported tensors.
     pub matched: usize,
-    /// Element types other than float32 that were turned into it.
+    /// Element types other than float32 that were converted to it.
     pub converted: Vec<&'static str>,
-    /// Groups of tensors that are no part of a backbone, with how many they are.
+    /// Groups of tensors that do not belong to a backbone, with their numbers.
     pub dropped: Vec<(String, usize)>,
-    /// Tensors that were not there and have been initialised.
+    /// Missing tensors, which were initialised.
     pub missing: Vec<String>,
-    /// Classes and functions that the file wants to call beside the weights, and that were not called; 32 at
-    /// most.
+    /// Classes and functions that the file calls besides those for weights, which were not called; at most
+    /// 32.
     pub foreign: Vec<String>,
 }
 
-// timm's names of a stem of three convolutions, which has its last batch norm where plain ones have their
-// only one.
+// timm's names of a stem of three convolutions, whose last batch norm has the name of a plain stem's only
+// one.
 fn deep_stem(name: String) -> String {
     match name.split_once('.') {
         Some(("conv1", rest)) => format!("stem.{rest}"),
@@ -90,8 +90,8 @@ fn deep_stem(name: String) -> String {
 /// Finds the backbone of a file.
 ///
 /// # Errors
-/// [`Error::File`] when there is none, no telling which of several, or when it is no ResNet of ours; missing
-/// tensors are none.
+/// [`Error::File`] when there is no backbone, when it is not clear which of several is meant, or when it is
+/// not a supported ResNet. Missing tensors are not an error here.
 pub fn find<'f>(file: &'f StateFile, prefix: Option<&str>) -> Result<Match<'f>> {
     matched(file, prefix).map_err(Refusal::at(file.path()))
 }
@@ -102,14 +102,14 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> ReadResult<Match<'f
         let remedy = "use the PyTorch weights of the same network";
         return Err(Refusal::new(
             "is a Caffe2 model: its stride is in the 1x1 convolutions, its images are BGR, its batch norm \
-             is merged away",
+             is merged into the convolutions",
             remedy,
         ));
     }
     let mut others = candidates(names());
     let naming = choose(&others, prefix).map_err(|refusal| calls_beside(file, &others, refusal))?;
     others.retain(|candidate| *candidate != naming);
-    // A weight that cannot be read is not missing.
+    // A weight that cannot be read is an error, not a missing tensor.
     if let Some(unread) = file
         .unread()
         .iter()
@@ -167,7 +167,7 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> ReadResult<Match<'f
         let problem = format!("is not a plain {arch}: unexpected {}", some(&unexpected));
         return Err(Refusal::new(
             problem,
-            "give a plain ResNet; variants (squeeze-excitation, other norms) are not read",
+            "give a plain ResNet; variants (squeeze-excitation, other norms) are not supported",
         ));
     }
     let mut floats = 0;
@@ -181,7 +181,7 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> ReadResult<Match<'f
             );
             return Err(Refusal::new(
                 problem,
-                "give a plain ResNet; variants (wide, ResNeXt) are not read",
+                "give a plain ResNet; variants (wide, ResNeXt) are not supported",
             ));
         }
         if !(counter || tensor.dtype.is_float()) {
@@ -199,8 +199,8 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> ReadResult<Match<'f
     }
     if floats > (file.size() * 2 + SLACK / 4) / size_of::<f32>() {
         return Err(Refusal::new(
-            "has tensors that share their memory",
-            "save each tensor by itself (tensor.clone())",
+            "has tensors that share memory",
+            "save each tensor separately (tensor.clone())",
         ));
     }
     let missing = expected
@@ -217,9 +217,8 @@ fn matched<'f>(file: &'f StateFile, prefix: Option<&str>) -> ReadResult<Match<'f
             "is a {arch} without any running statistics: missing {}",
             some(&names)
         );
-        let remedy = "give a network with batch norm (group norm, as timm's resnet50_gn has, is not read) \
-            and save its \
-                      state_dict(), which holds them";
+        let remedy = "give a network with batch norm (group norm, as in timm's resnet50_gn, is not \
+                      supported) and save its state_dict(), which holds them";
         return Err(Refusal::new(problem, remedy));
     }
     check_anti_aliased(file)?;
@@ -237,12 +236,12 @@ fn is_statistic(name: &str) -> bool {
     name.ends_with("running_mean") || name.ends_with("running_var")
 }
 
-// Where there is no backbone, the reason may be an object that only a call would make.
+// If there is no backbone, the reason may be an object that only a call could create.
 fn calls_beside(file: &StateFile, found: &[Candidate], refusal: Refusal) -> Refusal {
     match file.foreign() {
         [name, ..] if found.is_empty() => {
             let problem = format!(
-                "{}, and wants to call {name}, which camtrast never does because it runs code",
+                "{}, and wants to call {name}, which camtrast never does because it would run code",
                 refusal.problem
             );
             Refusal::new(
@@ -258,22 +257,24 @@ fn calls_beside(file: &StateFile, found: &[Candidate], refusal: Refusal) -> Refu
 /// or average.
 const ANTI_ALIASED: [&str; 2] = ["resnetaa", "resnetblur"];
 
-// Weights do not show it; the name of the file, the name of the network in it, and the config.json beside it
-// (as timm's repositories on a hub have) may.
+// Weights do not show it; the name of the file, the name of the network in it, and a config.json next to it
+// (as in timm's repositories on a hub) may.
 fn check_anti_aliased(file: &StateFile) -> ReadResult<()> {
     let name = lower_case_name(file);
     let says = |text: &str| ANTI_ALIASED.iter().any(|word| text.to_lowercase().contains(word));
     let by = if says(&name) {
         "by its name".to_owned()
     } else if let Some(model) = file.model().filter(|model| says(model)) {
-        format!("as it calls itself {model}")
+        format!("as the file names itself {model}")
     } else if let Some(model) = hub_architecture(file.path()).filter(|model| says(model)) {
-        format!("as the config.json beside it says ({model})")
+        format!("as the config.json next to it says ({model})")
     } else {
         return Ok(());
     };
-    let problem =
-        format!("is an anti-aliased ResNet of timm, {by}: the same names, but it computes something else");
+    let problem = format!(
+        "is an anti-aliased ResNet of timm, {by}: it has the same tensor names, but computes other \
+                 features"
+    );
     Err(Refusal::new(
         problem,
         "give a plain ResNet, such as timm's resnet18 or resnet50",
@@ -287,7 +288,7 @@ fn lower_case_name(file: &StateFile) -> String {
 }
 
 fn hub_architecture(path: &Path) -> Option<String> {
-    /// timm's have less than 1 kB.
+    /// timm's files have less than 1 kB.
     const LARGEST: u64 = 64 << 10;
     let config = path.with_file_name("config.json");
     if std::fs::metadata(&config).ok()?.len() > LARGEST {
@@ -301,7 +302,7 @@ fn shape(tensor: &Stored) -> Vec<i64> {
     tensor.shape.iter().map(|&d| d as i64).collect()
 }
 
-// What tensors beside the backbone belong to: the first part of their name that is not the backbone's.
+// The group of a tensor outside the backbone: the first part of its name that is not the backbone's.
 fn group(naming: &Candidate, name: &str) -> String {
     let mut own = naming.prefix.split('.');
     let mut end = 0;
@@ -315,10 +316,10 @@ fn group(naming: &Candidate, name: &str) -> String {
     name[..end.min(name.len())].to_owned()
 }
 
-/// Who converts to detectron2's names from weights whose stride is on the 3x3 convolution.
+/// Tools that convert weights with the stride on the 3x3 convolution to detectron2's names.
 const PLAIN_STRIDE: [&str; 3] = ["torchvision", "moco", "camtrast"];
 
-// The stride of a bottleneck cannot be seen in its weights, and a wrong one costs points without a word.
+// The stride of a bottleneck cannot be seen in its weights, and a wrong one lowers results without an error.
 fn check_stride(file: &StateFile, found: &Match) -> ReadResult<()> {
     if found.arch.depth < 50 {
         return Ok(());
@@ -327,9 +328,9 @@ fn check_stride(file: &StateFile, found: &Match) -> ReadResult<()> {
     let name = lower_case_name(file);
     let known = PLAIN_STRIDE.contains(&author.as_str());
     if name.contains("caffe") || author.contains("caffe") {
-        let remedy = "use weights of PyTorch style; add --stride-in-3x3 if these are of that style";
+        let remedy = "use weights in PyTorch style; add --stride-in-3x3 if these are in that style";
         return Err(Refusal::new(
-            "has a name that says caffe style: stride on the 1x1 convolutions, BGR images",
+            "has a name of Caffe style: stride on the 1x1 convolutions, BGR images",
             remedy,
         ));
     }
@@ -365,12 +366,12 @@ pub fn tensors(file: &StateFile, found: &Match) -> BTreeMap<String, Tensor> {
     found.tensors.iter().map(copy).collect()
 }
 
-/// Reads the backbone of another tool's file and writes it as a checkpoint of ours.
+/// Reads the backbone of another tool's file and writes it as our checkpoint.
 ///
 /// # Errors
-/// As [`StateFile::open`] and [`find`]; values that are not finite are refused; a backbone that is not whole
-/// is refused unless allowed, and one whose stride may be elsewhere unless known; [`Error::Io`] when `out`
-/// cannot be written.
+/// As [`StateFile::open`] and [`find`]; values that are not finite are refused; an incomplete backbone is
+/// refused unless allowed, and so is one whose stride may be elsewhere unless it is known; [`Error::Io`] when
+/// `out` cannot be written.
 pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<ImportReport> {
     let file = StateFile::open(from)?;
     let found = find(&file, options.prefix.as_deref())?;
@@ -388,8 +389,8 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
             some(&names)
         );
         if !options.allow_missing {
-            let remedy = "give a complete file, or add --allow-missing: the rest is initialised and every \
-                number is marked";
+            let remedy = "give a complete file, or add --allow-missing: the rest is initialised and all its \
+                          results are marked";
             return Err(Error::file(from, problem, remedy));
         }
         let missing: i64 = found.missing.iter().map(|n| elements(&all[n])).sum();
@@ -410,7 +411,7 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         return Err(Error::file(
             from,
             problem,
-            "take weights of before their training diverged",
+            "use weights from before their training diverged",
         ));
     }
     for counter in all.keys().filter(|name| name.ends_with("num_batches_tracked")) {
@@ -421,7 +422,7 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
     if !found.missing.is_empty() {
         tch::manual_seed(options.seed as i64);
         let vs = VarStore::new(Device::Cpu);
-        // The network itself is not needed, only what it is born with.
+        // Only the initial values of the network are needed.
         let _ = ResNet::new(&vs.root(), arch);
         for (name, tensor) in vs.variables() {
             tensors.entry(name).or_insert(tensor);
@@ -435,7 +436,7 @@ pub fn import(from: &Path, out: &Path, options: &ImportOptions) -> Result<Import
         "prefix": found.naming.prefix,
     });
     if !found.missing.is_empty() {
-        // Counters may be missing anywhere, so they count nowhere.
+        // Counters may be missing in any file, so they are not counted.
         let whole = all.keys().filter(|n| !n.ends_with("num_batches_tracked")).count();
         config[PARTIAL] = format!("{} of {whole} tensors missing", found.missing.len()).into();
         config["missing"] = found.missing.clone().into();

@@ -1,4 +1,4 @@
-//! Checkpoints of other tools: read without running what they hold, renamed to torchvision's names, and
+//! Checkpoints of other tools: read without running any code in them, renamed to torchvision's names, and
 //! written so that other tools load them. See docs/interop.md.
 //!
 //! [`StateFile`] reads a file, [`naming`] finds backbones in it, [`mod@import`] makes ours of one,

@@ -1,9 +1,8 @@
-//! Which tensors of a file are a ResNet, and what torchvision calls them.
-//!
-//! A backbone is known by its blocks, whatever precedes their names: `layer1.0.conv1.weight` (torchvision,
-//! timm, MoCo, SimSiam, solo-learn, VISSL, mmpretrain), `4.0.conv1.weight` (lightly and others that put a
-//! torchvision ResNet's children into a Sequential), `res2.0.conv1.weight` (detectron2). What precedes them
-//! is the prefix; a file with two encoders has two.
+//! Finds the tensors of a ResNet in a file, and their torchvision names. A backbone is recognised by its
+//! blocks, whatever the prefix of their names: `layer1.0.conv1.weight` (torchvision, timm, MoCo, SimSiam,
+//! solo-learn, VISSL, mmpretrain), `4.0.conv1.weight` (lightly and others that put a torchvision ResNet's
+//! children into a Sequential), `res2.0.conv1.weight` (detectron2). A file with two encoders has two
+//! prefixes.
 
 use camtrast_common::error::{ReadResult, Refusal};
 use std::collections::BTreeMap;
@@ -24,9 +23,9 @@ pub enum Layout {
 /// A backbone in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// What precedes the names of its tensors; empty, or ending in a dot.
+    /// The prefix of its tensor names; empty, or ending in a dot.
     pub prefix: String,
-    /// How its tensors are named after it.
+    /// The naming of its tensors after the prefix.
     pub layout: Layout,
 }
 
@@ -41,7 +40,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// Ends of prefixes and whose they are, special ones first.
+/// Ends of prefixes and the tools they belong to, special ones first.
 const TOOLS: &[(&str, &str)] = &[
     ("encoder_q.", "MoCo's query encoder"),
     ("encoder_k.", "MoCo's key encoder"),
@@ -61,7 +60,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("module.encoder.", "SimSiam"),
 ];
 
-/// Parts of a prefix that name the encoder that follows another.
+/// Parts of a prefix that name the momentum (target) encoder.
 const FOLLOWERS: [&str; 7] = [
     "encoder_k",
     "momentum",
@@ -83,7 +82,7 @@ impl Candidate {
         })
     }
 
-    /// Whose naming it is, as far as names tell.
+    /// The tool with this naming, as far as names show it.
     pub fn tool(&self) -> &'static str {
         let known = TOOLS.iter().find(|(end, _)| {
             self.prefix
@@ -137,7 +136,7 @@ impl Candidate {
     }
 }
 
-// Where torchvision says `downsample`, the CIFAR ResNets of lightly and others say `shortcut`.
+// torchvision's `downsample` is `shortcut` in the CIFAR ResNets of lightly and others.
 fn downsample(block: &str) -> String {
     block.replacen(".shortcut.", ".downsample.", 1)
 }
@@ -147,9 +146,9 @@ fn detectron2(rest: &str) -> Option<String> {
     match parts[..] {
         ["stem", "conv1", "weight"] => Some("conv1.weight".into()),
         ["stem", "conv1", "norm", part] => Some(format!("bn1.{part}")),
-        // Whatever else the stem has is no part of a plain ResNet, and must not go unnoticed.
+        // Other tensors of the stem do not belong to a plain ResNet, and must cause an error.
         ["stem", ..] => Some(rest.to_owned()),
-        // MoCo's detectors have a batch norm after the last stage, `res5.norm`: it is the head's.
+        // MoCo's detectors have a batch norm after the last stage, `res5.norm`: it belongs to the head.
         [_, "norm", ..] => None,
         [stage, block, conv, ref tail @ ..] => {
             let layer = stage
@@ -220,7 +219,7 @@ pub fn candidates<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<Candidate
 /// The backbone to take: the one of the prefix asked for, else the trained one of several.
 ///
 /// # Errors
-/// When there is none, or no telling which.
+/// When there is none, or it is not clear which one is meant.
 pub fn choose(candidates: &[Candidate], prefix: Option<&str>) -> ReadResult<Candidate> {
     let list = |candidates: &[&Candidate]| {
         let shown = candidates

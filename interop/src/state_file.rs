@@ -1,8 +1,6 @@
 //! Files of named tensors, whatever tool wrote them: zip and older `torch.save`, plain pickles of numpy
-//! arrays, safetensors.
-//!
-//! A file is mapped, not read. What is allocated while it is looked into, and while one backbone is taken out
-//! of it, never exceeds twice its size and [`SLACK`].
+//! arrays, safetensors. A file is memory-mapped. The memory allocated to inspect it, and to extract one
+//! backbone, never exceeds twice its size plus [`SLACK`].
 
 mod container;
 mod pickled;
@@ -45,23 +43,23 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Maps a file and reads what it says of its tensors; their bytes are not copied.
+    /// Maps a file and reads the description of its tensors; their bytes are not copied.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is none of the kinds above, damaged,
-    /// or wants to run code.
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it has none of these formats, is damaged,
+    /// or needs code to be run.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Err(Error::file(path, "is a folder", "name a file of weights"));
+            return Err(Error::file(path, "is a folder", "give a file of weights"));
         }
         let file = File::open(path).map_err(Error::io(path, "read"))?;
-        // SAFETY: nobody changes a checkpoint in place while it is read; a file that is cut off meanwhile
-        // ends the program.
+        // SAFETY: a checkpoint must not be changed in place while it is read; if a file is truncated
+        // meanwhile, the program ends.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path, "read"))?;
         Self::of(path, Bytes::Mapped(map))
     }
 
-    /// As [`StateFile::open`], of bytes in memory; `path` is what errors call them.
+    /// As [`StateFile::open`], for bytes in memory; `path` is their name in errors.
     ///
     /// # Errors
     /// As [`StateFile::open`].
@@ -79,43 +77,42 @@ impl StateFile {
         })
     }
 
-    /// Where the file lies.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How it holds its tensors.
+    /// Its format.
     pub fn container(&self) -> Container {
         self.container
     }
 
-    /// Who made it, as detectron2's files say.
+    /// Its author, as stated in detectron2's files.
     pub fn author(&self) -> Option<&str> {
         self.content.author.as_deref()
     }
 
-    /// The name of the network, as timm's files say.
+    /// The name of the network, as stated in timm's files.
     pub fn model(&self) -> Option<&str> {
         self.content.model.as_deref()
     }
 
-    /// What has the name of a weight, but only a call could make, or is of a kind that is not read.
+    /// Objects with the name of a weight that only a call could create, or that have an unsupported type.
     pub fn unread(&self) -> &[Unread] {
         &self.content.unread
     }
 
-    /// Classes and functions, unknown here, that the file wants to call and that are not called: each once,
-    /// 32 at most.
+    /// Unknown classes and functions that the file calls, which are not called here: each once, at most 32.
     pub fn foreign(&self) -> &[String] {
         &self.content.foreign
     }
 
-    /// Its tensors, as they lie in it.
+    /// Its tensors, in the order of the file.
     pub fn tensors(&self) -> &[Stored] {
         &self.content.tensors
     }
 
-    /// Names of its tensors, and of what stands under the name of a weight.
+    /// Names of its tensors, and of unreadable objects with the name of a weight.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let unread = self.content.unread.iter().map(|unread| unread.name.as_str());
         self.content
@@ -125,7 +122,7 @@ impl StateFile {
             .chain(unread)
     }
 
-    /// Bytes in all.
+    /// Size in bytes.
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -186,8 +183,8 @@ impl StateFile {
     }
 }
 
-// Elements that are written as text can only be met in their order; numpy's are without gaps, so each goes to
-// its place.
+// Elements that are written as text can only be read in order; numpy's have no gaps, so each is put at its
+// position.
 fn coded<T>(tensor: &Stored, text: &[u8], out: &mut [T], convert: impl Fn(&[u8]) -> T) {
     let mut bytes = tensor.coding.bytes(text);
     let size = tensor.dtype.size();

@@ -135,7 +135,7 @@ fn tools_with_the_same_names_get_the_same_bytes() {
         let out = folder.path().join(name);
         let report = export(&loaded, target, &out).unwrap();
         assert!(
-            report.notes[0].contains("no published network"),
+            report.notes[0].contains("not a published network"),
             "{:?}",
             report.notes
         );

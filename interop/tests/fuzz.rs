@@ -305,7 +305,7 @@ fn made_up_files_take_no_memory() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("share their elements"), "{error}");
+    assert!(error.contains("share elements"), "{error}");
     let mut many_shapes = b"{".to_vec();
     for i in 0..SIZE / 60 {
         many_shapes.extend(

@@ -190,7 +190,7 @@ fn names_of_anti_aliased_networks_are_believed() {
     fs::write(&config, r#"{"architecture": "resnetaa50", "num_classes": 1000}"#).unwrap();
     let error = import(&source, &out, &options()).unwrap_err().to_string();
     assert!(
-        error.contains("config.json beside it says (resnetaa50)"),
+        error.contains("config.json next to it says (resnetaa50)"),
         "{error}"
     );
     for other in [r#"{"architecture": "resnet18"}"#, "[]", "no JSON"] {

@@ -1,5 +1,4 @@
-//! The functions and classes whose results can be described. There is no code here that could call any of
-//! them.
+//! The functions and classes whose results can be described. No code here can call any of them.
 
 use super::Dtype;
 
@@ -31,7 +30,7 @@ pub enum Callable {
 }
 
 impl Callable {
-    // `None` for all that is foreign.
+    // `None` for all unknown names.
     pub(super) fn named(module: &str, name: &str) -> Option<Callable> {
         let array = |module: &str| ["numpy.core.multiarray", "numpy._core.multiarray"].contains(&module);
         let numeric = |module: &str| ["numpy.core.numeric", "numpy._core.numeric"].contains(&module);

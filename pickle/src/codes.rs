@@ -1,4 +1,4 @@
-//! The codes of pickle, protocols 0 to 5.
+//! The opcodes of pickle, protocols 0 to 5.
 
 use super::{Coding, GROWTH, Machine, Node, UNNAMED, VALUE, Value, short_stack, wrong};
 use camtrast_common::error::{ReadResult, Refusal};
@@ -231,7 +231,7 @@ impl<'a> Machine<'a> {
             }
             // A buffer kept in the pickle is bytes already.
             0x98 => {}
-            _ => return Err(wrong(format!("no pickle has the code {code:#04x}"))),
+            _ => return Err(wrong(format!("{code:#04x} is not an opcode of pickle"))),
         }
         Ok(())
     }
@@ -250,13 +250,13 @@ fn written(coding: Coding, text: &[u8]) -> Value<'_> {
 fn number(line: &[u8]) -> ReadResult<u32> {
     let text = std::str::from_utf8(line).ok();
     text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| wrong("a number is none"))
+        .ok_or_else(|| wrong("a number cannot be parsed"))
 }
 
 fn decimal(line: &[u8]) -> ReadResult<Value<'_>> {
     let digits = line.strip_prefix(b"-").unwrap_or(line);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(wrong("a number is none"));
+        return Err(wrong("a number cannot be parsed"));
     }
     let value = std::str::from_utf8(line).ok().and_then(|text| text.parse().ok());
     Ok(value.map_or(Value::Big(line), Value::Int))

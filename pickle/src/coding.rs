@@ -1,11 +1,11 @@
-//! Bytes that a pickle writes as text: protocols 0 to 2 know no bytes.
+//! Bytes that a pickle writes as text: protocols 0 to 2 have no bytes type.
 
 /// How bytes are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// As they are.
     Plain,
-    /// Each as the character of its number, in UTF-8: protocols 1 and 2 of Python 3.
+    /// Each byte as the character with this code, in UTF-8: protocols 1 and 2 of Python 3.
     Latin1,
     /// Likewise, in Python's `raw-unicode-escape`: protocol 0 of Python 3.
     Escaped,
@@ -14,7 +14,8 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// The bytes that `text` stands for, up to its end or to the first character that stands for none.
+    /// The bytes that `text` stands for, up to its end or to the first character that does not stand for a
+    /// byte.
     pub fn bytes(self, text: &[u8]) -> impl Iterator<Item = u8> + '_ {
         let mut rest = text;
         std::iter::from_fn(move || {
@@ -24,7 +25,7 @@ impl Coding {
         })
     }
 
-    // The first byte of a text, and how many bytes of the text it takes.
+    // The first byte that a text stands for, and its length in the text.
     fn first(self, text: &[u8]) -> Option<(u8, usize)> {
         let first = *text.first()?;
         let hexadecimal = |from: usize, to: usize| {

@@ -5,13 +5,13 @@ use half::{bf16, f16};
 /// The type of a tensor's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
-    /// IEEE half.
+    /// 16-bit float (IEEE half).
     F16,
-    /// The upper half of a float32.
+    /// bfloat16: the upper half of a float32.
     Bf16,
-    /// Single.
+    /// 32-bit float.
     F32,
-    /// Double.
+    /// 64-bit float.
     F64,
     /// Signed, 8 bytes.
     I64,
@@ -21,7 +21,7 @@ pub enum Dtype {
     I16,
     /// Unsigned, 1 byte.
     U8,
-    /// Signed, or a truth value: 1 byte.
+    /// Signed or boolean, 1 byte.
     Byte,
     /// Anything else; no backbone has it.
     Other,
@@ -39,7 +39,7 @@ impl Dtype {
         }
     }
 
-    /// As users know it.
+    /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Dtype::F16 => "float16",
@@ -54,12 +54,12 @@ impl Dtype {
         }
     }
 
-    /// Whether weights can be of it.
+    /// Whether it is a type of weights.
     pub fn is_float(self) -> bool {
         matches!(self, Dtype::F16 | Dtype::Bf16 | Dtype::F32 | Dtype::F64)
     }
 
-    /// Of a torch storage class, such as `FloatStorage`; `None` when there is no such class.
+    /// The type of a torch storage class, such as `FloatStorage`; `None` when there is no such class.
     pub fn of_storage(class: &str) -> Option<Dtype> {
         Some(match class {
             "FloatStorage" => Dtype::F32,
@@ -80,7 +80,7 @@ impl Dtype {
         })
     }
 
-    /// Of numpy's short name, such as `f4`.
+    /// The type of numpy's short name, such as `f4`.
     pub fn of_numpy(name: &[u8]) -> Dtype {
         match name {
             b"f4" => Dtype::F32,
@@ -95,7 +95,7 @@ impl Dtype {
         }
     }
 
-    /// Of a safetensors type.
+    /// The type of a safetensors type.
     pub fn of_safetensors(dtype: safetensors::Dtype) -> Dtype {
         use safetensors::Dtype as D;
         match dtype {

@@ -1,4 +1,4 @@
-//! A reader of Python pickles (protocols 0 to 5) that runs nothing.
+//! A reader of Python pickles (protocols 0 to 5) that never runs code.
 //!
 //! It builds numbers, strings, containers and descriptions of tensors, borrowed from the file's bytes.
 //! Whatever else a pickle calls becomes an opaque object that knows no more than the name of what was to be
@@ -41,17 +41,17 @@ pub use value::{Array, Node, Value};
 use camtrast_common::error::{ReadResult, Refusal};
 use std::collections::HashMap;
 
-/// How much a file may still make us allocate.
+/// How much memory a file may still make us allocate.
 #[derive(Debug)]
 pub struct Budget(usize);
 
 impl Budget {
-    /// `bytes` in all.
+    /// A budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Budget(bytes)
     }
 
-    /// Takes `bytes` off.
+    /// Subtracts `bytes`.
     pub fn take(&mut self, bytes: usize) -> ReadResult<()> {
         self.0 = self.0.checked_sub(bytes).ok_or_else(|| {
             Refusal::new(
@@ -67,7 +67,7 @@ const NODE: usize = size_of::<Node>();
 const VALUE: usize = size_of::<Value>();
 /// The number of an opaque object whose class has no name.
 const UNNAMED: u32 = u32::MAX;
-/// A vector that grows by doubling holds up to three times what was put in while it moves.
+/// A vector that grows by doubling holds up to three times its content while it is copied.
 const GROWTH: usize = 3;
 
 /// A class or function that is unknown here.
@@ -108,7 +108,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What is left to allocate.
+    /// The memory that may still be allocated.
     pub fn budget(&mut self) -> &mut Budget {
         &mut self.budget
     }
@@ -126,16 +126,16 @@ impl<'a> Machine<'a> {
             .map(|(number, _)| number)
     }
 
-    /// The name of one of them, which opaque objects carry: `module.name`, in ASCII, the first 80 bytes of
+    /// The name of one of them, as stored in opaque objects: `module.name`, in ASCII, the first 80 bytes of
     /// each.
     pub fn foreign_name(&self, number: u32) -> String {
-        let said = |bytes: &[u8]| {
+        let shown = |bytes: &[u8]| {
             String::from_utf8_lossy(&bytes[..bytes.len().min(80)])
                 .escape_default()
                 .to_string()
         };
         match self.foreign.get(number as usize) {
-            Some(Foreign { module, name, .. }) => format!("{}.{}", said(module), said(name)),
+            Some(Foreign { module, name, .. }) => format!("{}.{}", shown(module), shown(name)),
             None => "something without a name".into(),
         }
     }
@@ -170,7 +170,7 @@ impl<'a> Machine<'a> {
     pub fn sequence(&self, value: Value<'a>) -> ReadResult<&[Value<'a>]> {
         match self.node(value) {
             Some(Node::Sequence(values)) => Ok(values),
-            _ => Err(wrong("a tuple is something else")),
+            _ => Err(wrong("a tuple or list is expected")),
         }
     }
 
@@ -199,7 +199,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Node(number))
     }
 
-    // The values from place `from` of the stack on go to the list below them.
+    // Appends the values from position `from` of the stack to the list below them.
     fn append(&mut self, from: usize) -> ReadResult<()> {
         let list = from
             .checked_sub(1)
@@ -211,15 +211,15 @@ impl<'a> Machine<'a> {
         match list {
             Value::Node(number) => match &mut self.nodes[number as usize] {
                 Node::Sequence(list) => list.extend(values),
-                _ => return Err(wrong("it appends to what is no list")),
+                _ => return Err(wrong("it appends to an object that is not a list")),
             },
             Value::Opaque(_) => {}
-            _ => return Err(wrong("it appends to what is no list")),
+            _ => return Err(wrong("it appends to an object that is not a list")),
         }
         Ok(())
     }
 
-    // The keys and values from place `from` of the stack on go to `dict`.
+    // Adds the keys and values from position `from` of the stack to `dict`.
     fn set_items(&mut self, dict: Value<'a>, from: usize) -> ReadResult<()> {
         let given = self.stack.len() - from;
         if !given.is_multiple_of(2) {
@@ -231,10 +231,10 @@ impl<'a> Machine<'a> {
                 Node::Dict(entries) => {
                     entries.extend(self.stack[from..].chunks_exact(2).map(|pair| (pair[0], pair[1])))
                 }
-                _ => return Err(wrong("it sets a key of what is no dict")),
+                _ => return Err(wrong("it sets a key of an object that is not a dict")),
             },
             Value::Opaque(_) => {}
-            _ => return Err(wrong("it sets a key of what is no dict")),
+            _ => return Err(wrong("it sets a key of an object that is not a dict")),
         }
         self.stack.truncate(from);
         Ok(())
@@ -314,11 +314,11 @@ fn wrong(what: impl Into<String>) -> Refusal {
 }
 
 fn short_stack() -> Refusal {
-    wrong("it uses objects that it has not made")
+    wrong("it uses objects that it has not created")
 }
 
 fn cut_off() -> Refusal {
-    wrong("it ends too soon")
+    wrong("it is cut off")
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What calls come to: descriptions for the few functions that torch and numpy write, opaque objects for all
-//! others.
+//! The results of calls: descriptions for the few functions that torch and numpy write, opaque objects for
+//! all others.
 
 use super::{Array, Callable, Coding, Dtype, Foreign, GROWTH, Machine, Node, UNNAMED, VALUE, Value, wrong};
 use camtrast_common::error::{ReadResult, Refusal};
@@ -9,7 +9,7 @@ impl<'a> Machine<'a> {
         let callable = match callable {
             Value::Callable(callable) => callable,
             Value::Opaque(by) => Callable::Foreign(by),
-            _ => return Err(wrong("it calls what is no function")),
+            _ => return Err(wrong("it calls an object that is not a function")),
         };
         let given = |machine: &Self, i: usize| -> ReadResult<Value<'a>> {
             machine
@@ -62,10 +62,10 @@ impl<'a> Machine<'a> {
                 }
                 let node = |value| match value {
                     Value::Node(number) => Ok(number),
-                    _ => Err(wrong("a tensor is described wrongly")),
+                    _ => Err(wrong("the description of a tensor is wrong")),
                 };
                 let Value::Int(offset) = given(self, 1)? else {
-                    return Err(wrong("a tensor's offset is no number"));
+                    return Err(wrong("the offset of a tensor is not a number"));
                 };
                 let storage = given(self, 0)?;
                 if !matches!(self.node(storage), Some(Node::Storage { .. })) {
@@ -86,7 +86,7 @@ impl<'a> Machine<'a> {
             Callable::RebuildFromType => {
                 let (function, arguments) = (given(self, 0)?, given(self, 2)?);
                 match function {
-                    // No further than one level: torch nests no deeper, and a pickle could for ever.
+                    // One level only: torch does not nest deeper, and a pickle could nest endlessly.
                     Value::Callable(
                         Callable::RebuildTensor | Callable::RebuildParameter | Callable::Foreign(_),
                     ) => self.call(function, arguments),
@@ -136,7 +136,7 @@ impl<'a> Machine<'a> {
                     big_endian,
                 })
             }
-            // An OrderedDict's attributes (torch's `_metadata`), a parameter's: nothing we need.
+            // Attributes of an OrderedDict (torch's `_metadata`) or a parameter are not needed.
             _ => None,
         };
         if let Some(changed) = changed {
@@ -145,8 +145,8 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    // What torch keeps outside the pickle: ("storage", type, key, device, length[, view]), and in its older
-    // files ("module", class, source...).
+    // Data that torch stores outside the pickle: ("storage", type, key, device, length[, view]), and in its
+    // older files ("module", class, source...).
     pub(super) fn persistent(&mut self, id: Value<'a>) -> ReadResult<()> {
         let node = match *self.sequence(id)? {
             [

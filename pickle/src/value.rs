@@ -1,4 +1,4 @@
-//! What a pickle comes to.
+//! The values in a pickle.
 
 use super::{Callable, Coding, Dtype};
 
@@ -7,11 +7,11 @@ use super::{Callable, Coding, Dtype};
 pub enum Value<'a> {
     /// `None`.
     None,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
     /// An integer of up to 8 bytes.
     Int(i64),
-    /// A float, whose value nobody needs.
+    /// A float; its value is not needed.
     Float,
     /// An integer of more than 8 bytes: little-endian, or in protocols 0 and 1 its decimal digits.
     Big(&'a [u8]),
@@ -23,7 +23,7 @@ pub enum Value<'a> {
     Coded(Coding, &'a [u8]),
     /// A class or function.
     Callable(Callable),
-    /// An object that only a call could make: the number of what would be called, for
+    /// An object that only a call could create: the number of the called function, for
     /// [`Machine::foreign_name`].
     ///
     /// [`Machine::foreign_name`]: super::Machine::foreign_name
@@ -81,6 +81,6 @@ pub struct Array<'a> {
     pub fortran: bool,
     /// How the elements are written.
     pub coding: Coding,
-    /// Its elements; whether they are as many as the shape says has not been looked at.
+    /// Its elements; their number has not been checked against the shape.
     pub bytes: &'a [u8],
 }

@@ -1,8 +1,8 @@
 //! BYOL: Grill et al. 2020, "Bootstrap Your Own Latent".
 //!
 //! Online network: backbone, projector, predictor (theta). Target network: backbone, projector (xi), a slow
-//! average of the online one. The online prediction of one view must point where the target's projection of
-//! the other view points; both views take both parts:
+//! average of the online one. The online prediction of one view must have the direction of the target's
+//! projection of the other view; each view is used in both roles:
 //!
 //! `L = |q(z1) - z2'|^2 + |q(z2) - z1'|^2` of unit vectors `= 4 - 2 cos(q(z1), z2') - 2 cos(q(z2), z1')`,
 //! `xi <- tau xi + (1 - tau) theta`, `tau = 1 - (1 - tau_0) (cos(pi k / K) + 1) / 2` at step k of K.
@@ -28,8 +28,8 @@ use tch::{Device, Tensor, no_grad};
 /// Two views with gradient, and two targets without. See `Method::passes`.
 pub(crate) const PASSES: f64 = 8.0 / 3.0;
 
-/// SGD with the paper's (Sun et al.) learning rate for unsupervised methods; with `--optimizer lars` BYOL's
-/// own for large batches. Views as in BYOL, appendix B: the first always blurred, the second rarely, and
+/// SGD with the learning rate of Sun et al. for unsupervised methods; with `--optimizer lars`, that of BYOL
+/// for large batches. Views as in BYOL, appendix B: the first always blurred, the second rarely, and
 /// sometimes solarised.
 pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let batch_size = given.batch_size.unwrap_or(256);
@@ -65,7 +65,7 @@ pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOp
     }
 }
 
-/// See the module.
+/// BYOL; see the module.
 pub(crate) struct Byol {
     online: Network<Heads>,
     target: Network<NormMlp>,
@@ -85,7 +85,7 @@ impl Byol {
     pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Self> {
         let base_momentum = set(&options.key_momentum);
         if !(0.0..=1.0).contains(&base_momentum) {
-            let problem = format!("--key-momentum {base_momentum} lies outside 0..1");
+            let problem = format!("--key-momentum {base_momentum} is outside 0..1");
             return Err(Error::settings(
                 problem,
                 "BYOL's is 0.99, or 0.996 for 1000 epochs",

@@ -1,12 +1,11 @@
-//! CAMtrast: Sun et al. 2022, "Boost Supervised Pretraining for Visual Transfer Learning".
-//!
-//! For the first t epochs a plain classifier. Then its class activation map hides what it looks at, and the
-//! rest of the image must both be classified and be recognised as the same image (eq. 3 to 6):
+//! CAMtrast: Sun et al. 2022, "Boost Supervised Pretraining for Visual Transfer Learning". For the first t
+//! epochs, a plain classifier is trained. Then its class activation map hides the regions that the classifier
+//! uses, and the rest of the image must be classified and also be recognised as the same image (eq. 3 to 6):
 //!
 //! `x' = (1 - M(x)) x`, `L = CE(fc(f(x)), y) + CE(fc(f(x')), y) + L_self(x, x')`,
 //!
-//! where `L_self` is MoCo's InfoNCE with x' as the key, or SimSiam's negative cosine. One view per image: x
-//! and x' are the pair. The optimiser makes one step on the sum (the authors' code makes two).
+//! where `L_self` is MoCo's InfoNCE with x' as the key, or SimSiam's negative cosine. There is one view per
+//! image: x and x' are the pair. The optimiser makes one step on the sum (the authors' code makes two).
 //!
 //! Two switches give the paper's ablations (Table 5): without the CAM, x' is a second augmented view, which
 //! is contrasted from the first epoch on but not classified; without contrast `L_self` is left out; without
@@ -30,8 +29,8 @@ use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-/// The suppressed view passes with gradient beside the original, or through the momentum encoder without.
-/// See `Method::passes`.
+/// The suppressed view passes through the encoder with gradient, or through the momentum encoder without. See
+/// `Method::passes`.
 pub(crate) fn passes(contrast: Contrast) -> f64 {
     match contrast {
         Contrast::Moco => 7.0 / 3.0,
@@ -39,9 +38,9 @@ pub(crate) fn passes(contrast: Contrast) -> f64 {
     }
 }
 
-/// Those of the contrastive method (`own`, unless `--contrast` says otherwise), as the paper's supplement has
-/// it, but for the query encoder's batch norm: the classifier stands on it, and sees the whole batch. t is 30
-/// epochs of 1000.
+/// Those of the contrastive method (`own`, unless `--contrast` is given), as in the paper's supplement,
+/// except for the query encoder's batch norm: it uses the whole batch, because the classifier follows it. t
+/// is 30 epochs of 1000.
 pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let contrast = given.contrast.unwrap_or(own);
     let base = match contrast {
@@ -59,7 +58,7 @@ pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &PretrainOptions
     let cam = given.cam.unwrap_or(Switch::On);
     let warmup = epochs.map(|epochs| (epochs as f64 * 0.03).ceil() as u64);
     PretrainOptions {
-        // Alike in the ablations, so that rows differ in their losses alone.
+        // The same in the ablations, so that they differ only in their losses.
         zero_init_residual: Some([own, contrast].contains(&Contrast::Simsiam)),
         cam: Some(cam),
         contrast: Some(contrast),
@@ -69,7 +68,7 @@ pub(crate) fn defaults(own: Contrast, setting: &Setting, given: &PretrainOptions
     }
 }
 
-/// See the module.
+/// CAMtrast; see the module.
 pub(crate) struct Camtrast {
     network: Network<Heads>,
     contrast: Option<MomentumContrast>,
@@ -191,7 +190,7 @@ impl Pretraining for Camtrast {
         let Some(other) = suppressed.as_ref().or(views.get(1)) else {
             return Ok(sum(terms, measures));
         };
-        // MoCo's key encoder looks at x' by itself.
+        // MoCo's key encoder processes x' alone.
         let needed = suppressed.is_some() || matches!(own, SelfSupervised::Simsiam(_));
         let other_features = if needed {
             Some(precision.run(device, || Ok(pool(&backbone.feature_map(other, mode))))?)
@@ -208,10 +207,7 @@ impl Pretraining for Camtrast {
         match (own, other_features) {
             (SelfSupervised::Moco(projector), _) => {
                 let z = precision.run(device, || Ok(projector.forward(&features)))?;
-                let contrast = self
-                    .contrast
-                    .as_mut()
-                    .expect("MoCo's queue stands beside its projector");
+                let contrast = self.contrast.as_mut().expect("MoCo has a queue and a projector");
                 let (loss, found) = contrast.loss(&z, other, None, at)?;
                 terms.push(("loss_contrast", loss));
                 measures.push(("contrast_accuracy", found));

@@ -1,5 +1,5 @@
-//! Batch norm's statistics of the finished backbone, on images as tests show them: without augmentation,
-//! nothing suppressed.
+//! Batch norm statistics of the finished backbone, on images as in tests: without augmentation and
+//! suppression.
 
 use camtrast_common::Result;
 use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
@@ -43,7 +43,7 @@ impl CleanImages {
     }
 
     /// Gives every batch norm of the backbone the statistics of these images. The same images and weights
-    /// give the same statistics, whatever they were before.
+    /// give the same statistics, whatever the statistics were before.
     pub(crate) fn measure(&self, backbone: &ResNet) -> Result<()> {
         let batches: Vec<&[i64]> = self.rows.chunks(self.batch_size).collect();
         re_estimate(batches.len() as u64, |batch, mode| {

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 pub struct Queue {
     /// Keys [K, P].
     pub keys: Tensor,
-    /// Label of each key's image, i64 `[K]`; -1 where none is known.
+    /// Label of each key's image, i64 `[K]`; -1 where it is not known.
     pub labels: Tensor,
     /// Where the next key goes, i64 [].
     pub pointer: Tensor,
@@ -45,7 +45,7 @@ impl Queue {
 /// whose own key is the nearest.
 ///
 /// `q`, `k` f32 [N, P] and `negatives` f32 [K, P] are unit vectors; the gradient flows through `q` alone.
-/// `excluded` bool [N, K] marks keys that are no negatives of a query (Exemplar: those of its own class).
+/// `excluded` bool [N, K] marks keys that are not negatives of a query (Exemplar: those of its own class).
 ///
 /// # Errors
 /// [`camtrast_common::Error::Torch`] when shapes do not fit.

@@ -1,7 +1,7 @@
 //! Exemplar: Zhao et al. 2021, "What Makes Instance Discrimination Good for Transfer Learning?".
 //!
-//! MoCo v2 (see `moco.rs`) in which keys of the query's own class are no negatives, so that labels never push
-//! two images of a class apart:
+//! MoCo v2 (see `moco.rs`) in which keys of the query's own class are not negatives, so that labels never
+//! push two images of a class apart:
 //!
 //! `L = -log exp(q.k/T) / (exp(q.k/T) + sum over j with y_j != y of exp(q.k_j/T))`.
 
@@ -15,7 +15,7 @@ pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOp
     moco::defaults(setting, given)
 }
 
-/// See the module.
+/// Exemplar; see the module.
 pub(crate) fn new(setting: &Setting, options: &PretrainOptions) -> Result<Moco> {
     let mut moco = Moco::new(setting, options)?;
     moco.spares_own_class = true;

@@ -35,9 +35,9 @@ pub(crate) struct NormMlp {
 }
 
 impl NormMlp {
-    /// From `sizes[0]` over the sizes between to the last. `norm`: the output too is normalised, without
-    /// scale and shift (SimSiam's projector). Layers have a bias only where no batch norm follows; variables
-    /// are numbered as in an `nn.Sequential`.
+    /// Layers of these `sizes`, input first. `norm`: the output is also normalised, without scale and shift
+    /// (SimSiam's projector). Layers have a bias only where no batch norm follows; variables are numbered as
+    /// in an `nn.Sequential`.
     pub(crate) fn new(vs: &Path, sizes: &[i64], norm: bool) -> Self {
         let last = sizes.len() - 2;
         let hidden = (0..last)

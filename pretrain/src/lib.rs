@@ -1,4 +1,5 @@
-//! Pretraining: one file per method, read beside its paper, and one driver that runs any of them.
+//! Pretraining: one file per method, to be read together with its paper, and one driver that runs all of
+//! them.
 //!
 //! [`Method`] lists the methods, [`PretrainOptions`] their settings. A [`PretrainRecipe`] is everything that
 //! decides a run's weights, [`PretrainRecipe::settle`] fills in its defaults for a pack, and [`pretrain`]

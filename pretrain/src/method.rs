@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
 
-/// What a method is built for.
+/// The data, device and seed that a method is built for.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// The backbone.
@@ -32,7 +32,7 @@ pub struct Setting {
     pub seed: u64,
 }
 
-/// One method at work.
+/// A method in training.
 pub trait Pretraining {
     /// The augmentation of each view that [`Pretraining::loss`] takes.
     fn views(&self) -> Vec<Augment>;
@@ -52,11 +52,11 @@ pub trait Pretraining {
     fn online(&self) -> &VarStore;
     /// The trained backbone.
     fn backbone(&self) -> &ResNet;
-    /// What is optimised, and how.
+    /// The optimised parameters and their settings.
     fn groups(&self) -> Vec<ParamGroup> {
         vec![ParamGroup::all(self.online())]
     }
-    /// What training changes beyond the online variables and the optimiser.
+    /// The state that training changes besides the online variables and the optimiser.
     fn extra_state(&self) -> BTreeMap<String, Tensor> {
         BTreeMap::new()
     }
@@ -68,12 +68,12 @@ pub struct Network<H> {
     pub vs: VarStore,
     /// The backbone, under `backbone.`.
     pub backbone: ResNet,
-    /// Whatever `heads` built.
+    /// The result of `heads`.
     pub heads: H,
 }
 
 impl<H> Network<H> {
-    /// Initialised from the seed, alike on every device.
+    /// Initialises from the seed, with the same values on every device.
     pub fn new(setting: &Setting, heads: impl FnOnce(&Path) -> H) -> Self {
         tch::manual_seed(torch_seed(setting.seed, "initialise", 0, 0));
         let mut vs = VarStore::new(Device::Cpu);
@@ -84,7 +84,7 @@ impl<H> Network<H> {
         Network { vs, backbone, heads }
     }
 
-    /// Starts every residual block as the identity, where `options` say so.
+    /// Starts every residual block as the identity, if `options` ask for it.
     pub(crate) fn init_residuals(&self, options: &PretrainOptions) {
         if options.zero_init_residual == Some(true) {
             self.backbone.zero_init_residuals();
@@ -92,7 +92,7 @@ impl<H> Network<H> {
     }
 }
 
-/// Batch norm in `splits` parts, which must divide the batch; `flag` is the setting that says how many.
+/// Batch norm in `splits` parts, which must divide the batch; `flag` is the setting with their number.
 pub(crate) fn split_mode(flag: &str, splits: i64, batch_size: u64) -> Result<Mode> {
     if splits < 1 || !batch_size.is_multiple_of(splits as u64) {
         let problem = format!("--{flag} {splits} does not divide --batch-size {batch_size}");

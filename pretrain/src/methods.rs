@@ -1,4 +1,4 @@
-//! The methods there are: the only list of them.
+//! The list of all methods; there is no other.
 
 use crate::method::{Pretraining, Setting};
 use crate::options::{Contrast, PretrainOptions};
@@ -11,7 +11,7 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Random initialisation, the floor of every table
+    /// Random initialisation without training, the lower bound in every table
     Scratch,
     /// Cross-entropy on class labels
     Supervised,
@@ -19,9 +19,9 @@ pub enum Method {
     Moco,
     /// Siamese networks with a predictor and stop-gradient
     Simsiam,
-    /// Bootstrap your own latent: predictions of a slow target network
+    /// Bootstrap your own latent: prediction of the features of a slow target network
     Byol,
-    /// Momentum contrast whose negatives are of other classes
+    /// Momentum contrast with negatives of other classes only
     Exemplar,
     /// CAM-guided suppression and contrast with a momentum encoder
     CamtrastMoco,
@@ -30,7 +30,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The settings it has, with its authors' values.
+    /// Its settings, with its authors' values.
     pub fn defaults(self, setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
         match self {
             Method::Scratch => scratch::defaults(),

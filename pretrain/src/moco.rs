@@ -4,11 +4,10 @@
 //! Two augmented views of an image; the query encoder's projection of one must find, among K older keys, the
 //! momentum encoder's projection of the other:
 //!
-//! `q = f_q(x_q)`, `k = f_k(x_k)`, `L = -log exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T))`, `theta_k <- m
-//! theta_k + (1-m) theta_q`.
-//!
-//! On one device batch statistics would tell which key belongs to a query. The keys are therefore computed in
-//! shuffled order and batch norm sees the batch in parts, as on several devices.
+//! `q = f_q(x_q)`, `k = f_k(x_k)`, `L = -log exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T))`,
+//! `theta_k <- m theta_k + (1-m) theta_q`. On one device, batch statistics would reveal which key belongs to
+//! a query. The keys are therefore computed in shuffled order and batch norm sees the batch in parts, as on
+//! several devices.
 
 use crate::contrast::{Queue, info_nce, unit};
 use crate::heads::Projector;
@@ -59,12 +58,12 @@ pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOp
     }
 }
 
-/// See the module.
+/// MoCo v2; see the module.
 pub(crate) struct Moco {
     query: Network<Projector>,
     contrast: MomentumContrast,
     augment: Augment,
-    /// Keys of a query's own class are no negatives (Exemplar).
+    /// Keys of a query's own class are not negatives (Exemplar).
     pub(crate) spares_own_class: bool,
 }
 
@@ -157,7 +156,7 @@ impl MomentumContrast {
         let momentum = set(&options.key_momentum);
         if !(0.0..=1.0).contains(&momentum) {
             return Err(Error::settings(
-                format!("--key-momentum {momentum} lies outside 0..1"),
+                format!("--key-momentum {momentum} is outside 0..1"),
                 "MoCo's is 0.999",
             ));
         }
@@ -178,7 +177,7 @@ impl MomentumContrast {
 
     /// Loss of raw query projections `q` [N, P] against the keys of `images` [N, 3, H, W], which then join
     /// the queue; and the share of queries that find their key. With `labels` i64 `[N]`, keys of a query's
-    /// own class are no negatives.
+    /// own class are not negatives.
     pub(crate) fn loss(
         &mut self,
         q: &Tensor,

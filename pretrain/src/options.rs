@@ -1,6 +1,6 @@
-//! Every setting of every method. A field is a flag, a TOML key and a line of the checkpoint's `config` at
-//! once; its default is the method's own (see each method's `defaults`), and a setting without a default
-//! there has no meaning there.
+//! Every setting of every method. A field is a flag, a TOML key and a line of the checkpoint's `config`; its
+//! default depends on the method (see each method's `defaults`), and a setting without a default for a method
+//! has no meaning for it.
 
 use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::optim::Algorithm;
@@ -29,9 +29,9 @@ pub struct PretrainOptions under "Method settings (defaults are the method's own
     momentum: f64,
     /// Weight decay
     weight_decay: f64,
-    /// How the learning rate falls: constant, step, cosine, poly, exponential
+    /// Decay of the learning rate: constant, step, cosine, poly, exponential
     schedule: Decay,
-    /// Epochs at which `--schedule step` falls, such as 60,80
+    /// Epochs at which `--schedule step` lowers the learning rate, such as 60,80
     milestones: Numbers,
     /// Factor of `--schedule step` and `exponential`
     gamma: f64,
@@ -42,7 +42,7 @@ pub struct PretrainOptions under "Method settings (defaults are the method's own
     /// Pixels of padding of `--crop padded`
     #[arg(value_parser = clap::value_parser!(i64).range(0..))]
     crop_padding: i64,
-    /// Least and largest share of the area of `--crop resized`, such as 0.2,1
+    /// Smallest and largest share of the image area in a crop, with `--crop resized`, such as 0.2,1
     crop_scale: Numbers,
     /// Probability of a horizontal flip
     flip: f64,
@@ -50,11 +50,11 @@ pub struct PretrainOptions under "Method settings (defaults are the method's own
     jitter: Numbers,
     /// Probability of the jitter
     jitter_probability: f64,
-    /// Probability of grey
+    /// Probability of conversion to grey
     grayscale: f64,
     /// Probability of a Gaussian blur
     blur: f64,
-    /// Least and largest standard deviation of the blur in pixels, such as 0.1,2
+    /// Smallest and largest standard deviation of the blur in pixels, such as 0.1,2
     blur_sigma: Numbers,
     /// Probability of a Gaussian blur of the second view
     second_blur: f64,
@@ -71,7 +71,7 @@ pub struct PretrainOptions under "Method settings (defaults are the method's own
     /// Hidden features of the predictor
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     predictor_hidden: i64,
-    /// Whether the predictor's learning rate stays at its base: true or false
+    /// Whether the predictor's learning rate is constant: true or false
     constant_predictor_lr: bool,
     /// Whether no gradient flows through the target: true or false (without it, SimSiam collapses)
     stop_gradient: bool,
@@ -83,22 +83,22 @@ pub struct PretrainOptions under "Method settings (defaults are the method's own
     temperature: f64,
     /// m, the momentum of the key encoder (BYOL: tau_0 of the target network)
     key_momentum: f64,
-    /// Parts into which batch norm cuts the key encoder's batch, whose order is shuffled (1: whole)
+    /// Number of parts of the key encoder's shuffled batch for batch norm (1: the whole batch)
     bn_splits: i64,
-    /// Parts into which batch norm cuts the query encoder's batch (1: whole)
+    /// Number of parts of the query encoder's batch for batch norm (1: the whole batch)
     query_bn_splits: i64,
-    /// on, or off: CAM-guided suppression (off: a second augmented view instead)
+    /// CAM-guided suppression: on, or off (a second augmented view in its place)
     cam: Switch,
-    /// none, moco or simsiam: the self-supervised loss beside the classifier's
+    /// The self-supervised loss in addition to the classifier's: none, moco or simsiam
     contrast: Contrast,
-    /// t, the epochs of plain cross-entropy before the CAM is used
+    /// t, the number of epochs with cross-entropy only, before the CAM is used
     cam_warmup_epochs: u64,
-    /// Class whose CAM suppresses: predicted or label
+    /// The class whose CAM is used for suppression: predicted or label
     cam_class: CamClass,
 }
 }
 
-/// Which part of a pack is trained on. Subsets of one seed are nested.
+/// The part of a pack to train on. Subsets of one seed are nested.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(rename_all = "kebab-case")]
 pub struct Subset {
@@ -114,11 +114,11 @@ pub struct Subset {
     #[arg(long, help_heading = "Part of the data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images_per_class: Option<usize>,
-    /// Use this many images in all, spread evenly over the classes
+    /// Use this many images in total, spread evenly over the classes
     #[arg(long, help_heading = "Part of the data", conflicts_with = "images_per_class")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_images: Option<usize>,
-    /// fine (classes) or coarse (general categories)
+    /// Labels: fine (classes) or coarse (general categories)
     #[arg(long, default_value = "fine", help_heading = "Part of the data")]
     pub labels: LabelKind,
 }
@@ -151,7 +151,7 @@ impl Subset {
 }
 
 impl PretrainOptions {
-    /// What the user gave, over the method's defaults.
+    /// The user's settings, completed with the method's defaults.
     ///
     /// # Errors
     /// [`Error::Usage`] when a setting is given that has no meaning for the method, [`Error::Settings`] for
@@ -170,7 +170,7 @@ impl PretrainOptions {
         Ok(options)
     }
 
-    // What no training can mean; a method checks what is its own.
+    // Values that no method can use; each method checks its own settings.
     fn check(&self) -> Result<()> {
         check_counts(&[("epochs", self.epochs), ("batch-size", self.batch_size)])?;
         check_not_negative(&[
@@ -203,7 +203,7 @@ impl PretrainOptions {
                 let [least, most] = self.numbers("crop-scale", &self.crop_scale)?;
                 if !(0.0 < least && least <= most && most <= 1.0) {
                     return Err(Error::settings(
-                        "--crop-scale must lie in 0..1",
+                        "--crop-scale must be in 0..1",
                         "give it as 0.2,1",
                     ));
                 }
@@ -220,14 +220,14 @@ impl PretrainOptions {
         let [least, most] = self.numbers("blur-sigma", &self.blur_sigma)?;
         if !(0.0 < least && least <= most && most.is_finite()) {
             return Err(Error::settings(
-                "--blur-sigma must rise and be positive",
+                "--blur-sigma must be two positive numbers in rising order",
                 "give it as 0.1,2",
             ));
         }
         let probability = |name: &str, value: &Option<f64>| match set(value) {
             p if (0.0..=1.0).contains(&p) => Ok(p),
             p => Err(Error::settings(
-                format!("--{name} {p} is no probability"),
+                format!("--{name} {p} is not a probability"),
                 "give a number from 0 to 1",
             )),
         };
@@ -246,7 +246,7 @@ impl PretrainOptions {
     fn numbers<const N: usize>(&self, name: &str, list: &Option<Numbers>) -> Result<[f64; N]> {
         let wrong = |n: &Numbers| {
             Error::settings(
-                format!("--{name} {n} has not {N} numbers"),
+                format!("--{name} {n} does not have {N} numbers"),
                 "separate them by commas",
             )
         };
@@ -298,7 +298,7 @@ impl PretrainOptions {
         }
     }
 
-    /// These settings less those of a queue, its keys and its projector.
+    /// These settings without those of a queue, its keys and its projector.
     pub(crate) fn without_contrast(self) -> PretrainOptions {
         PretrainOptions {
             projection_dim: None,
@@ -313,11 +313,11 @@ impl PretrainOptions {
     }
 }
 
-/// What `--crop` names.
+/// The value of `--crop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum CropKind {
-    /// The image as it is.
+    /// No crop.
     None,
     /// RandomCrop after padding.
     Padded,
@@ -325,7 +325,7 @@ pub enum CropKind {
     Resized,
 }
 
-/// What `--cam-class` names.
+/// The value of `--cam-class`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum CamClass {
@@ -335,7 +335,7 @@ pub enum CamClass {
     Label,
 }
 
-/// What `--contrast` names.
+/// The value of `--contrast`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Contrast {

@@ -1,4 +1,4 @@
-//! Published settings by name, where they are not a method's defaults.
+//! Named published settings that differ from a method's defaults.
 
 use crate::methods::Method;
 use crate::options::{Contrast, Numbers, PretrainOptions, Switch};
@@ -7,7 +7,7 @@ use camtrast_common::schedule::Decay;
 use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// What `--preset` names.
+/// The value of `--preset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Preset {
@@ -16,8 +16,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// The settings `given`, and the preset's where they say nothing. What the preset leaves open remains the
-    /// method's own.
+    /// The settings `given`, completed with the preset's. Others keep the method's defaults.
     ///
     /// # Errors
     /// [`Error::Usage`] for a method that the preset does not describe.
@@ -26,7 +25,7 @@ impl Preset {
         if method != Method::CamtrastSimsiam || !contrasts || given.cam == Some(Switch::Off) {
             let problem =
                 "--preset released-code describes CAMtrast with SimSiam, the only method that code trains";
-            let remedy = "use it with --method camtrast-simsiam, and leave --contrast and --cam out";
+            let remedy = "use it with --method camtrast-simsiam, and omit --contrast and --cam";
             return Err(Error::Usage {
                 problem: problem.into(),
                 remedy: remedy.into(),
@@ -36,8 +35,8 @@ impl Preset {
     }
 }
 
-// `train.py` at commit 7b48bbd with the arguments that its README names. Two of its steps a batch, and grey
-// before jitter, are not here: see docs/reproducing-the-paper.md.
+// `train.py` at commit 7b48bbd with the arguments in its README. Its two steps per batch and its order of
+// grey before jitter are not reproduced: see docs/reproducing-the-paper.md.
 fn released_code() -> PretrainOptions {
     PretrainOptions {
         epochs: Some(100),

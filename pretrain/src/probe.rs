@@ -1,7 +1,5 @@
-//! The online probe: what the backbone's features of some training images hold, every few epochs of
-//! pretraining.
-//!
-//! It looks and changes nothing: a run ends with the same weights whether it is probed or not.
+//! The online probe: measures of the backbone's features on some training images, every few epochs of
+//! pretraining. It only measures: a run ends with the same weights with or without it.
 
 use camtrast_analysis::measures::{nearest_neighbours, spectrum, uniformity};
 use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
@@ -14,14 +12,14 @@ use camtrast_common::{Error, Result};
 use camtrast_datasets::{Pack, Selection};
 use tch::{Device, Tensor};
 
-/// Most images looked at.
+/// Largest number of images measured.
 const IMAGES: u64 = 1024;
 /// A forward pass is about a third of a training step, so a twentieth of the images trained on between two
 /// probes costs less than 2 % of the time.
 const SHARE: u64 = 20;
 const NEIGHBOURS: i64 = 20;
 
-/// Images to look at, and how often.
+/// The images to measure, and how often.
 pub(crate) struct Probe {
     every: u64,
     pixels: Tensor,

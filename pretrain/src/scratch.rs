@@ -1,4 +1,4 @@
-//! No pretraining at all: the random initialisation that every table stands on.
+//! No pretraining: random initialisation, the lower bound in every table.
 
 use crate::method::{Network, Pretraining, Setting};
 use crate::options::{PretrainOptions, set};
@@ -12,7 +12,7 @@ use tch::nn::VarStore;
 /// It does not train. See `Method::passes`.
 pub(crate) const PASSES: f64 = 0.0;
 
-/// The one setting it has is not to train.
+/// Its only setting is 0 epochs.
 pub(crate) fn defaults() -> PretrainOptions {
     PretrainOptions {
         epochs: Some(0),
@@ -21,7 +21,7 @@ pub(crate) fn defaults() -> PretrainOptions {
     }
 }
 
-/// See the module.
+/// No pretraining; see the module.
 pub(crate) struct Scratch {
     network: Network<()>,
 }
@@ -56,5 +56,5 @@ impl Pretraining for Scratch {
 }
 
 fn does_not_train() -> Error {
-    Error::settings("--method scratch does not train", "leave --epochs out")
+    Error::settings("--method scratch does not train", "omit --epochs")
 }

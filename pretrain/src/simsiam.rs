@@ -1,8 +1,8 @@
 //! SimSiam: Chen & He 2021, "Exploring Simple Siamese Representation Learning".
 //!
 //! Two augmented views of an image go through one encoder (backbone and projector, z); a predictor turns each
-//! view's z into p, which must point where the other view's z points. No gradient flows through that z, which
-//! is what keeps all outputs from becoming one:
+//! view's z into p, which must have the direction of the other view's z. No gradient flows through that z,
+//! which prevents all outputs from becoming the same:
 //!
 //! `D(p, z) = -p.z / (|p| |z|)`, `L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2`.
 
@@ -24,8 +24,8 @@ use tch::{Device, Tensor, no_grad};
 /// Two views with gradient. See `Method::passes`.
 pub(crate) const PASSES: f64 = 2.0;
 
-/// SimSiam's settings. Its heads are 2048 wide with a bottleneck of 512; a narrow backbone narrows them
-/// alike.
+/// SimSiam's settings. Its heads are 2048 wide with a bottleneck of 512; a narrow backbone narrows them in
+/// proportion.
 pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOptions {
     let batch_size = given.batch_size.unwrap_or(256);
     let width = 2048 * setting.arch.width / 64;
@@ -50,7 +50,7 @@ pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOp
     }
 }
 
-/// See the module.
+/// SimSiam; see the module.
 pub(crate) struct SimSiam {
     network: Network<Siamese>,
     augment: Augment,
@@ -104,8 +104,7 @@ impl Pretraining for SimSiam {
     }
 }
 
-/// All variables in one group, or those of the predictor in one of their own whose learning rate does not
-/// fall.
+/// All variables in one group, or those of the predictor in a separate one with a constant learning rate.
 pub(crate) fn groups(online: &VarStore, constant_predictor_lr: bool) -> Vec<ParamGroup> {
     let is_predictor = |name: &str| name.starts_with("predictor.");
     let mut predictor = ParamGroup::matching(online, is_predictor);
@@ -152,7 +151,8 @@ impl Siamese {
     }
 
     /// The symmetrised loss, and the standard deviation of the unit vectors z over the batch, averaged over
-    /// channels: about `1 / sqrt(P)` when they spread over the sphere, 0 when they have collapsed to one.
+    /// channels: about `1 / sqrt(P)` when they spread over the sphere, 0 when they have collapsed to one
+    /// point.
     pub(crate) fn loss(&self, Outputs { z, p }: &Outputs) -> (Tensor, Tensor) {
         let target = |z: &Tensor| {
             if self.stop_gradient {

@@ -39,7 +39,7 @@ pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOp
     }
 }
 
-/// See the module.
+/// Supervised pretraining; see the module.
 pub(crate) struct Supervised {
     network: Network<Linear>,
     augment: Augment,

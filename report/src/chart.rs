@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// A measured point.
 pub struct Point {
-    /// Its place.
+    /// Its position on the x axis.
     pub x: f64,
     /// Its value.
     pub y: f64,
@@ -13,12 +13,12 @@ pub struct Point {
     pub spread: f64,
 }
 
-/// What the x axis is.
+/// The kind of x axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Axis {
-    /// A place for every x that occurs, evenly spaced whatever their values; points are marked.
+    /// One position for every x that occurs, evenly spaced whatever their values; points are marked.
     Places,
-    /// Numbers.
+    /// A numeric axis.
     Numbers,
 }
 
@@ -26,9 +26,9 @@ pub enum Axis {
 pub struct Panel {
     /// Heading.
     pub title: String,
-    /// What x is.
+    /// Label of the x axis.
     pub x_axis: String,
-    /// How x is laid out.
+    /// Kind of the x axis.
     pub axis: Axis,
     /// Lines by name; the same order in every panel, so that colours agree.
     pub series: Vec<(String, Vec<Point>)>,
@@ -40,7 +40,7 @@ pub struct Whisker {
     pub name: String,
     /// Its value.
     pub mean: f64,
-    /// Half its interval.
+    /// Half the width of its interval.
     pub half: Option<f64>,
 }
 
@@ -51,24 +51,24 @@ const LEFT: f64 = 48.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 42.0;
-/// Okabe & Ito's colours, distinct to colour-blind readers too.
+/// Okabe & Ito's colours, which colour-blind readers can distinguish.
 const COLOURS: [&str; 8] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a5a2b", "#666666",
 ];
 const INK: &str = "var(--ink,#222)";
 
-/// Colour of the line of this number.
+/// Colour of the line with this index.
 pub fn colour(line: usize) -> String {
     let i = line % COLOURS.len();
     format!("var(--s{i},{})", COLOURS[i])
 }
 
-/// Dashes of the line of this number: solid until the colours are used up.
+/// Dashes of the line with this index: solid until the colours are used up.
 pub fn dashes(line: usize) -> &'static str {
     ["none", "6 3", "2 3"][line / COLOURS.len() % 3]
 }
 
-/// One chart by itself, without a legend.
+/// One chart without a legend.
 pub fn chart(panel: &Panel) -> String {
     let label = escape(&panel.title);
     format!(
@@ -108,7 +108,7 @@ pub fn figure(panels: &[Panel]) -> String {
     svg + "</svg>\n"
 }
 
-/// Differences from nought with their intervals, a row each.
+/// Differences from zero with their intervals, one row each.
 pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     const NAMES: f64 = 130.0;
     const ROW: f64 = 20.0;
@@ -148,7 +148,7 @@ pub fn forest(title: &str, whiskers: &[Whisker]) -> String {
     for (i, Whisker { name, mean, half }) in whiskers.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5);
         let (x, reach) = (scale.at(*mean), half.unwrap_or(0.0));
-        // Grey where nought is inside the interval or there is none, and hollow then.
+        // Grey if the interval contains zero; hollow and grey if there is no interval.
         let colour = colour(if half.is_none_or(|half| mean.abs() <= half) {
             7
         } else {
@@ -293,7 +293,7 @@ struct Scale {
 
 impl Scale {
     fn over(least: f64, most: f64, from: f64, to: f64) -> Self {
-        // Values that are all alike stand in the middle.
+        // If all values are equal, they are drawn in the middle.
         let room = if most - least > 1e-6 * most.abs() {
             0.0
         } else {

@@ -1,4 +1,4 @@
-//! Which numbers stand beside each other: those of one protocol, a table each.
+//! Sorts numbers into tables, one for each protocol: only numbers of the same protocol are compared.
 
 use crate::protocol::difference;
 use crate::record::Column;
@@ -7,30 +7,30 @@ use crate::stats::{Difference, Over, Summary, paired, summary};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// The method that others are compared with.
+/// The method that other methods are compared with.
 pub const BASELINE: &str = "supervised";
 
-/// Rows whose numbers of a task were all measured in the same way.
+/// A table: rows whose numbers of each task were all measured with the same protocol.
 pub struct Comparison {
-    /// From 1.
+    /// Number of the table, from 1.
     pub number: usize,
-    /// Indices of columns that have anything here.
+    /// Indices of columns that have values in this table.
     pub columns: Vec<usize>,
-    /// How the tasks were measured, and in what that differs from the first table.
+    /// The protocols of the tasks, and their differences from the first table.
     pub protocols: Vec<Protocol>,
     /// The rows.
     pub lines: Vec<Line>,
 }
 
-/// How a task was measured.
+/// The protocol of a task.
 pub struct Protocol {
     /// The task.
     pub task: String,
     /// `key = value` lines.
     pub settings: Vec<String>,
-    /// Against the first table, in words; none in the first table itself.
+    /// Difference from the first table, as a text; `None` in the first table.
     pub difference: Option<String>,
-    /// Whether anything says how it was measured. What is not recorded is not compared.
+    /// Whether the protocol is recorded. Numbers without a recorded protocol are not compared.
     pub recorded: bool,
 }
 
@@ -43,44 +43,43 @@ pub struct Line {
 }
 
 impl Line {
-    /// What of its backbone was missing, if it was not whole.
+    /// What was missing in its backbone, if it was incomplete.
     pub fn partial(&self) -> Option<&str> {
         self.entries.iter().find_map(|entry| entry.partial.as_deref())
     }
 
-    /// What its networks have seen of the test data, if anything.
+    /// Which test data its networks were trained on, if any.
     pub fn leakage(&self) -> Option<&str> {
         self.entries.iter().find_map(|entry| entry.leakage.as_deref())
     }
 }
 
-/// What a row has in a column. Numbers are in the column's unit as shown.
+/// The value of a row in a column. Numbers are in the column's unit as shown.
 #[derive(Default)]
 pub struct Entry {
-    /// By seed.
+    /// Values by seed.
     pub values: Vec<(u64, f64)>,
-    /// Over the seeds.
+    /// Summary over the seeds.
     pub summary: Option<Summary>,
-    /// Whether it is the largest of a headline column, and significantly ahead of the runner-up.
+    /// Whether it is the largest of a headline column, and significantly larger than the second.
     pub best: bool,
     /// The published number.
     pub published: Option<f64>,
-    /// Against the row of [`BASELINE`]; none for that row itself.
+    /// Difference to the row of [`BASELINE`]; `None` for that row itself.
     pub delta: Option<Difference>,
     /// Seeds without a number.
     pub gaps: Vec<(u64, Gap)>,
-    /// What of the backbones behind the values was not there and has been initialised, if so.
+    /// What was missing in the backbones behind the values and was initialised, if anything.
     pub partial: Option<String>,
-    /// What the networks behind the values have seen of the test data, if anything.
+    /// Which test data the networks behind the values were trained on, if any.
     pub leakage: Option<String>,
-    /// Whether anything says how it was measured.
+    /// Whether the protocol is recorded.
     pub recorded: bool,
-    /// Numbers of the tables that hold this row's other values, of another protocol.
+    /// Numbers of the tables with this row's values of other protocols.
     pub elsewhere: Vec<usize>,
 }
 
-/// Protocols of a task, each by a cell that was measured so: the most frequent first, and last what is not
-/// recorded.
+/// Protocols of a task, each with a cell as example: the most frequent first, unrecorded ones last.
 type Protocols<'a> = Vec<&'a TaskResult>;
 
 /// Sorts all numbers into tables.
@@ -130,7 +129,7 @@ fn comparison(
         let has = |column: &Column| !values(row, column, &protocols[&column.task[..]], layer).is_empty();
         all.columns.iter().any(has)
     };
-    // A row without any number stands where its suite's numbers begin.
+    // A row without any number is put into the first table with numbers of its suite.
     let begins = |suite: usize| {
         let here = |layer: &usize| {
             all.rows
@@ -156,7 +155,7 @@ fn comparison(
     mark_best(all, &mut lines);
     subtract(all, &mut lines);
     let has = |column: usize| lines.iter().any(|line| line.entries[column].summary.is_some());
-    // The first table has a place for everything, so that nothing missing is overlooked.
+    // The first table has all columns and rows, so that missing numbers are visible.
     let columns: Vec<usize> = (0..all.columns.len())
         .filter(|&column| layer == 0 || has(column))
         .collect();
@@ -192,7 +191,7 @@ fn values(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ve
         .collect()
 }
 
-/// 100 where fractions are shown in percent.
+/// 100 if fractions are shown in percent.
 pub fn scale(column: &Column) -> f64 {
     if column.percent { 100.0 } else { 1.0 }
 }
@@ -239,7 +238,7 @@ fn entry(row: &Row, column: &Column, known: &Protocols<'_>, layer: usize) -> Ent
     }
 }
 
-/// The largest of a column is bold where it is ahead of the next by more than chance.
+/// Makes the largest of a column bold if it is significantly larger than the second.
 fn mark_best(all: &Gathered, lines: &mut [Line]) {
     for (i, column) in all
         .columns
@@ -262,7 +261,7 @@ fn mark_best(all: &Gathered, lines: &mut [Line]) {
     }
 }
 
-/// Differences to the baseline of the same folder, or else to the first of the table.
+/// Differences to the baseline of the same folder, or otherwise to the first baseline of the table.
 fn subtract(all: &Gathered, lines: &mut [Line]) {
     let is_baseline = |line: &&Line| all.rows[line.row].run.method.as_deref() == Some(BASELINE);
     for i in 0..lines.len() {
@@ -295,9 +294,8 @@ fn subtract(all: &Gathered, lines: &mut [Line]) {
     }
 }
 
-/// Over the seeds that both have; where that is a single one, over its episodes. Without a test where the
-/// episodes of a seed are not the same, and none at all where it is not recorded how the numbers were
-/// measured.
+/// Difference over the seeds that both have; for a single seed, over its episodes. Without a test if the
+/// episodes are not the same, and `None` if the protocol is not recorded.
 fn difference_of(column: &Column, ours: (&Row, &Entry), theirs: (&Row, &Entry)) -> Option<Difference> {
     if !(ours.1.recorded && theirs.1.recorded) {
         return None;
@@ -315,7 +313,8 @@ fn difference_of(column: &Column, ours: (&Row, &Entry), theirs: (&Row, &Entry)) 
             cell(theirs.0, &column.task, seed)?,
         ))
     };
-    // `None` where neither says which: there only the protocol, whose data are the same, speaks for them.
+    // `None` if neither records its episodes: then only the protocol, with the same data, shows that they are
+    // the same.
     let same = |seed: u64| {
         let (ours, theirs) = both(seed)?;
         let sums = [ours, theirs].map(|found| found.episodes_sha256.get(prefix));

@@ -1,12 +1,12 @@
-//! Panels for the chart: training losses, and numbers over what a suite varies.
+//! Panels for the chart: training losses, and numbers over the x of a suite's runs.
 
 use crate::chart::{Axis, Panel, Point};
 use crate::compare::{Comparison, Line};
 use crate::rows::{Gathered, Row};
 use crate::words;
 
-/// A panel of training losses for each task that has any, a line per row; of several seeds the first with a
-/// log.
+/// A panel of training losses for each task that has any, one line per row; for several seeds, the first with
+/// a log.
 pub fn losses(all: &Gathered) -> Vec<Panel> {
     let panel = |task: &str| {
         let line = |row: &Row| {
@@ -33,8 +33,8 @@ pub fn losses(all: &Gathered) -> Vec<Panel> {
     all.tasks().into_iter().filter_map(panel).collect()
 }
 
-/// A panel for each column over the x of the runs, a line per series. Scores of another protocol have a panel
-/// of their own; measures that are no scores may be of what x counts (the images trained on), so they are all
+/// A panel for each column over the x of the runs, one line per series. Scores of another protocol have a
+/// separate panel; measures that are not scores may be measured on the images that x counts, so they are all
 /// in one.
 pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
     let mut names: Vec<&str> = Vec::new();

@@ -1,12 +1,12 @@
-//! report.csv and report.json: the numbers for other programs.
+//! report.csv and report.json: the numbers in machine-readable form.
 
 use crate::compare::{Comparison, Entry};
 use crate::rows::Gathered;
 use crate::words;
 use serde_json::{Map, Value, json};
 
-/// A line per run, seed and column, without anything that another course of the same suite would change.
-/// Values are as in metrics.json; empty where there is none.
+/// One line per run, seed and column, without values that change when the same suite is run again. Values are
+/// as in metrics.json; empty where there is none.
 pub fn csv(all: &Gathered) -> String {
     let mut text =
         "run,method,seed,task,metric,value,checkpoint_sha256,protocol,leakage,partial\n".to_owned();
@@ -18,7 +18,7 @@ pub fn csv(all: &Gathered) -> String {
                     .as_ref()
                     .ok()
                     .and_then(|metrics| metrics.get(&column.metric));
-                // What has no value may stand anywhere in its course.
+                // A cell without a value may be in any state.
                 let known = |text: &str| {
                     if value.is_some() {
                         quoted(text)
@@ -53,7 +53,7 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// Everything in the tables, and how it was made. Timings stand under `seconds` and `throughput` only.
+/// All content of the tables, and how it was made. Timings are only under `seconds` and `throughput`.
 pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
     let suites = all.suites.iter().map(|suite| {
         json!({

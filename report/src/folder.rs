@@ -1,5 +1,5 @@
-//! Run folders that no suite keeps records of: `pretrain`, `detection train`, `segmentation train`, `fewshot
-//! eval --out`.
+//! Run folders without a suite's records: `pretrain`, `detection train`, `segmentation train`,
+//! `fewshot eval --out`.
 //!
 //! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining
 //! that hold metrics are its tasks.
@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-/// Known numbers: name in metrics.json, title, whether in percent, whether in the headline.
+/// Known numbers: name in metrics.json, title, whether in percent, whether in the headline tables.
 const KNOWN: [(&str, &str, bool, bool); 10] = [
     ("detection/AP50", "AP50", true, true),
     ("detection/AP", "AP", true, true),
@@ -163,7 +163,7 @@ fn found(folder: &Path) -> Result<TaskResult> {
             .unwrap_or_default()
             .to_owned()
     };
-    // What differs between pretrainings is what is compared.
+    // Pretrainings have no protocol: their differences are what is compared.
     let protocol_settings = if task == PRETRAIN {
         Some(Vec::new())
     } else {
@@ -185,7 +185,7 @@ fn found(folder: &Path) -> Result<TaskResult> {
         true => TensorFile::open(&folder.join("backbone.safetensors"))
             .ok()
             .and_then(|f| f.checksum().map(str::to_owned).ok()),
-        // Older evaluations say it in metrics.json alone.
+        // Older evaluations have it in metrics.json only.
         false => Some(sub("dataset", "backbone_sha256"))
             .filter(|sum| !sum.is_empty())
             .or(Some(origin.backbone_sha256.clone())),
@@ -232,16 +232,16 @@ fn found(folder: &Path) -> Result<TaskResult> {
     })
 }
 
-/// What its numbers are of; where there are none yet, what its settings are of.
+/// The task of its numbers; if there are none yet, the task of its settings.
 fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
-    let told = metrics.keys().find_map(|name| Some(name.split_once('/')?.0));
+    let measured = metrics.keys().find_map(|name| Some(name.split_once('/')?.0));
     let tasks = [
         ("fewshot", "shots"),
         ("detection", "anchor-sizes"),
         ("segmentation", "output-stride"),
         ("representation", ""),
     ];
-    let is_it = |(task, key): &(&str, &str)| told.map_or(config.contains_key(*key), |told| told == *task);
+    let is_it = |(task, key): &(&str, &str)| measured.map_or(config.contains_key(*key), |name| name == *task);
     tasks.into_iter().find(is_it).map_or(PRETRAIN, |(task, _)| task)
 }
 

@@ -1,4 +1,4 @@
-//! Pictures that runs left, small enough for one page, side by side for the same image.
+//! Pictures of runs, small enough for one page, side by side for the same image.
 
 use crate::rows::{Gathered, Row};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 pub struct Gallery {
     /// Heading.
     pub title: String,
-    /// What is to be seen.
+    /// Explanation of the pictures.
     pub about: &'static str,
-    /// What stands side by side.
+    /// The pictures, in groups that are shown side by side.
     pub groups: Vec<Group>,
 }
 
@@ -27,7 +27,7 @@ pub struct Gallery {
 pub struct Group {
     /// Name of the image, if it has one.
     pub name: String,
-    /// By row.
+    /// One picture per row.
     pub pictures: Vec<Picture>,
 }
 
@@ -38,13 +38,13 @@ pub struct Picture {
     pub run: String,
     /// `data:` address, or why it cannot be shown.
     pub source: Result<String, String>,
-    /// In pixels.
+    /// Size in pixels.
     pub width: usize,
-    /// In pixels.
+    /// Size in pixels.
     pub height: usize,
 }
 
-/// Images of detections and masks that are shown of each row.
+/// Number of images of detections and masks shown for each row.
 const SHOWN: usize = 3;
 
 struct Kind {
@@ -58,8 +58,8 @@ struct Kind {
 }
 
 const CAM: Kind = Kind {
-    title: "Where the classes are seen",
-    about: "Class activation maps on the same images: red where the activation is highest.",
+    title: "Class activation maps",
+    about: "The same images for all backbones: red where the activation is highest.",
     path: "cam/cam.png",
     width: 440,
     height: 1100,
@@ -89,7 +89,7 @@ const OF_TASKS: [Kind; 3] = [
     },
 ];
 
-/// All galleries that there are pictures for; of several seeds the first that has them.
+/// All galleries with pictures; for several seeds, those of the first that has them.
 pub fn galleries(all: &Gathered) -> Vec<Gallery> {
     let single = |kind: &Kind, title: String, find: &dyn Fn(&Row) -> Option<PathBuf>| {
         let pictures = all

@@ -1,4 +1,4 @@
-//! Reads result folders: suites by their records, other run folders by what lies in them.
+//! Reads result folders: suites by their records, other run folders by their files.
 
 use crate::folder;
 use crate::log::Course;
@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 /// Reads folders of results.
 ///
 /// # Errors
-/// [`Error::File`] naming the record, metrics or log that is damaged, or the folder that holds nothing
-/// finished; [`Error::Io`].
+/// [`Error::File`] naming the record, metrics or log that is damaged, or the folder without finished runs;
+/// [`Error::Io`].
 pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
     let mut all = Gathered {
         suites: Vec::new(),
@@ -29,7 +29,7 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
             return Err(Error::file(
                 path,
                 "is not a folder",
-                "name a folder that `camtrast suite run` or a training command wrote to",
+                "give a folder that `camtrast suite run` or a training command wrote to",
             ));
         }
         let (suite, rows) = match record::read::<Suite>(&path.join(SUITE))? {
@@ -43,11 +43,11 @@ pub fn gather(folders: &[PathBuf]) -> Result<Gathered> {
             let (problem, remedy) = match suite.runs.is_empty() {
                 true => (
                     "holds no runs",
-                    "name a folder that `camtrast suite run` or a training command wrote to",
+                    "give a folder that `camtrast suite run` or a training command wrote to",
                 ),
                 false => (
                     "holds no finished run",
-                    "let `camtrast suite run` end one cell at least",
+                    "let `camtrast suite run` finish at least one cell",
                 ),
             };
             return Err(Error::file(path, problem, remedy));
@@ -85,7 +85,7 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
             }
             let folder = cell_folder(root, &run.slug, seed, task);
             let mut found = found(task, folder, cells.first().filter(|c| c.task == PRETRAIN))?;
-            // What was never begun has no record to say it.
+            // A cell that was never started has no record.
             (found.cell.run, found.cell.seed, found.cell.task) = (run.name.clone(), seed, task.to_owned());
             cells.push(found);
         }
@@ -134,7 +134,7 @@ fn found(task: &str, folder: PathBuf, pretraining: Option<&TaskResult>) -> Resul
     })
 }
 
-/// The metrics of a cell, or why they cannot stand in a table.
+/// The metrics of a cell, or why they cannot be shown in a table.
 fn outcome(
     folder: &Path,
     cell: Option<&CellRecord>,
@@ -145,11 +145,12 @@ fn outcome(
         let begun = course.last_step.is_some() || folder.join("config.toml").exists();
         return Ok(Err(match pretraining.map(|p| &p.metrics) {
             _ if begun => Gap::interrupted(course),
-            Some(Err(gap)) if gap.what == "not begun" => {
-                Gap::new("not begun", "not begun, nor is its pretraining")
-            }
-            Some(Err(gap)) => Gap::new("no backbone", format!("not begun; pretraining: {}", gap.why)),
-            _ => Gap::new("not begun", "not begun"),
+            Some(Err(gap)) if gap.what == "not started" => Gap::new(
+                "not started",
+                "not started, and its pretraining is not started either",
+            ),
+            Some(Err(gap)) => Gap::new("no backbone", format!("not started; pretraining: {}", gap.why)),
+            _ => Gap::new("not started", "not started"),
         }));
     };
     match cell.state {
@@ -176,7 +177,7 @@ fn outcome(
     if made.is_some_and(|made| *made != cell.checkpoint_sha256) {
         return Ok(Err(Gap::new(
             "outdated",
-            "measured on an earlier backbone than the one that is there now",
+            "measured with an older backbone than the one in the folder now",
         )));
     }
     metrics(&path).map(Ok)
@@ -202,7 +203,7 @@ fn pretrained_alike(row: Row) -> Vec<Row> {
             None => {
                 let mut run = row.run.clone();
                 if !ways.is_empty() {
-                    run.name += &format!(", pretrained otherwise (seed {})", seed.seed);
+                    run.name += &format!(", other pretraining settings (seed {})", seed.seed);
                 }
                 ways.push((
                     way,
@@ -218,7 +219,7 @@ fn pretrained_alike(row: Row) -> Vec<Row> {
     ways.into_iter().map(|(_, row)| row).collect()
 }
 
-/// Adds the folder to names that several folders have.
+/// Adds the folder to names that occur in several folders.
 fn name_apart(rows: &mut [Row], folders: &[PathBuf]) {
     let names: Vec<(String, usize)> = rows.iter().map(|row| (row.run.name.clone(), row.suite)).collect();
     for row in rows {

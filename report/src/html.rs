@@ -1,4 +1,4 @@
-//! report.html: what the template shows, ready to be laid out.
+//! report.html: the values for the template.
 
 mod grid;
 mod made;
@@ -16,7 +16,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error as TemplateError, syntax::SyntaxConfig};
 use serde::Serialize;
 
-/// What the template is given.
+/// The values of the template.
 #[derive(Serialize)]
 struct Page<'a> {
     style: &'static str,
@@ -58,10 +58,10 @@ struct Status {
     failed: usize,
 }
 
-/// The page, whole in itself.
+/// The page, in one file.
 ///
 /// # Errors
-/// [`Error::Settings`] when the template refuses its values.
+/// [`Error::Settings`] when the template cannot be filled.
 pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
     let page = Page {
         style: include_str!("../templates/style.css"),
@@ -90,12 +90,12 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
     laid_out(page).map_err(|e| {
         Error::settings(
             format!("the report's page cannot be made: {e:#}"),
-            "report this as a fault of camtrast",
+            "report this as a bug of camtrast",
         )
     })
 }
 
-/// Everything is escaped, for the names of the templates end in `.html`.
+/// Everything is escaped, because the names of the templates end in `.html`.
 fn laid_out(page: Page<'_>) -> Result<String, TemplateError> {
     let mut templates = Environment::new();
     templates.set_syntax(

@@ -5,7 +5,7 @@ use crate::rows::Gathered;
 use crate::words;
 use std::fmt::Write;
 
-/// One `tabular` per table of one protocol.
+/// One `tabular` for each table.
 pub fn page(all: &Gathered, tables: &[Comparison]) -> String {
     let mut page = format!(
         "% {}\n% \\usepackage{{booktabs}}\n",

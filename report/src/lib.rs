@@ -1,5 +1,4 @@
-//! One page of everything that was measured: which pretraining transfers best, how sure that is, and how to
-//! do it again.
+//! One page with all results: which pretraining transfers best, how certain that is, and how to reproduce it.
 //!
 //! Folders are read ([`gather`]), their numbers sorted into tables of one protocol each ([`compare`]) with
 //! intervals and tests ([`stats`]), and the tables written in every format by [`write()`].
@@ -44,21 +43,21 @@ use camtrast_common::error::Result;
 use camtrast_common::files::write_atomically;
 use std::path::{Path, PathBuf};
 
-/// What [`write()`] wrote.
+/// The result of [`write()`].
 pub struct Written {
     /// report.html, report.md, report.csv, report.json, report.tex, and figure.svg where runs are points of a
     /// figure.
     pub files: Vec<PathBuf>,
-    /// The headline tables for a terminal.
+    /// The headline tables as text for a terminal.
     pub table: String,
 }
 
 /// Reads result folders and writes their report into the folder `out`. The same results give the same bytes,
-/// but for measured times in report.html and report.json.
+/// except for measured times in report.html and report.json.
 ///
 /// # Errors
-/// [`camtrast_common::Error::File`] naming the file that is damaged, or the folder that holds nothing
-/// finished; [`camtrast_common::Error::Io`].
+/// [`camtrast_common::Error::File`] naming the file that is damaged, or the folder without finished runs;
+/// [`camtrast_common::Error::Io`].
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<Written> {
     let all = gather::gather(folders)?;
     let tables = compare::compare(&all);

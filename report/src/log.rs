@@ -1,14 +1,14 @@
-//! The course of a training, from its log.jsonl.
+//! The progress of a training, from its log.jsonl.
 
 use camtrast_common::error::{Error, Result};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// What a log tells.
+/// The content of a log.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Course {
-    /// Steps and losses, [`POINTS`] at most, each the mean of its neighbourhood.
+    /// Steps and losses, at most [`POINTS`], each the mean of its neighbourhood.
     pub losses: Vec<(f64, f64)>,
     /// The last step that was logged.
     pub last_step: Option<u64>,
@@ -16,11 +16,11 @@ pub struct Course {
     pub images_per_second: Option<f64>,
 }
 
-/// Most points of a curve.
+/// Largest number of points of a curve.
 pub const POINTS: usize = 200;
 
 impl Course {
-    /// Reads a folder's log; empty where there is none. A last line that was cut off is left out.
+    /// Reads a folder's log; empty if there is none. An incomplete last line is ignored.
     ///
     /// # Errors
     /// [`Error::File`] when another line is damaged, [`Error::Io`].

@@ -7,7 +7,7 @@ use crate::table::Table;
 use crate::words;
 use std::fmt::Write;
 
-/// The headline tables for a terminal.
+/// The headline tables as text for a terminal.
 pub fn text(all: &Gathered, tables: &[Comparison]) -> String {
     let one = |table: &Comparison| {
         let heading = if tables.len() > 1 {

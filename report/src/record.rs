@@ -1,4 +1,4 @@
-//! What a suite leaves for the report: `suite.json` of the whole, `cell.json` in the folder of each cell.
+//! The records of a suite for the report: `suite.json` for the suite, `cell.json` in the folder of each cell.
 //!
 //! A *cell* is one command with one output folder: the pretraining of a run with a seed, or one task that its
 //! backbone was transferred to.
@@ -26,24 +26,24 @@ pub const CELL: &str = "cell.json";
 /// Task of the cell that makes a backbone.
 pub const PRETRAIN: &str = "pretrain";
 /// File of per-episode accuracies in the folder of a few-shot cell: metric prefix (`fewshot/5way1shot`) to
-/// accuracies in 0..1, in the order of episodes; which those are, `[episodes]` of config.toml tells.
+/// accuracies in 0..1, in the order of episodes, which `[episodes]` of config.toml identifies.
 pub const EPISODES: &str = "episodes.json";
-/// Settings that decide nothing but the course of a command.
+/// Settings that do not change the result of a command.
 pub const COURSE: [&str; 4] = ["threads", "log-every", "save-every", "pictures"];
 
-/// suite.json: what was to be done, and how its numbers are called.
+/// suite.json: the runs of a suite, and the columns of its tables.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
 pub struct Suite {
-    /// Version of this shape.
+    /// Version of this format.
     pub schema: u64,
     /// Heading.
     pub title: String,
-    /// What it follows and where it differs.
+    /// What the suite reproduces, and where it differs.
     pub about: String,
-    /// How the published numbers were come by, and what is different here.
+    /// How the published numbers were measured, and how this suite differs.
     pub published_protocol: String,
-    /// The command that makes all of it.
+    /// The command that runs the suite.
     pub command: String,
     /// Seeds of every run.
     pub seeds: Vec<u64>,
@@ -51,7 +51,7 @@ pub struct Suite {
     pub runs: Vec<RunRecord>,
     /// Columns, in order.
     pub columns: Vec<Column>,
-    /// What [`RunRecord::x`] counts, for the figure.
+    /// Label of the figure's x axis, for [`RunRecord::x`].
     pub x_axis: String,
 }
 
@@ -63,13 +63,13 @@ pub struct RunRecord {
     pub name: String,
     /// Its name as a folder.
     pub slug: String,
-    /// Pretraining method; none for a backbone that another tool made.
+    /// Pretraining method; empty for a backbone of another tool.
     pub method: Option<String>,
-    /// The backbone's file, if it was brought along; empty where it is not known.
+    /// The file of a given backbone; empty if it is not known.
     pub imported: Option<PathBuf>,
-    /// The line of the figure it belongs to.
+    /// The line of the figure that this run belongs to.
     pub series: Option<String>,
-    /// Its place on that line.
+    /// Its x value on that line.
     pub x: Option<f64>,
     /// Settings that only this run has, by task (`pretrain` included), as `key = value`.
     pub own_settings: BTreeMap<String, Vec<String>>,
@@ -91,16 +91,16 @@ pub struct Column {
     pub ci95: Option<String>,
     /// Shown in percent.
     pub percent: bool,
-    /// In the headline table, where the largest is the best; other columns are measures without better or
-    /// worse.
+    /// Whether it is in the headline table, where the largest is the best; other columns are measures without
+    /// a best value.
     pub headline: bool,
 }
 
-/// cell.json: what was done, written when it ended.
+/// cell.json: the record of a cell, written when it ends.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(default)]
 pub struct CellRecord {
-    /// Version of this shape.
+    /// Version of this format.
     pub schema: u64,
     /// [`RunRecord::name`].
     pub run: String,
@@ -112,17 +112,17 @@ pub struct CellRecord {
     pub state: State,
     /// Why it failed.
     pub error: Option<String>,
-    /// Checksum of all that the result follows from: settings, data, backbone, version of the program.
+    /// Checksum of everything that the result depends on: settings, data, backbone, version of the program.
     pub key: String,
-    /// Checksum of how it was measured: the task's settings without those of [`RunRecord::own_settings`], and
-    /// its data. Numbers of different protocols do not belong in one table. Empty where nobody recorded it:
-    /// what cannot be told apart is not compared.
+    /// Checksum of the protocol: the task's settings without those of [`RunRecord::own_settings`], and its
+    /// data. Numbers of different protocols are not put into one table. Empty if it was not recorded; then
+    /// the numbers are not compared.
     pub protocol: String,
-    /// The same in words: `key = value` lines.
+    /// The protocol as `key = value` lines.
     pub protocol_settings: Vec<String>,
-    /// The command that does it again to the same bytes, its device and threads included.
+    /// The command that reproduces the same bytes, with device and threads.
     pub command: String,
-    /// Checksum of the backbone: made by pretraining, used by a task.
+    /// Checksum of the backbone that a pretraining made or a task used.
     pub checkpoint_sha256: String,
     /// Program version.
     pub version: String,
@@ -130,10 +130,10 @@ pub struct CellRecord {
     pub commit: String,
     /// Seconds from start to end, over all resumptions.
     pub seconds: f64,
-    /// Checksum of metrics.json as the command left it.
+    /// Checksum of metrics.json as the command wrote it.
     pub metrics_sha256: String,
     /// Checksums of the files that others read (metrics, episodes, backbone, classifier), by name, as the
-    /// command left them.
+    /// command wrote them.
     pub files: BTreeMap<String, String>,
 }
 
@@ -141,7 +141,7 @@ pub struct CellRecord {
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Not ended: begun and cut off.
+    /// Not ended: started and interrupted.
     #[default]
     Begun,
     /// With metrics.
@@ -164,7 +164,7 @@ pub fn cell_folder(suite: &Path, slug: &str, seed: u64, task: &str) -> PathBuf {
 /// Reads a record, `None` when there is none.
 ///
 /// # Errors
-/// [`Error::File`] when it is no such record, [`Error::Io`].
+/// [`Error::File`] when it is not such a record, [`Error::Io`].
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -175,7 +175,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Error::file(
             path,
             format!("is damaged: {e}"),
-            "remove it; the suite does that part again",
+            "remove it; the suite then runs that part again",
         )
     })
 }

@@ -1,9 +1,9 @@
-//! How sure a mean is, and a difference: Student's t over seeds, or over the episodes of one.
+//! Confidence intervals of means and differences: Student's t over seeds, or over the episodes of one seed.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// What an interval is over.
+/// The samples of an interval.
 #[derive(Serialize, Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Over {
@@ -18,26 +18,26 @@ pub enum Over {
 pub struct Summary {
     /// The mean.
     pub mean: f64,
-    /// Half the 95 % confidence interval, where there is one.
+    /// Half the 95 % confidence interval, if there is one.
     pub half: Option<f64>,
     /// Number of seeds.
     pub seeds: usize,
-    /// What the interval is over.
+    /// The samples of the interval.
     pub over: Option<Over>,
 }
 
-/// A difference of two runs, in pairs.
+/// A paired difference of two runs.
 #[derive(Serialize, Debug, Clone, Copy, PartialEq)]
 pub struct Difference {
     /// Mean of the differences.
     pub mean: f64,
-    /// Half its 95 % confidence interval; none of a single pair.
+    /// Half its 95 % confidence interval; `None` for a single pair.
     pub half: Option<f64>,
-    /// Two-sided p of the paired t-test; none of a single pair, and none when all differences are equal.
+    /// Two-sided p of the paired t-test; `None` for a single pair, and when all differences are equal.
     pub p: Option<f64>,
     /// Number of pairs.
     pub pairs: usize,
-    /// What the pairs are.
+    /// The kind of pairs.
     pub over: Over,
 }
 
@@ -88,7 +88,7 @@ pub fn paired(pairs: &[(f64, f64)], over: Over) -> Option<Difference> {
             let (mean, error) = mean_and_error(many);
             let t = t(many.len());
             let half = Some(error * t.inverse_cdf(0.975));
-            // Without any spread there is nothing to hold the difference against.
+            // Without any spread a test is not possible.
             let p = (error > 1e-12 * mean.abs()).then(|| 2.0 * t.sf((mean / error).abs()));
             Some(Difference {
                 mean,

@@ -41,7 +41,7 @@ impl Table {
         cells.iter().enumerate().map(pad).collect()
     }
 
-    /// For a terminal.
+    /// The table as text for a terminal.
     pub fn to_text(&self) -> String {
         let rule: Vec<String> = (0..self.header.len())
             .map(|i| "─".repeat(self.width(i)))
@@ -51,7 +51,7 @@ impl Table {
         lines.join("\n")
     }
 
-    /// For Markdown.
+    /// The table in Markdown.
     pub fn to_markdown(&self) -> String {
         let escape = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ");
         let line =

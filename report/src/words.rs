@@ -1,4 +1,4 @@
-//! Numbers and gaps as text, the same in every format.
+//! Numbers and gaps as text, the same in all formats.
 
 use crate::compare::{Comparison, Entry, Line};
 use crate::record::Column;
@@ -13,13 +13,13 @@ pub fn number(summary: &Summary) -> String {
     }
 }
 
-/// Two places after the point; nothing has no sign.
+/// Two decimal places; zero has no sign.
 pub fn fixed(value: f64) -> String {
     let text = format!("{value:.2}");
     if text == "-0.00" { "0.00".into() } else { text }
 }
 
-/// The same with a sign before it, of nothing none.
+/// The same with a sign, except for zero.
 pub fn signed(value: f64) -> String {
     let text = fixed(value);
     if text == "0.00" {
@@ -61,20 +61,19 @@ pub fn absence(entry: &Entry) -> String {
     }
 }
 
-/// `1 of 2 seeds`, where seeds are missing.
+/// `1 of 2 seeds`, if seeds are missing.
 pub fn part(entry: &Entry) -> Option<String> {
     let present = entry.values.len();
     (present > 0 && !entry.gaps.is_empty())
         .then(|| format!("{present} of {} seeds", present + entry.gaps.len()))
 }
 
-/// Stands behind every number of a backbone that was not whole (†) or of a network that has seen the test
-/// data (‡).
+/// The mark after every number of a partial backbone (†) or of a network that was trained on test data (‡).
 pub fn mark(entry: &Entry) -> &'static str {
     mark_if(entry.partial.is_some(), entry.leakage.is_some())
 }
 
-/// The marks that apply.
+/// The marks for these two properties.
 pub fn mark_if(partial: bool, leakage: bool) -> &'static str {
     match (partial, leakage) {
         (false, false) => "",
@@ -84,24 +83,26 @@ pub fn mark_if(partial: bool, leakage: bool) -> &'static str {
     }
 }
 
-/// What the marks mean, where they occur.
+/// The meaning of the marks that occur.
 pub fn marks(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     let named = |of: fn(&Line) -> Option<&str>| {
         let lines = tables.iter().flat_map(|table| &table.lines);
-        let mut told: Vec<String> = Vec::new();
-        told.extend(
+        let mut names: Vec<String> = Vec::new();
+        names.extend(
             lines.filter_map(|line| Some(format!("{} ({})", all.rows[line.row].run.name, of(line)?))),
         );
-        told.dedup();
-        told.join(", ")
+        names.dedup();
+        names.join(", ")
     };
     [
         (
-            "†: the backbone was not whole when it was imported, and the rest was drawn at random",
+            "†: the backbone was incomplete when it was imported, and the missing tensors were initialised \
+             at random",
             named(Line::partial),
         ),
         (
-            "‡: not a measure of new images or classes, for the network has seen some of them",
+            "‡: the network was trained on some of the test images or classes, so the number does not \
+             measure performance on new ones",
             named(Line::leakage),
         ),
     ]
@@ -111,7 +112,7 @@ pub fn marks(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     .collect()
 }
 
-/// What is bold in tables of results, where there is anything to choose from.
+/// The meaning of bold numbers, if a column has several numbers.
 pub fn bold(all: &Gathered, tables: &[Comparison]) -> Option<String> {
     let numbers = |table: &Comparison, column: usize| {
         table
@@ -124,15 +125,16 @@ pub fn bold(all: &Gathered, tables: &[Comparison]) -> Option<String> {
         .iter()
         .any(|table| columns(all, table, true).any(|column| numbers(table, column) > 1));
     ranked.then(|| {
-        "Bold: significantly ahead of the runner-up (paired t-test over seeds, or over the same episodes of \
+        "Bold: significantly better than the second best (paired t-test over seeds, or over the same \
+         episodes of \
          a single seed; p < 0.05). \
-         Where nothing is bold, no run is."
+         If no number is bold, no run is."
             .into()
     })
 }
 
-/// What seeds are not, of a backbone that was brought along: it is one for all of them.
-pub fn brought(all: &Gathered) -> Option<String> {
+/// A note on given backbones: one backbone is used for all seeds.
+pub fn imported_seeds(all: &Gathered) -> Option<String> {
     let rows = all
         .rows
         .iter()
@@ -141,7 +143,7 @@ pub fn brought(all: &Gathered) -> Option<String> {
         .map(|row| row.run.name.as_str())
         .collect::<Vec<_>>()
         .join(", ");
-    let words = "Brought along, so that seeds differ in the transfer alone, not in the pretraining";
+    let words = "Given backbones, for which seeds differ only in the transfer, not in the pretraining";
     (!names.is_empty()).then(|| format!("{words}: {names}."))
 }
 
@@ -154,7 +156,7 @@ pub fn title(column: &Column) -> String {
     }
 }
 
-/// Everything that is missing, once: run, task, seed, why.
+/// All missing results: run, task, seed, reason.
 pub fn gaps(all: &Gathered) -> Vec<[String; 4]> {
     let mut found = Vec::new();
     for row in &all.rows {
@@ -174,10 +176,10 @@ pub fn gaps(all: &Gathered) -> Vec<[String; 4]> {
     found
 }
 
-/// What a table of another protocol than the first's is of, and what is not known of it.
+/// How a table's protocols differ from those of the first table, and which are not recorded.
 pub fn apart(table: &Comparison) -> Vec<String> {
-    let told = table.protocols.iter().filter_map(|protocol| match (&protocol.difference, protocol.recorded) {
-        (Some(difference), _) => Some(format!("Measured otherwise than table 1. {}: \
+    let texts = table.protocols.iter().filter_map(|protocol| match (&protocol.difference, protocol.recorded) {
+        (Some(difference), _) => Some(format!("Not measured as in table 1. {}: \
             {difference}", protocol.task)),
         (None, false) => Some(format!(
             "{}: how it was measured is not recorded (older versions left no record), so these numbers are \
@@ -186,10 +188,10 @@ pub fn apart(table: &Comparison) -> Vec<String> {
         )),
         (None, true) => None,
     });
-    told.collect()
+    texts.collect()
 }
 
-/// Heading of the whole.
+/// Heading of the report.
 pub fn heading(all: &Gathered) -> String {
     let titles: Vec<&str> = all
         .suites
@@ -204,7 +206,7 @@ pub fn heading(all: &Gathered) -> String {
     }
 }
 
-/// Seconds as people say them.
+/// A duration as readable text.
 pub fn clock(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -214,7 +216,7 @@ pub fn clock(seconds: f64) -> String {
     }
 }
 
-/// The columns of a table that are in the headline, or those that are not.
+/// The columns of a table that are in the headline tables, or those that are not.
 pub fn columns<'a>(
     all: &'a Gathered,
     table: &'a Comparison,

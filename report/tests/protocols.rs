@@ -225,7 +225,7 @@ fn a_setting_left_to_its_default_is_not_called_unset() {
     .unwrap();
     assert_eq!(
         difference(folder.path()),
-        "no setting that is recorded differs: other data, or the same written in another way"
+        "no recorded setting differs: the data differ, or the same setting is written in another way"
     );
     for (run, sum) in [("a", "one"), ("c", "two")] {
         let path = made.folder(run, 0, "detection").join("config.toml");
@@ -253,7 +253,7 @@ fn bold_is_what_is_significantly_ahead_of_the_runner_up() {
         made.save();
         let page = written(folder.path(), "report.md");
         assert!(
-            page.contains("Bold: significantly ahead of the runner-up"),
+            page.contains("Bold: significantly better than the second best"),
             "{page}"
         );
         let (_, tables) = tables(folder.path());

@@ -131,7 +131,10 @@ fn seeds_pretrained_in_two_ways_are_two_rows() {
     made.done("supervised", 1, PRETRAIN, 77, &[("pretrain/loss", 1.0)]);
     let (all, _) = tables(folder.path());
     let names: Vec<&str> = all.rows.iter().map(|row| &row.run.name[..]).collect();
-    assert_eq!(names, ["supervised", "supervised, pretrained otherwise (seed 1)"]);
+    assert_eq!(
+        names,
+        ["supervised", "supervised, other pretraining settings (seed 1)"]
+    );
     assert_eq!(
         compare(&all).len(),
         1,
@@ -184,11 +187,11 @@ fn every_gap_says_why() {
         "failed: no <memory>",
         "metrics.json was edited after the run",
         "metrics.json was removed after the run",
-        "measured on an earlier backbone than the one that is there now",
+        "measured with an older backbone than the one in the folder now",
         "metrics.json has no detection/AP50",
-        "not begun; pretraining: interrupted after step 12",
-        "not begun; pretraining: interrupted before its first log line",
-        "not begun, nor is its pretraining",
+        "not started; pretraining: interrupted after step 12",
+        "not started; pretraining: interrupted before its first log line",
+        "not started, and its pretraining is not started either",
     ];
     assert_eq!(std::array::from_fn(why), expected);
     let page = written(folder.path(), "report.html");
@@ -282,7 +285,7 @@ fn names_are_escaped_and_the_page_is_whole_in_itself() {
     assert!(
         page.contains("imported") && page.contains("own settings") && page.contains("data:image/jpeg;base64")
     );
-    assert!(page.contains("seeds differ in the transfer alone, not in the pretraining: torchvision."));
+    assert!(page.contains("seeds differ only in the transfer, not in the pretraining: torchvision."));
     assert!(page.contains("the disk is full") && page.contains("published 55.31"));
     let markdown = fs::read_to_string(folder.path().join("report.md")).unwrap();
     assert!(markdown.contains("a&lt;b & \"c\" \\| $d_e"), "{markdown}");

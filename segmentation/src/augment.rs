@@ -1,8 +1,7 @@
-//! What an image and its labels go through together before training: scale, crop, mirror, padding; and, for
-//! the image alone, mmsegmentation's photometric distortion.
-//!
-//! All is done on the host, geometry in one bilinear step for the image and one nearest-neighbour step for
-//! the labels, so that no label is invented and both stay aligned.
+//! The augmentation of an image together with its labels: scale, crop, mirror, padding; and, for the image
+//! only, mmsegmentation's photometric distortion. All of it runs on the host. Geometry is one bilinear step
+//! for the image and one nearest-neighbour step for the labels, so that no new label values appear and both
+//! stay aligned.
 
 use crate::classes::IGNORE;
 use crate::label_image::LabelImage;
@@ -20,10 +19,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resize {
-    /// Only the crop is computed; sides are rounded, and labels are taken at the centre of a pixel.
+    /// Only the crop is computed; sides are rounded, and labels are sampled at the centre of a pixel
     Crop,
-    /// The whole image by OpenCV's `resize`, as mmsegmentation does: sides by mmcv's `rescale_size`, and
-    /// labels at the upper left corner of a pixel.
+    /// The whole image by OpenCV's `resize`, as in mmsegmentation: sides by mmcv's `rescale_size`, and labels
+    /// sampled at the upper left corner of a pixel
     Whole,
 }
 
@@ -34,14 +33,14 @@ pub struct SegmentationAugment {
     pub height: usize,
     /// Width of the crop in pixels.
     pub width: usize,
-    /// Least and largest scale, drawn uniformly.
+    /// Smallest and largest scale, drawn uniformly.
     pub scale: (f64, f64),
     /// How it is scaled.
     pub resize: Resize,
     /// Probability of a mirror image.
     pub flip: f64,
     /// A crop in which one class has this share of the labelled pixels or more is drawn again, up to ten
-    /// times (mmsegmentation's `cat_max_ratio`); 1 takes every crop.
+    /// times (mmsegmentation's `cat_max_ratio`); 1 accepts every crop.
     pub max_class_share: f64,
     /// Whether colours are changed by [`Distortion`].
     pub photometric: bool,
@@ -49,7 +48,7 @@ pub struct SegmentationAugment {
     pub padding: [u8; 3],
 }
 
-/// Where a crop lies.
+/// The position of a crop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Window {
     /// Size of the whole scaled image, height and width.
@@ -62,7 +61,7 @@ pub struct Window {
     pub flip: bool,
 }
 
-/// Times that a crop is drawn again, at most.
+/// Largest number of times that a crop is drawn again.
 const REDRAWS: usize = 10;
 
 impl SegmentationAugment {
@@ -71,7 +70,7 @@ impl SegmentationAugment {
     /// [`IGNORE`].
     ///
     /// # Errors
-    /// [`Error::Settings`] when OpenCV refuses, for want of memory say.
+    /// [`Error::Settings`] when OpenCV fails, for example without memory.
     pub fn apply(
         &self,
         image: &Image,
@@ -131,8 +130,8 @@ impl SegmentationAugment {
         }
     }
 
-    /// The window of an image, bilinear without antialiasing as in OpenCV's and mmcv's resize, its colours
-    /// changed; the padding's are not.
+    /// The window of an image, bilinear without antialiasing as in OpenCV's and mmcv's resize, with its
+    /// colours changed; the padding's are not.
     ///
     /// # Errors
     /// As [`SegmentationAugment::apply`].
@@ -184,8 +183,7 @@ impl SegmentationAugment {
     ) -> Result<Vec<u8>> {
         let (scaled_height, scaled_width) = window.scaled;
         let (inside_height, inside_width) = (self.height.min(scaled_height), self.width.min(scaled_width));
-        // Source coordinate of a pixel of the crop. Pixels are areas: their centres, at halves, are what is
-        // scaled.
+        // Source coordinate of a pixel of the crop. Pixels are areas: their centres, at .5, are scaled.
         let line = |first: f64, step: f64, ratio: f64| (step * ratio, (first + 0.5) * ratio - 0.5);
         let (first, step) = match window.flip {
             true => ((window.left + inside_width - 1) as f64, -1.0),
@@ -237,7 +235,7 @@ impl Resize {
         let (h, w) = (height as f64, width as f64);
         let scale = match self {
             Resize::Crop => scale,
-            // mmcv cuts the box that the image has to fit into to whole pixels first.
+            // mmcv first truncates the box that the image has to fit into to whole pixels.
             Resize::Whole => ((h * scale).floor() / h).min((w * scale).floor() / w),
         };
         let scaled = |side: f64| ((side * scale).round() as usize).max(1);
@@ -303,7 +301,7 @@ fn resized(
     })
 }
 
-// Of the labelled pixels; 1 where at most one class is there.
+// Share of the labelled pixels; 1 when at most one class is present.
 fn largest_share(labels: &[u8]) -> f64 {
     let mut counts = [0u32; 256];
     labels.iter().for_each(|&id| counts[usize::from(id)] += 1);

@@ -1,7 +1,6 @@
-//! Which classes there are, which file ids stand for them, and what is left out of training and evaluation.
-//!
-//! Three numberings meet here: *file ids*, the values in label PNGs (Cityscapes: 0..33); *train ids*, dense
-//! from 0 to K - 1 in the order of the network's outputs; and [`IGNORE`], which trains and counts as nothing.
+//! The classes, the file ids that stand for them, and the ids left out of training and evaluation. There are
+//! three numberings: *file ids*, the values in label PNGs (Cityscapes: 0..33); *train ids*, dense from 0 to K
+//! - 1 in the order of the network's outputs; and [`IGNORE`], which is neither trained nor counted.
 
 use camtrast_common::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -9,17 +8,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Train id of pixels that neither train nor count.
+/// Train id of pixels that are neither trained nor counted.
 pub const IGNORE: u8 = 255;
 
-/// What a file id means.
+/// The meaning of a file id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// The class of this train id.
     Class(u8),
-    /// Not trained on, and no truth to be evaluated.
+    /// Neither trained on nor evaluated.
     Ignored,
-    /// No id of this data set.
+    /// Not an id of this data set.
     Unknown,
 }
 
@@ -61,13 +60,13 @@ impl ClassSet {
         ClassSet { classes, ignored }
     }
 
-    /// Classes whose file ids are their places in a list of names; `ignored` are file ids beside them.
+    /// Classes whose file ids are their positions in a list of names; `ignored` are additional file ids.
     /// Colours are PASCAL VOC's.
     ///
     /// # Errors
-    /// [`Error::Settings`] when there are no names, too many, or two alike.
+    /// [`Error::Settings`] when there are no names, too many, or two equal ones.
     pub fn named(names: &[String], ignored: &[u8]) -> Result<Self> {
-        let remedy = "give one name a line, at most 255";
+        let remedy = "give one name per line, at most 255";
         if names.is_empty() || names.len() > usize::from(IGNORE) {
             return Err(Error::settings(
                 format!("there are {} class names", names.len()),
@@ -94,7 +93,7 @@ impl ClassSet {
             }
         };
         let classes: Vec<Class> = names.iter().enumerate().map(class).collect();
-        // An ignored id among the classes' own takes that class out.
+        // If a class's own id is ignored, the class is removed.
         let ignored: BTreeSet<u8> = ignored.iter().copied().collect();
         let classes = classes.into_iter().filter(|c| !ignored.contains(&c.id)).collect();
         Ok(ClassSet { classes, ignored })
@@ -103,7 +102,7 @@ impl ClassSet {
     /// As [`ClassSet::named`], from a text file with one name a line.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be read, [`Error::File`] for names that will not do.
+    /// [`Error::Io`] when it cannot be read, [`Error::File`] for unusable names.
     pub fn read(path: &Path, ignored: &[u8]) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
         let names: Vec<String> = text
@@ -133,7 +132,7 @@ impl ClassSet {
         self.classes.is_empty()
     }
 
-    /// What each of the 256 possible file ids means.
+    /// The meaning of each of the 256 possible file ids.
     pub fn meanings(&self) -> [Meaning; 256] {
         let mut meanings = [Meaning::Unknown; 256];
         self.ignored
@@ -146,7 +145,7 @@ impl ClassSet {
         meanings
     }
 
-    /// The file id of each train id, for writing predictions. [`IGNORE`] stays.
+    /// The file id of each train id, for writing predictions. [`IGNORE`] is not changed.
     pub fn file_ids(&self) -> [u8; 256] {
         let mut ids = [IGNORE; 256];
         self.classes
@@ -156,7 +155,7 @@ impl ClassSet {
         ids
     }
 
-    /// The ids a label file may hold, in words.
+    /// The ids that a label file may contain, as a text.
     pub fn known_ids(&self) -> String {
         let mut known: BTreeSet<u8> = self.ignored.clone();
         known.extend(self.classes.iter().map(|c| c.id));
@@ -191,7 +190,7 @@ impl ClassSet {
 
 const CITYSCAPES_IDS: u8 = 34;
 
-// cityscapesScripts `helpers/labels.py`: what has a trainId, which is what is not ignoreInEval.
+// cityscapesScripts `helpers/labels.py`: the labels with a trainId, which are those without ignoreInEval.
 const CITYSCAPES: [(&str, u8, [u8; 3], &str); 19] = [
     ("road", 7, [128, 64, 128], "flat"),
     ("sidewalk", 8, [244, 35, 232], "flat"),
@@ -214,7 +213,8 @@ const CITYSCAPES: [(&str, u8, [u8; 3], &str); 19] = [
     ("bicycle", 33, [119, 11, 32], "vehicle"),
 ];
 
-// The VOC devkit's colour map: the bits of the id, dealt out to red, green and blue from the highest down.
+// The VOC devkit's colour map: the bits of the id, distributed to red, green and blue from the highest bit
+// down.
 fn voc_colour(id: u8) -> [u8; 3] {
     [0, 1, 2].map(|c| {
         (c..8)

@@ -1,15 +1,16 @@
 //! Intersection over union, from one confusion matrix over a whole data set.
 //!
 //! Source: cityscapesScripts `evaluation/evalPixelLevelSemanticLabeling.py`. With `M[t][p]` the pixels of
-//! true class t predicted as p, over all pixels whose truth is a class (ignored truth counts nowhere),
+//! true class t predicted as p, over all pixels whose true class is evaluated (ignored pixels are not
+//! counted),
 //!
 //! ```text
 //! IoU(c) = M[c][c] / (sum_p M[c][p] + sum_{t != c} M[t][c])
 //! ```
 //!
-//! where p also runs over everything that is no class: such predictions miss their class and hit no other. A
+//! where p also runs over predictions that are not a class: they count as misses of the true class only. A
 //! class that is neither true nor predicted anywhere has no IoU and is left out of the mean. A category's IoU
-//! is that of its classes taken as one.
+//! is that of its classes merged into one.
 
 use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
@@ -18,7 +19,7 @@ use serde::Serialize;
 /// Pixels by true and predicted class.
 #[derive(Debug, Clone)]
 pub struct Confusion {
-    /// [K, K + 1], row by row; the last column is for predictions that are no class.
+    /// [K, K + 1], row by row; the last column is for predictions that are not a class.
     counts: Vec<u64>,
     classes: usize,
     rows: [u8; 256],
@@ -26,12 +27,12 @@ pub struct Confusion {
     known: [bool; 256],
 }
 
-/// What [`Confusion::add`] met and counted as wrong, or could not count.
+/// An unknown id that [`Confusion::add`] counted as wrong, or could not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unknown {
     /// The id.
     pub id: u8,
-    /// Its pixels.
+    /// Number of its pixels.
     pub pixels: u64,
 }
 
@@ -98,7 +99,7 @@ impl Confusion {
         Ok(unknown)
     }
 
-    /// Adds what another has counted.
+    /// Adds the counts of another matrix.
     pub fn merge(&mut self, other: &Confusion) {
         self.counts
             .iter_mut()
@@ -106,12 +107,12 @@ impl Confusion {
             .for_each(|(a, b)| *a += b);
     }
 
-    /// Pixels of true class `truth` (train id) predicted as class `predicted`, or as no class (K).
+    /// Pixels of true class `truth` (train id) predicted as class `predicted`, or as not a class (K).
     pub fn count(&self, truth: usize, predicted: usize) -> u64 {
         self.counts[truth * (self.classes + 1) + predicted]
     }
 
-    /// Everything that is read off the matrix. `set` is that of [`Confusion::new`].
+    /// All scores of the matrix. `set` is that of [`Confusion::new`].
     pub fn scores(&self, set: &ClassSet) -> Scores {
         let iou = |members: &[usize]| {
             let mut intersection = 0;
@@ -156,14 +157,14 @@ impl Confusion {
     }
 }
 
-/// Scores of a data set; `None` where nothing was to be scored.
+/// Scores of a data set; `None` where there is nothing to score.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scores {
     /// Mean IoU over the classes that have one.
     pub mean_iou: Option<f64>,
     /// Mean IoU over the categories that have one.
     pub category_mean_iou: Option<f64>,
-    /// Share of evaluated pixels that are right.
+    /// Share of evaluated pixels with the correct class.
     pub pixel_accuracy: Option<f64>,
     /// Of every class, by train id.
     pub classes: Vec<ClassScore>,
@@ -183,8 +184,8 @@ pub struct ClassScore {
 }
 
 impl Scores {
-    /// Names of the classes that are nowhere true. Those predicted nevertheless have IoU 0 and count in the
-    /// mean, as in cityscapesScripts; the others are left out of it.
+    /// Names of the classes without a true pixel. Those that are predicted have IoU 0 and count in the mean,
+    /// as in cityscapesScripts; the others are left out of it.
     pub fn absent(&self) -> Vec<&ClassScore> {
         self.classes.iter().filter(|c| c.truth == 0).collect()
     }

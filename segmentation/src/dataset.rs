@@ -1,4 +1,4 @@
-//! Which image belongs to which label file: Cityscapes, and plain folders of images and label PNGs.
+//! Pairs of images and label files: Cityscapes, and plain folders of images and label PNGs.
 
 use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
@@ -41,8 +41,8 @@ impl Dataset {
     /// `gtFine/{split}/{city}/*_gtFine_labelIds.png`.
     ///
     /// # Errors
-    /// [`Error::File`] for a folder without images and for images and labels that have no partner; otherwise
-    /// as [`Dataset::check`].
+    /// [`Error::File`] for a folder without images and for images without labels and labels without an image;
+    /// otherwise as [`Dataset::check`].
     pub fn cityscapes(root: &Path, split: &str) -> Result<Self> {
         let (images, labels) = (
             root.join("leftImg8bit").join(split),
@@ -61,7 +61,7 @@ impl Dataset {
         )
     }
 
-    /// Two folders in which an image and its label PNG have the same path but for the extension.
+    /// Two folders in which an image and its label PNG have the same path except for the extension.
     ///
     /// # Errors
     /// As [`Dataset::cityscapes`].
@@ -75,14 +75,14 @@ impl Dataset {
     }
 
     fn paired(classes: ClassSet, images: (&Path, Files), labels: (&Path, Files)) -> Result<Self> {
-        let remedy = "every image needs the label PNG of its name, and every label PNG its image";
+        let remedy = "every image needs a label PNG of the same name, and every label PNG an image";
         for ((folder, files), (_, others), what) in [(&images, &labels, "label"), (&labels, &images, "image")]
         {
             if files.is_empty() {
                 let kind = if what == "label" { "images" } else { "label PNGs" };
                 return Err(Error::file(
                     folder,
-                    format!("holds no {kind} of the layout"),
+                    format!("holds no {kind} of this layout"),
                     remedy,
                 ));
             }
@@ -112,7 +112,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Looks at every file's header: labels that are no ids, images of 16 bits, sizes that differ.
+    /// Checks every file's header: labels that are not ids, images of 16 bits, different sizes.
     ///
     /// # Errors
     /// [`Error::File`] naming the first file at fault.
@@ -121,15 +121,15 @@ impl Dataset {
             let labels = LabelImage::size(&sample.label)?;
             match png_header(&sample.image)? {
                 Some((_, _, 16)) => Err(sixteen_bits(&sample.image)),
-                // Perhaps turned by an orientation tag, which is seen when it is decoded.
+                // May be turned by an orientation tag, which is checked when it is decoded.
                 Some((height, width, _)) if (width, height) == labels => Ok(()),
                 Some((height, width, _)) => same_size(sample, (height, width), labels),
-                None => Ok(()), // seen when it is decoded
+                None => Ok(()), // checked when it is decoded
             }
         })
     }
 
-    /// SHA-256 of the names and sizes of all files: tells one set of files from another without reading them.
+    /// SHA-256 of the names and sizes of all files: identifies a set of files without reading them.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -151,7 +151,7 @@ impl Dataset {
         Ok(hex(&hash.finalize()))
     }
 
-    /// What tells its images from others.
+    /// Prints of its images, see [`camtrast_common::leakage`].
     ///
     /// # Errors
     /// [`Error::Io`] naming the first that cannot be read.
@@ -165,8 +165,8 @@ impl Dataset {
         )
     }
 
-    /// Checksum of the content of all label files with the names of their samples: what a score is held
-    /// against.
+    /// Checksum of the content of all label files with the names of their samples: the ground truth of a
+    /// score.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -184,7 +184,7 @@ impl Sample {
     /// has the labels' size) and its labels, in file ids.
     ///
     /// # Errors
-    /// [`Error::File`] when one of them is damaged, of another kind, or of another size than the other.
+    /// [`Error::File`] when one of them is damaged, of another kind, or when their sizes differ.
     pub fn read(&self) -> Result<(Image, LabelImage)> {
         let labels = LabelImage::read(&self.label)?;
         let image = decode::read_upright(&self.image, (labels.width, labels.height))?;
@@ -221,7 +221,7 @@ pub(crate) fn labels_sum<'a>(labels: impl Iterator<Item = (&'a str, &'a Path)>) 
     Ok(hex(&Sha256::digest(lines.join("\n"))[..8]))
 }
 
-/// Files by the name that pairs them.
+/// Files by the name that pairs image and labels.
 pub(crate) type Files = BTreeMap<String, PathBuf>;
 
 /// Ground truth of Cityscapes below a folder: `*_labelIds.png` by `<city>_<seq>_<frame>`.
@@ -258,7 +258,7 @@ pub(crate) fn unknown_id(path: &Path, id: u8, classes: &ClassSet) -> Error {
     Error::file(
         path,
         problem,
-        "give labelIds files (not trainIds or colours), or name ids to leave out with --ignore",
+        "give labelIds files (not trainIds or colours), or exclude ids with --ignore",
     )
 }
 
@@ -270,7 +270,7 @@ pub(crate) fn some(names: &[&str]) -> String {
     }
 }
 
-// `<city>_<seq>_<frame>` of a file name in Cityscapes' fashion.
+// `<city>_<seq>_<frame>` of a file name in Cityscapes' form.
 fn prefix(name: &str) -> Option<String> {
     let name = name.rsplit('/').next().unwrap_or(name);
     let mut parts = name.split(['_', '.']);
@@ -291,8 +291,8 @@ fn single(files: BTreeMap<String, Vec<PathBuf>>) -> Result<Files> {
     let one = |(key, mut paths): (String, Vec<PathBuf>)| match paths.len() {
         1 => Ok((key, paths.remove(0))),
         n => {
-            let problem = format!("is one of {n} files for {key}, beside {}", paths[0].display());
-            Err(Error::file(&paths[1], problem, "leave one of them"))
+            let problem = format!("is one of {n} files for {key}, another is {}", paths[0].display());
+            Err(Error::file(&paths[1], problem, "keep one of them"))
         }
     };
     files.into_iter().map(one).collect()
@@ -302,7 +302,7 @@ fn single(files: BTreeMap<String, Vec<PathBuf>>) -> Result<Files> {
 fn keyed_all(folder: &Path, key: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, Vec<PathBuf>>> {
     if !folder.is_dir() {
         let problem = if folder.exists() {
-            "is no folder"
+            "is not a folder"
         } else {
             "no such folder"
         };
@@ -350,15 +350,15 @@ fn same_size(sample: &Sample, image: (usize, usize), labels: (usize, usize)) -> 
     Err(Error::file(
         &sample.label,
         problem,
-        "labels must be of their image's size",
+        "labels must have the size of their image",
     ))
 }
 
 fn sixteen_bits(path: &Path) -> Error {
     Error::file(
         path,
-        "has 16 bits a channel",
-        "convert it to 8 bits, or networks see another brightness",
+        "has 16 bits per channel",
+        "convert it to 8 bits: other programs read 16 bits with another brightness",
     )
 }
 

@@ -7,13 +7,13 @@
 //! images [N, 3, H, W] -- ResNet, layer4 (and layer3 for s = 8) atrous --> [N, D, H/s, W/s]
 //!     -- ASPP: 1x1, three 3x3 at the atrous rates, image pooling;
 //!        concatenated, projected (1x1 or 3x3) --> [N, C, H/s, W/s]
-//!     -- upsampled to layer1's size, beside layer1's features reduced to 48 channels
+//!     -- upsampled to layer1's size, concatenated with layer1's features reduced to 48 channels
 //!        --> [N, C + 48, H/4, W/4]
 //!     -- two 3x3 convolutions, 1x1 classifier --> logits [N, K, H/4, W/4], upsampled to H x W outside
 //! ```
 //!
 //! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`; where it ends in a 3x3
-//! convolution, the weights of image pooling are a tensor of their own, `project.pooled.weight`.
+//! convolution, the weights of image pooling are a separate tensor, `project.pooled.weight`.
 
 use camtrast_common::nn::{BatchNorm, Conv2d, Mode, Modes};
 use camtrast_common::resnet::{Arch, BasicDilation, ResNet};
@@ -23,39 +23,40 @@ use tch::{Kind, Reduction, Tensor};
 
 use crate::classes::IGNORE;
 
-/// Where dropout acts, and on what.
+/// Where dropout acts, and on which values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum DropoutPlace {
-    /// On single values of ASPP's output, and before the auxiliary classifier (torchvision's heads).
+    /// On single values of ASPP's output, and before the auxiliary classifier (torchvision's heads)
     #[default]
     Aspp,
-    /// On whole channels before each classifier (mmsegmentation's `Dropout2d`).
+    /// On whole channels before each classifier (mmsegmentation's `Dropout2d`)
     Classifier,
 }
 
-/// What the sum of the pixels' losses is divided by.
+/// The divisor of the sum of the pixels' losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossAverage {
-    /// The pixels that have a label, as torch's `cross_entropy`.
+    /// The number of labelled pixels, as in torch's `cross_entropy`
     Labelled,
-    /// All pixels of the crops, ignored ones too (mmsegmentation's `avg_non_ignore=False`).
+    /// The number of all pixels of the crops, including ignored ones (mmsegmentation's
+    /// `avg_non_ignore=False`)
     All,
 }
 
-/// What decides the network's tensors and their meaning.
+/// The settings of the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DeepLabConfig {
     /// The backbone.
     pub arch: Arch,
-    /// Stride of the feature map that ASPP sees: 16 or 8.
+    /// Stride of ASPP's input feature map: 16 or 8.
     pub output_stride: i64,
     /// Which convolutions of basic blocks are dilated for it.
     #[serde(default)]
     pub basic_dilation: BasicDilation,
-    /// Pixels between the taps of ASPP's three 3x3 convolutions.
+    /// Dilations (atrous rates) of ASPP's three 3x3 convolutions.
     pub atrous_rates: [i64; 3],
     /// Side of the convolution that ends ASPP: 1 or 3.
     #[serde(default = "one")]
@@ -71,7 +72,7 @@ pub struct DeepLabConfig {
     pub dropout_place: DropoutPlace,
     /// K, the number of classes.
     pub classes: i64,
-    /// Whether layer3 has a classifier of its own, for training only.
+    /// Whether layer3 has an auxiliary classifier, for training only.
     pub auxiliary: bool,
 }
 
@@ -167,7 +168,7 @@ pub fn upsample(x: &Tensor, height: i64, width: i64) -> Tensor {
 }
 
 /// Cross-entropy of the pixels of labels i64 [N, H, W] that are not [`IGNORE`], averaged; 0 when there is
-/// none. Logits [N, K, h, w] are brought to H x W, in float32 at least.
+/// none. Logits [N, K, h, w] are resized to H x W, in float32 or more precise.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, average: LossAverage) -> Tensor {
     let (height, width) = (labels.size()[1], labels.size()[2]);
     let precise = if logits.kind() == Kind::Double {
@@ -183,7 +184,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, average: LossAverage) -> 
     }
 }
 
-/// Drops single values or whole channels, in one of two places.
+/// Dropout of single values or whole channels, in one of two places.
 #[derive(Debug, Clone, Copy)]
 struct Dropout {
     probability: f64,
@@ -280,7 +281,7 @@ impl Aspp {
         });
         let (pool, project) = (&convs / 4, vs / "project");
         // A 3x3 convolution of all branches is a sum of one of the four maps and one of image pooling, which
-        // is far less work by itself.
+        // is far less work when computed separately.
         let wide = config.aspp_kernel > 1;
         Aspp {
             point: Unit::new(&(&convs / 0), inputs, outputs, 1),
@@ -301,7 +302,7 @@ impl Aspp {
     /// [N, inputs, h, w] to [N, outputs, h, w].
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let mut branches = vec![self.point.forward(x, mode)];
-        // Laid out once for the three of them.
+        // Converted once for the three of them.
         let for_atrous = if self.atrous[0].0[0].conv.planar(x) {
             x.contiguous()
         } else {
@@ -324,13 +325,13 @@ impl Aspp {
 }
 
 // A 3x3 convolution of the map [N, C, height, width] that is `x` [N, C, 1, 1] everywhere. Only the first and
-// the last row and column of the result differ from the rest.
+// last rows and columns of the result differ from the rest.
 fn convolve_constant(conv: &Conv2d, x: &Tensor, height: i64, width: i64) -> Tensor {
     let small = conv.forward(&x.expand([-1, -1, height.min(3), width.min(3)], false));
     repeat_middle(&repeat_middle(&small, 2, height), 3, width)
 }
 
-// Of three places of a dimension the middle one again and again, until there are `length`.
+// Repeats the middle one of three positions of a dimension until there are `length`.
 fn repeat_middle(x: &Tensor, dim: i64, length: i64) -> Tensor {
     if length <= 3 {
         return x.shallow_clone();
@@ -341,7 +342,7 @@ fn repeat_middle(x: &Tensor, dim: i64, length: i64) -> Tensor {
     Tensor::cat(&[place(0), place(1).expand(size, false), place(2)], dim)
 }
 
-/// Brings context back to the resolution of layer1.
+/// Upsamples context to the resolution of layer1.
 #[derive(Debug)]
 pub struct Decoder {
     low_level: Unit,

@@ -1,5 +1,5 @@
-//! Predicts a data set, scores it and leaves predictions and pictures. Decoding, the network and scoring work
-//! side by side on neighbouring images.
+//! Predicts a data set, scores it and writes predictions and pictures. Decoding, the network and scoring run
+//! in parallel on consecutive images.
 
 use crate::classes::ClassSet;
 use crate::confusion::{Confusion, Scores};
@@ -16,19 +16,19 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
-/// What is left of an evaluation.
+/// The files that an evaluation writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Leave {
     /// Whether predictions are written, as PNGs in file ids.
     pub predictions: bool,
-    /// Pictures of samples, spread over the data set.
+    /// Number of pictures of samples, spread over the data set.
     pub pictures: usize,
 }
 
 /// What an evaluation leaves in a folder, beside metrics.json.
 pub const ARTIFACTS: [&str; 4] = ["predictions", "pictures", "confusion.png", "confusion.csv"];
 
-/// Images between two stages.
+/// Largest number of images waiting between two stages.
 const AHEAD: usize = 2;
 
 /// Predicts every sample and counts its pixels. Below `out`: `predictions/<name>_labelIds.png` in file ids,
@@ -52,7 +52,7 @@ pub fn evaluate(
             for sample in samples {
                 let read = sample.read().map(|(image, truth)| (sample, image, truth));
                 let failed = read.is_err();
-                // The other side hangs up when it ends early.
+                // The receiver is gone when it ends early.
                 if decoded.send(read).is_err() || failed {
                     break;
                 }
@@ -67,7 +67,7 @@ pub fn evaluate(
                 score(&mut confusion, &dataset.classes, sample, &truth, &prediction)?;
                 if let Some((folder, leave)) = out {
                     let pictured = is_pictured(n, samples.len(), leave.pictures);
-                    leave_files(
+                    write_files(
                         folder,
                         leave.predictions,
                         pictured,
@@ -99,7 +99,7 @@ pub fn evaluate(
             match step {
                 Ok(step) => {
                     if predicted.send(step).is_err() {
-                        break; // scoring failed, and says so below
+                        break; // scoring failed; its error is returned below
                     }
                 }
                 Err(error) => {
@@ -121,7 +121,7 @@ pub fn evaluate(
     Ok(confusion)
 }
 
-/// The flat names of metrics.json. What has no score is left out.
+/// The metrics by name, as in metrics.json, without missing scores.
 pub fn metrics(scores: &Scores) -> BTreeMap<String, f64> {
     let mut named: Vec<(String, Option<f64>)> = vec![
         ("segmentation/mIoU".into(), scores.mean_iou),
@@ -166,7 +166,7 @@ fn is_pictured(n: usize, samples: usize, pictures: usize) -> bool {
 }
 
 #[expect(clippy::too_many_arguments)]
-fn leave_files(
+fn write_files(
     folder: &Path,
     prediction_wanted: bool,
     picture_wanted: bool,

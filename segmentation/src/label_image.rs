@@ -1,4 +1,4 @@
-//! Label PNGs: one index a pixel, grey or with a palette (whose colours mean nothing here).
+//! Label PNGs: one index per pixel, grey or with a palette (whose colours are ignored).
 //!
 //! OpenCV turns palettes into colours, so these are read and written by the `png` crate.
 
@@ -24,16 +24,16 @@ impl LabelImage {
     /// Reads a label PNG.
     ///
     /// # Errors
-    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is no whole PNG or holds colours,
+    /// [`Error::Io`] when it cannot be opened, [`Error::File`] when it is not a complete PNG or has colours,
     /// alpha or 16 bits.
     pub fn read(path: &Path) -> Result<Self> {
         let mut reader = open(path)?;
         let size = reader
             .output_buffer_size()
-            .ok_or_else(|| damaged(path, "its size is absurd"))?;
+            .ok_or_else(|| damaged(path, "its size is impossible"))?;
         let mut bytes = vec![0; size];
         let frame = reader.next_frame(&mut bytes).map_err(|e| damaged(path, e))?;
-        // The end of the file holds the checks of what was read.
+        // The end of the file holds the checksums.
         reader.finish().map_err(|e| damaged(path, e))?;
         bytes.truncate(frame.buffer_size());
         let (height, width) = (frame.height as usize, frame.width as usize);
@@ -80,18 +80,18 @@ fn open(path: &Path) -> Result<png::Reader<BufReader<File>>> {
     let mut decoder = Decoder::new(BufReader::with_capacity(1 << 16, file));
     decoder.set_transformations(Transformations::IDENTITY);
     let reader = decoder.read_info().map_err(|e| damaged(path, e))?;
-    let remedy = "give label images with one class id a pixel (8-bit grey, or a palette of ids)";
+    let remedy = "give label images with one class id per pixel (8-bit grey, or a palette of ids)";
     let problem = match (reader.info().color_type, reader.info().bit_depth) {
         (ColorType::Rgb | ColorType::Rgba, _) => "is a colour image, not class ids",
         (ColorType::GrayscaleAlpha, _) => "has an alpha channel",
-        (_, BitDepth::Sixteen) => "has 16 bits a pixel (instance ids?), not class ids",
+        (_, BitDepth::Sixteen) => "has 16 bits per pixel (instance ids?), not class ids",
         _ => return held_by_file(path, reader),
     };
     Err(Error::file(path, problem, remedy))
 }
 
-// Memory is asked for by what the header says, so that has to be true first: nothing is deflated to less than
-// a 1032nd.
+// Memory is allocated by the header's size, so it is checked first: deflate shrinks data by at most a factor
+// of 1032.
 fn held_by_file(path: &Path, reader: png::Reader<BufReader<File>>) -> Result<png::Reader<BufReader<File>>> {
     let length = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
     let (width, height) = reader.info().size();
@@ -99,7 +99,7 @@ fn held_by_file(path: &Path, reader: png::Reader<BufReader<File>>) -> Result<png
         .output_buffer_size()
         .is_none_or(|size| size as u64 / 1032 > length)
     {
-        let problem = format!("says it has {width} x {height} pixels, which so short a file cannot hold");
+        let problem = format!("says it has {width} x {height} pixels, but the file is too short for them");
         return Err(Error::file(path, problem, "copy or make it again"));
     }
     Ok(reader)
@@ -108,12 +108,12 @@ fn held_by_file(path: &Path, reader: png::Reader<BufReader<File>>) -> Result<png
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error::file(
         path,
-        format!("is no whole PNG ({reason})"),
+        format!("is not a complete PNG ({reason})"),
         "copy or make it again",
     )
 }
 
-// 1, 2 or 4 bits a pixel, the leftmost pixel in the highest bits; every line begins with a byte of its own.
+// 1, 2 or 4 bits a pixel, the leftmost pixel in the highest bits; every row starts at a new byte.
 fn unpack(bytes: &[u8], width: usize, line_size: usize, depth: usize) -> Vec<u8> {
     let (per_byte, mask) = (8 / depth, (1u8 << depth) - 1);
     let line = |line: &[u8]| -> Vec<u8> {
@@ -183,7 +183,7 @@ mod tests {
                 LabelImage::read(&path)
                     .unwrap_err()
                     .to_string()
-                    .contains("is no whole PNG"),
+                    .contains("is not a complete PNG"),
                 "{length}"
             );
         }
@@ -203,7 +203,7 @@ mod tests {
         ] {
             let error = refused.unwrap_err().to_string();
             assert!(
-                error.contains("says it has 262144 x 1048576 pixels, which so short a file cannot hold"),
+                error.contains("says it has 262144 x 1048576 pixels, but the file is too short for them"),
                 "{error}"
             );
         }

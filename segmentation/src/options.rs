@@ -1,5 +1,5 @@
-//! Every setting of fine-tuning. A field is a flag, a TOML key and a line of config.toml at once; its default
-//! is the preset's.
+//! Every setting of fine-tuning. A field is a flag, a TOML key and a line of config.toml; its default is the
+//! preset's.
 
 use crate::augment::{Resize, SegmentationAugment};
 use crate::deeplab::{DeepLabConfig, DropoutPlace, LossAverage};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 settings! {
-/// Settings of fine-tuning. `None`: not given; after [`SegmentationOptions::resolve`] there is none.
+/// Settings of fine-tuning. `None`: not given; after [`SegmentationOptions::resolve`] all are set.
 pub struct SegmentationOptions under "Fine-tuning settings (defaults are the preset's)" {
     /// Optimiser steps (iterations)
     steps: u64,
@@ -29,34 +29,36 @@ pub struct SegmentationOptions under "Fine-tuning settings (defaults are the pre
     momentum: f64,
     /// Weight decay
     weight_decay: f64,
-    /// How the learning rate falls: poly, constant, cosine
+    /// Decay of the learning rate: poly, constant, cosine
     schedule: Decay,
-    /// Learning rate of the last step of poly and cosine; 0 lets them go on to zero
+    /// Learning rate of the last step of poly and cosine (0: it decays to zero after the last step)
     lr_floor: f64,
     /// Steps over which the learning rate rises from zero
     warmup_steps: u64,
-    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift stay) or sync
-    /// (over all processes)
+    /// Batch norm of the backbone: train, frozen (the checkpoint's statistics, scale and shift are not
+    /// changed) or sync (over all processes)
     batch_norm: BatchNormMode,
     /// Training crop, such as 768 or 512x1024 (height x width)
     crop: Size,
-    /// Least and largest random scale, such as 0.5,2
+    /// Smallest and largest random scale, such as 0.5,2
     scale: Numbers,
-    /// How images are scaled: crop (only what the crop shows) or whole (OpenCV's resize, as mmsegmentation)
+    /// How images are scaled: crop (only the pixels of the crop) or whole (OpenCV's resize, as in
+    /// mmsegmentation)
     resize: Resize,
     /// Probability of a mirror image
     flip: f64,
-    /// Draw a crop again, ten times at most, when one class takes this share of its labelled pixels or more
+    /// Draw a crop again, at most ten times, if one class has this share of its labelled pixels or more
     max_class_share: f64,
     /// mmsegmentation's changes of brightness, contrast, saturation and hue: on or off
     photometric: Switch,
     /// Stride of the last feature map: 16 or 8
     output_stride: i64,
-    /// Which 3x3 convolutions of basic blocks (ResNet-18, 34) are dilated for it: both or first
+    /// Which 3x3 convolutions of basic blocks (ResNet-18, 34) are dilated for the output stride: both or
+    /// first
     basic_dilation: BasicDilation,
-    /// ASPP's three atrous rates; the default doubles with --output-stride 8
+    /// ASPP's three atrous rates; the default is doubled with --output-stride 8
     atrous_rates: Numbers,
-    /// Side of the convolution that ends ASPP: 1 or 3
+    /// Kernel size of the last convolution of ASPP: 1 or 3
     aspp_kernel: i64,
     /// Channels of ASPP and decoder
     #[arg(value_parser = clap::value_parser!(i64).range(2..=4096))]
@@ -65,17 +67,17 @@ pub struct SegmentationOptions under "Fine-tuning settings (defaults are the pre
     separable: Switch,
     /// Probability of dropout
     dropout: f64,
-    /// What dropout drops: aspp (values of ASPP's output) or classifier (whole channels before the
+    /// Where dropout acts: aspp (on values of ASPP's output) or classifier (on whole channels before the
     /// classifiers)
     dropout_place: DropoutPlace,
-    /// What the loss is averaged over: labelled pixels, or all, ignored ones too
+    /// Pixels that the loss is averaged over: labelled, or all (including ignored ones)
     loss_average: LossAverage,
-    /// Weight of the loss of an auxiliary classifier on layer3 (0: none)
+    /// Weight of the loss of an auxiliary classifier on layer3 (0: no such classifier)
     auxiliary_weight: f64,
 }
 }
 
-/// What `--preset` names.
+/// The value of `--preset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
@@ -86,7 +88,7 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Every setting. The stem is no setting: it is the checkpoint's, and mmsegmentation's own is a
+    /// Every setting. The stem is not a setting: it comes from the checkpoint; mmsegmentation's network is a
     /// `resnet50-v1c`.
     pub fn options(self) -> SegmentationOptions {
         let paper = SegmentationOptions {
@@ -149,7 +151,8 @@ impl Preset {
 }
 
 impl SegmentationOptions {
-    /// What the user gave over the preset, with the atrous rates that fit the output stride, checked.
+    /// The user's settings, completed with the preset's and with the atrous rates for the output stride, and
+    /// checked.
     ///
     /// # Errors
     /// [`Error::Settings`] for values out of range.
@@ -199,15 +202,15 @@ impl SegmentationOptions {
         ])?;
         if ![Decay::Poly, Decay::Constant, Decay::Cosine].contains(&set(&self.schedule)) {
             let problem = format!(
-                "--schedule {} falls by epochs, and here are steps",
+                "--schedule {} is counted in epochs, but segmentation trains by steps",
                 set(&self.schedule)
             );
             return Err(Error::settings(problem, "choose poly, constant or cosine"));
         }
-        // A batch of one leaves image pooling's batch norm a single value, whose variance is undefined.
+        // With a batch of one, the batch norm of image pooling has a single value, whose variance is
+        // undefined.
         if set(&self.batch_size) < 2 {
-            let remedy =
-                "give --batch-size 2 or more: ASPP's image pooling has one value an image to normalise";
+            let remedy = "give --batch-size 2 or more: ASPP's image pooling has only one value per image";
             return Err(Error::settings("--batch-size 1 has no batch statistics", remedy));
         }
         self.model("resnet18".parse().expect("a known architecture"), 2)?;
@@ -218,7 +221,7 @@ impl SegmentationOptions {
     /// The network that the settings describe.
     ///
     /// # Errors
-    /// [`Error::Settings`] for atrous rates that are no three positive whole numbers.
+    /// [`Error::Settings`] for atrous rates that are not three positive whole numbers.
     pub fn model(&self, arch: Arch, classes: i64) -> Result<DeepLabConfig> {
         let rates = set(&self.atrous_rates).0;
         let whole = rates.iter().all(|r| *r >= 1.0 && r.fract() == 0.0);
@@ -246,18 +249,18 @@ impl SegmentationOptions {
     /// The crops that the settings describe, padded in the colour `mean` (RGB in 0..1).
     ///
     /// # Errors
-    /// [`Error::Settings`] for a scale that is no range.
+    /// [`Error::Settings`] for a scale that is not a range.
     pub fn augment(&self, mean: [f64; 3]) -> Result<SegmentationAugment> {
         let scale = set(&self.scale);
         let &[least, most] = scale.0.as_slice() else {
             return Err(Error::settings(
-                format!("--scale {scale} has not two numbers"),
+                format!("--scale {scale} does not have two numbers"),
                 "give it as 0.5,2",
             ));
         };
         if !(0.05 <= least && least <= most && most <= 20.0) {
             return Err(Error::settings(
-                format!("--scale {scale} is no range of scales"),
+                format!("--scale {scale} is not a range of scales"),
                 "give it as 0.5,2",
             ));
         }
@@ -279,26 +282,26 @@ impl SegmentationOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
 #[serde(rename_all = "kebab-case")]
 pub struct EvaluationOptions {
-    /// Predict by sliding windows of the training crop's size instead of whole images
+    /// Predict with sliding windows of the training crop's size, not on whole images
     #[arg(long, help_heading = "Evaluation")]
     pub crop_eval: bool,
-    /// Pixels between sliding windows, such as 513; two thirds of the window when left out
+    /// Pixels between sliding windows, such as 513 (default: two thirds of the window)
     #[arg(long, help_heading = "Evaluation", requires = "crop_eval")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_stride: Option<Size>,
     /// Scales whose class probabilities are averaged, such as 0.5,0.75,1,1.25,1.5,1.75
     #[arg(long, default_value = "1", help_heading = "Evaluation")]
     pub eval_scales: Numbers,
-    /// Average in the mirror image
+    /// Also average the probabilities of the mirror image
     #[arg(long, help_heading = "Evaluation")]
     pub eval_flip: bool,
-    /// Samples to draw beside truth, prediction and errors
+    /// Number of samples to draw with ground truth, prediction and errors
     #[arg(long, default_value_t = 8, help_heading = "Evaluation")]
     pub pictures: usize,
 }
 
 impl Default for EvaluationOptions {
-    /// Whole images at their own size.
+    /// Whole images at their original size.
     fn default() -> Self {
         let eval_scales = Numbers(vec![1.0]);
         EvaluationOptions {
@@ -312,10 +315,10 @@ impl Default for EvaluationOptions {
 }
 
 impl EvaluationOptions {
-    /// The same, for a network trained on crops of `crop` (height and width).
+    /// The prediction settings, for a network trained on crops of `crop` (height and width).
     ///
     /// # Errors
-    /// [`Error::Settings`] for windows and scales that cannot work.
+    /// [`Error::Settings`] for impossible windows and scales.
     pub fn predict_options(&self, crop: [i64; 2]) -> Result<PredictOptions> {
         let options = PredictOptions {
             window: self.crop_eval.then_some(crop),
@@ -346,7 +349,7 @@ impl FromStr for Size {
         match (side(height), side(width)) {
             (Some(height), Some(width)) => Ok(Size { height, width }),
             _ => Err(format!(
-                "{text:?} is no size such as 768 or 512x1024, of 16 to 8192 pixels"
+                "{text:?} is not a size of 16 to 8192 pixels, such as 768 or 512x1024"
             )),
         }
     }

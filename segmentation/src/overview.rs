@@ -1,4 +1,4 @@
-//! What a folder in Cityscapes' layout holds, for people who have just downloaded or made one.
+//! The content of a folder in Cityscapes' layout, for `data info`.
 
 use crate::classes::{ClassSet, Meaning};
 use crate::dataset::{Dataset, Sample, unknown_id};
@@ -16,13 +16,13 @@ pub struct SplitOverview {
     pub split: String,
     /// Its images with labels.
     pub images: usize,
-    /// Least and largest height and width of the images, in pixels.
+    /// Smallest and largest height and width of the images, in pixels.
     pub sizes: Option<[(usize, usize); 2]>,
-    /// Share of each class that occurs in the pixels of all, in 0..1, and the images it occurs in.
+    /// For each class that occurs: its share of all pixels, in 0..1, and the number of images it occurs in.
     pub classes: BTreeMap<String, (f64, usize)>,
     /// Share of the pixels that are neither trained nor evaluated, in 0..1.
     pub ignored: f64,
-    /// What is wrong, one line each.
+    /// Problems, one line each.
     pub problems: Vec<String>,
 }
 
@@ -41,13 +41,13 @@ pub fn overview(root: &Path) -> Result<Option<Vec<SplitOverview>>> {
     Ok(Some(splits.map(|split| look(root, split)).collect()))
 }
 
-/// Pixels of each file id, or what is wrong with a sample.
+/// Number of pixels of each file id, or the problem of a sample.
 struct Counted {
     pixels: [u64; 256],
     size: (usize, usize),
 }
 
-fn look(root: &Path, split: String) -> SplitOverview {
+fn inspect(root: &Path, split: String) -> SplitOverview {
     let nothing = SplitOverview {
         split,
         images: 0,

@@ -1,5 +1,6 @@
 //! mmsegmentation's `PhotoMetricDistortion`: brightness, contrast, saturation and hue of an 8-bit image, each
-//! changed with probability 1/2, rounded after every change as there; hue and saturation in OpenCV's HSV.
+//! changed with probability 1/2, rounded after every change as in mmsegmentation; hue and saturation in
+//! OpenCV's HSV.
 
 use opencv::core::{Mat, Vec3b};
 use opencv::imgproc::{COLOR_HSV2RGB, COLOR_RGB2HSV, cvt_color_def};
@@ -7,7 +8,7 @@ use opencv::prelude::*;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// One draw of all changes; `None` leaves a property as it is.
+/// One draw of all changes; `None` does not change a property.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Distortion {
     /// Added to every channel, in grey levels of -32 to 32.
@@ -18,12 +19,12 @@ pub struct Distortion {
     pub contrast_first: bool,
     /// Factor of HSV's S, 0.5 to 1.5.
     pub saturation: Option<f64>,
-    /// Steps of two degrees that HSV's H is turned by, -18 to 17.
+    /// Shift of HSV's H in steps of two degrees, -18 to 17.
     pub hue: Option<i32>,
 }
 
 impl Distortion {
-    /// Draws one.
+    /// Draws random changes.
     pub fn draw(generator: &mut ChaCha8Rng) -> Self {
         let mut change = |low: f64, high: f64| {
             generator
@@ -45,7 +46,7 @@ impl Distortion {
     /// Changes RGB pixels u8.
     ///
     /// # Errors
-    /// OpenCV's, for want of memory.
+    /// OpenCV's, when memory is short.
     pub fn apply(&self, mut image: Mat) -> opencv::Result<Mat> {
         let contrast = |image: &mut Mat, when: bool| match self.contrast {
             Some(factor) if self.contrast_first == when => each(image, &line(factor, 0.0)),
@@ -69,7 +70,7 @@ impl Distortion {
     }
 }
 
-// What `factor * level + shift` makes of every level, in float32, cut off at 0 and 255, its fraction dropped.
+// `factor * level + shift` for every level, in float32, clamped to 0 and 255, truncated.
 fn line(factor: f64, shift: f64) -> [u8; 256] {
     std::array::from_fn(|level| (level as f32 * factor as f32 + shift as f32).clamp(0.0, 255.0) as u8)
 }

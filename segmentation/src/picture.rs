@@ -1,4 +1,4 @@
-//! Pictures for people: a sample beside its truth, prediction and errors, and the confusion matrix.
+//! Figures: a sample with its ground truth, prediction and errors, and the confusion matrix.
 
 use crate::classes::{ClassSet, Meaning};
 use crate::confusion::Confusion;
@@ -23,7 +23,7 @@ const ENTRY: usize = 170;
 ///
 /// # Errors
 /// [`camtrast_common::Error::Io`] when it cannot be written, [`camtrast_common::Error::Settings`] when OpenCV
-/// refuses to draw.
+/// fails to draw.
 pub fn sample(
     path: &Path,
     classes: &ClassSet,
@@ -47,7 +47,7 @@ pub fn sample(
     let painted = |labels: &[u8]| labels.iter().flat_map(|&id| colour(id)).collect::<Vec<u8>>();
     let error = |(i, (&t, &p)): (usize, (&u8, &u8))| {
         let pixel = &resized.pixels[i * 3..][..3];
-        // A pale grey picture to find one's way by.
+        // A pale grey version of the image, for orientation.
         let grey = 128 + (pixel.iter().map(|&v| u16::from(v)).sum::<u16>() / 6) as u8;
         match meanings[usize::from(t)] {
             Meaning::Class(_) if t == p => [grey.min(250); 3],
@@ -96,8 +96,8 @@ pub fn sample(
     canvas.write(path)
 }
 
-/// Share of each true class's pixels (rows) that is predicted as each class (columns); the last column is no
-/// class. Rows of classes without pixels are grey.
+/// Share of each true class's pixels (rows) that is predicted as each class (columns); the last column is "no
+/// class". Rows of classes without pixels are grey.
 ///
 /// # Errors
 /// As [`sample`].
@@ -154,7 +154,7 @@ pub fn confusion(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Resu
     canvas.write(path)
 }
 
-// From white to a dark blue; the square root lets small confusions be seen.
+// From white to a dark blue; the square root makes small confusions visible.
 fn shade(share: f64) -> Rgb {
     let t = share.sqrt();
     [(255.0, 8.0), (255.0, 48.0), (255.0, 107.0)].map(|(light, dark)| (light + (dark - light) * t) as u8)

@@ -19,12 +19,12 @@ pub struct PredictOptions {
     pub stride: Option<[i64; 2]>,
     /// Scales of the image, whose class probabilities are averaged.
     pub scales: Vec<f64>,
-    /// Whether the mirror image is averaged in.
+    /// Whether the mirror image is also averaged.
     pub flip: bool,
 }
 
 impl Default for PredictOptions {
-    /// The whole image as it is.
+    /// The whole image at its own size.
     fn default() -> Self {
         PredictOptions {
             window: None,
@@ -36,7 +36,7 @@ impl Default for PredictOptions {
 }
 
 impl PredictOptions {
-    /// Looks for values that cannot work.
+    /// Checks for impossible values.
     ///
     /// # Errors
     /// [`Error::Settings`].
@@ -52,7 +52,7 @@ impl PredictOptions {
         };
         let fits = |[down, across]: [i64; 2]| (1..=height).contains(&down) && (1..=width).contains(&across);
         if height < 16 || width < 16 || !self.stride.is_none_or(fits) {
-            let remedy = "give a window of at least 16 pixels and a stride no longer than it";
+            let remedy = "give a window of at least 16 pixels and a stride no longer than the window";
             return Err(Error::settings(
                 "these sliding windows do not cover an image",
                 remedy,
@@ -62,7 +62,7 @@ impl PredictOptions {
     }
 }
 
-/// A network at work on images.
+/// A network and the settings of its predictions.
 pub struct Predictor<'a> {
     /// The network.
     pub net: &'a DeepLab,
@@ -70,7 +70,7 @@ pub struct Predictor<'a> {
     pub mean: [f64; 3],
     /// Standard deviation of its normalisation.
     pub std: [f64; 3],
-    /// Where it lies.
+    /// Its device.
     pub device: Device,
     /// Precision of its forward pass.
     pub precision: Precision,
@@ -140,8 +140,8 @@ impl Predictor<'_> {
         Ok(total.expect("at least one scale"))
     }
 
-    // Logits f32 [1, K, h, w] of a view: at the network's resolution when whole, at the view's own from
-    // windows.
+    // Logits f32 [1, K, h, w] of a view: at the network's resolution for whole images, at the view's
+    // resolution for windows.
     fn logits(&self, view: &Tensor) -> Result<Tensor> {
         let forward = |x: &Tensor| -> Result<Tensor> {
             let logits = self
@@ -176,8 +176,8 @@ impl Predictor<'_> {
     }
 }
 
-/// Starts and lengths of windows that cover `side`, the last one moved back to end with it (mmsegmentation's
-/// `slide_inference`).
+/// Starts and lengths of windows that cover `side`, the last one shifted back to end with it
+/// (mmsegmentation's `slide_inference`).
 fn spans(side: i64, window: i64, stride: i64) -> Vec<(i64, i64)> {
     let window = window.min(side);
     let count = (side - window + stride - 1) / stride + 1;

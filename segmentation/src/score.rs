@@ -1,4 +1,4 @@
-//! mIoU of anybody's label PNGs.
+//! mIoU of label PNGs of any program.
 
 use crate::classes::ClassSet;
 use crate::confusion::{Confusion, Unknown};
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// How files of truth and prediction find each other, and what their ids mean.
+/// How files of ground truth and prediction are matched, and the meaning of their ids.
 #[derive(Debug, Clone)]
 pub enum Naming {
     /// `*_labelIds.png` in Cityscapes' ids, by `<city>_<seq>_<frame>`.
@@ -31,14 +31,13 @@ impl Naming {
     }
 }
 
-/// Counts all pixels of all images: memory grows with the cores, not with the images.
-///
-/// Predicted ids that the data set does not know miss their class, and are told of; predictions without truth
-/// are left out, and told of.
+/// Counts all pixels of all images: memory grows with the number of cores, not of images. Predicted ids that
+/// the data set does not have count as wrong, with a warning; predictions without ground truth are skipped,
+/// with a warning.
 ///
 /// # Errors
-/// [`Error::File`] for truth without prediction, files of different sizes, true ids that the data set does
-/// not know, and files that are no label PNGs.
+/// [`Error::File`] for ground truth without prediction, files of different sizes, true ids that the data set
+/// does not have, and files that are not label PNGs.
 pub fn score(
     truth: &Path,
     predictions: &Path,
@@ -71,7 +70,8 @@ pub fn score(
     odd.sort_by(|a, b| a.0.cmp(&b.0));
     if let Some((path, Unknown { id, pixels })) = odd.first() {
         progress.note(&format!(
-            "warning: {} of {} predictions hold ids that are no ids of the data set, counted as wrong; the \
+            "warning: {} of {} predictions contain ids that the data set does not have; they count as \
+             wrong; the \
              first is {} with id {id} \
              in {pixels} pixels",
             odd.len(),
@@ -125,7 +125,7 @@ fn pairs(
         .collect();
     if !missing.is_empty() {
         let problem = format!(
-            "lacks predictions for {} of {} images: {}",
+            "has no predictions for {} of {} images: {}",
             missing.len(),
             truths.len(),
             some(&missing)
@@ -144,7 +144,7 @@ fn pairs(
         let names: Vec<&str> = predicted.keys().map(String::as_str).collect();
         let many = predicted.len();
         progress.note(&format!(
-            "warning: {many} predictions have no ground truth and are left out: {}",
+            "warning: {many} predictions have no ground truth and are skipped: {}",
             some(&names)
         ));
     }

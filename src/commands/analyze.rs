@@ -17,9 +17,9 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum AnalyzeCommand {
-    /// How much the features hold: entropy, effective rank, uniformity, alignment
+    /// Measure features: entropy, effective rank, uniformity, alignment
     Representation(RepresentationArgs),
-    /// Where in an image a class is seen: activation maps of several backbones side by side
+    /// Draw class activation maps of several backbones side by side
     Cam(CamArgs),
 }
 
@@ -28,22 +28,22 @@ pub struct RepresentationArgs {
     /// One or more backbone.safetensors
     #[arg(long, required = true, num_args = 1..)]
     checkpoint: Vec<PathBuf>,
-    /// The pack to look at; the paper's numbers are of the images pretrained on
+    /// Pack of the images to measure; the paper uses the images it pretrains on
     #[arg(long)]
     data: PathBuf,
     /// Folder for metrics.json, or a .json file
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Look at this many classes, those that `pretrain` draws from the same seed
+    /// Use this many classes, the same that `pretrain` draws with this seed
     #[arg(long, help_heading = "Part of the data")]
     classes: Option<usize>,
     /// Draw the classes from this many general categories
     #[arg(long, help_heading = "Part of the data")]
     categories: Option<usize>,
-    /// Look at this many images of each class
+    /// Use this many images of each class
     #[arg(long, help_heading = "Part of the data")]
     images_per_class: Option<usize>,
-    /// Look at this many images in all
+    /// Use this many images in total
     #[arg(long, help_heading = "Part of the data", conflicts_with = "images_per_class")]
     total_images: Option<usize>,
     #[command(flatten)]
@@ -55,16 +55,16 @@ pub struct CamArgs {
     /// One or more backbone.safetensors
     #[arg(long, required = true, num_args = 1..)]
     checkpoint: Vec<PathBuf>,
-    /// Pack of the images; heads that a backbone lacks are fitted on its classes
+    /// Pack of the images; a backbone without a linear head gets one fitted on its classes
     #[arg(long)]
     data: PathBuf,
     /// Folder for cam.png and metrics.json
     #[arg(long, default_value = "cam")]
     out: PathBuf,
-    /// Images in the picture, one of each of as many classes
+    /// Number of images in the picture, each of another class
     #[arg(long, default_value_t = 8)]
     images: usize,
-    /// Fit a head for every backbone, also for those that have their own
+    /// Fit a head for every backbone, even if it has its own
     #[arg(long)]
     refit_heads: bool,
     #[command(flatten)]
@@ -234,7 +234,7 @@ fn paths(checkpoints: &[PathBuf]) -> Vec<String> {
         .collect()
 }
 
-// A second of the same name gets a number.
+// A second backbone of the same name gets a number.
 fn labels(checkpoints: &[PathBuf]) -> Vec<String> {
     let mut labels: Vec<String> = Vec::new();
     for path in checkpoints {

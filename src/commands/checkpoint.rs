@@ -18,12 +18,12 @@ use tch::{Device, Kind};
 
 #[derive(Subcommand)]
 pub enum CheckpointCommand {
-    /// Architecture, provenance, checksum and norms of a backbone; what a file of another tool holds
+    /// Show architecture, origin, checksum and norms of a backbone, or the content of another tool's file
     Info(InfoArgs),
-    /// Make a backbone checkpoint of another tool's file: .pth, .pth.tar, .pt, .ckpt, .pkl, .safetensors;
-    /// nothing in it is run
+    /// Convert another tool's file (.pth, .pth.tar, .pt, .ckpt, .pkl, .safetensors) to a backbone checkpoint;
+    /// no code in it is run
     Import(ImportArgs),
-    /// Write a backbone so that another tool loads it
+    /// Convert a backbone to another tool's format
     Export(ExportArgs),
     /// Compare two backbones, ours or another tool's; exits 1 when they differ
     Diff(DiffArgs),
@@ -45,22 +45,23 @@ pub struct ImportArgs {
     /// The checkpoint to write
     #[arg(long)]
     out: PathBuf,
-    /// Which backbone of several: what precedes the names of its tensors, such as module.encoder_k
+    /// Which backbone, if the file has several: the prefix of its tensor names, such as module.encoder_k
     #[arg(long)]
     prefix: Option<String>,
-    /// Take a backbone that is not whole; what is missing is initialised, and its numbers are marked
+    /// Accept an incomplete backbone; missing tensors are initialised, and its results are marked
     #[arg(long)]
     allow_missing: bool,
-    /// The stride of a detectron2 or caffe named network is on its 3x3 convolutions, and its images are RGB
+    /// A network with detectron2's or Caffe2's names has its stride on the 3x3 convolutions, and takes RGB
+    /// images
     #[arg(long)]
     stride_in_3x3: bool,
-    /// Side of the images it was trained on, in pixels
+    /// Size (side) of the images it was trained on, in pixels
     #[arg(long, default_value_t = 224)]
     image_size: i64,
-    /// Mean of the normalisation it was trained with, RGB in 0..1; ImageNet's when left out
+    /// Mean of the normalisation it was trained with, RGB in 0..1 (default: ImageNet's)
     #[arg(long, value_name = "R,G,B", value_parser = colours)]
     mean: Option<[f64; 3]>,
-    /// Standard deviation of that normalisation
+    /// Standard deviation of that normalisation (default: ImageNet's)
     #[arg(long, value_name = "R,G,B", value_parser = colours)]
     std: Option<[f64; 3]>,
     #[command(flatten)]
@@ -83,17 +84,17 @@ pub struct ExportArgs {
 
 #[derive(Args)]
 pub struct DiffArgs {
-    /// A backbone
+    /// The first backbone
     a: PathBuf,
-    /// Another
+    /// The second backbone
     b: PathBuf,
-    /// Which backbone of several in the first
+    /// Which backbone, if the first file has several: the prefix of its tensor names
     #[arg(long)]
     prefix_a: Option<String>,
-    /// Which backbone of several in the second
+    /// Which backbone, if the second file has several: the prefix of its tensor names
     #[arg(long)]
     prefix_b: Option<String>,
-    /// Tensors to list, the most different first
+    /// Number of tensors to list, those that differ most first
     #[arg(long, default_value_t = 10)]
     show: usize,
     #[command(flatten)]
@@ -165,7 +166,7 @@ fn names(class_names: &[String]) -> String {
     }
 }
 
-// Files of other tools are told about where they can be read; the rest gets the errors of our own files.
+// A file of another tool is described if it can be read; anything else gives the errors of our own files.
 fn foreign(path: &Path) -> Option<camtrast_common::Result<StateFile>> {
     match TensorFile::open(path) {
         Ok(file)
@@ -179,7 +180,7 @@ fn foreign(path: &Path) -> Option<camtrast_common::Result<StateFile>> {
         Ok(_) => Some(StateFile::open(path)),
         Err(_) => {
             let file = StateFile::open(path);
-            // Damaged safetensors, and no file at all, are told as such.
+            // A damaged safetensors file, or a missing file, gives its own error.
             let is_other = path.extension().is_some_and(|e| e != "safetensors") && path.is_file();
             (file.is_ok() || is_other).then_some(file)
         }
@@ -220,11 +221,11 @@ fn foreign_info(file: &StateFile) -> Result<()> {
     Ok(())
 }
 
-/// What is read must not be what is written: it would be gone.
+/// Refuses an output path that is the input: the input would be lost.
 fn keep_source(source: &Path, out: &Path) -> Result<()> {
     match (source.canonicalize(), out.canonicalize()) {
         (Ok(source), Ok(same)) if source == same => {
-            let problem = format!("--out {} is the file to be read", out.display());
+            let problem = format!("--out {} is the input file", out.display());
             Err(Error::Usage {
                 problem,
                 remedy: "choose another name for --out".into(),
@@ -284,12 +285,12 @@ fn take_in(args: ImportArgs) -> Result<()> {
             .iter()
             .map(|(name, count)| format!("{name} ({count})"))
             .collect();
-        println!("left out, no part of it: {}", groups.join(", "));
+        println!("left out, not part of the backbone: {}", groups.join(", "));
     }
     if !report.foreign.is_empty() {
         let names: Vec<&str> = report.foreign.iter().map(String::as_str).collect();
         println!(
-            "nothing is called, so objects beside the weights were not read: {}",
+            "no code in the file is run, so these objects next to the weights were not read: {}",
             some(&names)
         );
     }

@@ -17,21 +17,21 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum DataCommand {
-    /// Download a public data set, verify and unpack it; what is there is not fetched again
+    /// Download, verify and unpack a public data set; complete files are not downloaded again
     Fetch(fetch::FetchArgs),
-    /// Pack a public data set's images into one file
+    /// Pack the images of a data set into one file
     Prepare(PrepareArgs),
-    /// What is in a pack or a data set folder, and what is wrong with it
+    /// Show the content of a pack or a data set folder, and its problems
     Info(InfoArgs),
-    /// Draw the synthetic world in the public layouts
+    /// Draw a synthetic data set (the drawn world) in the layouts of public ones
     Synth(SynthArgs),
 }
 
 #[derive(Args)]
 pub struct PrepareArgs {
-    /// Layout of the data set
+    /// How the data set is laid out on disk
     layout: Layout,
-    /// Its folder or archive
+    /// Folder or archive of the data set
     #[arg(long)]
     from: PathBuf,
     /// The pack to write
@@ -40,13 +40,13 @@ pub struct PrepareArgs {
     /// train, val or test
     #[arg(long)]
     split: Option<String>,
-    /// Side of the packed images, in pixels
+    /// Size (side) of the packed images, in pixels
     #[arg(long, default_value_t = PrepareOptions::DEFAULT_SIZE)]
     size: usize,
-    /// Resize the shorter side to this first, then cut out the centre
+    /// Resize the shorter side to this many pixels first, then crop the centre
     #[arg(long)]
     resize: Option<usize>,
-    /// Side of the centre cut, with --resize
+    /// Size (side) of the centre crop, with --resize
     #[arg(long)]
     crop: Option<usize>,
     /// Leave undecodable images out and list them, instead of stopping
@@ -72,7 +72,7 @@ pub struct SynthArgs {
     /// Folder to draw into
     #[arg(long)]
     out: PathBuf,
-    /// Side of the images, in pixels
+    /// Size (side) of the images, in pixels
     #[arg(long, default_value_t = 84)]
     size: usize,
     /// Images of each base class
@@ -81,19 +81,19 @@ pub struct SynthArgs {
     /// Images of each validation and novel class
     #[arg(long, default_value_t = 40)]
     evaluation_images_per_class: usize,
-    /// Scenes with several objects to train a detector on, in VOCdevkit/
+    /// Number of training scenes for detection (several objects each), in VOCdevkit/
     #[arg(long, default_value_t = 200)]
     scenes: usize,
-    /// Scenes to test it with
+    /// Number of test scenes for detection
     #[arg(long, default_value_t = 60)]
     test_scenes: usize,
     /// Short side of the scenes, in pixels
     #[arg(long, default_value_t = 150)]
     scene_size: usize,
-    /// Streets with label ids to train a segmenter on, in leftImg8bit/ and gtFine/
+    /// Number of training streets for segmentation, in leftImg8bit/ and gtFine/
     #[arg(long, default_value_t = 100)]
     streets: usize,
-    /// Streets to evaluate it with
+    /// Number of validation streets for segmentation
     #[arg(long, default_value_t = 40)]
     val_streets: usize,
     /// Height of the streets, in pixels; they are twice as wide
@@ -157,7 +157,7 @@ fn show_voc(splits: &[SplitOverview], json: bool) -> Result<()> {
             table.row([class.clone(), count.to_string(), difficult.to_string()]);
         });
         println!("{}", table.to_text());
-        tell_problems(problems);
+        print_problems(problems);
         println!();
         classes.extend(objects.keys().cloned());
     }
@@ -187,21 +187,21 @@ fn show_cityscapes(splits: &[camtrast_segmentation::overview::SplitOverview], js
             table.row([class.clone(), format!("{:.2}", 100.0 * share), images.to_string()]);
         });
         println!("{}", table.to_text());
-        tell_problems(&split.problems);
+        print_problems(&split.problems);
         println!();
     }
     Ok(())
 }
 
-// One line each, as long as somebody may read them.
-fn tell_problems(problems: &[String]) {
-    const TOLD: usize = 20;
+// One line each, up to a number that can be read.
+fn print_problems(problems: &[String]) {
+    const SHOWN: usize = 20;
     problems
         .iter()
-        .take(TOLD)
+        .take(SHOWN)
         .for_each(|problem| println!("problem: {problem}"));
-    if problems.len() > TOLD {
-        println!("and {} more problems", problems.len() - TOLD);
+    if problems.len() > SHOWN {
+        println!("and {} more problems", problems.len() - SHOWN);
     }
 }
 

@@ -26,7 +26,7 @@ pub enum DetectionCommand {
     Train(Box<TrainArgs>),
     /// Evaluate a trained Faster R-CNN, ours or torchvision's
     Eval(EvalArgs),
-    /// Average precision of anybody's detections
+    /// Compute average precision of detections from any program
     Score(ScoreArgs),
 }
 
@@ -37,10 +37,10 @@ pub struct TrainArgs {
     /// c4 (layer4 as the head, as in MoCo's and the paper's tables) or fpn
     #[arg(long, value_enum, default_value = "c4")]
     arch: DetectorArch,
-    /// Where the settings' defaults come from
+    /// Source of the defaults of all settings
     #[arg(long, value_enum, default_value = "paper")]
     preset: Preset,
-    /// Sample pictures to draw after training
+    /// Number of sample pictures to draw after training
     #[arg(long, default_value_t = 8)]
     pictures: usize,
     #[command(flatten)]
@@ -54,16 +54,16 @@ pub struct EvalArgs {
     /// A detector.safetensors of `detection train`, or a torchvision fasterrcnn_resnetNN_fpn as safetensors
     #[arg(long, required_unless_present = "run", conflicts_with = "run")]
     checkpoint: Option<PathBuf>,
-    /// Folder of a training run, instead of --checkpoint
+    /// Folder of a training run, in place of --checkpoint
     #[arg(long)]
     run: Option<PathBuf>,
-    /// Short side in pixels that images are resized to; as trained when left out
+    /// Resize the shorter side of images to this many pixels (default: as in training)
     #[arg(long, value_parser = clap::value_parser!(u64).range(32..=8192))]
     test_side: Option<u64>,
     /// Folder for metrics.json, result files, curves and pictures
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Sample pictures to draw
+    /// Number of sample pictures to draw
     #[arg(long, default_value_t = 8)]
     pictures: usize,
     #[command(flatten)]
@@ -95,12 +95,12 @@ pub fn run(command: DetectionCommand) -> Result<()> {
 }
 
 impl TrainArgs {
-    /// What is trained on and evaluated on, by its flags.
+    /// The data flags.
     pub fn data(&self) -> &impl std::fmt::Debug {
         &self.data
     }
 
-    /// The same, read.
+    /// The data sets that the flags name.
     pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>)> {
         Ok(self.data.read(&Silent)?)
     }

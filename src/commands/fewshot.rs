@@ -19,9 +19,9 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum FewshotCommand {
-    /// Accuracy of a linear probe on a backbone's features, over random episodes
+    /// Measure the accuracy of a linear probe on a backbone's features, over random episodes
     Eval(EvalArgs),
-    /// The same probe on features from any model and fixed episodes
+    /// Measure the same probe on features of any model, with given episodes
     Score(ScoreArgs),
 }
 
@@ -42,7 +42,7 @@ pub struct EvalArgs {
     common: Common,
 }
 
-/// How episodes are drawn and probed.
+/// The few-shot protocol.
 #[derive(Args, Clone)]
 pub struct ProtocolArgs {
     /// Classes per episode
@@ -67,7 +67,7 @@ impl std::str::FromStr for ShotList {
     fn from_str(text: &str) -> Result<Self, String> {
         let shot = |part: &str| match part.trim().parse() {
             Ok(n) if n > 0 => Ok(n),
-            _ => Err(format!("{part:?} is no number of shots")),
+            _ => Err(format!("{part:?} is not a number of shots")),
         };
         text.split(',').map(shot).collect::<Result<_, _>>().map(ShotList)
     }
@@ -84,7 +84,7 @@ pub struct ScoreArgs {
     /// Where to write mean, ci95 and per_episode accuracies
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Use the features as they are, without dividing each by its length
+    /// Use the features as they are, not scaled to length 1
     #[arg(long)]
     no_normalise: bool,
     #[command(flatten)]
@@ -125,7 +125,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     if let Some(out) = args.out {
         let path = metrics_path(&out)?;
         if path != out {
-            // Numbers of an earlier evaluation never stand beside episodes that are not theirs.
+            // Results of an earlier evaluation must not be left next to the new episodes.
             let _ = std::fs::remove_file(&path);
             let episodes: BTreeMap<String, &[f64]> = results
                 .iter()
@@ -162,7 +162,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
 }
 
 impl EvalArgs {
-    /// Refuses a pack that the episodes cannot be drawn from.
+    /// Refuses a pack that has too few classes or images for the episodes.
     pub fn check(&self, pack: &Pack) -> Result<()> {
         let ProtocolArgs {
             ways,

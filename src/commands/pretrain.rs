@@ -13,13 +13,13 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 pub struct PretrainArgs {
-    /// The method
+    /// Pretraining method
     #[arg(long)]
     method: Method,
-    /// Published settings in place of the method's defaults; flags that are given win over it
+    /// Published settings that replace the method's defaults; flags on the command line win over them
     #[arg(long)]
     preset: Option<Preset>,
-    /// The pack to train on (`camtrast data prepare` makes one)
+    /// The pack to train on (made by `camtrast data prepare`)
     #[arg(long)]
     data: PathBuf,
     #[command(flatten)]
@@ -33,18 +33,18 @@ pub struct PretrainArgs {
     /// standard, small for 32-pixel images, or v1c (three 3x3 convolutions, as mmsegmentation's ResNetV1c)
     #[arg(long)]
     stem: Option<Stem>,
-    /// Batches whose gradients make one step
+    /// Batches whose gradients are added up for one step
     #[arg(long, default_value_t = 1)]
     accumulate: u64,
-    /// Scale gradients down to this joint norm
+    /// Largest norm of all gradients together; larger ones are scaled down
     #[arg(long)]
     clip_norm: Option<f64>,
-    /// After the last step, estimate batch norm's running statistics anew on this many batches of plain
-    /// images
+    /// After the last step, recompute the running statistics of batch norm on this many batches of images
+    /// without augmentation
     #[arg(long)]
     precise_bn: Option<u64>,
-    /// Epochs between looks at the representation (entropy, uniformity, rank, nearest neighbours), which go
-    /// to the log
+    /// Epochs between measurements of the representation (entropy, uniformity, rank, nearest neighbours),
+    /// which go to the log
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     probe_every: Option<u64>,
     #[command(flatten)]
@@ -80,7 +80,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
 }
 
 impl PretrainArgs {
-    /// What decides the weights.
+    /// The settings that decide the weights.
     pub fn recipe(self) -> Result<PretrainRecipe> {
         let mut arch: Arch = self.arch;
         arch.width = self.width.unwrap_or(arch.width);

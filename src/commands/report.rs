@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct ReportArgs {
-    /// Folders of `camtrast suite run`, or run folders of the training commands
+    /// Output folders of `camtrast suite run`, or run folders of training and evaluation commands
     #[arg(required = true, value_name = "DIR")]
     folders: Vec<PathBuf>,
-    /// Folder for report.html, .md, .csv, .json and .tex; the first DIR when left out
+    /// Folder for report.html, .md, .csv, .json and .tex (default: the first DIR)
     #[arg(long)]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -23,7 +23,7 @@ pub fn run(args: ReportArgs) -> Result<()> {
     show(&args.folders, out, args.common.quiet)
 }
 
-/// Writes the report of result folders into `out`, and prints its headline, unless quiet, and where it is.
+/// Writes the report of result folders into `out`, and prints its main table (unless quiet) and its path.
 pub fn show(folders: &[PathBuf], out: &Path, quiet: bool) -> Result<()> {
     let written = camtrast_report::write(folders, out)?;
     if !quiet {

@@ -26,7 +26,7 @@ pub enum SegmentationCommand {
     Train(Box<TrainArgs>),
     /// Evaluate a trained DeepLab v3+
     Eval(EvalArgs),
-    /// mIoU of anybody's label PNGs, as cityscapesScripts computes it
+    /// Compute mIoU of label PNGs from any program, as cityscapesScripts does
     Score(ScoreArgs),
 }
 
@@ -53,22 +53,22 @@ pub struct EvalArgs {
     /// A segmenter.safetensors
     #[arg(long)]
     checkpoint: Option<PathBuf>,
-    /// Folder of Cityscapes, which holds leftImg8bit/ and gtFine/
+    /// Folder of Cityscapes, which contains leftImg8bit/ and gtFine/
     #[arg(long, required_unless_present = "images", conflicts_with_all = ["images", "labels"])]
     cityscapes: Option<PathBuf>,
     /// Split of Cityscapes
     #[arg(long, default_value = "val")]
     split: String,
-    /// Folder of images, instead of Cityscapes
+    /// Folder of images, in place of --cityscapes
     #[arg(long, requires = "labels")]
     images: Option<PathBuf>,
-    /// Folder of their label PNGs, in the ids that were trained on
+    /// Folder of their label PNGs, with the same ids as in training
     #[arg(long, requires = "images")]
     labels: Option<PathBuf>,
     /// Folder for metrics.json, pictures, the confusion matrix and predictions
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Write no predictions
+    /// Do not write predictions
     #[arg(long)]
     no_predictions: bool,
     #[command(flatten)]
@@ -79,17 +79,17 @@ pub struct EvalArgs {
 
 #[derive(Args)]
 pub struct ScoreArgs {
-    /// Folder of the truth, such as gtFine/val with its *_gtFine_labelIds.png
+    /// Folder of the ground truth, such as gtFine/val with its *_gtFine_labelIds.png
     #[arg(long)]
     ground_truth: PathBuf,
-    /// Folder of predicted label PNGs in the same ids
+    /// Folder of predicted label PNGs with the same ids
     #[arg(long)]
     predictions: PathBuf,
-    /// For other data sets: text file with one class name a line, the first for id 0; files are then matched
-    /// by their names
+    /// For other data sets: text file with one class name per line, the first for id 0; files are then
+    /// matched by name
     #[arg(long)]
     class_names: Option<PathBuf>,
-    /// Ids of the truth that do not count, with --class-names
+    /// Ids of the ground truth that are not evaluated, with --class-names
     #[arg(long, default_value = "255", requires = "class_names")]
     ignore: Numbers,
     /// Folder for metrics.json, or a .json file
@@ -108,7 +108,7 @@ pub fn run(command: SegmentationCommand) -> Result<()> {
 }
 
 impl TrainArgs {
-    /// What is trained on and evaluated on.
+    /// The data to train on and to evaluate on.
     pub fn data(&self) -> &TrainData {
         &self.data
     }
@@ -240,7 +240,7 @@ fn run_score(args: ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// The table of classes and categories, and what was left out of the means.
+/// Prints the tables of classes and categories, and what the means leave out.
 fn show(scores: &Scores, screen: &Screen) {
     let percent = |iou: Option<f64>| iou.map_or("–".to_owned(), |iou| format!("{:.2}", 100.0 * iou));
     let mut table = Table::new(["class", "IoU (%)"]);

@@ -1,7 +1,9 @@
 //! `camtrast transfer`: one backbone to every task of a recipe.
 
 use super::checkpoint_name;
-use crate::suite::{MachineArgs, Only, Run, SuitePlan, SuiteRecipe, run_plan, tell_elsewhere, with_parents};
+use crate::suite::{
+    MachineArgs, Only, Run, SuitePlan, SuiteRecipe, note_files_elsewhere, run_plan, with_parents,
+};
 use anyhow::Result;
 use camtrast_common::checkpoint::Origin;
 use camtrast_common::files::write_atomically;
@@ -13,26 +15,26 @@ pub struct TransferArgs {
     /// A backbone.safetensors
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Recipe with the tasks: the tables data, fewshot, detection and segmentation of a suite's; its runs and
-    /// seeds are not looked at
+    /// Suite recipe whose tasks are used (tables data, fewshot, detection and segmentation); its runs and
+    /// seeds are ignored
     #[arg(long)]
     recipe: PathBuf,
-    /// Folder for results and report; what is done there is not done again
+    /// Folder for results and report; finished tasks in it are not repeated
     #[arg(long)]
     out: PathBuf,
-    /// What the backbone is called in the report; the name of its folder or file when left out
+    /// Name of the backbone in the report (default: the name of its folder or file)
     #[arg(long)]
     name: Option<String>,
-    /// Published numbers of this backbone to stand beside ours, such as 1-shot=55.31 AP50=81.3
+    /// Published numbers of this backbone to print next to ours, such as 1-shot=55.31 AP50=81.3
     #[arg(long, num_args = 1.., value_name = "COLUMN=NUMBER", value_parser = published)]
     published: Vec<(String, f64)>,
-    /// Pack of the novel classes, in place of the recipe's (which must name a single one)
+    /// Pack of the novel classes; replaces the recipe's, which must name only one
     #[arg(long)]
     test: Option<PathBuf>,
-    /// Do these tasks only, such as task=detection
+    /// Run only these tasks, such as task=detection
     #[arg(long, num_args = 1..)]
     only: Vec<String>,
-    /// Tasks at a time
+    /// Tasks to run in parallel
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
     jobs: u64,
     /// TOML file whose keys are this command's flags; flags given here win
@@ -54,14 +56,14 @@ fn published(text: &str) -> Result<(String, f64), String> {
         .parse()
         .ok()
         .filter(|n: &f64| n.is_finite())
-        .ok_or(format!("{number:?} is no number"))?;
+        .ok_or(format!("{number:?} is not a number"))?;
     Ok((column.trim().to_owned(), number))
 }
 
 /// `root` is the whole command line, which the flags of the recipe are checked against.
 pub fn run(args: TransferArgs, root: &Command) -> Result<()> {
     let machine = args.machine.open(args.jobs)?;
-    // Before the recipe, whose faults are smaller.
+    // Checked before the recipe: a wrong checkpoint is the more basic mistake.
     Origin::read(&args.checkpoint)?;
     let mut recipe = SuiteRecipe::read(&args.recipe)?;
     recipe.replace_packs(None, args.test, &args.recipe)?;
@@ -72,7 +74,7 @@ pub fn run(args: TransferArgs, root: &Command) -> Result<()> {
         .iter()
         .find(|run| run.name == name)
         .map(|run| run.published.clone());
-    // What the recipe says of its own runs is not about this one.
+    // The recipe's description of its own runs does not apply to this one.
     recipe.about = format!(
         "{name} ({}), by the tasks of {}.",
         args.checkpoint.display(),
@@ -99,7 +101,7 @@ pub fn run(args: TransferArgs, root: &Command) -> Result<()> {
     tell_elsewhere(&recipe, &args.recipe, machine.quiet);
     run_plan(plan, recipe, &wanted, &args.out, &machine, root)?;
 
-    // All figures by their names in one file, as every run has one.
+    // All metrics in one file, as in every run folder.
     let mut all = serde_json::Map::new();
     let mut seconds = 0.0;
     for folder in folders {

@@ -1,4 +1,4 @@
-//! What one sees of a suite at work: a line for every command that runs, and one for all of them.
+//! Progress of a suite: a line for every running command, and one for all of them.
 
 use crate::screen::clock;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -43,7 +43,7 @@ impl Board {
         }
     }
 
-    /// A command begins.
+    /// Adds the line of a command that begins.
     pub fn begin(&self, name: String) -> Line<'_> {
         let bar = self.bars.as_ref().map(|(all, _)| {
             let style = ProgressStyle::with_template("{spinner} {prefix} · {elapsed} · {msg}")
@@ -63,16 +63,16 @@ impl Board {
         }
     }
 
-    /// A line for good. Warnings are told even when quiet.
+    /// Prints a line that stays. Warnings are printed even with `--quiet`.
     pub fn note(&self, text: &str) {
         match &self.bars {
             _ if self.quiet && !text.starts_with("warning") => {}
             Some((all, _)) => drop(all.println(text)),
-            None => tell(text),
+            None => note(text),
         }
     }
 
-    /// Takes the moving lines away.
+    /// Removes the moving lines.
     pub fn close(&self) {
         if let Some((all, _)) = &self.bars {
             drop(all.clear());
@@ -80,18 +80,18 @@ impl Board {
     }
 }
 
-/// A line on standard error. That nobody can read it is no reason to stop.
-pub fn tell(text: &str) {
+/// Prints a line on standard error. A failure to print is ignored.
+pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// A line on standard output; a reader that has gone is not missed.
+/// Prints a line on standard output. A closed reader is ignored.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 impl Line<'_> {
-    /// What the command says of itself.
+    /// Shows a line that the command printed.
     pub fn show(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(text.to_owned()),
@@ -99,7 +99,7 @@ impl Line<'_> {
         }
     }
 
-    /// How it ended.
+    /// Shows how the command ended.
     pub fn end(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -18,8 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The file in a suite's folder.
 const CACHE: &str = "checksums.json";
-/// A file changed so shortly before it was read could change again without other times: its checksum is not
-/// kept.
+/// A file changed less than this before it was read could change again within the same time stamp: its
+/// checksum is not cached.
 const SETTLED_NS: i64 = 2_000_000_000;
 
 /// Checksums of files.
@@ -30,7 +30,7 @@ pub struct Contents {
     changed: bool,
 }
 
-/// A checksum, and what the system said of the file when it was made.
+/// A checksum, and the file's size and times when it was computed.
 #[derive(Serialize, Deserialize, Clone)]
 struct Known {
     stamp: Stamp,
@@ -43,7 +43,7 @@ struct Known {
 type Stamp = [i64; 3];
 
 impl Contents {
-    /// With what is known from earlier in a suite's folder.
+    /// With the checksums cached in a suite's folder.
     pub fn open(suite: &Path) -> Self {
         let cache = suite.join(CACHE);
         let known = fs::read(&cache)
@@ -56,8 +56,7 @@ impl Contents {
         }
     }
 
-    /// Keeps what is known for the next time, when the suite has a folder. A cache that cannot be written
-    /// costs time only.
+    /// Writes the cache, if the suite has a folder. A cache that cannot be written only costs time.
     pub fn keep(&mut self) {
         if std::mem::take(&mut self.changed) && self.cache.parent().is_some_and(Path::is_dir) {
             let kept: BTreeMap<_, _> = self.known.iter().filter(|(_, known)| !known.unsettled).collect();
@@ -96,10 +95,10 @@ impl Contents {
         Ok(self.files(&[path.to_owned()])?.remove(0))
     }
 
-    /// The checksum that a file of tensors carries, once it is known to be true.
+    /// The checksum stored in a file of tensors, after it has been verified.
     ///
     /// # Errors
-    /// [`Error::File`] when it is damaged or no such file, [`Error::Io`].
+    /// [`Error::File`] when it is damaged or not a file of tensors, [`Error::Io`].
     pub fn tensors(&mut self, path: &Path) -> Result<String> {
         let (key, stamp) = (key("tensors", path), stamp(path)?);
         if let Some(known) = self.known.get(&key).filter(|known| known.stamp == stamp) {
@@ -113,7 +112,7 @@ impl Contents {
         Ok(sum)
     }
 
-    /// A pack that is whole.
+    /// Opens a pack and verifies its checksum.
     ///
     /// # Errors
     /// As [`Pack::open`] and [`Contents::tensors`].

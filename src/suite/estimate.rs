@@ -1,5 +1,5 @@
-//! How long a pretraining may take here, before anything like it was done: images that pass through the
-//! network over the rate at which they do.
+//! How long a pretraining may take on this machine, before a similar one has run: the number of images that
+//! pass through the network, divided by a measured rate.
 
 use super::plan::SuiteCell;
 use crate::commands::pretrain::PretrainArgs;
@@ -24,7 +24,7 @@ pub struct Rates {
     known: BTreeMap<String, f64>,
 }
 
-/// What augmentation, heads and optimiser take on top of the backbone, roughly.
+/// Rough factor for augmentation, heads and optimiser on top of the backbone.
 const OVERHEAD: f64 = 1.2;
 
 impl Rates {
@@ -37,8 +37,8 @@ impl Rates {
         }
     }
 
-    /// Seconds of a pretraining, within a factor of two or so; `None` for other tasks and while its data is
-    /// not there.
+    /// Seconds of a pretraining, within a factor of two or so; `None` for other tasks and when its data is
+    /// missing.
     pub fn seconds(&mut self, cell: &SuiteCell) -> Option<f64> {
         if cell.task != PRETRAIN {
             return None;
@@ -75,7 +75,7 @@ impl Rates {
         let batch = if self.device.is_cuda() { 256 } else { 32 };
         let images = channels_last(&Tensor::zeros([batch, 3, side, side], (Kind::Float, self.device)));
         let mut fastest = f64::INFINITY;
-        // The first is slower than all that follow.
+        // The first pass is slower than the others.
         for _ in 0..4 {
             let begun = Instant::now();
             let features = precision

@@ -1,4 +1,5 @@
-//! Backbones and networks that are tested on what they were trained on, as far as it shows before any work.
+//! Backbones and networks that would be tested on data they were trained on, as far as this can be found
+//! before anything is run.
 
 use super::plan::{SuiteCell, SuitePlan};
 use super::settle::{Data, Settled, Splits};
@@ -10,7 +11,7 @@ use camtrast_report::record::PRETRAIN;
 use std::collections::BTreeSet;
 use std::fs;
 
-/// Every leak among the cells that are settled, one sentence each.
+/// Every leak among the settled cells, one sentence each.
 pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for (cell, own) in plan.cells.iter().zip(settled) {
@@ -29,7 +30,7 @@ pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Vec<String> {
     found
 }
 
-/// A test pack that the backbone, or another of its classes, was trained on.
+/// A test pack that the backbone was trained on, or whose classes it was trained on.
 fn probed(
     cell: &SuiteCell,
     name: &str,
@@ -74,7 +75,7 @@ fn pack_classes(data: &Data) -> Option<PackClasses<'_>> {
     }
 }
 
-/// Test images that are trained on.
+/// Test images that are also training images.
 fn within(cell: &SuiteCell, splits: &Splits) -> Option<String> {
     let files: BTreeSet<_> = splits
         .training

@@ -4,7 +4,7 @@ use super::plan::{SuiteCell, SuitePlan};
 use camtrast_common::Error;
 use std::collections::BTreeMap;
 
-/// What is wanted by each key; a word without `=` names a run.
+/// The wanted values of each key; a word without `=` is the name of a run.
 pub struct Only {
     wanted: BTreeMap<&'static str, Vec<String>>,
 }
@@ -12,11 +12,11 @@ pub struct Only {
 const KEYS: [&str; 4] = ["run", "method", "task", "seed"];
 
 impl Only {
-    /// Reads the words, which may themselves be lists by commas, and holds them against a plan.
+    /// Parses the words, which may be lists separated by commas, and checks them against a plan.
     pub fn parse(words: &[String], plan: &SuitePlan) -> Result<Only, Error> {
         let mut wanted: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
         for word in words {
-            // The names of runs may hold commas.
+            // Names of runs may contain commas.
             let parts: Vec<&str> = if word.contains('=') {
                 word.split(',').collect()
             } else {
@@ -37,7 +37,7 @@ impl Only {
         Ok(Only { wanted })
     }
 
-    /// Whether a cell is meant: by every key that is given, by any of its values.
+    /// Whether a cell is selected: for every given key, one of the values must match.
     pub fn wants(&self, cell: &SuiteCell) -> bool {
         self.wanted
             .iter()

@@ -1,4 +1,4 @@
-//! What a recipe comes to: cells, each one command with one folder.
+//! The plan of a recipe: cells, each one command with one output folder.
 
 use super::machine::Machine;
 use super::recipe::{Run, SuiteRecipe, slug, usage};
@@ -27,13 +27,13 @@ pub struct SuiteCell {
     pub folder: PathBuf,
     /// Such as `detection train`.
     pub command: &'static str,
-    /// Flags, without those of the machine.
+    /// Flags, without those that describe the machine.
     pub flags: Vec<OsString>,
-    /// Those shared by all runs.
+    /// The flags that all runs share.
     pub shared: Vec<OsString>,
-    /// The same as `key = value`, without places of files.
+    /// The same as `key = value`, without file paths.
     pub protocol: Vec<String>,
-    /// The backbone that a task starts from.
+    /// The backbone that a task starts from; `None` for a pretraining.
     pub checkpoint: Option<PathBuf>,
     /// Threads that the recipe asks for.
     pub threads: Option<usize>,
@@ -41,7 +41,7 @@ pub struct SuiteCell {
     pub after: Option<usize>,
 }
 
-/// A recipe's cells and what the report calls them.
+/// The cells of a recipe, and the columns and rows of its report.
 pub struct SuitePlan {
     /// The recipe's file, for messages.
     pub recipe: PathBuf,
@@ -65,8 +65,8 @@ struct TaskTemplate {
 }
 
 impl SuitePlan {
-    /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, which every flag
-    /// is held against.
+    /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, against which
+    /// every flag is checked.
     pub fn new(recipe: &SuiteRecipe, path: &Path, out: &Path, root: &Command) -> Result<SuitePlan, Error> {
         let tasks = tasks(recipe);
         let columns: Vec<Column> = tasks.iter().flat_map(|task| task.columns.clone()).collect();
@@ -101,7 +101,7 @@ impl SuitePlan {
             if name.is_none() || wanted.any(|column| !known.contains(&&column[..])) {
                 return Err(usage(
                     path,
-                    format!("expects of {run:?} what is no run and column of it"),
+                    format!("expects a number of {run:?}, which is not one of its runs and columns"),
                 ));
             }
         }
@@ -146,7 +146,7 @@ fn add_run(
     out: &Path,
     root: &Command,
 ) -> Result<(), String> {
-    let told = |problem: String| format!("run {:?}: {problem}", run.name);
+    let in_run = |problem: String| format!("run {:?}: {problem}", run.name);
     let method = run
         .flags
         .get("method")
@@ -179,7 +179,7 @@ fn add_run(
             folder: folder(PRETRAIN),
             checkpoint: None,
             after: None,
-            ..cell("pretrain", &shared, &run.flags, seed, root).map_err(told)?
+            ..cell("pretrain", &shared, &run.flags, seed, root).map_err(in_run)?
         };
         after = Some(cells.len());
         cells.push(cell);
@@ -206,7 +206,7 @@ fn add_run(
                 .filter(|(key, _)| part.contains(&&key[..]));
             own.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
-        let about = |problem| told(format!("{}: {problem}", task.name));
+        let about = |problem| in_run(format!("{}: {problem}", task.name));
         cells.push(SuiteCell {
             run: run.name.clone(),
             method: method.clone(),
@@ -225,7 +225,7 @@ const REPRESENTATION: &str = "representation";
 
 fn tasks(recipe: &SuiteRecipe) -> Vec<TaskTemplate> {
     let mut tasks = Vec::new();
-    // Precision and threads are said once, for all.
+    // Precision and threads are set once, for all commands.
     let with = |table: &Table, more: &[(&str, String)]| {
         let inherited = ["precision", "threads"]
             .into_iter()
@@ -374,18 +374,18 @@ fn cell(
         "print-config",
     ] {
         if table.contains_key(key) {
-            return Err(format!("{key:?} is the suite's to say"));
+            return Err(format!("{key:?} is set by the suite itself"));
         }
     }
     let threads = table.remove("threads").map(threads).transpose()?;
-    let told = |(problem, remedy): (String, String)| format!("{problem}; {remedy}");
+    let joined = |(problem, remedy): (String, String)| format!("{problem}; {remedy}");
     let with_seed = |table: Table| {
-        let mut given = flags(table, &clap).map_err(told)?;
+        let mut given = flags(table, &clap).map_err(joined)?;
         given.push(format!("--seed={seed}").into());
         Ok::<_, String>(given)
     };
     let given = with_seed(table)?;
-    // A typing error shows before hours of training.
+    // A typing error is found before hours of training.
     parse(root, command, &given)?;
     let without_threads = shared
         .clone()
@@ -435,7 +435,7 @@ pub fn parse(root: &Command, command: &str, flags: &[OsString]) -> Result<ArgMat
         .chain(own_place.into_iter().map(OsString::from));
     let mut matches = root.clone().try_get_matches_from(line).map_err(|e| {
         let text = e.to_string();
-        // clap lists what is missing on the lines below.
+        // clap lists missing arguments on the lines below.
         let text: Vec<&str> = text
             .split("\n\n")
             .next()
@@ -446,15 +446,15 @@ pub fn parse(root: &Command, command: &str, flags: &[OsString]) -> Result<ArgMat
         text.join(" ").trim_start_matches("error: ").to_owned()
     })?;
     for _ in command.split(' ') {
-        matches = matches.remove_subcommand().expect("a command of ours").1;
+        matches = matches.remove_subcommand().expect("a command of this program").1;
     }
     Ok(matches)
 }
 
-/// A command of ours by its whole name, such as `detection train`.
+/// A command of this program by its full name, such as `detection train`.
 pub fn subcommand(root: &Command, path: &str) -> Command {
     let found = path.split(' ').fold(root, |command, name| {
-        command.find_subcommand(name).expect("a command of ours")
+        command.find_subcommand(name).expect("a command of this program")
     });
     found.clone()
 }
@@ -492,7 +492,7 @@ fn recorded(run: &Run, tasks: &[TaskTemplate]) -> record::RunRecord {
 }
 
 impl SuiteCell {
-    /// The whole command line that makes the same bytes again, as one would type it.
+    /// The command line that reproduces the same bytes, as a user would type it.
     pub fn typed(&self, machine: &Machine) -> String {
         let words = self
             .arguments(machine)
@@ -523,7 +523,7 @@ impl SuiteCell {
     }
 }
 
-/// `camtrast` and words, as one would type them.
+/// `camtrast` and its arguments, quoted as a user would type them.
 pub fn typed(words: impl Iterator<Item = String>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     let quoted = |word: String| match !word.is_empty() && word.chars().all(plain) {

@@ -10,28 +10,28 @@ use toml::Table;
 
 /// A recipe file. The tables `pretrain`, `fewshot`, `detection` and `segmentation` hold flags of the commands
 /// `pretrain`, `fewshot eval`, `detection train` and `segmentation train`; a task without its table is not
-/// done.
+/// run.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SuiteRecipe {
     /// Heading of the report.
     pub title: String,
-    /// What it follows and where it differs.
+    /// What the recipe reproduces, and where it differs.
     #[serde(default)]
     pub about: String,
-    /// How the published numbers were measured, and what is different here.
+    /// How the published numbers were measured, and how this recipe differs.
     #[serde(default)]
     pub published_protocol: String,
-    /// Whether a backbone may be tested on what it was trained on. Otherwise such a recipe is refused.
+    /// Whether a backbone may be tested on data it was trained on. If not, such a recipe is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_leakage: bool,
-    /// Every run is done with each.
+    /// Every run is repeated with each seed.
     #[serde(default = "first_seed")]
     pub seeds: Vec<u64>,
     /// The packs.
     #[serde(default)]
     pub data: Data,
-    /// For all runs.
+    /// Flags of `pretrain` for all runs.
     #[serde(default)]
     pub pretrain: Table,
     /// The few-shot probe on every pack of [`Data::test`].
@@ -49,17 +49,16 @@ pub struct SuiteRecipe {
     /// Whether class activation maps are drawn, of images of the first test pack.
     #[serde(default)]
     pub cam: bool,
-    /// Name of what `x` counts, for the figure.
+    /// Label of the figure's x axis.
     #[serde(default)]
     pub x_axis: String,
     /// The rows of the table.
     #[serde(default)]
     pub runs: Vec<Run>,
-    /// What has to come out, by run and column: the mean over seeds and how far from it is still right, as
-    /// shown in the table.
+    /// Expected results by run and column: the mean over seeds and its tolerance, in the units of the table.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expect: BTreeMap<String, BTreeMap<String, [f64; 2]>>,
-    /// Files that are not beside the recipe but below the working directory, as the recipe names them.
+    /// Files that are not next to the recipe but below the working directory, as the recipe names them.
     #[serde(skip)]
     pub elsewhere: Vec<PathBuf>,
 }
@@ -79,18 +78,18 @@ pub struct Data {
     pub test: BTreeMap<String, PathBuf>,
 }
 
-/// A row of the table: a pretraining, or a backbone from elsewhere.
+/// A row of the table: a pretraining, or a given backbone.
 #[derive(Deserialize, Serialize, Clone, Default)]
 pub struct Run {
-    /// Its name, and that of its folder.
+    /// Its name, and the name of its folder.
     pub name: String,
-    /// A backbone that is there already; nothing is pretrained then.
+    /// A given backbone; then nothing is pretrained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<PathBuf>,
-    /// The line of the figure it belongs to.
+    /// The line of the figure that this run belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<String>,
-    /// Its place on that line.
+    /// Its x value on that line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x: Option<f64>,
     /// Published numbers by column, accuracies in percent.
@@ -99,29 +98,29 @@ pub struct Run {
     /// Flags of this run's probe only.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub fewshot: Table,
-    /// Flags of this run's detector only: one learning rate for all methods can rank them wrongly.
+    /// Flags of this run's detector only: a learning rate shared by all methods can rank them wrongly.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub detection: Table,
     /// Flags of this run's segmentation only.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub segmentation: Table,
-    /// All else: flags of `camtrast pretrain`.
+    /// All other keys: flags of `camtrast pretrain`.
     #[serde(flatten)]
     pub flags: Table,
 }
 
 impl SuiteRecipe {
-    /// Reads a recipe file. Its paths start from its own folder; a file that is not there is looked for in
-    /// the working directory.
+    /// Reads a recipe file. Its paths are relative to its own folder, or, if no such file exists, to the
+    /// working directory.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).map_err(Error::io(path, "read"))?;
         let mut recipe = Self::parse(&text, path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut elsewhere = Vec::new();
         recipe.each_path(|named| {
-            let beside = folder.join(&*named);
-            if beside.exists() || !named.exists() {
-                *named = beside;
+            let in_folder = folder.join(&*named);
+            if in_folder.exists() || !named.exists() {
+                *named = in_folder;
             } else if !elsewhere.contains(named) {
                 elsewhere.push(named.clone());
             }
@@ -160,7 +159,7 @@ impl SuiteRecipe {
             .for_each(change);
     }
 
-    /// Makes every path absolute, so that the recipe means the same wherever it is read.
+    /// Makes every path absolute, so that the recipe has the same meaning wherever it is stored.
     pub fn absolute(&mut self) {
         self.each_path(|path| *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone()));
     }
@@ -236,12 +235,12 @@ impl SuiteRecipe {
             if slug(&run.name).is_empty() {
                 return Err(usage(
                     path,
-                    format!("names a run {:?}, which is no name of a folder", run.name),
+                    format!("names a run {:?}, which cannot be the name of a folder", run.name),
                 ));
             }
             if run.checkpoint.is_some() && !run.flags.is_empty() {
                 let keys: Vec<&String> = run.flags.keys().collect();
-                let problem = format!("run {:?} has a checkpoint, so {keys:?} have no meaning", run.name);
+                let problem = format!("run {:?} has a checkpoint, so {keys:?} have no effect", run.name);
                 return Err(usage(path, problem));
             }
         }
@@ -250,12 +249,12 @@ impl SuiteRecipe {
 
     /// The recipe as a file.
     pub fn to_toml(&self) -> String {
-        // By way of a table, because values have to come before tables.
+        // Through a table, because in TOML values must come before tables.
         let table = Table::try_from(self).expect("keys are strings");
         toml::to_string(&table).expect("what was read can be written")
     }
 
-    /// Puts other packs in the place of the recipe's.
+    /// Replaces the recipe's packs.
     pub fn replace_packs(
         &mut self,
         train: Option<PathBuf>,
@@ -265,7 +264,7 @@ impl SuiteRecipe {
         self.data.train = train.or(self.data.train.take());
         if let Some(test) = test {
             if self.data.test.len() > 1 {
-                let problem = "names several test packs, so --test cannot tell which it replaces";
+                let problem = "names several test packs, so it is not clear which one --test replaces";
                 return Err(usage(path, problem.into()));
             }
             self.data.test.values_mut().for_each(|pack| *pack = test.clone());
@@ -274,7 +273,7 @@ impl SuiteRecipe {
     }
 }
 
-/// A name as a folder.
+/// A name turned into the name of a folder.
 pub fn slug(name: &str) -> String {
     let mapped: String = name
         .chars()
@@ -293,7 +292,7 @@ pub fn slug(name: &str) -> String {
         .join("-")
 }
 
-/// What is wrong with a recipe.
+/// An error in a recipe.
 pub fn usage(path: &Path, problem: String) -> Error {
     Error::Usage {
         problem: format!("{}: {problem}", path.display()),

@@ -1,5 +1,5 @@
-//! What a cell comes to before any work: its settings with every default filled in, and the content of what
-//! it reads. What would be refused when its command begins is refused here.
+//! Resolves a cell before anything is run: its settings with every default filled in, and the content of the
+//! files it reads. Errors that its command would report at its start are reported here.
 
 use super::content::{Contents, sha256};
 use super::plan::{SuiteCell, SuitePlan, parse, subcommand};
@@ -20,20 +20,20 @@ use std::sync::Arc;
 use tch::Device;
 use toml::{Table, Value};
 
-/// A cell before any work.
+/// A resolved cell.
 pub struct Settled {
-    /// Checksum of the version of the program, settings and data; with that of a backbone it is the cell's
-    /// key.
+    /// Checksum of the version of the program, settings and data; together with the checksum of the backbone
+    /// it is the cell's key.
     own_key: String,
     /// See [`camtrast_report::record::CellRecord::protocol`].
     pub protocol: String,
-    /// The same in words.
+    /// The protocol as text.
     pub protocol_settings: Vec<String>,
-    /// What is read.
+    /// The data that the cell reads.
     pub data: Data,
 }
 
-/// What a cell reads.
+/// The data that a cell reads.
 #[derive(Clone)]
 pub enum Data {
     /// A pack: its checksum, and the names of the classes that are used.
@@ -56,7 +56,7 @@ pub struct Splits {
 /// Settings by flag.
 type Settings = BTreeMap<String, String>;
 
-/// Settles cells; packs and splits that several share are read once.
+/// Resolves cells; packs and splits that several cells share are read once.
 pub struct Settler<'a> {
     pub contents: Contents,
     root: &'a Command,
@@ -66,7 +66,7 @@ pub struct Settler<'a> {
 }
 
 impl Settled {
-    /// Checksum of all that the result follows from.
+    /// Checksum of everything that the result depends on.
     pub fn key(&self, backbone_sha256: &str) -> String {
         sha256(&[self.own_key.clone(), backbone_sha256.to_owned()])
     }
@@ -82,7 +82,7 @@ impl Data {
 }
 
 impl<'a> Settler<'a> {
-    /// For a command line, a device, and what is known of files.
+    /// For a command line, a device, and a cache of file checksums.
     pub fn new(root: &'a Command, device: Device, contents: Contents) -> Self {
         Settler {
             contents,
@@ -93,7 +93,7 @@ impl<'a> Settler<'a> {
         }
     }
 
-    /// The wanted cells of a plan, and the backbones from elsewhere that they start from.
+    /// Resolves the wanted cells of a plan, and the given backbones that they start from.
     ///
     /// # Errors
     /// [`Error::Usage`] naming the run, the task and the setting that cannot work; [`Error::File`] and
@@ -120,8 +120,8 @@ impl<'a> Settler<'a> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let mut parts = vec![version, cell.command.to_owned(), data.sha256().to_owned()];
         parts.extend(lines(&settings));
-        // A run's own settings may be the only ones that make the command whole; then the recipe's words
-        // stand for the protocol.
+        // The shared settings alone may be incomplete without the run's own; then the recipe's text is the
+        // protocol.
         let shared = if cell.task == PRETRAIN {
             None
         } else {
@@ -279,10 +279,11 @@ const MACHINE: [&str; 7] = [
     "print-config",
 ];
 
-/// Every flag of a command with its value or its default, without places of files and what decides only the
-/// course.
+/// Every flag of a command with its value or its default, without file paths and flags that do not change the
+/// result.
 fn plain(command: &Command, matches: &ArgMatches, name: &str) -> Settings {
-    // The names of places elsewhere are settings here: `labels` of `pretrain`, `images` of `analyze cam`.
+    // Names that are paths in other commands are settings here: `labels` of `pretrain`, `images` of
+    // `analyze cam`.
     let places = if name.ends_with(" train") {
         &PLACES[..]
     } else {
@@ -298,7 +299,7 @@ fn plain(command: &Command, matches: &ArgMatches, name: &str) -> Settings {
     values.collect()
 }
 
-/// Puts settings that are resolved over those that are given.
+/// Overwrites the given settings with the resolved ones.
 fn fill(settings: &mut Settings, resolved: &impl Serialize, places: &[&str]) {
     let resolved = Table::try_from(resolved).expect("settings serialise");
     for (key, value) in resolved
@@ -326,7 +327,7 @@ fn lines(settings: &Settings) -> Vec<String> {
         .collect()
 }
 
-/// Settings that cannot work are the recipe's fault, data is its own.
+/// An error in settings names the recipe; an error in data names the data.
 fn blame(error: anyhow::Error, cell: &SuiteCell, recipe: &Path) -> anyhow::Error {
     match error.downcast_ref::<Error>() {
         Some(Error::Settings { .. } | Error::Usage { .. }) | None => {

@@ -1,4 +1,4 @@
-//! Where a suite stands: one row a run and seed, one column a task.
+//! The state of a suite: one row per run and seed, one column per task.
 
 use super::content::Contents;
 use super::estimate::Rates;
@@ -13,7 +13,7 @@ use camtrast_report::record::{self, PRETRAIN, State};
 use camtrast_report::table::Table;
 use std::fs;
 
-/// Where a cell stands.
+/// The state of a cell.
 fn state(cell: &SuiteCell, contents: &mut Contents) -> String {
     let running = if is_locked(&cell.folder) { ", running" } else { "" };
     match recorded(cell) {
@@ -45,7 +45,7 @@ fn progress(cell: &SuiteCell) -> Option<f64> {
     Some(line["step"].as_f64()? / line["steps"].as_f64()?.max(1.0))
 }
 
-/// The whole grid, and what failed, why.
+/// The whole grid, and the errors of failed cells.
 pub fn grid(plan: &SuitePlan, mut contents: Contents) -> String {
     let states: Vec<String> = plan.cells.iter().map(|cell| state(cell, &mut contents)).collect();
     contents.keep();
@@ -89,7 +89,7 @@ pub fn grid(plan: &SuitePlan, mut contents: Contents) -> String {
     )
 }
 
-/// What a run of the suite would do, with how long it may take.
+/// What `suite run` would do, and how long it may take.
 pub fn plan(
     plan: &SuitePlan,
     settled: &[Option<Settled>],
@@ -98,7 +98,7 @@ pub fn plan(
     rates: &mut Rates,
 ) -> String {
     let (mut lines, mut rest, mut unknown) = (Vec::new(), 0.0, 0);
-    // The backbones there will be; `None` for those that are not there yet.
+    // The checksums of backbones; `None` for those that do not exist yet.
     let mut backbones: Vec<Option<String>> = Vec::new();
     for (cell, settled) in plan.cells.iter().zip(settled) {
         backbones.push(None);
@@ -164,18 +164,19 @@ pub fn plan(
         );
     }
     let rest = match (rest > 0.0, unknown) {
-        (true, 0) => format!("about {} left, one after the other", clock(rest)),
+        (true, 0) => format!("about {} left if run one after the other", clock(rest)),
         (true, n) => format!(
-            "about {} left, one after the other, and {n} commands of a kind that none is done of yet",
+            "about {} left if run one after the other, and {n} commands of kinds \
+             that have no finished one to estimate from",
             clock(rest)
         ),
         (false, 0) => "nothing left to do".into(),
-        (false, n) => format!("{n} commands left, of kinds that none is done of yet"),
+        (false, n) => format!("{n} commands left, of kinds that have no finished one to estimate from"),
     };
     format!("{}\n\n{rest}", lines.join("\n"))
 }
 
-/// Seconds that the same took with another seed, otherwise the same task of another run.
+/// Seconds that the same cell took with another seed, otherwise those of the same task of another run.
 fn estimate(plan: &SuitePlan, cell: &SuiteCell) -> Option<f64> {
     let of = |like: &dyn Fn(&SuiteCell) -> bool| {
         let alike = plan

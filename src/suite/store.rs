@@ -1,5 +1,5 @@
-//! What is done already: in a cell's own folder, put aside in `outdated/`, or in another suite. It is known
-//! by its key.
+//! Finished results: in a cell's own folder, in `outdated/`, or in another suite. They are found by their
+//! key.
 
 use super::content::Contents;
 use super::plan::SuiteCell;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files that others read: the report, tasks, other suites.
+/// Files of a cell that the report, tasks and other suites read.
 const FILES: [&str; 4] = [
     "metrics.json",
     EPISODES,
@@ -20,14 +20,14 @@ const FILES: [&str; 4] = [
     "classifier.safetensors",
 ];
 
-/// What a cell needs.
+/// What has to be done for a cell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Nothing: it is done, and its files are as they were left.
+    /// Nothing: it is done, and its files are unchanged.
     Keep,
-    /// The result of the same key that lies in another folder.
+    /// Take over the result with the same key from another folder.
     Take(PathBuf),
-    /// Its command; after an interrupt or a failure, where it was.
+    /// Run its command; after an interrupt or a failure, resume it.
     Go,
 }
 
@@ -38,7 +38,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Of a suite, with others beside it.
+    /// For a suite and other suites to reuse.
     pub fn new(own: &Path, others: &[PathBuf]) -> Self {
         Store {
             own: own.to_owned(),
@@ -46,7 +46,7 @@ impl Store {
         }
     }
 
-    /// What a cell needs, and its record if it has a readable one.
+    /// What has to be done for a cell, and its record if it has a readable one.
     pub fn step(
         &self,
         cell: &SuiteCell,
@@ -83,14 +83,16 @@ impl Store {
             };
             match old.state {
                 State::Done => damage(folder, &old, contents).is_none(),
-                // What was cut off here goes on from its state; elsewhere somebody may be at it.
+                // An interrupted command here resumes from its state; one in another suite may still be
+                // running.
                 State::Begun => folder.starts_with(&aside) && !is_locked(folder),
                 State::Failed => false,
             }
         })
     }
 
-    /// Brings what [`Step::Take`] names into a cell's folder: moves what was put aside here, copies the rest.
+    /// Puts the result that [`Step::Take`] names into a cell's folder: moves it from `outdated/`, copies it
+    /// from elsewhere.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -119,7 +121,7 @@ pub fn recorded(folder: &Path) -> Option<record::CellRecord> {
     record::read(&folder.join(CELL)).ok().flatten()
 }
 
-/// The first file that is not as a cell's command left it.
+/// The first file that has changed since the cell's command wrote it.
 pub fn damage(folder: &Path, record: &record::CellRecord, contents: &mut Contents) -> Option<String> {
     let mut files = record.files.iter();
     let changed = files.find(|(name, sum)| contents.file(&folder.join(name)).ok().as_ref() != Some(*sum));
@@ -128,7 +130,7 @@ pub fn damage(folder: &Path, record: &record::CellRecord, contents: &mut Content
         .or(record.files.is_empty().then(|| "cell.json".into()))
 }
 
-/// Checksums of what a command left for others.
+/// Checksums of the files of a cell that others read.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -152,8 +154,8 @@ fn folders(place: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Copies the files of a cell, but not its tasks, which are cells of their own, and not what only its process
-/// needed.
+/// Copies the files of a cell, but not its tasks, which are separate cells, and not files that only its
+/// process needed.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::io(to, "create"))?;
     for entry in fs::read_dir(from).map_err(Error::io(from, "list"))? {

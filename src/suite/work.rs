@@ -1,5 +1,4 @@
-//! Doing what is left to do: every cell in a process of its own, so that one that fails takes nothing with
-//! it.
+//! Runs the unfinished cells, each in a separate process, so that a failure does not affect others.
 
 use super::board::{Board, Line};
 use super::content::Contents;
@@ -26,15 +25,15 @@ use std::time::{Duration, Instant};
 /// What came of a cell.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// It had been done before.
+    /// It was already done.
     Kept,
     Done,
     Failed(String),
-    /// Cut off by an interrupt, to go on from.
+    /// Interrupted; can be resumed.
     Interrupted,
 }
 
-/// Where a cell stands.
+/// The state of a cell.
 #[derive(Clone, Copy, PartialEq)]
 enum Turn {
     Waiting,
@@ -42,7 +41,7 @@ enum Turn {
     Ended,
 }
 
-/// What all workers look at.
+/// The state that all workers share.
 struct Job<'a> {
     plan: &'a SuitePlan,
     settled: &'a [Option<Settled>],
@@ -61,7 +60,7 @@ struct Shared {
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// Does the settled cells of a plan. A cell that fails takes only those with it that need its backbone.
+/// Runs the settled cells of a plan. If a cell fails, only cells that need its backbone fail with it.
 pub fn work(
     plan: &SuitePlan,
     settled: &[Option<Settled>],
@@ -161,7 +160,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
     );
     let path = cell.folder.join(CELL);
     let (checkpoint, key, seconds) = {
-        // Held until folders are where they belong: what one worker takes over, another may put aside.
+        // Locked until folders are in place: one worker may take over what another moves to `outdated/`.
         let mut state = job.shared.lock().expect("no worker panics");
         if let Some(parent) = cell.after {
             match &state.ends[parent] {
@@ -195,7 +194,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
                 if let Some(file) = &damage {
                     let folder = cell.folder.display();
                     board.note(&format!(
-                        "warning: {folder}: {file} was changed since it was written; done again"
+                        "warning: {folder}: {file} was changed since it was written; it is run again"
                     ));
                 }
                 let why = if damage.is_some() {
@@ -205,7 +204,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
                 };
                 put_aside(cell, &old, why, out, board)?;
             }
-            // A record that cannot be read is as good as none.
+            // A record that cannot be read is treated as missing.
             None => {}
         }
         if let Step::Take(from) = &step {
@@ -255,7 +254,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
                 .files
                 .get("metrics.json")
                 .cloned()
-                .context("it left no metrics.json")?;
+                .context("it wrote no metrics.json")?;
             if cell.task == PRETRAIN {
                 record.checkpoint_sha256 = backbone_sha256(&cell.folder.join("backbone.safetensors"))?;
             }
@@ -279,12 +278,12 @@ fn one(i: usize, job: &Job) -> Result<End> {
     Ok(end)
 }
 
-/// The checksum that a backbone's file carries.
+/// The checksum stored in a backbone's file.
 pub fn backbone_sha256(path: &Path) -> Result<String> {
     Ok(Origin::read(path)?.backbone_sha256)
 }
 
-/// Moves what followed from other settings, data or code out of the way. Nothing is thrown away.
+/// Moves results of other settings, data or code to `outdated/`. Nothing is deleted.
 fn put_aside(cell: &SuiteCell, old: &record::CellRecord, why: &str, out: &Path, board: &Board) -> Result<()> {
     let name = cell
         .folder
@@ -309,7 +308,7 @@ fn put_aside(cell: &SuiteCell, old: &record::CellRecord, why: &str, out: &Path, 
         .expect("numbers do not end");
     fs::rename(&cell.folder, &place).map_err(Error::io(&place, "write"))?;
     board.note(&format!(
-        "{}: {why} changed; what was there is now {}",
+        "{}: {why} changed; the old results are now in {}",
         cell.name(),
         place.display()
     ));
@@ -331,7 +330,7 @@ fn record_failure(cell: &SuiteCell, machine: &Machine, error: &str) -> Result<()
     Ok(record::write(&cell.folder.join(CELL), &record)?)
 }
 
-/// A process of an earlier suite that was killed may still be saving its state.
+/// Waits for a process of an earlier, killed suite that may still be saving its state.
 fn wait_for_lock(cell: &SuiteCell, line: &Line) {
     let mut told = false;
     while is_locked(&cell.folder) && !STOP.load(Ordering::Relaxed) {
@@ -349,7 +348,7 @@ fn run(cell: &SuiteCell, machine: &Machine, line: &Line) -> Result<Result<(), St
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.args(cell.arguments(machine));
-    // A Ctrl-C is for the suite, which tells the others.
+    // Ctrl-C goes to the suite only, which stops its commands.
     command
         .process_group(0)
         .env(CHILD, "1")
@@ -383,31 +382,31 @@ fn run(cell: &SuiteCell, machine: &Machine, line: &Line) -> Result<Result<(), St
         Some(status) => {
             let silent = || {
                 format!(
-                    "ended without a word ({status}); see {}",
+                    "ended without an error message ({status}); see {}",
                     cell.folder.join("output.log").display()
                 )
             };
             Ok(Err(error.unwrap_or_else(silent)))
         }
-        None => bail!("a process vanished"),
+        None => bail!("a command ended, but its exit status is unknown"),
     }
 }
 
-/// Shows and keeps what a command says; returns its error.
+/// Shows and stores the output of a command; returns its error line.
 fn follow(lines: impl BufRead, mut log: File, line: &Line) -> Option<String> {
     let mut error = None;
     for text in lines.lines().map_while(Result::ok) {
-        // A full disk shows in the command itself.
+        // If the disk is full, the command itself reports it.
         let _ = writeln!(log, "{text}");
         match text.strip_prefix("camtrast: ").or(text.strip_prefix("error: ")) {
-            Some(told) => error = Some(told.to_owned()),
+            Some(message) => error = Some(message.to_owned()),
             None => line.show(&text),
         }
     }
     error
 }
 
-/// Cells that others need come along.
+/// The chosen cells and those that they need.
 pub fn with_parents(plan: &SuitePlan, chosen: impl Fn(&SuiteCell) -> bool) -> Vec<bool> {
     let mut wanted: Vec<bool> = plan.cells.iter().map(&chosen).collect();
     for (i, cell) in plan.cells.iter().enumerate() {
@@ -418,7 +417,7 @@ pub fn with_parents(plan: &SuitePlan, chosen: impl Fn(&SuiteCell) -> bool) -> Ve
     wanted
 }
 
-/// Path of the recipe kept in a suite's folder.
+/// Path of the recipe stored in a suite's folder.
 pub fn kept_recipe(out: &Path) -> PathBuf {
     out.join("recipe.toml")
 }

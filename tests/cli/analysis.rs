@@ -124,7 +124,7 @@ fn activation_maps_say_whose_classifier_they_are_of() {
         "analyze cam --checkpoint other/backbone.safetensors --data test.pack",
         &[
             "other/classifier.safetensors",
-            "not the classifier of the backbone beside it",
+            "not the classifier of the backbone in the same folder",
         ],
     );
     place.fails(

@@ -31,10 +31,14 @@ fn root() -> &'static Path {
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    files_ending_in("rs", folder, found);
+}
+
+fn files_ending_in(extension: &str, folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().flatten().map(|e| e.path()) {
         if entry.is_dir() {
-            sources(&entry, found);
-        } else if entry.extension().is_some_and(|e| e == "rs") {
+            files_ending_in(extension, &entry, found);
+        } else if entry.extension().is_some_and(|e| e == extension) {
             found.push(entry);
         }
     }
@@ -93,7 +97,7 @@ fn libraries_neither_print_nor_exit() {
     let mut files = Vec::new();
     libraries().for_each(|library| sources(&root().join(library).join("src"), &mut files));
     assert!(files.len() > 30, "the sources have moved: {}", files.len());
-    // common/src/testing.rs is no library: it serves the golden tests, which report their worst errors.
+    // common/src/testing.rs is not library code: it serves the golden tests, which report their worst errors.
     for file in files
         .into_iter()
         .filter(|f| !f.ends_with("common/src/testing.rs"))
@@ -108,7 +112,8 @@ fn libraries_neither_print_nor_exit() {
     }
 }
 
-/// What a change of makes cargo look again whether the commit is `-dirty`: the build script's own answer.
+/// Cargo must run the build script again, which finds out whether the commit is `-dirty`, after a change in
+/// any of these: the script's own output lists them.
 #[test]
 fn a_change_in_any_crate_is_seen_by_the_build_script() {
     let said = fs::read_to_string(Path::new(env!("OUT_DIR")).with_file_name("output")).unwrap();
@@ -339,6 +344,34 @@ fn lines_have_at_most_110_columns() {
             .zip(1..)
             .filter(|(line, _)| line.chars().count() > 110);
         long.extend(lines.map(|(_, number)| format!("{}:{number}", file.display())));
+    }
+    assert!(long.is_empty(), "longer than 110 columns: {long:#?}");
+}
+
+/// Whether a line of Markdown could be broken: a table's row, a heading and one long word cannot.
+fn can_be_broken(line: &str) -> bool {
+    let text = line.trim_start();
+    let text = text.strip_prefix("- ").unwrap_or(text);
+    !text.starts_with(['|', '#']) && text.contains(' ')
+}
+
+#[test]
+fn markdown_has_at_most_110_columns_outside_tables_and_code() {
+    let (mut files, mut long) = (vec![], vec![]);
+    for folder in ["docs", "recipes", "benches", "tests"] {
+        files_ending_in("md", &root().join(folder), &mut files);
+    }
+    files.extend(["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name)));
+    assert!(files.len() > 15, "the documents have moved: {}", files.len());
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut in_code = false;
+        for (line, number) in text.lines().zip(1..) {
+            in_code ^= line.trim_start().starts_with("```");
+            if !in_code && line.chars().count() > 110 && can_be_broken(line) {
+                long.push(format!("{}:{number}", file.display()));
+            }
+        }
     }
     assert!(long.is_empty(), "longer than 110 columns: {long:#?}");
 }

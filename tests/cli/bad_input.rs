@@ -324,7 +324,7 @@ fn settings_that_do_not_fit_the_data() {
         place.fails(
             &line,
             &[
-                "bad.pack knows no general categories",
+                "bad.pack has no general categories",
                 flags.trim_end_matches(" 2"),
                 "categories.csv",
             ],
@@ -334,7 +334,7 @@ fn settings_that_do_not_fit_the_data() {
     let vast = "--queue-size 9999999999999 --bn-splits 2";
     place.fails(
         &format!("pretrain --method moco {TINY} {vast} --out run"),
-        &["libtorch", "memory", "lower --batch-size"],
+        &["libtorch", "memory", "smaller --batch-size"],
     );
     assert!(!place.path("run").exists());
 
@@ -346,7 +346,7 @@ fn settings_that_do_not_fit_the_data() {
     };
     place.fails(
         &eval("--data test.pack --shots 6"),
-        &["20", "--shots or --queries"],
+        &["20", "--shots and --queries"],
     );
     place.fails(
         &eval("--data train.pack --shots 1"),
@@ -538,7 +538,7 @@ fn a_loss_that_is_not_finite() {
         "became",
         "at step",
         "epoch 1",
-        "the good state of step",
+        "the last good state (step",
         "run: lower --lr",
         "--overwrite",
     ];
@@ -551,7 +551,7 @@ fn a_loss_that_is_not_finite() {
     // The state loads: the same command goes on from it, and meets the same end.
     let again = place.fails(&format!("{wild} --out run"), &saying);
     assert!(
-        again.stderr.contains(&format!("going on from step {step}")),
+        again.stderr.contains(&format!("resumed at step {step}")),
         "{}",
         again.stderr
     );
@@ -564,7 +564,7 @@ fn a_loss_that_is_not_finite() {
             "the loss became",
             "at step",
             "epoch 0",
-            "no state had been saved before it",
+            "no state had been saved before this step",
             "--lr",
         ],
     );
@@ -581,7 +581,7 @@ fn an_update_that_is_not_finite_is_not_saved() {
     );
     let saying = [
         "became NaN or infinite at step 5 (epoch 1)",
-        "the good state of step 5 is kept in run",
+        "the last good state (step 5) is kept in run",
     ];
     place.fails(&command, &saying);
     let (metadata, _) = content(&place.bytes("run/state.safetensors"));
@@ -596,7 +596,7 @@ fn an_update_that_is_not_finite_is_not_saved() {
         &at_once,
         &[
             "became NaN or infinite at step 0",
-            "no state had been saved before it",
+            "no state had been saved before this step",
         ],
     );
     for name in ["state", "backbone", "classifier"] {
@@ -746,7 +746,7 @@ fn weights_that_are_not_finite_are_loaded_nowhere() {
         "pretrain --method supervised {TINY} --classes 10 --out damaged"
     ));
     assert!(
-        done.stderr.contains("NaN") && done.stderr.contains("went back to the state before it"),
+        done.stderr.contains("NaN") && done.stderr.contains("the state before it"),
         "{}",
         done.stderr
     );

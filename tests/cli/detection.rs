@@ -331,7 +331,7 @@ fn bad_settings_and_files_are_named() {
     for (content, saying) in [
         (record("4711", "0.5"), "4711 is not in the data set"),
         (record(&id, "NaN"), "NaN"),
-        ("[{".to_owned(), "is no COCO results list"),
+        ("[{".to_owned(), "is not a COCO results list"),
     ] {
         place.write("found.json", content);
         place.fails(

@@ -114,11 +114,11 @@ fn a_foreign_backbone_comes_in_is_used_and_goes_out() {
     let before = place.bytes("moco.pth.tar");
     place.misused(
         "checkpoint import moco.pth.tar --out ./moco.pth.tar",
-        &["./moco.pth.tar", "to be read"],
+        &["./moco.pth.tar", "is the input file"],
     );
     place.misused(
         "checkpoint export in.safetensors --to timm --out in.safetensors",
-        &["in.safetensors", "to be read"],
+        &["in.safetensors", "is the input file"],
     );
     assert!(place.bytes("moco.pth.tar") == before);
     place.misused(
@@ -156,7 +156,7 @@ fn what_runs_code_or_is_not_whole_is_refused() {
         for command in ["info FILE", "import FILE --out in.safetensors", "diff FILE FILE"] {
             place.fails(
                 &format!("checkpoint {}", command.replace("FILE", name)),
-                &[name, reason, "runs code"],
+                &[name, reason, "would run code"],
             );
         }
     }
@@ -171,7 +171,7 @@ fn what_runs_code_or_is_not_whole_is_refused() {
         &done.stdout,
         &[
             "120 tensors matched, none missing",
-            "nothing is called",
+            "no code in the file is run",
             "__main__.Mode",
         ],
     );
@@ -282,9 +282,9 @@ fn every_number_of_a_backbone_that_was_not_whole_is_marked() {
     );
     place.write("marks.toml", recipe);
     let done = place.ok("suite run marks.toml --out run --device cpu --threads 1");
-    assert!(!place.text("run/report.md").contains("Brought along"));
+    assert!(!place.text("run/report.md").contains("Given backbones"));
     let what = "part (5 of 100 tensors missing)";
-    says(&done.stdout, &["†: the backbone was not whole", what]);
+    says(&done.stdout, &["†: the backbone was incomplete", what]);
     let marks = |text: &str, mark: &str, name: &str| {
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(name)).collect();
         lines.iter().map(|line| line.matches(mark).count()).sum::<usize>()

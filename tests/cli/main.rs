@@ -7,6 +7,7 @@ mod commands;
 mod detection;
 mod fetch;
 mod gpu;
+mod help;
 mod honest;
 mod interop;
 mod resume;

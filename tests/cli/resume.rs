@@ -40,7 +40,7 @@ fn interrupt(place: &Place, command: &str, run: &str) {
     let saying = [
         "interrupted at step",
         "the state is saved",
-        "the same command goes on",
+        "run the same command again to continue",
     ];
     place.ends(done, 1, command, &saying);
 }
@@ -123,7 +123,7 @@ fn ctrl_c_saves_and_a_finished_run_stays_as_it_is() {
     place.ok(&command("whole"));
     interrupt(&place, &command("cut"), "cut");
     let done = place.ok(&command("cut"));
-    assert!(done.stderr.contains("going on from step"), "{}", done.stderr);
+    assert!(done.stderr.contains("resumed at step"), "{}", done.stderr);
     assert_same(&place, "cut", "whole");
 
     let files = |run: &str| {
@@ -163,7 +163,7 @@ fn termination_is_as_polite_as_ctrl_c() {
         done,
         1,
         &command,
-        &["interrupted at step", "the same command goes on"],
+        &["interrupted at step", "run the same command again to continue"],
     );
 }
 
@@ -265,11 +265,7 @@ fn damaged_states_fall_back_or_are_named() {
         place.copy("cut", damage);
         place.write(&format!("{damage}/state.safetensors"), bytes);
         let done = place.ok(&command(damage));
-        for part in [
-            "warning: ",
-            "state.safetensors",
-            "went back to the state before it",
-        ] {
+        for part in ["warning: ", "state.safetensors", "the state before it"] {
             assert!(done.stderr.contains(part), "{damage}: {}", done.stderr);
         }
         assert_same(&place, damage, "whole");

@@ -159,7 +159,7 @@ fn trains_evaluates_and_scores_the_same() {
         &format!("segmentation eval --checkpoint backbone/backbone.safetensors --cityscapes street {PLAIN}"),
         &[
             "backbone.safetensors",
-            "is no camtrast-segmenter but camtrast-backbone",
+            "is not a camtrast-segmenter file but camtrast-backbone",
             "segmentation train",
         ],
     );
@@ -316,7 +316,7 @@ fn kills_and_ctrl_c_change_nothing() {
         done,
         1,
         &command("stopped"),
-        &["interrupted at step", "the same command goes on"],
+        &["interrupted at step", "run the same command again to continue"],
     );
     let done = place.signalled(&command("cut"), libc::SIGKILL, || state("cut"));
     assert_eq!(done.code, None, "the kill met no living process");
@@ -444,7 +444,7 @@ fn training_data_that_cannot_be_used() {
         HEIGHT,
         &rgb[..WIDTH * HEIGHT * 2],
     );
-    refused(&[&label, "16 bits a pixel"]);
+    refused(&[&label, "16 bits per pixel"]);
     write_png(
         &place.path(&label),
         ColorType::Grayscale,
@@ -457,7 +457,7 @@ fn training_data_that_cannot_be_used() {
     labels(&place.path(&label), &[200; WIDTH * HEIGHT]);
     refused(&[&label, "holds the id 200", "0..33"]);
     place.write(&label, &whole_label[..whole_label.len() / 2]);
-    refused(&[&label, "is no whole PNG"]);
+    refused(&[&label, "is not a complete PNG"]);
     fs::remove_file(place.path(&label)).unwrap();
     refused(&["street/leftImg8bit/train", "1 without their label", &name(1)]);
     place.write(&label, &whole_label);
@@ -470,7 +470,7 @@ fn training_data_that_cannot_be_used() {
         HEIGHT,
         &vec![7; WIDTH * HEIGHT * 6],
     );
-    refused(&[&image, "16 bits a channel", "convert it to 8 bits"]);
+    refused(&[&image, "16 bits per channel", "convert it to 8 bits"]);
     place.write(&image, &whole_image[..whole_image.len() / 2]);
     refused(&[&image, "is cut off before its end"]);
     fs::remove_file(place.path(&image)).unwrap();
@@ -514,7 +514,7 @@ fn predictions_that_do_not_fit() {
     fs::remove_file(place.path(&file)).unwrap();
     place.fails(
         SCORE,
-        &["predictions", "lacks predictions for 1 of 2 images", &name(3)],
+        &["predictions", "has no predictions for 1 of 2 images", &name(3)],
     );
     write_png(
         &place.path(&file),
@@ -535,7 +535,7 @@ fn predictions_that_do_not_fit() {
     );
     place.fails(SCORE, &[&file, "colour image"]);
     place.write(&file, &whole[..40]);
-    place.fails(SCORE, &[&file, "is no whole PNG"]);
+    place.fails(SCORE, &[&file, "is not a complete PNG"]);
     assert!(!place.path("score.json").exists());
     place.write(&file, &whole);
 
@@ -570,7 +570,7 @@ fn predictions_that_do_not_fit() {
     });
     let done = place.ok(SCORE);
     assert!(
-        done.stderr.contains("2 of 2 predictions hold ids") && done.stderr.contains("id 77"),
+        done.stderr.contains("2 of 2 predictions contain ids") && done.stderr.contains("id 77"),
         "{}",
         done.stderr
     );

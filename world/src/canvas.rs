@@ -1,5 +1,4 @@
-//! A drawing surface and what covers it: coverage windows, poses, and the one place that calls OpenCV's
-//! rasteriser.
+//! A drawing surface, coverage windows and poses; the only calls of OpenCV's rasteriser.
 //!
 //! Canvas coordinates are pixels, x right and y down; pixel (i, j) spans `i..i+1` x `j..j+1`. Colours are RGB
 //! in 0..1.
@@ -83,7 +82,7 @@ impl Coverage {
         }
     }
 
-    /// Takes away what `other`, drawn later and so in front, hides: what is left is the visible mask.
+    /// Removes what `other`, drawn later and therefore in front, hides: the rest is the visible mask.
     pub fn hide_behind(&mut self, other: &Coverage) {
         for (x, y, alpha) in other.cells() {
             let inside = (self.left..self.left + self.width).contains(&x)
@@ -102,7 +101,7 @@ impl Coverage {
     }
 }
 
-/// Where and how an object stands: unit coordinates (about -1..1 on both axes) to canvas pixels.
+/// Position and orientation of an object: unit coordinates (about -1..1 on both axes) to canvas pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Pose {
     /// Centre, canvas pixels.
@@ -146,7 +145,7 @@ pub struct Outline<'a> {
     pub pen: Option<f32>,
 }
 
-/// Colours of a picture in the making.
+/// Colours of a picture while it is drawn.
 pub struct Canvas {
     /// Columns.
     pub width: usize,
@@ -169,7 +168,7 @@ impl Canvas {
         }
     }
 
-    /// Lays `paint(x, y)` over the covered pixels.
+    /// Draws `paint(x, y)` over the covered pixels.
     pub fn lay(&mut self, coverage: &Coverage, opacity: f32, paint: impl Fn(f32, f32) -> Rgb) {
         for (x, y, alpha) in coverage.cells().filter(|(_, _, alpha)| *alpha > 0) {
             let pixel = &mut self.pixels[y * self.width + x];
@@ -181,10 +180,10 @@ impl Canvas {
         }
     }
 
-    /// What `outline` covers of this canvas; empty where it lies outside.
+    /// The part of this canvas that `outline` covers; empty if it lies outside.
     ///
     /// # Errors
-    /// When OpenCV refuses to draw.
+    /// When OpenCV fails to draw.
     pub fn cover(&self, outline: &Outline) -> Result<Coverage> {
         let margin = outline.pen.unwrap_or(0.0) / 2.0 + 1.5;
         let (left, right) = window(outline.points.iter().map(|p| p.0), margin, self.width);

@@ -1,4 +1,4 @@
-//! What there is in the world: 16 categories of 5 classes, and which of them are trained on.
+//! The content of the drawn world: 16 categories of 5 classes, and their splits.
 
 mod category;
 mod creatures;
@@ -9,7 +9,7 @@ mod vehicles;
 
 pub use category::{CLASSES_PER_CATEGORY, Category, Split, Variant};
 
-/// All categories; a category's place here is part of its label, so new ones go to the end.
+/// All categories; a category's index is part of its label, so new ones are added at the end.
 pub static CATEGORIES: [&Category; 16] = [
     &creatures::FISH,
     &vehicles::CAR,
@@ -53,7 +53,7 @@ impl Class {
         &self.category().variants[self.variant]
     }
 
-    /// A label in the manner of WordNet ids: `s00000103` is the third class of the first category.
+    /// A label similar to WordNet ids: `s00000103` is the third class of the first category.
     pub fn label(self) -> String {
         format!("s{:08}", (self.category + 1) * 100 + self.variant + 1)
     }

@@ -1,4 +1,4 @@
-//! The set on disk: which folders may be written into, in what order, and when it counts as whole.
+//! The data set on disk: which folders may be written, in which order, and when it counts as complete.
 
 use super::catalogue::{Class, Split};
 use super::options::SynthOptions;
@@ -10,8 +10,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// Marks a folder as ours from the first moment on, so that an unfinished set can be told from the user's own
-/// files.
+/// Marks a folder as ours before anything else is written, so that an unfinished set is distinguished from
+/// the user's files.
 const MARKER: &str = "synth.json";
 const FORMAT: &str = "camtrast-synth";
 const CATEGORIES: &str = "categories.csv";
@@ -46,7 +46,7 @@ impl Folder {
         let (images, voc) = (root.join("images"), root.join(VOC));
         fs::create_dir_all(&root).map_err(Error::io(&root, "create"))?;
         if is_ours(&root) {
-            // The split files go first: from here on the old set no longer looks whole.
+            // The split files are removed first: from here on the old set no longer looks complete.
             for name in Split::ALL
                 .map(split_file)
                 .iter()
@@ -118,7 +118,7 @@ impl Folder {
         })
     }
 
-    /// Makes sure that the pictures are on the disk, then writes the tables that make the set whole,
+    /// Makes sure that the pictures are on the disk, then writes the tables that complete the set,
     /// `train.csv` last.
     pub fn finish(&self, jobs: &[Job], scenes: [usize; 2]) -> Result<()> {
         sync_disk(&self.images).map_err(Error::io(&self.images, "write"))?;
@@ -209,7 +209,7 @@ fn is_of_scene(path: &Path) -> bool {
     id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-// What a run leaves that was killed while it wrote its marker.
+// Left by a run that was killed while it wrote its marker.
 fn is_marker_in_the_making(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(&format!(".{MARKER}.")) && name.ends_with(".part")
@@ -217,7 +217,7 @@ fn is_marker_in_the_making(path: &Path) -> bool {
 
 fn sync_disk(folder: &Path) -> io::Result<()> {
     let folder = File::open(folder)?;
-    // SAFETY: the descriptor is open for the whole call, and syncfs touches no memory of ours.
+    // SAFETY: the descriptor is open for the whole call, and syncfs does not access our memory.
     match unsafe { libc::syncfs(folder.as_raw_fd()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -1,10 +1,11 @@
-//! A synthetic world to pretrain on and to test with: drawn objects whose class hangs on one small part.
+//! A synthetic data set (the drawn world) for pretraining and testing: drawn objects whose class depends on
+//! one small part.
 //!
 //! A category (fish, car, ...) is a drawing; its five classes differ in one part only (the tail fin, the sign
-//! on the door), while colour, pattern, pose, surroundings and light vary freely. A classifier may look at
-//! the part alone and forget the rest, which is the loss of information that the paper is about; a
-//! contrastive method has no reason to. As in tieredImageNet, the categories of base, validation and novel
-//! classes are disjoint.
+//! on the door), while colour, pattern, pose, surroundings and light vary freely. A classifier may use this
+//! part alone and ignore the rest, which is the loss of information that the paper describes; a contrastive
+//! method has no reason to do so. As in tieredImageNet, the categories of base, validation and novel classes
+//! are disjoint.
 //!
 //! The files are those of miniImageNet: `images/*.jpg` and `train.csv`, `val.csv`, `test.csv`
 //! (`filename,label`), with `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes
@@ -74,7 +75,7 @@ pub struct SplitReport {
     pub images: usize,
 }
 
-/// What was written.
+/// Counts of the written data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SynthReport {
     /// The folder.
@@ -89,12 +90,12 @@ pub struct SynthReport {
 
 /// Draws the world into `options.out`, on all cores of rayon's pool.
 ///
-/// The split files are written last, so that a run cut off leaves nothing that looks whole; the same command
-/// then clears what it left and starts again.
+/// The split files are written last, so that an interrupted run leaves nothing that looks complete; the same
+/// command then removes its files and starts again.
 ///
 /// # Errors
-/// Settings out of range, a folder that holds something else, or a failed write (a full disk, for one),
-/// named.
+/// Settings out of range, a folder that holds something else, or a failed write (a full disk, for example),
+/// with the file's name.
 pub fn synth(options: &SynthOptions, progress: &dyn Progress) -> Result<SynthReport> {
     options.check()?;
     let folder = Folder::open(options)?;

@@ -1,5 +1,5 @@
-//! The object painter: draws one object of the catalogue anywhere on any canvas and says which pixels it
-//! took.
+//! The object painter: draws one object of the catalogue at any position of a canvas and returns the covered
+//! pixels.
 
 use super::canvas::{Canvas, Coverage, Pose};
 use super::catalogue::Class;
@@ -9,11 +9,11 @@ use camtrast_common::error::Result;
 
 /// Draws `class` in `pose` with `look` and returns what it covers (contour included), clipped to the canvas.
 ///
-/// A scene calls this once per object, from back to front, and takes each later object's coverage away from
+/// A scene calls this once per object, from back to front, and subtracts each later object's coverage from
 /// the earlier ones ([`Coverage::hide_behind`]) to get visible masks and boxes.
 ///
 /// # Errors
-/// When OpenCV refuses to draw.
+/// When OpenCV fails to draw.
 pub fn paint_object(canvas: &mut Canvas, class: Class, pose: &Pose, look: &Look) -> Result<Coverage> {
     let category = class.category();
     let variant = class.variant();

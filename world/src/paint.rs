@@ -1,4 +1,4 @@
-//! Colours, surface patterns and noise: everything about an object's appearance that its class does not fix.
+//! Colours, surface patterns and noise: the appearance of an object that does not depend on its class.
 
 use super::canvas::{Rgb, luminance, mix};
 use super::shapes::Ink;
@@ -92,7 +92,7 @@ pub enum Weave {
     Dots,
     /// A checkerboard.
     Checks,
-    /// Bands that swing.
+    /// Wavy bands.
     Waves,
     /// Blotches.
     Marble,
@@ -202,8 +202,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// Draws an appearance. The class has no say in it; the category only through its usual `colour` and
-    /// `weave`.
+    /// Draws a random appearance. It does not depend on the class, and on the category only through its usual
+    /// `colour` and `weave`.
     pub fn sample(rng: &mut ChaCha8Rng, colour: Family, weave: Weave) -> Self {
         let body = pick_leaning(rng, &FAMILIES, colour).colour(rng);
         let weave = pick_leaning(rng, &WEAVES, weave);
@@ -253,7 +253,7 @@ impl Look {
     }
 }
 
-// A colour that the eye tells from `other` at once, by brightness.
+// A colour that clearly differs from `other` in brightness.
 fn standing_out(rng: &mut ChaCha8Rng, other: Rgb) -> Rgb {
     const LEAST: f32 = 0.38;
     for _ in 0..12 {

@@ -1,4 +1,4 @@
-//! One picture of one class: surroundings, clutter, a stranger at the rim, the object, light and noise.
+//! One picture of one class: background, clutter, a distractor at the edge, the object, light and noise.
 
 use super::canvas::{Canvas, Coverage, Pose};
 use super::catalogue::Class;
@@ -10,22 +10,22 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::f32::consts::TAU;
 
-// Pictures are drawn this much larger and averaged down.
+// Pictures are drawn larger by this factor and averaged down.
 pub(super) const OVERSAMPLING: usize = 2;
 
 /// A finished picture.
 pub struct Picture {
     /// Its colours, `size` x `size`.
     pub canvas: Canvas,
-    /// What the object covers, at twice the picture's resolution.
+    /// The coverage of the object, at twice the picture's resolution.
     pub object: Coverage,
 }
 
-/// Draws a `size` x `size` picture of `class`. No random draw depends on which class of its category it is,
-/// so two classes drawn from equal generators differ in the part only.
+/// Draws a `size` x `size` picture of `class`. No random draw depends on the class within its category, so
+/// two classes drawn with equal generators differ only in the part.
 ///
 /// # Errors
-/// When OpenCV refuses to draw.
+/// When OpenCV fails to draw.
 pub fn draw(class: Class, size: usize, rng: &mut ChaCha8Rng) -> Result<Picture> {
     let side = size * OVERSAMPLING;
     let taste = &class.category().taste;
@@ -56,8 +56,8 @@ fn central(rng: &mut ChaCha8Rng, side: f32) -> Pose {
     }
 }
 
-// A smaller object of another category, mostly cut off by the rim. It comes from the same split: pictures to
-// pretrain on never show an object that the test is about.
+// A smaller object of another category, mostly cut off by the edge. It is of the same split: training
+// pictures never show an object of the test classes.
 fn stranger(rng: &mut ChaCha8Rng, canvas: &mut Canvas, class: Class) -> Result<()> {
     let others = class.strangers();
     let other = *pick(rng, &others);

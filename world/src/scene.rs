@@ -1,8 +1,8 @@
 //! Scenes with several objects, for detection: the layout of PASCAL VOC, `VOCdevkit/VOC2007`.
 //!
-//! The objects are those of the novel categories, which no pretraining on the world has seen. They overlap,
-//! leave the picture and hide each other; boxes are of what is visible, as VOC's are, and what is hardly
-//! visible is `difficult`.
+//! The objects are those of the novel categories, which are not in the training split. They overlap, cross
+//! the edge of the picture and hide each other; boxes enclose the visible part, as in VOC, and objects that
+//! are hardly visible are `difficult`.
 
 use super::canvas::{Canvas, Coverage, Pose};
 use super::catalogue::{CATEGORIES, Class, Split};
@@ -15,14 +15,14 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::fmt::Write;
 
-/// Objects of which less is visible are difficult.
+/// Objects with a smaller visible share are difficult.
 const DIFFICULT_SHARE: f32 = 0.35;
-/// Objects of which less is visible are not annotated at all.
+/// Objects with a smaller visible share are not annotated.
 const LEAST_SHARE: f32 = 0.08;
 /// Objects with a smaller side (of the picture's short side) are difficult.
 const DIFFICULT_SIDE: f32 = 0.06;
 
-/// A scene and what is in it.
+/// A scene and its objects.
 pub struct Scene {
     /// The picture.
     pub canvas: Canvas,
@@ -37,15 +37,15 @@ pub struct SceneObject {
     pub name: &'static str,
     /// Tight box of its visible pixels, 0-based and half-open: [x1, y1, x2, y2].
     pub bounds: [usize; 4],
-    /// Whether it leaves the picture.
+    /// Whether it crosses the edge of the picture.
     pub truncated: bool,
     /// Whether another object hides part of it.
     pub occluded: bool,
-    /// Whether it is too small or too hidden to be asked for.
+    /// Whether it is too small or too hidden to be evaluated.
     pub difficult: bool,
 }
 
-/// Names of the categories that scenes hold.
+/// Names of the categories in scenes.
 pub fn scene_classes() -> Vec<&'static str> {
     CATEGORIES
         .iter()
@@ -65,7 +65,7 @@ struct Placed {
 /// Draws a scene of `height` x `width` pixels with one to five objects.
 ///
 /// # Errors
-/// When OpenCV refuses to draw.
+/// When OpenCV fails to draw.
 pub fn draw(height: usize, width: usize, rng: &mut ChaCha8Rng) -> Result<Scene> {
     let (h, w) = (height * OVERSAMPLING, width * OVERSAMPLING);
     let mut canvas = pick(rng, &SETTINGS).canvas(rng, w, h);

@@ -1,4 +1,4 @@
-//! Surroundings: backgrounds and the clutter on them.
+//! Backgrounds and the clutter on them.
 
 use super::canvas::{Canvas, Outline, Rgb, mix};
 use super::paint::{Family, Look, Weave, between, bumps, cell, turbulence};
@@ -30,7 +30,7 @@ pub struct Taste {
     pub colour: Family,
     /// Usual pattern.
     pub weave: Weave,
-    /// Usual surroundings.
+    /// Usual background.
     pub setting: Setting,
 }
 
@@ -61,7 +61,7 @@ impl Setting {
         let level = between(rng, 0.35, 0.75);
         let side = width.min(height) as f32;
         Canvas::painted(width, height, |x, y| {
-            // Turned coordinates with one unit per image side, so that boards and bricks run aslant.
+            // Turned coordinates with one unit per image side, so that boards and bricks are slanted.
             let (u, v) = ((x * cos + y * sin) / side, (y * cos - x * sin) / side);
             let grain = 0.7 * (bumps(seed ^ 77, u * 26.0, v * 26.0) - 0.5);
             let (share, light) = match self {
@@ -89,7 +89,7 @@ impl Setting {
     }
 }
 
-// The index of a strip and how dark the gap beside it is, in 0..0.45.
+// The index of a strip and how dark the gap next to it is, in 0..0.45.
 fn split(position: f32) -> (i32, f32) {
     let index = position.floor();
     let inside = position - index;
@@ -115,17 +115,17 @@ fn pebble(seed: u32, x: f32, y: f32) -> (f32, f32) {
     (share, -0.5 * (1.0 - ((second - first) * 5.0).min(1.0)))
 }
 
-// Backgrounds are duller than objects, or nothing would stand out.
+// Backgrounds are less saturated than objects, so that objects stand out.
 fn muted(rng: &mut ChaCha8Rng) -> Rgb {
     let colour = Family::any(rng).colour(rng);
     let grey = between(rng, 0.25, 0.85);
     mix(colour, [grey; 3], between(rng, 0.35, 0.8))
 }
 
-/// Strews `count` small blots, sticks and splinters over the canvas.
+/// Draws `count` small random shapes (clutter) on the canvas.
 ///
 /// # Errors
-/// When OpenCV refuses to draw.
+/// When OpenCV fails to draw.
 pub fn clutter(rng: &mut ChaCha8Rng, canvas: &mut Canvas, count: usize) -> Result<()> {
     let (width, height) = (canvas.width as f32, canvas.height as f32);
     for _ in 0..count {

@@ -1,5 +1,4 @@
-//! The vocabulary of drawings: pieces in unit coordinates (x right, y down, about -1..1) that tables can
-//! hold.
+//! The pieces of drawings, in unit coordinates (x right, y down, about -1..1) that tables can hold.
 
 use super::canvas::{Canvas, Coverage, Outline, Pose};
 use camtrast_common::error::Result;
@@ -15,9 +14,9 @@ pub enum Ink {
     Body,
     /// The second colour.
     Second,
-    /// The colour of the part that makes the class; stands out from `Body` and `Ground`.
+    /// The colour of the part that distinguishes the class; contrasts with `Body` and `Ground`.
     Part,
-    /// Bright or dark, whichever `Part` stands out from.
+    /// Bright or dark, in contrast to `Part`.
     Ground,
     /// Nearly black.
     Dark,
@@ -144,7 +143,7 @@ impl Piece {
     /// pixels.
     ///
     /// # Errors
-    /// When OpenCV refuses to draw.
+    /// When OpenCV fails to draw.
     pub fn cover(&self, canvas: &Canvas, pose: &Pose, place: Place, grow: f32) -> Result<Coverage> {
         let put = |(u, v): Corner| pose.to_canvas((place.0 + u * place.2, place.1 + v * place.2));
         let points: Vec<_> = self.path.corners(self.closed).into_iter().map(put).collect();

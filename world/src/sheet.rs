@@ -1,4 +1,4 @@
-//! A page to look at: one picture of every class.
+//! A contact sheet: one picture of every class.
 
 use super::canvas::Canvas;
 use super::catalogue::{CLASSES_PER_CATEGORY, Class};

@@ -1,8 +1,8 @@
 //! Streets seen from a car, for segmentation: every pixel has one of Cityscapes' label ids.
 //!
 //! A street is drawn from back to front: sky, blocks, ground with pavements and road, then houses, trees,
-//! signs, people and cars, the farthest first. Cars, houses and trees are the catalogue's, so that what
-//! pretraining on the world saw is there again.
+//! signs, people and cars, the farthest first. Cars, houses and trees are the catalogue's, so that streets
+//! show objects that pretraining on the drawn world has seen.
 
 use super::canvas::{Canvas, Coverage, Outline, Pose, Rgb, mix};
 use super::catalogue::Class;
@@ -15,9 +15,9 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::f32::consts::TAU;
 
-/// Cityscapes' label ids of what streets hold.
+/// Cityscapes' label ids of the things in streets.
 pub mod id {
-    /// The bonnet of the car that looks; not evaluated.
+    /// The bonnet of the car with the camera; not evaluated.
     pub const EGO_VEHICLE: u8 = 1;
     /// Road.
     pub const ROAD: u8 = 7;
@@ -41,7 +41,7 @@ pub mod id {
     pub const CAR: u8 = 26;
 }
 
-/// A street and what its pixels show.
+/// A street and its label image.
 pub struct Street {
     /// The picture.
     pub canvas: Canvas,
@@ -52,7 +52,7 @@ pub struct Street {
 /// Draws a street of `height` x `width` pixels.
 ///
 /// # Errors
-/// When OpenCV refuses to draw.
+/// When OpenCV fails to draw.
 pub fn draw(height: usize, width: usize, rng: &mut ChaCha8Rng) -> Result<Street> {
     let mut painter = Painter::new(height * OVERSAMPLING, width * OVERSAMPLING, rng);
     painter.blocks()?;

@@ -23,8 +23,8 @@ pub(super) struct StreetFolder {
 }
 
 impl StreetFolder {
-    /// Removes an earlier run's streets below a folder that is known to be ours, and makes the folders for
-    /// new ones.
+    /// Removes the streets of an earlier run below a folder with our marker, and makes the folders for new
+    /// ones.
     pub fn open(options: &SynthOptions) -> Result<Self> {
         for (split, count) in SPLITS.iter().zip(options.streets) {
             for (kind, suffix) in KINDS {
@@ -43,7 +43,7 @@ impl StreetFolder {
         })
     }
 
-    /// Writes one street and its label ids, those to train on first. Not synced.
+    /// Writes one street and its label ids, training streets first. Not synced.
     pub fn write(&self, index: usize, street: &Street) -> Result<()> {
         let split = SPLITS[usize::from(index >= self.training)];
         let (height, width) = (street.canvas.height, street.canvas.width);

@@ -34,11 +34,10 @@ fn blend(x: &Tensor, other: &Tensor, factor: &Tensor) -> Tensor {
     rest.addcmul(x, factor).clamp_(0.0, 1.0)
 }
 
-/// Turns the hue by `shift`, in turns (-0.5..0.5).
-///
-/// The least channel m and the chroma D of a pixel stay; with the new hue h in 0..6, red becomes `m + D
-/// clamp(|h - 3| - 1)`, green `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to
-/// 0..1: the HSV round trip in one formula.
+/// Turns the hue by `shift`, in turns (-0.5..0.5). The smallest channel m and the chroma D of a pixel do not
+/// change; with the new hue h in 0..6, red becomes `m + D clamp(|h - 3| - 1)`, green
+/// `m + D clamp(2 - |h - 2|)` and blue `m + D clamp(2 - |h - 4|)`, clamped to 0..1: the HSV round trip in one
+/// formula.
 pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     let constants = Tensor::from_slice(&HUE.concat()).view([3, 1, 3, 1, 1]);
     turn_hue(x, shift, &constants.to_device(x.device()))
@@ -89,7 +88,7 @@ pub(super) fn blur(x: &Tensor, sigma: &Tensor, largest: f64) -> Tensor {
     let options = (Kind::Float, x.device());
     let distance = Tensor::arange_start(-reach, reach + 1, options).unsqueeze(0);
     let kernel = (-(distance / sigma).square() * 0.5).softmax(1, Kind::Float);
-    // Every channel of every image is a group of its own.
+    // Every channel of every image is a separate group.
     let groups = n * c;
     let kernel =
         kernel

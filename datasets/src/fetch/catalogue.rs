@@ -1,16 +1,16 @@
-//! Where the public data sets are.
+//! Addresses and checksums of public data sets.
 
 use super::Checksum;
 use camtrast_common::error::{Error, Result};
 
-/// An archive on the net.
+/// An archive on the internet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
     /// Its address; the last part names the file.
     pub url: String,
-    /// What it must have.
+    /// Its checksum.
     pub checksum: Checksum,
-    /// Its bytes, where known.
+    /// Its size in bytes, where known.
     pub size: Option<u64>,
 }
 
@@ -49,13 +49,13 @@ const DIRECT: [(&str, &str, &str, u64); 5] = [
     ),
 ];
 
-/// Several at once.
+/// Names of several archives together.
 const GROUPS: [(&str, &[&str]); 2] = [
     ("voc2007", &["voc2007-trainval", "voc2007-test"]),
     ("voc", &["voc2007-trainval", "voc2007-test", "voc2012-trainval"]),
 ];
 
-/// Those that cannot be had without an account or by a direct link, and what to do.
+/// Data sets without a direct link (most need an account), and what to do.
 const BY_HAND: [(&str, &str, &str); 4] = [
     (
         "cityscapes",
@@ -71,16 +71,16 @@ const BY_HAND: [(&str, &str, &str); 4] = [
     (
         "miniimagenet",
         "has no official archive",
-        "cut it out of ImageNet, or put a copy into a folder with images/ and train.csv, val.csv, test.csv",
+        "extract it from ImageNet, or put a copy into a folder with images/ and train.csv, val.csv, test.csv",
     ),
     (
         "tieredimagenet",
         "has no official archive",
-        "cut it out of ImageNet: train/, val/ and test/ with a folder for each class",
+        "extract it from ImageNet: train/, val/ and test/ with a folder for each class",
     ),
 ];
 
-/// Every name that [`find`] knows, those it only has advice for included.
+/// Every name that [`find`] knows, including those that it only has advice for.
 pub fn names() -> Vec<&'static str> {
     let direct = DIRECT.iter().map(|d| d.0);
     direct
@@ -92,7 +92,7 @@ pub fn names() -> Vec<&'static str> {
 /// The archives of a data set.
 ///
 /// # Errors
-/// [`Error::Usage`] for one that is unknown or cannot be fetched, saying what to get where.
+/// [`Error::Usage`] for one that is unknown or cannot be downloaded, with advice on where to get it.
 pub fn find(name: &str) -> Result<Vec<Archive>> {
     if let Some((_, problem, remedy)) = BY_HAND.iter().find(|b| b.0 == name) {
         let (problem, remedy) = (format!("{name} {problem}"), format!("{remedy} (docs/data.md)"));

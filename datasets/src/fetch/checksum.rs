@@ -1,4 +1,4 @@
-//! Checksums that publishers give.
+//! Checksums as publishers list them.
 
 use super::meter::{Meter, shown};
 use camtrast_common::error::{Error, Result};
@@ -21,11 +21,10 @@ pub enum Checksum {
 }
 
 impl Checksum {
-    /// MD5 as hexadecimal digits. It tells a damaged download; it is no protection from somebody who forges
-    /// one.
+    /// MD5 as hexadecimal digits. It detects a damaged download, but does not protect from a forged one.
     ///
     /// # Errors
-    /// [`Error::Usage`] when they are none.
+    /// [`Error::Usage`] when they are not 32 or 64 such digits.
     pub fn md5(digits: &str) -> Result<Self> {
         Ok(Checksum::Md5(checked(digits, 32, "MD5")?))
     }
@@ -33,12 +32,12 @@ impl Checksum {
     /// SHA-256 as hexadecimal digits.
     ///
     /// # Errors
-    /// [`Error::Usage`] when they are none.
+    /// [`Error::Usage`] when they are not 32 or 64 such digits.
     pub fn sha256(digits: &str) -> Result<Self> {
         Ok(Checksum::Sha256(checked(digits, 64, "SHA-256")?))
     }
 
-    /// Whether a file has it; otherwise what it has instead.
+    /// Whether a file has it; otherwise the checksum that it has instead.
     pub(super) fn verify(&self, path: &Path, progress: &dyn Progress) -> Result<Result<(), Checksum>> {
         let found = match self {
             Checksum::Md5(_) => Checksum::Md5(digest::<Md5>(path, progress)?),
@@ -61,7 +60,7 @@ fn checked(digits: &str, length: usize, name: &str) -> Result<String> {
     let digits = digits.trim();
     if digits.len() != length || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(Error::Usage {
-            problem: format!("{digits:?} is no {name}"),
+            problem: format!("{digits:?} is not a {name}"),
             remedy: format!("give its {length} hexadecimal digits"),
         });
     }

@@ -1,4 +1,4 @@
-//! One download over HTTP, continued wherever it was cut off.
+//! One download over HTTP, which can be interrupted and continued.
 
 use super::meter::{Meter, shown};
 use camtrast_common::error::{Error, Result};
@@ -13,18 +13,18 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
-/// Attempts in a row that may bring nothing before it is given up, with 1, 2, 4, ... seconds between them.
+/// Consecutive attempts without new data before it fails, with 1, 2, 4, ... seconds between them.
 const ATTEMPTS: u32 = 4;
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// A download that is not whole yet, and the file that says where it comes from.
+/// An unfinished download, and the file that records its source.
 pub(super) struct Part {
     path: PathBuf,
     origin: PathBuf,
 }
 
 impl Part {
-    /// Of the file to become.
+    /// For the finished file.
     pub(super) fn new(whole: &Path) -> Self {
         let beside = |ending: &str| whole.with_file_name(format!("{}{ending}", shown(whole)));
         Part {
@@ -38,7 +38,7 @@ impl Part {
         &self.path
     }
 
-    /// Forgets all of it.
+    /// Removes both files.
     pub(super) fn remove(&self) {
         let _ = remove_if_there(&self.path).and_then(|()| remove_if_there(&self.origin));
     }
@@ -47,7 +47,7 @@ impl Part {
         fs::metadata(&self.path).map_or(0, |m| m.len())
     }
 
-    // What is there and can be gone on with.
+    // The existing bytes, if the download can be continued.
     fn origin(&self, url: &str) -> Option<Origin> {
         let origin: Origin = serde_json::from_slice(&fs::read(&self.origin).ok()?).ok()?;
         let fits = self.path.is_file() && origin.size.is_none_or(|size| self.length() <= size);
@@ -59,7 +59,7 @@ impl Part {
     }
 }
 
-/// What the server said of the file, to see whether it is still the same.
+/// The server's description of the file, to detect a change.
 #[derive(Serialize, Deserialize, Debug, PartialEq, Eq)]
 struct Origin {
     url: String,
@@ -71,11 +71,11 @@ struct Origin {
 
 /// Why an attempt ended.
 enum Failure {
-    /// It makes no sense to try again.
+    /// Trying again is useless.
     Final(Error),
-    /// It may work the next time.
+    /// The next attempt may succeed.
     Passing(String),
-    /// What is there cannot be gone on with, and was removed.
+    /// The existing bytes cannot be continued, and were removed.
     Anew,
 }
 
@@ -85,17 +85,17 @@ impl From<Error> for Failure {
     }
 }
 
-/// Whether an address can be one.
+/// Whether an address is valid.
 pub(super) fn check(url: &str) -> Result<()> {
     let uri: Option<Uri> = url.parse().ok();
     let fits = uri.is_some_and(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some());
     fits.then_some(()).ok_or_else(|| Error::Usage {
-        problem: format!("{url:?} is no address"),
+        problem: format!("{url:?} is not a valid address"),
         remedy: "give one that begins with https:// or http://".into(),
     })
 }
 
-/// Brings `part` to the whole file.
+/// Downloads the rest of `part`.
 pub(super) fn download(
     url: &str,
     part: &Part,
@@ -127,7 +127,7 @@ pub(super) fn download(
         failures += 1;
         if failures == ATTEMPTS {
             let kept = if part.length() > 0 {
-                "; what came so far is kept"
+                "; the bytes received so far are kept"
             } else {
                 ""
             };
@@ -180,11 +180,11 @@ fn attempt(
         (StatusCode::OK, earlier) => {
             if earlier.is_some() && from > 0 {
                 progress.note(&format!(
-                    "{url}: the server cannot go on in the middle; starting over"
+                    "{url}: the server cannot continue a download; starting over"
                 ));
             }
             part.remove();
-            let origin = origin(url, &response, 0).expect("told of whole files");
+            let origin = origin(url, &response, 0).expect("always present for whole files");
             part.write_origin(&origin)?;
             origin
         }
@@ -205,7 +205,7 @@ fn attempt(
     match origin.size {
         Some(size) if part.length() < size => Err(Failure::Passing("the connection was cut".into())),
         Some(_) => Ok(()),
-        // Now its size is known: nothing is asked for again.
+        // Now its size is known, so it is not requested again.
         None => Ok(part.write_origin(&Origin {
             size: Some(part.length()),
             ..origin
@@ -235,7 +235,7 @@ fn receive(
     }
 }
 
-// What a response says of the whole file; `None` for a part that does not begin where it should.
+// The response's description of the whole file; `None` for a part that does not begin at `from`.
 fn origin(url: &str, response: &Response<Body>, from: u64) -> Option<Origin> {
     let headers = response.headers();
     let size = match header(headers, "content-range") {
@@ -273,36 +273,36 @@ fn refusal(url: &str, status: StatusCode) -> Failure {
     match status.as_u16() {
         404 | 410 => last(
             "the server has no such file",
-            "check the address, or name a mirror with --base-url",
+            "check the address, or give a mirror with --base-url",
         ),
         401 | 403 => last(
-            "the server does not give it to everybody",
+            "the server refuses access",
             "check whether it asks for an account",
         ),
         408 | 429 | 500..600 => Failure::Passing(format!("the server answers {}", status.as_u16())),
         _ => last(
             "the server's answer is not understood",
-            "check the address, or name a mirror with --base-url",
+            "check the address, or give a mirror with --base-url",
         ),
     }
 }
 
-// What went wrong on the way. What was never reached is not tried again, if it is not only slow.
+// Errors of the connection. A server that was never reached is not tried again, unless it is only slow.
 fn failure(url: &str, error: &ureq::Error, received: bool) -> Failure {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidData, UnexpectedEof};
     let text = error.to_string();
     let (problem, again) = match error {
-        ureq::Error::Timeout(_) => ("the server is silent".into(), true),
+        ureq::Error::Timeout(_) => ("the server sends no data".into(), true),
         ureq::Error::Io(e) => match e.kind() {
             UnexpectedEof | ConnectionReset | ConnectionAborted => ("the connection was cut".into(), true),
             ConnectionRefused => ("the server refuses the connection".into(), received),
-            // rustls' refusals come so.
+            // rustls reports its refusals with this kind.
             InvalidData => (format!("the server cannot be trusted ({e})"), false),
-            // No kind of its own for what the resolver says.
-            _ if text.contains("lookup address") => ("no server of this name is found".into(), received),
+            // Errors of the resolver have no error kind.
+            _ if text.contains("lookup address") => ("no server with this name was found".into(), received),
             _ => (e.to_string(), received),
         },
-        ureq::Error::HostNotFound => ("no server of this name is found".into(), received),
+        ureq::Error::HostNotFound => ("no server with this name was found".into(), received),
         ureq::Error::ConnectionFailed => ("the server refuses the connection".into(), received),
         _ => (text, received),
     };
@@ -311,7 +311,7 @@ fn failure(url: &str, error: &ureq::Error, received: bool) -> Failure {
         true => Failure::Passing(problem),
         false => Failure::Final(Error::settings(
             format!("{url}: {problem}"),
-            "check the network and the address, or name a mirror with --base-url",
+            "check the network and the address, or give a mirror with --base-url",
         )),
     }
 }

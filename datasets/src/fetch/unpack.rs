@@ -9,12 +9,12 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use zip::ZipArchive;
 
-/// Unpacks an archive into `out`, over what is there of the same name, and gives each file with its bytes,
-/// sorted. `name` is for messages. Links in the archive are left out and noted.
+/// Unpacks an archive into `out`, replacing files of the same name, and returns each file with its size in
+/// bytes, sorted. `name` is for messages. Links in the archive are skipped, with a note.
 ///
 /// # Errors
-/// [`Error::File`] for what is no archive, is damaged, or has a path that leads out of `out`; [`Error::Io`].
-/// Nothing is left behind.
+/// [`Error::File`] for a file that is not an archive, is damaged, or has a path that leads out of `out`;
+/// [`Error::Io`]. Nothing is left behind.
 pub(super) fn unpack(
     archive: &Path,
     name: &str,
@@ -30,7 +30,7 @@ pub(super) fn unpack(
     };
     unpacking.read(archive, progress)?;
     if unpacking.left_out > 0 {
-        progress.note(&format!("{name}: {} links were left out", unpacking.left_out));
+        progress.note(&format!("{name}: {} links were skipped", unpacking.left_out));
     }
     let mut files = unpacking.files;
     files.sort();
@@ -48,7 +48,7 @@ pub(super) fn unpack(
     Ok(files)
 }
 
-/// A folder that is gone in the end, whatever happens; one of a killed process is replaced.
+/// A temporary folder that is always removed; one of a killed process is replaced.
 struct Staging(PathBuf);
 
 impl Staging {
@@ -109,7 +109,7 @@ impl Unpacking<'_> {
         Error::file(
             self.name,
             problem,
-            "give --no-unpack to have the archive as it is",
+            "give --no-unpack to keep the archive as it is",
         )
     }
 

@@ -43,7 +43,7 @@ pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
     select(archive, split, from)
 }
 
-/// Both versions of the archive, in one form.
+/// The content of either version of the archive.
 struct Archive {
     fine_names: Vec<String>,
     coarse_names: Vec<String>,
@@ -138,7 +138,7 @@ fn from_python(files: &Files) -> Result<Archive, String> {
             ));
         }
         for ((fine, coarse), planes) in fine.into_iter().zip(coarse).zip(pixels.chunks_exact(IMAGE)) {
-            // A negative label becomes one that has no name.
+            // A negative label becomes an index without a name.
             let label = |value: i64| usize::try_from(value).unwrap_or(usize::MAX);
             rows.push((label(fine), label(coarse), planes.to_vec()));
         }
@@ -209,7 +209,12 @@ impl<'a> Pickle<'a> {
                 && matches!(dtype, Node::NumpyType { dtype: Dtype::U8, .. });
             (plain && count == array.bytes.len() as i64).then_some((shape, array.bytes))
         };
-        found().ok_or_else(|| format!("file {:?} has no whole array of bytes as its pixels", self.name))
+        found().ok_or_else(|| {
+            format!(
+                "file {:?} has no complete array of bytes as its pixels",
+                self.name
+            )
+        })
     }
 }
 
@@ -276,7 +281,7 @@ fn read_folder(from: &Path) -> Result<Files> {
         return Err(Error::file(
             from,
             problem,
-            "name the folder or the .tar.gz of CIFAR-100",
+            "give the folder or the .tar.gz of CIFAR-100",
         ));
     };
     let read = |name: &&str| {
@@ -301,13 +306,13 @@ fn read_archive(from: &Path) -> Result<Files> {
     unpack(stream).map_err(|e| {
         Error::file(
             from,
-            format!("is no whole CIFAR-100 archive ({e})"),
-            "name the folder or the .tar.gz of CIFAR-100",
+            format!("is not a complete CIFAR-100 archive ({e})"),
+            "give the folder or the .tar.gz of CIFAR-100",
         )
     })
 }
 
-// Only into memory and only the files we know, so names in the archive cannot write anywhere.
+// Only known files are read, and only into memory, so names in the archive cannot cause a write.
 fn unpack(stream: impl Read) -> io::Result<Files> {
     // The largest real file has 155 MB.
     const LARGEST: u64 = 1 << 30;

@@ -12,7 +12,7 @@ pub struct Csv {
 }
 
 impl Csv {
-    /// Reads a list whose header must begin with the `required` columns; further ones may follow.
+    /// Reads a list whose header must begin with the `required` columns; more columns may follow.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read; [`Error::File`] with the line number when it is malformed.
@@ -65,7 +65,7 @@ fn shortened(line: &str) -> String {
     line.chars().take(80).collect()
 }
 
-// Fields of one line, without surrounding blanks; `None` when a quote is not closed.
+// Fields of one line, without surrounding spaces; `None` when a quote is not closed.
 fn fields(line: &str) -> Option<Vec<String>> {
     let mut fields = vec![String::new()];
     let mut quoted = false;

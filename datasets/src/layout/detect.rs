@@ -9,7 +9,7 @@ impl Layout {
     /// Recognises the layout of a data set folder, or of a CIFAR-100 archive.
     ///
     /// # Errors
-    /// [`Error::File`] when it looks like none of them, [`Error::Io`] when it cannot be read.
+    /// [`Error::File`] when no layout matches, [`Error::Io`] when it cannot be read.
     pub fn detect(from: &Path) -> Result<Layout> {
         let has = |name: &str| from.join(name).exists();
         let cifar = ["cifar-100-python", "cifar-100-binary"]
@@ -45,8 +45,8 @@ impl Layout {
             let known = Layout::ALL.map(Layout::name).join(", ");
             return Err(Error::file(
                 from,
-                "looks like no known data set",
-                format!("known are {known}"),
+                "does not look like a known data set",
+                format!("known layouts are {known}"),
             ));
         }
         Ok(Layout::Imagefolder)

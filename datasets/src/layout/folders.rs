@@ -1,4 +1,4 @@
-//! What several layouts share: folders of classes and `categories.csv`.
+//! Shared parts of several layouts: folders of classes and `categories.csv`.
 
 use super::csv::Csv;
 use super::listing::{Facts, Source};
@@ -18,7 +18,7 @@ pub fn subfolders(path: &Path) -> Result<Vec<String>> {
         let name = entry.file_name().into_string();
         let name =
             name.map_err(|name| Error::file(path.join(name), "has a name that is not UTF-8", "rename it"))?;
-        // Follows links: ImageNet is often linked in.
+        // Follows links: ImageNet is often a link.
         if !name.starts_with('.') && entry.path().is_dir() {
             names.push(name);
         }
@@ -48,12 +48,12 @@ pub fn images_of_class(folder: &Path) -> Result<(Vec<PathBuf>, usize)> {
     Ok((images, ignored))
 }
 
-/// What folders of classes hold.
+/// The content of folders of classes.
 #[derive(Debug, Default)]
 pub struct Classes {
     /// The images with their class.
     pub named: Vec<(Source, String)>,
-    /// Files that are no images.
+    /// Number of files that are not images.
     pub ignored: usize,
     /// Folders without an image.
     pub empty: Vec<PathBuf>,
@@ -77,7 +77,8 @@ pub fn list_classes(classes: impl IntoIterator<Item = (String, PathBuf)>) -> Res
     Ok(all)
 }
 
-/// Reads `categories.csv` in `folder`: `label,category[,label_name,category_name]`. No file, no facts.
+/// Reads `categories.csv` in `folder`: `label,category[,label_name,category_name]`. Without the file there
+/// are no categories.
 ///
 /// # Errors
 /// [`Error::File`] with the line number when it is malformed or names a label twice.
@@ -110,7 +111,7 @@ pub fn categories(folder: &Path) -> Result<Facts> {
     Ok(facts)
 }
 
-/// Those official classes of a split that have a folder in `root`, and a note when some have none.
+/// The official classes of a split that have a folder in `root`, and a note when some are missing.
 pub fn official_folders(
     root: &Path,
     official: &[&str],
@@ -122,7 +123,7 @@ pub fn official_folders(
         .collect();
     classes.retain(|(_, folder)| folder.is_dir());
     let note = format!(
-        "{} of the {} official {split} classes are there",
+        "{} of the {} official {split} classes are present",
         classes.len(),
         official.len()
     );

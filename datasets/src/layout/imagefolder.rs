@@ -13,15 +13,15 @@ pub(super) fn list(from: &Path, split: Option<&str>) -> Result<Listing> {
     let root = split.map_or(from.to_owned(), |split| from.join(split));
     if split.is_some_and(|split| split.is_empty() || split.contains(['/', '\\']) || split.starts_with('.')) {
         return Err(Error::settings(
-            "--split is no plain folder name",
-            "name a folder such as train",
+            "--split is not a plain folder name",
+            "give the name of a folder, such as train",
         ));
     }
     if !root.is_dir() {
         return Err(Error::file(
             root,
             "is not a folder",
-            "name a folder of class folders, or leave --split out",
+            "give a folder of class folders, or omit --split",
         ));
     }
     let names = subfolders(&root)?;
@@ -69,7 +69,7 @@ pub(super) fn list(from: &Path, split: Option<&str>) -> Result<Listing> {
         return Err(Error::file(
             root,
             "holds no class folders",
-            "put the images of each class into a folder of its own",
+            "put the images of each class into a separate folder",
         ));
     }
     let listing = Listing::assemble(
@@ -85,5 +85,5 @@ pub(super) fn list(from: &Path, split: Option<&str>) -> Result<Listing> {
     })
 }
 
-/// Folder names taken for splits rather than classes.
+/// Folder names that are splits, not classes.
 pub(super) const SPLITS: [&str; 4] = ["train", "val", "valid", "test"];

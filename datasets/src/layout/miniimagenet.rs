@@ -25,7 +25,7 @@ fn from_csv(from: &Path, path: &Path, split: &str) -> Result<Listing> {
     let mut named = Vec::with_capacity(list.rows.len());
     for (line, row) in &list.rows {
         let (name, label) = (&row[0], &row[1]);
-        // A list from elsewhere must not make us read other files of this machine.
+        // A downloaded list must not make us read other files of this machine.
         let inside = Path::new(name)
             .components()
             .all(|part| matches!(part, Component::Normal(_)));
@@ -75,7 +75,7 @@ fn from_folders(from: &Path, split: &str) -> Result<Listing> {
         .iter()
         .find(|root| official.iter().any(|class| root.join(class).is_dir()))
     else {
-        let remedy = "name the folder that holds images/ and train.csv, or a folder for each class";
+        let remedy = "give the folder that holds images/ and train.csv, or a folder for each class";
         return Err(Error::file(
             from,
             format!("holds neither {split}.csv nor folders of the {split} classes"),

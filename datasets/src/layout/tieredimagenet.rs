@@ -9,7 +9,7 @@ use std::path::Path;
 pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
     let root = from.join(split);
     if !root.is_dir() {
-        let remedy = "name the folder that holds train/, val/ and test/ with a folder for each class";
+        let remedy = "give the folder that holds train/, val/ and test/ with a folder for each class";
         return Err(Error::file(from, format!("holds no folder {split}"), remedy));
     }
     let pairs = official(split);
@@ -19,7 +19,7 @@ pub(super) fn list(from: &Path, split: &str) -> Result<Listing> {
         .iter()
         .find(|name| !known.contains(&name.as_str()))
     {
-        let problem = format!("is no {split} class of tieredImageNet");
+        let problem = format!("is not a {split} class of tieredImageNet");
         return Err(Error::file(
             root.join(foreign),
             problem,

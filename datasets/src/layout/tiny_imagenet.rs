@@ -56,7 +56,7 @@ fn train(from: &Path, classes: &BTreeSet<String>) -> Result<Classes> {
         }
         Err(Error::file(
             folder,
-            "is missing, but its class stands in wnids.txt",
+            "is missing, but its class is in wnids.txt",
             "unpack the data set again",
         ))
     };
@@ -79,7 +79,7 @@ fn val(from: &Path, classes: &BTreeSet<String>) -> Result<Vec<(Source, String)>>
         let mut fields = line.split('\t');
         let (Some(name), Some(class)) = (fields.next(), fields.next()) else {
             return Err(error(
-                "has no two fields",
+                "has fewer than two fields",
                 "each line must be a file name, a tab, a class, ...",
             ));
         };
@@ -113,7 +113,7 @@ fn val(from: &Path, classes: &BTreeSet<String>) -> Result<Vec<(Source, String)>>
     Ok(named)
 }
 
-// words.txt: class, tab, words. It holds all of WordNet; ours are picked out.
+// words.txt: class, tab, words. It lists all of WordNet; only the data set's classes are used.
 fn titles(from: &Path, classes: &BTreeSet<String>) -> Result<BTreeMap<String, String>> {
     let path = from.join("words.txt");
     if !path.exists() {

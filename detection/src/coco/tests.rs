@@ -101,7 +101,7 @@ fn bad_files_are_refused_or_skipped() {
             "says image 40 has 61 x 40 pixels, but",
             (1, 2),
         ),
-        ("/images/0/id", json!(9), "has two images of id 9", (1, 2)),
+        ("/images/0/id", json!(9), "has two images with id 9", (1, 2)),
         (
             "/annotations/0/image_id",
             json!(1),
@@ -197,7 +197,7 @@ fn files_that_are_no_instances_are_refused() {
         put(&options.instances, text);
         let message = read(&options).unwrap_err().to_string();
         assert!(
-            message.contains("is no whole COCO instances file") && !message.contains('\n'),
+            message.contains("is not a complete COCO instances file") && !message.contains('\n'),
             "{message}"
         );
     }
@@ -208,7 +208,7 @@ fn files_that_are_no_instances_are_refused() {
         read(&options)
             .unwrap_err()
             .to_string()
-            .contains("two categories of one id")
+            .contains("two categories with the same id")
     );
 }
 

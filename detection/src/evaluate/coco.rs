@@ -1,4 +1,4 @@
-//! COCO's average precision by `hotcoco`, which repeats pycocotools step by step.
+//! COCO's average precision by `hotcoco`, which follows pycocotools step by step.
 
 use super::entry::{Entry, mean};
 use camtrast_common::{Error, Result};
@@ -10,7 +10,7 @@ pub(super) const THRESHOLDS: usize = 10;
 /// Recalls 0, 0.01, .. 1.
 pub(super) const RECALLS: usize = 101;
 
-/// What is averaged apart: objects of every area, below 32^2, up to 96^2 and above.
+/// The groups of objects that are averaged separately: all areas, below 32^2, up to 96^2 and above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Area {
     All,
@@ -63,7 +63,7 @@ impl Precision {
         evaluation.evaluate().map_err(|error| {
             Error::settings(
                 format!("COCO's evaluation failed: {error}"),
-                "look for NaN or infinite boxes",
+                "check for NaN or infinite boxes",
             )
         })?;
         evaluation.accumulate();

@@ -256,7 +256,7 @@ fn figures_that_do_not_exist_are_left_out() {
         object.difficult = true;
     }
     let message = evaluate(&dataset, &results).unwrap_err().to_string();
-    assert!(message.contains("of which none counts"), "{message}");
+    assert!(message.contains("none of which counts"), "{message}");
     assert!(evaluate(&scene(&Case::open("coco_eval"), "empty").0, &results).is_err());
 
     let good = Detection {

@@ -1,10 +1,11 @@
 //! PASCAL VOC's average precision, as the devkit's `VOCevaldet.m` computes it in its Python form
 //! (`voc_eval.py` of Faster R-CNN and of detectron2).
 //!
-//! The detections of one class, best score first, are each held against the object of their image that they
+//! The detections of one class, best score first, are each compared with the object of their image that they
 //! overlap most. The overlap must exceed the threshold (the devkit's document says so, and the Python form
 //! does; its MATLAB program also takes the exact half). An object can be found once; a difficult one counts
-//! neither way. VOC's inclusive sides, `xmax - xmin + 1`, are the plain sides of our half-open boxes.
+//! neither as found nor as missed. VOC's inclusive sides, `xmax - xmin + 1`, are the plain sides of our
+//! half-open boxes.
 
 use super::entry::Entry;
 use std::collections::HashMap;
@@ -23,8 +24,8 @@ impl Curve {
     /// or beyond.
     pub fn eleven_point(&self) -> f64 {
         let envelope = self.envelope();
-        // `np.arange(0, 1.1, 0.1)`: three tenths there are a hair above 0.3, which decides where recall is
-        // exactly 0.3.
+        // `np.arange(0, 1.1, 0.1)`: its 0.3 is slightly above 0.3, which matters when the recall is exactly
+        // 0.3.
         let thresholds = (0..11).map(|tenth| f64::from(tenth) * 0.1);
         let at = |t: f64| {
             envelope
@@ -39,7 +40,7 @@ impl Curve {
     pub fn area(&self) -> f64 {
         let before = std::iter::once(0.0).chain(self.recall.iter().copied());
         let steps = before.zip(&self.recall).map(|(before, now)| now - before);
-        // Not `sum`, by which the area of nothing is -0.
+        // Not `sum`, which gives -0 for an empty curve.
         steps
             .zip(self.envelope())
             .map(|(step, precision)| step * precision)
@@ -56,8 +57,8 @@ impl Curve {
     }
 }
 
-/// The detections of one class beside the objects they overlap most: all that the curves at every threshold
-/// need.
+/// The detections of one class with the objects they overlap most: the input of the curves at every
+/// threshold.
 pub(super) struct Matches {
     /// Largest overlap and its object, best score first; `None` in an image without objects of the class.
     best: Vec<Option<(f64, usize)>>,

@@ -1,11 +1,11 @@
-//! Anchors: boxes of fixed sizes and shapes at every place of every feature map.
+//! Anchors: boxes of fixed sizes and shapes at every position of every feature map.
 //!
 //! Source: `torchvision.models.detection.anchor_utils.AnchorGenerator`, which rounds the anchors of a cell to
 //! whole pixels, and detectron2's `DefaultAnchorGenerator`, which does not.
 
 use tch::{Device, Kind, Tensor};
 
-/// The anchors of one place.
+/// The anchors of one position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Anchors {
     /// Square roots of the areas in pixels, for each feature map.
@@ -35,7 +35,7 @@ impl Anchors {
         }
     }
 
-    /// A, the anchors at each place; alike at all feature maps.
+    /// A, the number of anchors at each position, the same for all feature maps.
     pub fn per_place(&self) -> i64 {
         (self.sizes[0].len() * self.ratios.len()) as i64
     }
@@ -70,8 +70,8 @@ impl Anchors {
             .ratios
             .iter()
             .flat_map(|ratio| sizes.iter().map(move |size| (ratio, size)));
-        // detectron2 goes through the ratios of a size, torchvision through the sizes of a ratio; the order
-        // means nothing.
+        // detectron2 lists the ratios of each size, torchvision the sizes of each ratio; the order does not
+        // matter.
         let cell: Vec<f32> = pairs
             .flat_map(|(ratio, size)| {
                 if self.rounded {

@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-/// No box grows beyond 1000 / 16 times its anchor in one step: log of that factor.
+/// A box grows to at most 1000 / 16 times its anchor: the logarithm of this factor.
 const LARGEST_LOG_FACTOR: f64 = 4.135_166_556_742_356;
 
 /// Width and height of boxes [..., 4]: two tensors [..., 1].
@@ -32,7 +32,7 @@ pub fn iou(a: &Tensor, b: &Tensor) -> Tensor {
     shared / union
 }
 
-/// Boxes [n, 4k] cut at the borders of an image of `(height, width)` pixels.
+/// Boxes [n, 4k] clipped to an image of `(height, width)` pixels.
 pub fn clip(boxes: &Tensor, (height, width): (i64, i64)) -> Tensor {
     let shape = boxes.size();
     let corners = boxes.reshape([-1, 2]); // x, y
@@ -78,7 +78,7 @@ impl BoxCoder {
     /// Applies offsets [n, 4k] (k per box, as of k classes) to boxes [n, 4]: boxes [n, 4k].
     pub fn decode(&self, offsets: &Tensor, boxes: &Tensor) -> Tensor {
         let (n, numbers) = (boxes.size()[0], offsets.size()[1]);
-        // Without -1, which no shape follows from when there are no boxes.
+        // Without -1, from which no shape can be derived when there are no boxes.
         let offsets = offsets.view([n, numbers / 4, 4]) / self.weights(offsets);
         let boxes = boxes.unsqueeze(1); // [n, 1, 4]
         let (width, height) = sides(&boxes);

@@ -1,7 +1,7 @@
 //! Faster R-CNN (Ren et al. 2015) on a ResNet: backbone, region proposals, second stage.
 //!
-//! `c4`: conv1 to layer3 (stride 16), 15 anchors a place, aligned RoIAlign of 14 x 14, layer4 as the head.
-//! `fpn`: P2 to P6, three anchors a place, RoIAlign of 7 x 7, two fully connected layers; equal to
+//! `c4`: conv1 to layer3 (stride 16), 15 anchors per position, aligned RoIAlign of 14 x 14, layer4 as the
+//! head. `fpn`: P2 to P6, three anchors per position, RoIAlign of 7 x 7, two fully connected layers; equal to
 //! `torchvision`'s `fasterrcnn_resnet50_fpn`.
 
 use super::anchors::Anchors;
@@ -30,7 +30,7 @@ pub enum DetectorArch {
     Fpn,
 }
 
-/// Everything that shapes the network and what it keeps.
+/// The settings of the network and its sampling.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ModelConfig {
@@ -50,7 +50,7 @@ pub struct ModelConfig {
     pub head_features: i64,
     /// Proposals in training before (of each feature map) and after suppression.
     pub train_proposals: [usize; 2],
-    /// The same in evaluation.
+    /// Proposals in evaluation, likewise.
     pub test_proposals: [usize; 2],
     /// Anchors of an image that the first stage trains on.
     pub anchors_per_image: usize,
@@ -58,9 +58,9 @@ pub struct ModelConfig {
     pub regions_per_image: usize,
     /// Where the smooth L1 loss turns from square to linear: 1/9 in torchvision, 0 (plain L1) in detectron2.
     pub smooth_l1_beta: f64,
-    /// Score that a detection must pass.
+    /// Minimum score of a detection.
     pub score_threshold: f64,
-    /// Overlap above which two detections of a class are one.
+    /// Overlap above which one of two detections of a class is suppressed.
     pub nms_threshold: f64,
     /// Detections per image.
     pub detections_per_image: usize,
@@ -143,7 +143,7 @@ enum Neck {
     Fpn { fpn: Fpn, fc6: Linear, fc7: Linear },
 }
 
-/// See the module.
+/// Faster R-CNN; see the module.
 #[derive(Debug)]
 pub struct FasterRcnn {
     config: ModelConfig,
@@ -205,7 +205,7 @@ impl FasterRcnn {
         }
     }
 
-    /// What shaped it.
+    /// Its settings.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
@@ -228,11 +228,11 @@ impl FasterRcnn {
         }
     }
 
-    /// What the first stage says of the anchors, from the maps of images padded to `size` (height, width)
-    /// pixels.
+    /// The predictions of the first stage for the anchors, from the maps of images padded to `size` (height,
+    /// width) pixels.
     pub fn predictions(&self, maps: &[Tensor], size: (i64, i64)) -> Predictions {
         let size = match (&self.neck, maps) {
-            // Places are a stride apart, also where the last one lies partly outside of images that are not
+            // Positions are a stride apart, even if the last one is partly outside an image that is not
             // padded.
             (Neck::C4 { .. }, [map]) => (map.size()[2] * self.c4_stride(), map.size()[3] * self.c4_stride()),
             _ => size,
@@ -240,7 +240,7 @@ impl FasterRcnn {
         self.rpn.forward(maps, size)
     }
 
-    /// Pixels between the places of the map of `c4`.
+    /// Pixels between the positions of the map of `c4`.
     fn c4_stride(&self) -> i64 {
         if self.config.backbone.stem == Stem::Small {
             4
@@ -286,8 +286,8 @@ impl FasterRcnn {
         }
     }
 
-    /// The losses of a batch of groups of images; `truth` is of all images, group after group. Anchors and
-    /// regions are sampled by the moment.
+    /// The losses of a batch of groups of images; `truth` is of all images, group after group. `at` seeds the
+    /// sampling of anchors and regions.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Torch`] when the device lacks the precision or fails.
@@ -354,7 +354,7 @@ impl FasterRcnn {
         })
     }
 
-    /// What is found in each image, boxes in pixels of the images given.
+    /// The detections in each image, with boxes in pixels of the given images.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Torch`] when the device lacks the precision or fails.

@@ -9,7 +9,7 @@ use tch::Tensor;
 use tch::nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use tch::nn::{Init, Path};
 
-/// See the module.
+/// A feature pyramid; see the module.
 #[derive(Debug)]
 pub struct Fpn {
     inner: Vec<Conv2d>,
@@ -17,7 +17,7 @@ pub struct Fpn {
 }
 
 impl Fpn {
-    /// For feature maps of so many channels each, the finest first. Variables `inner.N` and `layer.N`.
+    /// For feature maps with these numbers of channels, the finest first. Variables `inner.N` and `layer.N`.
     pub fn new(vs: &Path, inputs: &[i64], channels: i64) -> Self {
         // kaiming_uniform_(a=1): bound sqrt(3 / fan_in), which is tch's for a linear layer.
         let init = Init::Kaiming {

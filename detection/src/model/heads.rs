@@ -1,4 +1,4 @@
-//! The second stage: what class each proposal is of, and how it must move to fit.
+//! The second stage: the class of each proposal, and the correction of its box.
 //!
 //! `c4`: layer4 of the backbone on 14 x 14 crops, an extra batch norm, mean pooling (Ren et al. 2015 on a
 //! ResNet; the extra norm is MoCo's `Res5ROIHeadsExtraNorm`). `fpn`: two fully connected layers on 7 x 7
@@ -18,7 +18,7 @@ use tch::{Device, Kind, Reduction, Tensor, no_grad};
 
 /// Proposals from this overlap on are objects, below it background.
 const OBJECT: f64 = 0.5;
-/// Least side of a detection in pixels.
+/// Smallest side of a detection in pixels.
 const LEAST_SIDE: f64 = 1e-2;
 
 /// How the second stage codes boxes.
@@ -98,12 +98,12 @@ pub struct Predictor {
     bbox_pred: Linear,
 }
 
-/// What the second stage says of regions.
+/// Predictions of the second stage for regions.
 #[derive(Debug)]
 pub struct Scores {
     /// Logits f32 [R, K + 1].
     pub logits: Tensor,
-    /// Offsets f32 [R, 4 * (K + 1)]; those of the background mean nothing.
+    /// Offsets f32 [R, 4 * (K + 1)]; those of the background have no meaning.
     pub offsets: Tensor,
 }
 
@@ -146,14 +146,14 @@ impl Scores {
             .cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0)
             / count;
         let objects = labels.gt(0).nonzero().squeeze_dim(1);
-        // The offsets of the own class of every object.
+        // The offsets for the class of every object.
         let columns = objects.copy() * (self.logits.size()[1]) + labels.index_select(0, &objects);
         let ours = self.offsets.reshape([-1, 4]).index_select(0, &columns);
         let theirs = offsets.index_select(0, &objects);
         (class, ours.smooth_l1_loss(&theirs, Reduction::Sum, beta) / count)
     }
 
-    /// What is found in the one image, of `size` (height, width) pixels, that the `regions` [R, 4] are of.
+    /// The detections in one image of `size` (height, width) pixels, from its `regions` [R, 4].
     ///
     /// # Errors
     /// [`camtrast_common::Error::Torch`] when the device fails.
@@ -198,15 +198,15 @@ impl Scores {
 /// Which detections are kept.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DetectionLimits {
-    /// Score that must be passed.
+    /// Minimum score.
     pub score: f64,
-    /// Detections of a class that overlap more than this are one.
+    /// Overlap above which one of two detections of a class is suppressed.
     pub nms: f64,
     /// Detections per image.
     pub detections: usize,
 }
 
-/// Detections in an image, by falling score.
+/// Detections in an image, by decreasing score.
 #[derive(Debug)]
 pub struct Detections {
     /// Boxes f32 [n, 4].

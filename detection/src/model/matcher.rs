@@ -1,4 +1,4 @@
-//! Which ground truth a box answers for, and which boxes a step trains on.
+//! Matching of boxes to ground truth, and sampling of the boxes to train on.
 //!
 //! Source: `torchvision.models.detection._utils`, `Matcher` and `BalancedPositiveNegativeSampler`.
 
@@ -13,8 +13,8 @@ pub struct Matcher {
     pub high: f64,
     /// Overlap below which it is background; between the two it is neither.
     pub low: f64,
-    /// Whether the boxes that overlap a ground truth most are matched however little that is (ties included),
-    /// each to the ground truth that it overlaps most itself.
+    /// Whether the boxes that overlap a ground truth most are matched even if that overlap is small (ties
+    /// included), each to the ground truth that it overlaps most itself.
     pub low_quality: bool,
 }
 
@@ -25,8 +25,8 @@ pub const IGNORED: i64 = -2;
 
 impl Matcher {
     /// From overlaps [m, n] of m ground truths with n boxes to the matched ground truth of each box, i64
-    /// `[n]`, or [`BACKGROUND`] or [`IGNORED`]. Without ground truth all is background (torchvision leaves
-    /// that case to its callers).
+    /// `[n]`, or [`BACKGROUND`] or [`IGNORED`]. Without ground truth all boxes are background (torchvision
+    /// leaves that case to its callers).
     pub fn matches(&self, overlaps: &Tensor) -> Tensor {
         let (truths, boxes) = overlaps.size2().expect("a matrix");
         if truths == 0 || boxes == 0 {
@@ -55,7 +55,7 @@ pub struct Sampler {
 
 impl Sampler {
     /// Rows of the boxes drawn, in ascending order: objects (label above 0), then background (label 0). Boxes
-    /// of label below 0 are left out. Missing objects are made up for by background.
+    /// of label below 0 are left out. If there are too few objects, more background is drawn.
     pub fn sample(&self, labels: &[i64], generator: &mut ChaCha8Rng) -> (Vec<i64>, Vec<i64>) {
         let rows = |wanted: fn(i64) -> bool| -> Vec<i64> {
             (0..labels.len() as i64)

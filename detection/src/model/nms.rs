@@ -1,7 +1,7 @@
-//! Non-maximum suppression: of boxes that overlap, only the one with the highest score stays.
+//! Non-maximum suppression: of boxes that overlap, only the one with the highest score is kept.
 //!
-//! Exact and greedy, as `torchvision.ops.nms`: boxes in the order of falling scores (equal scores in the
-//! order given); a box goes when its intersection over union with one that stays is above the threshold.
+//! Exact and greedy, as `torchvision.ops.nms`: boxes in the order of decreasing scores (equal scores in the
+//! given order); a box is removed when its intersection over union with a kept one is above the threshold.
 
 use super::boxes::iou;
 use camtrast_common::Result;
@@ -9,7 +9,7 @@ use camtrast_common::device::to_host;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// Rows i64 of the boxes [n, 4] that stay, by falling score, at most `limit` of them.
+/// Rows i64 of the kept boxes [n, 4], by decreasing score, at most `limit` of them.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Torch`] when the device fails.
@@ -19,10 +19,9 @@ pub fn nms(boxes: &Tensor, scores: &Tensor, threshold: f64, limit: usize) -> Res
     Ok(order.index_select(0, &Tensor::from_slice(&kept).to_device(order.device())))
 }
 
-/// The same within each group i64 `[n]` (a class or a pyramid level): boxes of different groups do not see
-/// each other. Rows by falling score over all groups.
-///
-/// torchvision shifts groups apart by adding to coordinates, and so loses digits, below 1,000 boxes.
+/// The same within each group i64 `[n]` (a class or a pyramid level): boxes of different groups are
+/// independent. Rows by decreasing score over all groups. torchvision separates groups by adding offsets to
+/// coordinates below 1,000 boxes, and so loses digits.
 ///
 /// # Errors
 /// As [`nms`].
@@ -58,7 +57,7 @@ fn descending(scores: &Tensor) -> Tensor {
     scores.detach().sort_stable(true, 0, true).1
 }
 
-// Rows that stay of boxes in the order of falling scores.
+// Rows of the kept boxes; boxes are in the order of decreasing scores.
 fn greedy(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     if boxes.device() == Device::Cpu {
         greedy_on_host(boxes, threshold, limit)
@@ -67,8 +66,7 @@ fn greedy(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     }
 }
 
-/// The overlaps on the host, a row for each box that stays, so that those of suppressed boxes are never
-/// computed.
+/// The overlaps on the host, a row for each kept box, so that those of suppressed boxes are never computed.
 fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     let column = |i: i64| to_host::<f32>(&boxes.select(1, i).to_kind(Kind::Float));
     let (mut x1, mut y1, mut x2, mut y2) = (column(0)?, column(1)?, column(2)?, column(3)?);
@@ -81,7 +79,7 @@ fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i6
     }
     let mut kept = Vec::new();
     let mut suppressed = vec![false; rows.len()];
-    // Boxes still in question lie at the front of every column.
+    // Boxes that are not decided yet are at the front of every column.
     let mut count = rows.len();
     while count > 0 && kept.len() < limit {
         kept.push(i64::from(rows[0]));
@@ -103,7 +101,7 @@ fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i6
         flags[0] = true;
         let mut left = 0;
         for i in 0..count {
-            // Written without a branch: which boxes go cannot be foreseen.
+            // Written without a branch, which would be unpredictable.
             let stays = usize::from(!suppressed[i]);
             for column in [&mut x1, &mut y1, &mut x2, &mut y2, &mut area] {
                 column[left] = column[i];
@@ -116,7 +114,7 @@ fn greedy_on_host(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i6
     Ok(kept)
 }
 
-// As SSE has them: no care for NaN, and so one instruction.
+// As in SSE: NaN is not handled, so this is one instruction.
 fn min(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
 }
@@ -125,7 +123,7 @@ fn max(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// The whole matrix of overlaps on the device, brought to the host as one bit a pair.
+/// The whole matrix of overlaps on the device, copied to the host as one bit per pair.
 fn greedy_on_device(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<i64>> {
     let count = boxes.size()[0];
     let words = (count + 7) / 8;
@@ -161,5 +159,5 @@ fn greedy_on_device(boxes: &Tensor, threshold: f64, limit: usize) -> Result<Vec<
     Ok(kept)
 }
 
-/// Bytes of the part of the matrix that lies on the device at once.
+/// Bytes of the part of the matrix that is on the device at one time.
 const ROW_BYTES: i64 = 256 << 20;

@@ -1,13 +1,13 @@
 //! RoIAlign: features of a region as a grid of P x P bins, each the mean of bilinear samples.
 //!
 //! Exact (He et al. 2017 and `torchvision.ops.roi_align`, both alignments, fixed and adaptive sampling).
-//! Every bin is a weighted sum of a few places of the feature map, and bilinear weights are separable, so the
-//! samples of a bin that meet in one place are added up beforehand, per axis and on the host. The sum itself,
-//! C channels at once, is libtorch's `embedding_bag` with the feature map as its table [N * H * W, C]:
-//! vectorised over channels, differentiable, and without any intermediate of regions x channels. The result
-//! comes out channels-last.
+//! Every bin is a weighted sum of a few positions of the feature map, and bilinear weights are separable, so
+//! the samples of a bin that fall on one position are added up beforehand, per axis and on the host. The sum
+//! itself, C channels at once, is libtorch's `embedding_bag` with the feature map as its table [N * H * W,
+//! C]: vectorised over channels, differentiable, and without any intermediate of regions x channels. The
+//! result is channels-last.
 //!
-//! Symbols: R regions, P x P bins, N images, C channels, H x W places.
+//! Symbols: R regions, P x P bins, N images, C channels, H x W positions.
 
 use camtrast_common::Result;
 use camtrast_common::device::to_host;
@@ -21,8 +21,8 @@ pub struct RoiAlign {
     pub bins: usize,
     /// Samples per bin along each axis; 0: as many as it is wide, rounded up.
     pub sampling_ratio: usize,
-    /// Whether coordinates are shifted by half a place (`aligned=True`). If not, regions are at least one
-    /// place wide.
+    /// Whether coordinates are shifted by half a position (`aligned=True`). If not, regions are at least one
+    /// position wide.
     pub aligned: bool,
 }
 
@@ -64,8 +64,8 @@ impl RoiAlign {
             .permute([0, 3, 1, 2]))
     }
 
-    // What each of the P bins between two coordinates takes from which of the `places` along one axis. In
-    // single precision and in the order of torchvision's kernel.
+    // The weights of the `places` along one axis in each of the P bins between two coordinates. In single
+    // precision and in the order of torchvision's kernel.
     fn taps(&self, start: f32, end: f32, places: i64) -> Vec<Taps> {
         let offset = if self.aligned { 0.5 } else { 0.0 };
         let (start, end) = (start - offset, end - offset);
@@ -106,7 +106,7 @@ impl RoiAlign {
     }
 }
 
-/// Places along one axis with their weights.
+/// Positions along one axis with their weights.
 type Taps = Vec<(i32, f32)>;
 
 /// Weighted sums over rows of a table, one bag each.

@@ -1,4 +1,4 @@
-//! Region proposal network: which anchors hold an object, and how they must move to fit it.
+//! Region proposal network: which anchors contain an object, and the correction of their boxes.
 //!
 //! Source: Ren et al. 2015 and `torchvision.models.detection.rpn`.
 //!
@@ -19,9 +19,9 @@ use tch::{Kind, Reduction, Tensor, no_grad};
 const OBJECT: f64 = 0.7;
 /// Anchors below this overlap are background.
 const NO_OBJECT: f64 = 0.3;
-/// Proposals that overlap more than this are one.
+/// Overlap above which one of two proposals is suppressed.
 const NMS: f64 = 0.7;
-/// Least side of a proposal in pixels.
+/// Smallest side of a proposal in pixels.
 const LEAST_SIDE: f64 = 1e-3;
 
 const CODER: BoxCoder = BoxCoder { weights: [1.0; 4] };
@@ -35,7 +35,7 @@ pub struct Limits {
     pub after_nms: usize,
 }
 
-/// See the module.
+/// The network; see the module.
 #[derive(Debug)]
 pub struct Rpn {
     conv: Conv2d,
@@ -44,7 +44,7 @@ pub struct Rpn {
     anchors: Anchors,
 }
 
-/// What the network says of every anchor.
+/// Predictions for every anchor.
 #[derive(Debug)]
 pub struct Predictions {
     /// Logits f32 [N, A].
@@ -57,12 +57,12 @@ pub struct Predictions {
     pub anchors: Tensor,
 }
 
-/// What the anchors of an image should say.
+/// Targets for the anchors of an image.
 #[derive(Debug)]
 pub struct AnchorTargets {
     /// 1 object, 0 background, -1 neither: i64 `[A]`.
     pub labels: Tensor,
-    /// Offsets f32 [A, 4] to the matched ground truth, of use where the label is 1.
+    /// Offsets f32 [A, 4] to the matched ground truth, used where the label is 1.
     pub offsets: Tensor,
 }
 
@@ -131,7 +131,8 @@ impl Predictions {
                     let boxes = clip(&boxes, size);
                     let large = larger_than(&boxes, LEAST_SIDE);
                     let boxes = boxes.index_select(0, &large);
-                    // Suppression goes by probabilities, in which far logits tie, as torchvision does.
+                    // Suppression uses probabilities, in which large logits become equal, as torchvision
+                    // does.
                     let scores = objectness
                         .index_select(0, &rows)
                         .index_select(0, &large)
@@ -159,7 +160,7 @@ impl Predictions {
         (Tensor::cat(&rows, 0), Tensor::cat(&levels, 0))
     }
 
-    /// What the anchors should say of an image with ground truth f32 [G, 4].
+    /// The targets for an image with ground truth f32 [G, 4].
     pub fn targets(&self, truth: &Tensor) -> AnchorTargets {
         let matcher = Matcher {
             high: OBJECT,
@@ -199,8 +200,7 @@ impl Predictions {
         Ok(sampled)
     }
 
-    /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, sums over what is
-    /// sampled.
+    /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, sums over the samples.
     pub fn losses(&self, targets: &[AnchorTargets], sampled: &[Vec<i64>; 2], beta: f64) -> (Tensor, Tensor) {
         let device = self.objectness.device();
         let [positive, negative] = sampled

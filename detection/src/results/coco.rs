@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
+const REMEDY: &str = "correct the file, or skip such entries with --skip-bad";
 
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -36,14 +36,14 @@ enum ImageId {
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Io`] naming the file and the record at fault: an unknown image or category, a
-/// NaN or infinite score or box. The file when nothing in it can be used, with `skip_bad` too.
+/// NaN or infinite score or box. Also, even with `skip_bad`, the file when nothing in it can be used.
 pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
     let records: Vec<Record> = serde_json::from_str(&without_nan(&text)).map_err(|reason| {
         Error::file(
             path,
-            format!("is no COCO results list: {reason}"),
-            "check that it is a whole list of detections",
+            format!("is not a COCO results list: {reason}"),
+            "check that it is a complete list of detections",
         )
     })?;
     let (names, numbers) = (places(dataset), image_ids(dataset));
@@ -85,7 +85,7 @@ pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Resul
     let mut notes = Vec::new();
     if digits(dataset).is_none() && records.iter().any(by_number) {
         notes.push(format!(
-            "{}: the images' ids are no numbers: its image numbers are taken as 1, 2, .. in the order of \
+            "{}: the images' ids are not numbers: its image numbers are taken as 1, 2, .. in the order of \
              the list",
             path.display()
         ));
@@ -157,13 +157,14 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     })
 }
 
-/// Python's `json` writes NaN and Infinity, which no JSON has: they become null.
+/// Python's `json` writes NaN and Infinity, which are not valid JSON: they become null.
 fn without_nan(text: &str) -> String {
     const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
     if !WORDS.iter().any(|word| text.contains(word)) {
         return text.to_owned();
     }
-    // Every other piece between quotes is a string. Names with escaped quotes are not worth a parser here.
+    // Every other piece between quotes is a string. Names with escaped quotes are rare and do not justify a
+    // parser here.
     let pieces = text.split('"').enumerate().map(|(i, piece)| match i % 2 {
         0 => WORDS
             .iter()

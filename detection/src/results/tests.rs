@@ -255,7 +255,7 @@ fn bad_json_is_refused_or_skipped() {
         put(&path, text);
         let message = read_coco(&path, &dataset, true).unwrap_err().to_string();
         assert!(
-            message.contains("is no COCO results list") && !message.contains('\n'),
+            message.contains("is not a COCO results list") && !message.contains('\n'),
             "{message}"
         );
     }
@@ -282,8 +282,9 @@ fn what_looks_like_a_mistake_is_said() {
         "{notes:?}"
     );
     assert!(
-        notes[1]
-            .contains("1 files of no class of the data set are passed over, such as comp4_det_test_cow.txt"),
+        notes[1].contains(
+            "1 files of other classes than the data set's are ignored, such as comp4_det_test_cow.txt"
+        ),
         "{notes:?}"
     );
     assert!(

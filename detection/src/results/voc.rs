@@ -10,15 +10,15 @@ use camtrast_common::{Error, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-const REMEDY: &str = "correct the file, or leave such out with --skip-bad";
+const REMEDY: &str = "correct the file, or skip such lines with --skip-bad";
 
-/// Reads the result files in a folder. A class without a file has no detections, which is noted, as files of
-/// other classes are; files of other names are passed over.
+/// Reads the result files in a folder. A class without a file has no detections; this is noted, and so are
+/// files of other classes. Files with other names are ignored.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Io`] naming the folder, or the file and line at fault: an unknown image, a
-/// malformed line, a NaN or infinite score or box, several files for one class, files of several splits. The
-/// folder when nothing in it can be used, with `skip_bad` too.
+/// malformed line, a NaN or infinite score or box, several files for one class, files of several splits.
+/// Also, even with `skip_bad`, the folder when nothing in it can be used.
 pub fn read_voc(folder: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let mut problems = Problems::new(skip_bad);
     let places = places(dataset);
@@ -40,7 +40,7 @@ pub fn read_voc(folder: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Resu
 }
 
 /// Writes `comp4_det_<split>_<class>.txt` for every class into `folder`, with every digit of scores and
-/// boxes. Files of detections on other splits that lie there stay.
+/// boxes. Existing files of other splits are kept.
 ///
 /// # Errors
 /// [`Error::Settings`] for a class that cannot be part of a file name; [`Error::Io`] when writing fails.
@@ -67,7 +67,7 @@ pub fn write_voc(folder: &Path, split: &str, dataset: &Dataset, results: &Result
     Ok(())
 }
 
-/// The files with the class of each, by class, and what is worth saying about them.
+/// The files with the class of each, sorted by class, and notes about them.
 fn files(
     folder: &Path,
     dataset: &Dataset,
@@ -90,7 +90,7 @@ fn files(
             continue;
         };
         any = true;
-        // Both split and class may hold underscores: the longest class that fits is meant.
+        // Both split and class may contain underscores: the longest matching class is used.
         let fits = |class: &&usize| {
             rest.strip_suffix(dataset.classes[**class].as_str())
                 .is_some_and(|s| s.ends_with('_'))
@@ -114,7 +114,7 @@ fn files(
             )),
             None => None,
         };
-        let remedy = "keep the results of one split in one folder";
+        let remedy = "keep the results of each split in a separate folder";
         let class = problem.map_or(Ok(class), |problem| Err(Error::file(&path, problem, remedy)));
         if let Some(class) = problems.keep(class)? {
             files.insert(class, path);
@@ -138,13 +138,13 @@ fn files(
         if let Some(first) = others.first() {
             let count = others.len();
             notes.push(format!(
-                "{}: {count} files of no class of the data set are passed over, such as {first}",
+                "{}: {count} files of other classes than the data set's are ignored, such as {first}",
                 folder.display()
             ));
         }
         return Ok((files, notes));
     }
-    let remedy = "name a folder of files such as comp4_det_test_car.txt, or a COCO results JSON";
+    let remedy = "give a folder of files such as comp4_det_test_car.txt, or a COCO results JSON";
     Err(Error::file(
         folder,
         "holds no VOC devkit result files (*_det_<split>_<class>.txt)",
@@ -154,7 +154,7 @@ fn files(
 
 fn parse(line: &str, class: usize, places: &HashMap<&str, usize>) -> Result<Detection, String> {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    // From the right: an id may hold blanks.
+    // From the right: an id may contain spaces.
     let (id, numbers) = fields.split_at(fields.len().saturating_sub(5));
     let numbers: Vec<f64> = numbers.iter().filter_map(|field| field.parse().ok()).collect();
     let &[score, x1, y1, x2, y2] = numbers.as_slice() else {

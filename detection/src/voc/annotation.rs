@@ -1,5 +1,4 @@
-//! One annotation file. Its `path`, and a `filename` that leads elsewhere, are never followed: the image is
-//! known by its id.
+//! One annotation file. Its `path` and `filename` are never used to find the image, which is found by its id.
 
 use crate::dataset::Object;
 use crate::image_file::{self, Size};
@@ -8,7 +7,7 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// The file as it stands; numbers are texts until somebody asks for them.
+/// The content of the file; numbers are texts until they are needed.
 #[derive(Debug)]
 pub(super) struct Annotation {
     path: PathBuf,
@@ -26,7 +25,7 @@ enum Document {
 struct Content {
     filename: Option<String>,
     size: Option<SaidSize>,
-    // Elements of an object that are not named here, such as the boxes of its parts, are passed over.
+    // Elements of an object that are not named here, such as the boxes of its parts, are ignored.
     #[serde(default)]
     object: Vec<RawObject>,
 }
@@ -52,7 +51,7 @@ struct RawBox {
     ymax: Option<String>,
 }
 
-const REMEDY: &str = "correct the annotation, or leave such out with --skip-bad";
+const REMEDY: &str = "correct the annotation, or skip such images and objects with --skip-bad";
 
 impl Annotation {
     /// Reads a file.
@@ -90,7 +89,7 @@ impl Annotation {
     }
 
     /// The image's size (width, height) that the boxes belong to, upright or as stored; any other is refused.
-    /// None, or zero, says nothing.
+    /// A missing or zero size is accepted.
     pub fn check_size(&self, size: Size, image: &Path) -> Result<(usize, usize)> {
         let Some(said) = &self.content.size else {
             return Ok(size.upright);
@@ -105,7 +104,7 @@ impl Annotation {
             };
             said == 0.0 || said == actual as f64
         };
-        size.said(|(w, h)| fits(width, w) && fits(height, h))
+        size.annotated(|(w, h)| fits(width, w) && fits(height, h))
             .ok_or_else(|| {
                 let (w, h) = size.stored;
                 let (name, text, actual) = if fits(width, w) {
@@ -120,7 +119,7 @@ impl Annotation {
             })
     }
 
-    /// Names of the classes of its objects, as they stand.
+    /// Names of the classes of its objects, as written.
     pub fn class_names(&self) -> Vec<String> {
         self.content
             .object
@@ -144,14 +143,14 @@ impl Annotation {
     }
 }
 
-/// What became of an object in the file.
+/// How an object of the file is used.
 #[derive(Debug)]
 pub(super) enum Read {
-    /// It is used as it stands.
+    /// It is used unchanged.
     Object(Object),
     /// It is used, its box clipped to the image.
     Clipped(Object),
-    /// It is of a class that is not asked for.
+    /// Its class is not requested.
     OtherClass(String),
 }
 
@@ -160,7 +159,7 @@ impl RawObject {
         let name = self.name.as_deref().unwrap_or_default().trim();
         let class = match classes.get(name) {
             Some(class) => *class,
-            None if name.is_empty() => return Err("has no name, so no class".into()),
+            None if name.is_empty() => return Err("has no name, so its class is unknown".into()),
             None => return Ok(Read::OtherClass(name.to_owned())),
         };
         let difficult = self
@@ -176,9 +175,9 @@ impl RawObject {
             side("xmax", &raw.xmax)?,
             side("ymax", &raw.ymax)?,
         ];
-        let told = format!("the box {xmin} {ymin} {xmax} {ymax}");
+        let shown = format!("the box {xmin} {ymin} {xmax} {ymax}");
         if xmax <= xmin || ymax <= ymin {
-            return Err(format!("{told} is empty or inverted"));
+            return Err(format!("{shown} is empty or inverted"));
         }
         let (width, height) = (size.0 as f64, size.1 as f64);
         let half_open = [xmin - 1.0, ymin - 1.0, xmax, ymax];
@@ -190,7 +189,7 @@ impl RawObject {
         ];
         if bbox[2] <= bbox[0] || bbox[3] <= bbox[1] {
             return Err(format!(
-                "{told} lies outside the image of {width} x {height} pixels, the first of which is 1 1"
+                "{shown} lies outside the image of {width} x {height} pixels, the first of which is 1 1"
             ));
         }
         let object = Object {

@@ -1,4 +1,4 @@
-//! What a VOCdevkit folder holds, for people who have just downloaded or made one.
+//! The content of a VOCdevkit folder, for `data info`.
 
 use super::annotation::Annotation;
 use super::read::{VocOptions, read};
@@ -17,18 +17,18 @@ use std::path::{Path, PathBuf};
 pub struct SplitOverview {
     /// The split as `--train` and `--test` take it, as in `VOC2007:trainval`.
     pub split: String,
-    /// Its images that can be used.
+    /// Its usable images.
     pub images: usize,
-    /// Those among them without an object.
+    /// Images without an object.
     pub background: usize,
     /// Objects of each class: those that count, and the difficult ones.
     pub objects: BTreeMap<String, [usize; 2]>,
-    /// What is wrong, one line each.
+    /// Its problems, one line each.
     pub problems: Vec<String>,
 }
 
-/// Looks at every split of every folder of a VOCdevkit, with whatever classes occur in it; `None` when `root`
-/// is none.
+/// Inspects every split of every folder of a VOCdevkit, with all classes that occur in it; `None` when `root`
+/// is not one.
 ///
 /// # Errors
 /// [`Error::Io`] when a folder or list cannot be read.
@@ -57,15 +57,15 @@ pub fn overview(root: &Path) -> Result<Option<Vec<SplitOverview>>> {
     }
     splits
         .into_iter()
-        .map(|split| look(root, split))
+        .map(|split| inspect(root, split))
         .collect::<Result<_>>()
         .map(Some)
 }
 
-fn look(root: &Path, split: VocSplit) -> Result<SplitOverview> {
+fn inspect(root: &Path, split: VocSplit) -> Result<SplitOverview> {
     let annotations = root.join(&split.folder).join("Annotations");
     let classes: Vec<String> = classes(&annotations)?.into_iter().collect();
-    let told = split.to_string();
+    let split_name = split.to_string();
     let options = VocOptions {
         root: root.to_owned(),
         splits: vec![split],
@@ -78,7 +78,7 @@ fn look(root: &Path, split: VocSplit) -> Result<SplitOverview> {
         objects.entry(dataset.classes[object.class].clone()).or_default()[usize::from(object.difficult)] += 1;
     }
     Ok(SplitOverview {
-        split: told,
+        split: split_name,
         images: dataset.images.len(),
         background: dataset
             .images
@@ -90,8 +90,7 @@ fn look(root: &Path, split: VocSplit) -> Result<SplitOverview> {
     })
 }
 
-/// Names of the classes that occur in a folder of annotations; those that cannot be read are told of
-/// elsewhere.
+/// Names of the classes that occur in a folder of annotations; unreadable ones are reported elsewhere.
 fn classes(annotations: &Path) -> Result<BTreeSet<String>> {
     let files: Vec<PathBuf> = names(annotations)?
         .iter()

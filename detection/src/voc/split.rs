@@ -30,7 +30,7 @@ impl FromStr for VocSplit {
                 })
             }
             _ => Err(Error::Usage {
-                problem: format!("{text:?} is no split of a VOCdevkit folder"),
+                problem: format!("{text:?} is not a split of a VOCdevkit folder"),
                 remedy: "write YEAR:SPLIT or FOLDER:SPLIT, as in 2007:trainval".into(),
             }),
         }
@@ -52,7 +52,7 @@ impl VocSplit {
             .find(|folder| folder.is_dir())
             .ok_or_else(|| {
                 let problem = format!("has no folder VOC{0} or {0}", self.folder);
-                Error::file(root, problem, "name the VOCdevkit folder that holds it")
+                Error::file(root, problem, "give the VOCdevkit folder that contains it")
             })
     }
 

@@ -108,7 +108,7 @@ fn folders_are_known_by_year_or_name_and_ids_stay_unique() {
 
     let message = failure(&options(root.path(), &["2012:test", "2012:small"]));
     assert!(
-        message.contains("small.txt: names \"b\", as a split before it does"),
+        message.contains("small.txt: names \"b\", as an earlier split does"),
         "{message}"
     );
     let message = failure(&options(root.path(), &["2010:test"]));
@@ -221,13 +221,13 @@ fn bad_annotations_and_images_are_refused_or_skipped() {
         (
             images,
             "".into(),
-            "a.jpg: is empty, cut off or no image",
+            "a.jpg: is empty, cut off or not an image",
             bad_image,
         ),
         (
             images,
             "no image".into(),
-            "a.jpg: is empty, cut off or no image",
+            "a.jpg: is empty, cut off or not an image",
             bad_image,
         ),
         (

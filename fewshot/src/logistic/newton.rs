@@ -1,13 +1,11 @@
-//! Two ways to the Newton step `Hessian d = -gradient`, symbols as in [`super`].
-//!
-//! Where probabilities stay soft, as with unit-length features at C = 1, the Hessian is close to the one at
-//! equal probabilities. That one is ridge regression, a single n x n factorisation for all classes and steps,
-//! and conjugate gradients preconditioned by it need a few products of [n, n] with [n, c].
-//!
-//! Where they saturate, conjugate gradients become slow and lose their accuracy to directions that a singular
-//! K does not see. There the structure of the softmax Hessian gives an exact step with c + 1 factorisations
-//! (Rasmussen & Williams, Gaussian Processes for Machine Learning, algorithm 3.3), extended here by the
-//! unpenalised intercept: a bordered c x c system.
+//! Two ways to the Newton step `Hessian d = -gradient`, symbols as in [`super`]. If no probability saturates,
+//! as with unit-length features at C = 1, the Hessian is close to the one at equal probabilities. That one is
+//! ridge regression, a single n x n factorisation for all classes and steps, and conjugate gradients
+//! preconditioned by it need a few products of [n, n] with [n, c]. If they saturate, conjugate gradients
+//! become slow and inaccurate in directions that are in the null space of a singular K. Then the structure of
+//! the softmax Hessian gives an exact step with c + 1 factorisations (Rasmussen & Williams, Gaussian
+//! Processes for Machine Learning, algorithm 3.3), extended here by the unpenalised intercept: a bordered c x
+//! c system.
 
 use super::{Gradient, Point, Problem, add_to_diagonal, cholesky, dot, sum_images};
 use tch::Tensor;
@@ -21,7 +19,7 @@ impl Problem<'_> {
     }
 
     /// Solves `Hessian d = -gradient` by preconditioned conjugate gradients, for the problems in `active` [E,
-    /// 1, 1]; zero for the others. Stopped early it still points downhill.
+    /// 1, 1]; zero for the others. Stopped early, it is still a descent direction.
     pub(super) fn iterated_direction(&self, gradient: &Gradient, active: &Tensor) -> Point {
         const REDUCTION: f64 = 1e-3;
         const STEPS: usize = 500;
@@ -41,7 +39,7 @@ impl Problem<'_> {
             let weighted = p * &along.logits;
             let curved = (&weighted - p * weighted.sum_dim_intlist(-1, true, None)) * self.c + &along.dual;
             let curvature = dot(&curved, &along.logits);
-            // Rounding ends the search where the Hessian has no curvature left.
+            // The search ends where rounding leaves the Hessian without curvature.
             active = active.logical_and(&curvature.gt(0.0));
             let length = only(&active, &size / curvature);
             found = found.moved(&along, &length);

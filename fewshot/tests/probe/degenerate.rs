@@ -233,6 +233,6 @@ fn an_episode_of_mixed_labels_is_refused() {
     };
     assert!(refused([0, 4], [5, 1]).starts_with("episode 0: class 0 mixes images labelled 0 and 1; "));
     assert!(refused([0, 2], [1, 3]).starts_with("episode 0: classes 0 and 1 are both labelled 0; "));
-    assert!(refused([0, 4], [1, 8]).starts_with("episode 0: index 8 is outside of 0..8; "));
-    assert!(refused([0, 4], [-1, 5]).starts_with("episode 0: index -1 is outside of 0..8; "));
+    assert!(refused([0, 4], [1, 8]).starts_with("episode 0: index 8 is outside 0..8; "));
+    assert!(refused([0, 4], [-1, 5]).starts_with("episode 0: index -1 is outside 0..8; "));
 }

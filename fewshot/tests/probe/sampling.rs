@@ -78,7 +78,7 @@ fn too_few_images_or_classes_are_named() {
     assert_eq!(
         error,
         "1 shots and 15 queries take 16 images of each class, too many for class 91 (3 images); \
-         lower --shots or --queries to 3 together, or leave such classes out"
+         lower --shots and --queries to 3 in total, or leave these classes out"
     );
     let error = EpisodeSet::sample(
         &labels,
@@ -143,7 +143,7 @@ fn mistakes_in_a_file_are_reported_with_file_and_episode() {
         ),
         (
             r#"{"support":[[0],[3]],"query":[[1],[6]]}"#,
-            "episode 1: index 6 is outside of 0..6; ",
+            "episode 1: index 6 is outside 0..6; ",
         ),
         (
             r#"{"support":[[0],[3]]}"#,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub struct FetchArgs {
-    /// The data sets; of those that need an account it is said where to get them
+    /// The data sets; for those that need an account, the command prints where to get them
     #[arg(
         value_name = "NAME",
         required_unless_present = "url",
@@ -22,22 +22,22 @@ pub struct FetchArgs {
     /// Folder to unpack into
     #[arg(long)]
     out: PathBuf,
-    /// Folder of a mirror that has the archives under their own names; checksums stay
+    /// Folder of a mirror that has the archives under the same names; they must have the same checksums
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// Any other archive (tar, tar.gz or zip), instead of a name
     #[arg(long, conflicts_with_all = ["names", "base_url"])]
     url: Option<String>,
-    /// Its SHA-256
+    /// SHA-256 of the archive at --url
     #[arg(long, value_name = "HEX", requires = "url", conflicts_with = "md5")]
     sha256: Option<String>,
-    /// Its MD5, where nothing better is published
+    /// MD5 of the archive at --url, if no SHA-256 is published
     #[arg(long, value_name = "HEX", requires = "url")]
     md5: Option<String>,
-    /// Put the archive itself into the folder
+    /// Keep the archive as it is, do not unpack it
     #[arg(long)]
     no_unpack: bool,
-    /// Seconds without a byte after which the server is asked again
+    /// Seconds without data after which the download is retried
     #[arg(
         long,
         default_value_t = FetchOptions::STALL.as_secs(),
@@ -70,7 +70,8 @@ impl FetchArgs {
             (Some(digits), _) => Checksum::sha256(digits)?,
             (None, Some(digits)) => Checksum::md5(digits)?,
             (None, None) => {
-                let remedy = "give --sha256, which its publisher tells or `sha256sum` of a trusted copy";
+                let remedy = "give --sha256, as its publisher lists it or as \
+                      `sha256sum` prints for a trusted copy";
                 return Err(Error::Usage {
                     problem: "--url has no checksum".into(),
                     remedy: remedy.into(),

@@ -67,7 +67,7 @@ fn a_plan_follows_what_a_new_pretraining_outdates() {
             "{plan}"
         );
     }
-    assert!(plan.contains("left, one after the other"), "{plan}");
+    assert!(plan.contains("left if run one after the other"), "{plan}");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_run_goes_on_however_its_files_are_named() {
     ));
     place.fails(
         &format!("pretrain --method supervised {TINY} --out run --data test.pack"),
-        &["holds a run with data = \"train.pack\", this command says data = \"test.pack\""],
+        &["holds a run with data = \"train.pack\", but this command has data = \"test.pack\""],
     );
     let tasks = [
         (

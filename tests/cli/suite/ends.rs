@@ -72,7 +72,7 @@ fn two_processes_never_write_one_suite_or_run() {
     while !log.exists() {
         sleep(Duration::from_millis(20));
     }
-    place.fails(&command, &["suite: another suite is at work here"]);
+    place.fails(&command, &["suite: another process is running this suite"]);
     let status = place.ok("suite status suite").stdout;
     assert!(status.contains("running"), "{status}");
     let own = place.json("suite/runs/supervised-8-s0/cell.json")["command"]
@@ -86,7 +86,12 @@ fn two_processes_never_write_one_suite_or_run() {
     // Ctrl-C: what is running saves its state.
     send(&child, libc::SIGINT);
     let done = Done::of(child.wait_with_output().unwrap());
-    place.ends(done, 1, &command, &["interrupted", "the same command goes on"]);
+    place.ends(
+        done,
+        1,
+        &command,
+        &["interrupted", "run the same command again to continue"],
+    );
     assert!(
         place
             .path("suite/runs/supervised-8-s0/state.safetensors")

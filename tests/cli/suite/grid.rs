@@ -16,7 +16,7 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
         .stdout;
     assert_eq!(states(&plan, "to do"), 18, "{plan}");
     assert!(!place.path("suite").exists());
-    place.fails("suite status suite", &["suite", "is no suite's folder"]);
+    place.fails("suite status suite", &["suite", "is not the folder of a suite"]);
 
     place.ok(&format!("{} --only scratch", run("recipe.toml", "suite")));
     let plan = place
@@ -114,7 +114,7 @@ fn expectations_are_held_against_the_results() {
     place.write("wrong.toml", expect(90.0));
     place.fails(
         &format!("{} --only scratch", run("wrong.toml", "suite")),
-        &["not what the recipe expects", "scratch: 1-shot"],
+        &["results differ from what the recipe expects", "scratch: 1-shot"],
     );
 }
 
@@ -219,7 +219,7 @@ fn paths_start_from_the_recipe() {
         "{} --only scratch --seed 0",
         run("sub/recipe.toml", "suite")
     ));
-    let note = "note: not beside sub/recipe.toml, so taken from the working directory: test.pack";
+    let note = "note: not found next to sub/recipe.toml, so taken from the working directory: test.pack";
     assert!(
         done.stderr.contains(note) && !done.stderr.contains("a.pack"),
         "{}",

@@ -36,12 +36,12 @@ fn recipes_are_checked_before_anything_is_trained() {
     misused(
         "threads = 1",
         "threads = -1",
-        &["threads = -1 is no number of threads"],
+        &["threads = -1 is not a number of threads"],
     );
     misused(
         "threads = 1",
         "threads = 0",
-        &["threads = 0 is no number of threads"],
+        &["threads = 0 is not a number of threads"],
     );
     misused(
         "queries = 5",
@@ -77,7 +77,7 @@ fn recipes_are_checked_before_anything_is_trained() {
     misused(
         "epochs = 1",
         "epochs = 1\nseed = 5",
-        &["\"seed\" is the suite's to say"],
+        &["\"seed\" is set by the suite itself"],
     );
     misused(
         "classes = 16",

@@ -103,6 +103,6 @@ fn suites_share_their_pretraining() {
     assert!(place.ok("suite status two").stdout.contains("9 of 9 done"));
     place.fails(
         &format!("{} --reuse world", run("two.toml", "three")),
-        &["world: is no suite's folder"],
+        &["world: is not the folder of a suite"],
     );
 }
