@@ -29,7 +29,7 @@ use std::sync::{Mutex, Once};
 use std::thread::available_parallelism;
 use tch::Device;
 
-/// Tells how a training ended; that it was interrupted is an error.
+/// Prints how a training ended. An interrupted training is an error.
 pub fn tell_outcome(what: &str, outcome: &Outcome, screen: &Screen) -> Result<()> {
     if outcome.interrupted {
         bail!(
@@ -54,7 +54,7 @@ pub fn print_config(recipe: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// What a backbone is called: a run's by its folder, other files by their own name.
+/// The name of a backbone: the folder's name for one in a run, the file's name for others.
 pub fn checkpoint_name(path: &Path) -> String {
     let stem = path
         .file_stem()
@@ -107,10 +107,10 @@ pub struct Common {
 /// Flags of the commands that train.
 #[derive(Args, Debug, Clone)]
 pub struct RunArgs {
-    /// Folder of the run; the same command there goes on where it was cut off
+    /// Folder of the run; the same command resumes an interrupted run
     #[arg(long, required_unless_present = "print_config")]
     out: Option<PathBuf>,
-    /// Start anew if the folder holds a run
+    /// Delete the run in the folder, if any, and start again
     #[arg(long)]
     overwrite: bool,
     /// Steps between log lines

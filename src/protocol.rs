@@ -108,8 +108,8 @@ pub fn metrics_path(out: &Path) -> Result<PathBuf> {
     Ok(RunFolder::create(out)?.file("metrics.json"))
 }
 
-/// Says on the terminal what a network has seen of the data that it is tested on, also with `--quiet`; and
-/// puts it beside the numbers.
+/// Warns, also with `--quiet`, that a network was trained on data it is tested on, and stores the warning
+/// with the results.
 pub fn tell_leakage(leakage: Option<String>, texts: &mut Texts, screen: &dyn Progress) {
     if let Some(leakage) = leakage {
         screen.note(&format!("warning: {leakage}; these numbers are marked with it"));

@@ -119,7 +119,7 @@ fn run_suite(mut args: SuiteArgs, root: &Command) -> Result<()> {
     recipe.replace_packs(args.train.take(), args.test.take(), &args.recipe)?;
     recipe.seeds = args.seed.map_or(recipe.seeds, |seed| vec![seed]);
     args.machine.replace(&mut recipe);
-    tell_elsewhere(&recipe, &args.recipe, args.machine.quiet);
+    note_files_elsewhere(&recipe, &args.recipe, args.machine.quiet);
     let plan = SuitePlan::new(&recipe, &args.recipe, &args.out, root)?;
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));

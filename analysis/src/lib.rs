@@ -1,4 +1,4 @@
-//! Why a pretraining transfers: what a backbone's features hold, and where in an image they come from.
+//! Analysis of backbones: measures of their features, and class activation maps.
 //!
 //! [`measures`] are entropy, effective rank, uniformity, alignment and neighbours of any features,
 //! [`representation::describe`] takes them of a backbone on a pack, [`mod@cam`] draws class activation maps,

@@ -57,7 +57,7 @@ impl Augment {
     /// As [`Augment::apply`], with numbers that are on the pixels' device already.
     pub fn apply_draws(&self, pixels: &Tensor, draws: &Draws) -> Tensor {
         let n = draws.images();
-        // On a CPU a few images at a time stay in its cache; a GPU wants them all.
+        // On a CPU a few images at a time stay in its cache; a GPU is fastest with all at once.
         let chunk = if pixels.device() == Device::Cpu {
             16
         } else {

@@ -170,7 +170,7 @@ pub fn send(tensor: Tensor, device: Device) -> Tensor {
         .to_device_(device, kind, /* non_blocking */ true, /* copy */ false)
 }
 
-/// What `--precision` names.
+/// The value of `--precision`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

@@ -30,8 +30,8 @@ const BATCHES_AHEAD: usize = 3;
 /// Trains from the saved state in the run folder, if any, to the end, or until `stop` is set.
 ///
 /// # Errors
-/// [`Error::Diverged`] when the loss or what would be saved is not finite, with the last good state kept;
-/// otherwise what the task, the source or the disk report.
+/// [`Error::Diverged`] when the loss or what would be saved is not finite, the last good state is kept;
+/// otherwise the errors of the task, the source and the disk.
 ///
 /// # Example
 /// A line is fitted to points of y = 3 x:

@@ -130,7 +130,7 @@ impl Optimizer {
         }
     }
 
-    /// Forgets all gradients (`zero_grad(set_to_none=True)`).
+    /// Clears all gradients (`zero_grad(set_to_none=True)`).
     pub fn zero_grad(&mut self) {
         let params = self.groups.iter().flat_map(|g| &g.params);
         let params: Vec<Tensor> = params.map(|(_, param)| param.shallow_clone()).collect();

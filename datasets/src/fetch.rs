@@ -159,7 +159,7 @@ fn file_name(url: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// What was unpacked of an archive.
+/// The files unpacked from an archive.
 #[derive(Serialize, Deserialize)]
 struct Unpacked {
     /// Checksum of the archive.

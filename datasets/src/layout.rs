@@ -100,9 +100,9 @@ impl FromStr for Layout {
     }
 }
 
-/// Lines on what a split has in common with another split of the same data set, where it should have nothing:
-/// images, and classes in the layouts whose splits are divided by class (but CIFAR-FS, whose division is
-/// built in). Empty where all is well.
+/// Lines on images and classes that two splits share but should not. Classes are compared only in layouts
+/// whose splits are divided by class (except CIFAR-FS, whose division is built in). Empty when nothing is
+/// shared.
 pub(crate) fn in_common(layout: Layout, one: &Listing, other: &Listing) -> Vec<String> {
     fn files(listing: &Listing) -> BTreeSet<&Path> {
         let files = listing.images.iter().filter_map(|(source, _)| match source {

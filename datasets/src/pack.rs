@@ -25,7 +25,7 @@ pub const VERSION: &str = "1";
 
 const REMAKE: &str = "make it again with `camtrast data prepare`";
 
-/// A memory-mapped pack. Opening one of any size is quick; pixels are read when they are touched.
+/// A memory-mapped pack. Opening is quick whatever its size; pixels are read from disk when they are used.
 ///
 /// ```
 /// use camtrast_datasets::{Pack, PackDescription, PackWriter};

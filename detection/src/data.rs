@@ -1,4 +1,4 @@
-//! What a detector is trained and evaluated on, as the user names it.
+//! The data that a detector is trained and evaluated on, as the user names it.
 
 use crate::Dataset;
 use crate::coco::{self, CocoOptions};
@@ -9,11 +9,11 @@ use clap::Args;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
 
-/// What is evaluated on.
+/// The data to evaluate on.
 #[derive(Debug, Clone, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TestData {
-    /// VOCdevkit folder, which holds VOC2007 and its like
+    /// VOCdevkit folder, which contains VOC2007/ or similar folders
     #[arg(
         long,
         help_heading = "Data",
@@ -27,28 +27,28 @@ pub struct TestData {
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<VocSplit>,
-    /// Names of the classes, by commas; VOC's twenty when left out
+    /// Names of the classes, separated by commas (default: the 20 VOC classes)
     #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// COCO instances JSON, instead of --voc
+    /// COCO instances JSON, in place of --voc
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco: Option<PathBuf>,
-    /// Folder of the images that --coco names; the JSON's own folder when left out
+    /// Folder of the images that --coco names (default: the folder of the JSON)
     #[arg(long, help_heading = "Data", requires = "coco")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco_images: Option<PathBuf>,
-    /// Leave out what cannot be used and list it, instead of stopping
+    /// Skip unusable images and annotations and list them, instead of stopping
     #[arg(long, help_heading = "Data")]
     pub skip_bad: bool,
 }
 
-/// What is trained on and evaluated on.
+/// The data to train and evaluate on.
 #[derive(Debug, Clone, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainData {
-    /// VOCdevkit folder, which holds VOC2007 and its like
+    /// VOCdevkit folder, which contains VOC2007/ or similar folders
     #[arg(
         long,
         help_heading = "Data",
@@ -62,31 +62,31 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     pub train: Vec<VocSplit>,
-    /// Splits to evaluate on, such as 2007:test; no evaluation when left out
+    /// Splits to evaluate on, such as 2007:test (default: no evaluation)
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<VocSplit>,
-    /// Names of the classes, by commas; VOC's twenty when left out
+    /// Names of the classes, separated by commas (default: the 20 VOC classes)
     #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// COCO instances JSON to train on, instead of --voc
+    /// COCO instances JSON to train on, in place of --voc
     #[arg(long, help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco: Option<PathBuf>,
-    /// Folder of the images that --coco names; the JSON's own folder when left out
+    /// Folder of the images that --coco names (default: the folder of the JSON)
     #[arg(long, help_heading = "Data", requires = "coco")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco_images: Option<PathBuf>,
-    /// COCO instances JSON to evaluate on; no evaluation when left out
+    /// COCO instances JSON to evaluate on (default: no evaluation)
     #[arg(long, help_heading = "Data", requires = "coco")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco_test: Option<PathBuf>,
-    /// Folder of the images that --coco-test names; that of the training images when left out
+    /// Folder of the images that --coco-test names (default: that of the training images)
     #[arg(long, help_heading = "Data", requires = "coco_test")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco_test_images: Option<PathBuf>,
-    /// Leave out what cannot be used and list it, instead of stopping
+    /// Skip unusable images and annotations and list them, instead of stopping
     #[arg(long, help_heading = "Data")]
     pub skip_bad: bool,
 }

@@ -81,10 +81,10 @@ impl Dataset {
     }
 }
 
-/// Areas of the objects that pycocotools counts, in square pixels: it leaves out others in silence.
+/// Areas of the objects that pycocotools counts, in square pixels: it ignores others without a message.
 pub(crate) const COUNTED_AREAS: RangeInclusive<f64> = 0.0..=1e10;
 
-/// Square pixels, by which COCO sorts objects into small, medium and large.
+/// Square pixels, by which COCO groups objects into small, medium and large.
 pub(crate) fn area(object: &Object) -> f64 {
     let [x1, y1, x2, y2] = object.bbox;
     object.area.unwrap_or((x2 - x1) * (y2 - y1))

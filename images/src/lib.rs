@@ -1,4 +1,4 @@
-//! Images in and out: files decoded by OpenCV, resized as PIL does it, and pictures drawn for people.
+//! Reading and writing images: files decoded by OpenCV, resized as PIL does it, and drawn figures.
 //!
 //! [`decode`] reads a file into an [`Image`](resample::Image), turned upright by [`orientation`] where that
 //! is asked for; [`resample`] resizes and crops it; [`picture`] draws, writes and encodes.

@@ -1,8 +1,8 @@
 //! Checkpoints of other tools: read without running any code in them, renamed to torchvision's names, and
 //! written so that other tools load them. See docs/interop.md.
 //!
-//! [`StateFile`] reads a file, [`naming`] finds backbones in it, [`mod@import`] makes ours of one,
-//! [`mod@export`] goes the other way, [`mod@diff`] compares.
+//! [`StateFile`] reads a file, [`naming`] finds backbones in it, [`mod@import`] converts one to our format,
+//! [`mod@export`] converts ours to other formats, [`mod@diff`] compares.
 //!
 //! ```
 //! use camtrast_interop::{StateFile, import::find};

@@ -1,10 +1,9 @@
 //! A reader of Python pickles (protocols 0 to 5) that never runs code.
 //!
-//! It builds numbers, strings, containers and descriptions of tensors, borrowed from the file's bytes.
-//! Whatever else a pickle calls becomes an opaque object that knows no more than the name of what was to be
-//! called: there is no code here that could call it. Objects live in one table and refer to each other by
-//! number, as pickles do, so neither deep nesting nor cycles cost a stack frame, and every allocation is
-//! charged to a [`Budget`].
+//! It builds numbers, strings, containers and descriptions of tensors, borrowed from the file's bytes. Any
+//! other call in a pickle becomes an opaque object that only holds the name of the called function: no code
+//! here can call it. Objects live in one table and refer to each other by number, as pickles do, so deep
+//! nesting and cycles need no recursion, and every allocation is charged to a [`Budget`].
 //!
 //! [`Machine`] reads a pickle, [`Value`] and [`Node`] are what it builds.
 //!

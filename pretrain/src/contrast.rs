@@ -11,7 +11,7 @@ pub struct Queue {
     pub keys: Tensor,
     /// Label of each key's image, i64 `[K]`; -1 where it is not known.
     pub labels: Tensor,
-    /// Where the next key goes, i64 [].
+    /// Position of the next key, i64 [].
     pub pointer: Tensor,
 }
 

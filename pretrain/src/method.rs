@@ -41,7 +41,7 @@ pub trait Pretraining {
     /// # Errors
     /// [`Error::Torch`].
     fn loss(&mut self, views: &[Tensor], labels: &Tensor, at: &StepContext) -> Result<Loss>;
-    /// What follows the optimiser's step.
+    /// Runs after the optimiser's step.
     ///
     /// # Errors
     /// [`Error::Torch`].

@@ -32,7 +32,7 @@ const KNOWN: [(&str, &str, bool, bool); 10] = [
     ("pretrain/loss", "pretraining loss", false, false),
 ];
 
-/// The rows of a folder, and the columns that their metrics come to.
+/// The rows of a folder, and the columns of their metrics.
 ///
 /// # Errors
 /// [`Error::File`] naming the file that is damaged, [`Error::Io`].

@@ -183,7 +183,7 @@ fn outcome(
     metrics(&path).map(Ok)
 }
 
-/// Seeds that were pretrained in different ways are not one run: the first way keeps the name.
+/// Seeds that were pretrained with different settings are different runs: the first one keeps the name.
 fn pretrained_alike(row: Row) -> Vec<Row> {
     let mut ways: Vec<(Option<String>, Row)> = Vec::new();
     for seed in row.seeds {

@@ -9,18 +9,18 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What a metrics.json holds.
+/// The content of a metrics.json.
 #[derive(Default)]
 pub(crate) struct Measured {
     /// Numbers by name.
     pub numbers: BTreeMap<String, f64>,
     /// The backbone that they come from.
     pub origin: Origin,
-    /// What the network has seen of the data that it was tested on, if anything.
+    /// Which test data the network was trained on, if any.
     pub leakage: Option<String>,
 }
 
-/// Checksums of the episodes by metric prefix, which config.toml of a few-shot evaluation has.
+/// Checksums of the episodes by metric prefix, from config.toml of a few-shot evaluation.
 pub(crate) fn episodes_sha256(config: &str) -> BTreeMap<String, String> {
     let config: toml::Table = config.parse().unwrap_or_default();
     let sums = config

@@ -5,7 +5,7 @@ use crate::rows::TaskResult;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Table;
 
-/// Keys of config.toml that say nothing of how a number was measured, beside [`PLACES`] and [`COURSE`].
+/// Keys of config.toml that are not part of a protocol, in addition to [`PLACES`] and [`COURSE`].
 const NO_PROTOCOL: [&str; 10] = [
     "checkpoint",
     "seed",
@@ -19,8 +19,8 @@ const NO_PROTOCOL: [&str; 10] = [
     "commit",
 ];
 
-/// `key = value` lines of what a number follows from, beside the backbone; `None` when nothing says which
-/// data it was measured on.
+/// The protocol: `key = value` lines of everything that a number depends on except the backbone; `None` if
+/// the data is not recorded.
 pub(crate) fn protocol(config: &Table) -> Option<Vec<String>> {
     let dataset = config.get("dataset").and_then(toml::Value::as_table);
     dataset?.keys().find(|key| !NO_PROTOCOL.contains(&&key[..]))?;
@@ -32,7 +32,7 @@ pub(crate) fn protocol(config: &Table) -> Option<Vec<String>> {
     )
 }
 
-/// Everything in a config.toml that a number follows from: settings, what is said of the data, and how a
+/// Everything in a config.toml that a number depends on: settings, the description of the data, and how a
 /// fine-tuned network was trained (`network.steps`).
 pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
     let of = |table: &str| {
@@ -59,11 +59,11 @@ pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Settings that a difference names; the rest is counted.
+/// Number of settings that a difference names; the others are counted.
 const NAMED: usize = 8;
 
-/// In what a protocol differs from another, in words. A setting that one of them leaves to its default is
-/// looked up in the record of its command.
+/// The difference between two protocols, as a text. A setting that one of them leaves to its default is taken
+/// from the record of its command.
 pub(crate) fn difference(here: &TaskResult, there: &TaskResult) -> String {
     let [here, there] = [here, there].map(Settings::of);
     let data_keys = here
@@ -96,19 +96,21 @@ pub(crate) fn difference(here: &TaskResult, there: &TaskResult) -> String {
         settings.push(format!("other data ({})", data.join("; ")));
     }
     if settings.is_empty() {
-        return "no setting that is recorded differs: other data, or the same written in another way".into();
+        return "no recorded setting differs: the data differ, or the same setting is written in another \
+                way"
+        .into();
     }
     settings.join("; ")
 }
 
-/// How the keys end that tell data apart.
+/// Endings of the keys that identify data.
 const DATA: [&str; 5] = ["sha256", "_annotations", "_images", "_files", "_labels"];
 
 fn is_data(key: &str) -> bool {
     DATA.iter().any(|ending| key.ends_with(ending)) && !key.starts_with("network.")
 }
 
-/// The settings of a cell in two layers: those of its protocol, and all that its command resolved them to.
+/// The settings of a cell: those of its protocol, and all resolved settings of its command.
 struct Settings {
     protocol: BTreeMap<String, String>,
     resolved: BTreeMap<String, String>,
@@ -121,7 +123,7 @@ impl Settings {
                 .chars()
                 .filter(|c| !matches!(c, '"' | '[' | ']' | ' '))
                 .collect();
-            // Of a checksum, the beginning tells as much.
+            // The beginning of a checksum is enough.
             if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
                 text[..12].to_owned()
             } else {

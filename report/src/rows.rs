@@ -7,7 +7,7 @@ use camtrast_common::error::Result;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// All that was found, whatever it is called and wherever it lies.
+/// All results found in the given folders.
 pub struct Gathered {
     /// The folders, in the order given; a folder of plain runs is a suite without a title.
     pub suites: Vec<Suite>,
@@ -17,13 +17,13 @@ pub struct Gathered {
     pub rows: Vec<Row>,
 }
 
-/// A run with those of its seeds that were pretrained alike.
+/// A run with those of its seeds that were pretrained with the same settings.
 pub struct Row {
-    /// What the suite says of it; the name is one of its own among all rows.
+    /// The suite's record of it; the name is unique among all rows.
     pub run: RunRecord,
     /// Index into [`Gathered::suites`].
     pub suite: usize,
-    /// By seed.
+    /// Its seeds.
     pub seeds: Vec<Seed>,
 }
 
@@ -37,17 +37,17 @@ pub struct Seed {
     pub cells: Vec<TaskResult>,
 }
 
-/// A cell as it was found.
+/// A cell and its files.
 pub struct TaskResult {
     /// [`PRETRAIN`] or the task.
     pub task: String,
     /// Its folder.
     pub folder: PathBuf,
-    /// Its record, empty where there is none.
+    /// Its record, empty if there is none.
     pub cell: CellRecord,
     /// Numbers of metrics.json, or why there are none.
     pub metrics: Result<BTreeMap<String, f64>, Gap>,
-    /// The backbone that they come from, as metrics.json says.
+    /// The backbone that they come from, as recorded in metrics.json.
     pub origin: Origin,
     /// config.toml.
     pub config: Option<String>,
@@ -57,16 +57,16 @@ pub struct TaskResult {
     pub episodes: BTreeMap<String, Vec<f64>>,
     /// Checksums of the episodes, by metric prefix.
     pub episodes_sha256: BTreeMap<String, String>,
-    /// What the network has seen of the data that it was tested on, if anything.
+    /// Which test data the network was trained on, if any.
     pub leakage: Option<String>,
 }
 
 /// Why there is no number.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Gap {
-    /// In a word or two.
+    /// In one or two words.
     pub what: &'static str,
-    /// In full.
+    /// As a sentence.
     pub why: String,
 }
 
@@ -78,7 +78,7 @@ impl Gap {
         }
     }
 
-    /// Of a command that was cut off.
+    /// The gap of an interrupted command.
     pub(crate) fn interrupted(course: &Course) -> Self {
         match course.last_step {
             Some(step) => Gap::new("interrupted", format!("interrupted after step {step}")),
@@ -100,7 +100,7 @@ impl Row {
         self.run.imported.is_some() && self.run.method.is_none()
     }
 
-    /// Its cells of one task, a seed each.
+    /// Its cells of one task, one per seed.
     pub fn cells<'a>(&'a self, task: &'a str) -> impl Iterator<Item = (u64, &'a TaskResult)> {
         self.seeds
             .iter()

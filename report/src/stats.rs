@@ -48,8 +48,8 @@ impl Difference {
     }
 }
 
-/// Mean of the seeds' values, with the interval of Student's t over them; of a single one with `episodes`,
-/// half the interval over its episodes. `None` without values.
+/// Mean of the seeds' values, with Student's t interval over them; for a single seed, with `episodes`, half
+/// the interval over its episodes. `None` without values.
 pub fn summary(values: &[f64], episodes: Option<f64>) -> Option<Summary> {
     let seeds = values.len();
     match values {

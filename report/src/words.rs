@@ -47,7 +47,7 @@ pub fn significance(difference: &Difference) -> Option<String> {
     })
 }
 
-/// What stands in the place of a number that is not there: where it is, or why it is nowhere.
+/// Text in place of a missing number: the table that has it, or why it is missing.
 pub fn absence(entry: &Entry) -> String {
     if let [table, ..] = entry.elsewhere[..] {
         return format!("see table {table}");
@@ -237,7 +237,7 @@ pub fn has_differences(all: &Gathered, table: &Comparison) -> bool {
         .any(|line| columns(all, table, true).any(|column| line.entries[column].delta.is_some()))
 }
 
-/// Words on how intervals and differences were computed, and on marks, as far as they occur.
+/// Sentences on how intervals and differences were computed, and on marks, if they occur.
 pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     let entries = || {
         tables
@@ -257,12 +257,9 @@ pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
         (
             spans(Over::Episodes),
             "± of a single seed: half the 95 % confidence interval over its episodes; \
-            what another seed would change is not in it.",
+            it does not include the variation between seeds.",
         ),
-        (
-            lone,
-            "No ±: a single seed, and nothing that tells how sure it is.",
-        ),
+        (lone, "No ±: a single seed, without any measure of uncertainty."),
         (
             pairs(Over::Seeds),
             "p: two-sided paired t-test over the seeds that both runs have.",
@@ -281,7 +278,7 @@ pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
     .filter(|(occurs, _)| *occurs)
     .map(|(_, words)| words.to_owned())
     .chain(bold(all, tables))
-    .chain(brought(all))
+    .chain(imported_seeds(all))
     .chain(marks(all, tables))
     .collect()
 }

@@ -1,4 +1,4 @@
-//! What a network is trained and evaluated on, as the user names it.
+//! The data that a network is trained and evaluated on, as the user names it.
 
 use crate::classes::{ClassSet, IGNORE};
 use crate::dataset::Dataset;
@@ -7,11 +7,11 @@ use camtrast_common::{Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What is trained on and evaluated on: Cityscapes, or folders of images and label PNGs.
+/// The data to train and evaluate on: Cityscapes, or folders of images and label PNGs.
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainData {
-    /// Folder of Cityscapes, which holds leftImg8bit/ and gtFine/
+    /// Folder of Cityscapes, which contains leftImg8bit/ and gtFine/
     #[arg(long, help_heading = "Data", conflicts_with_all = ["images", "labels", "class_names"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cityscapes: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub struct TrainData {
     /// Split of Cityscapes to evaluate on
     #[arg(long, default_value = "val", help_heading = "Data")]
     pub val_split: String,
-    /// Folder of images to train on, instead of Cityscapes
+    /// Folder of images to train on, in place of Cityscapes
     #[arg(long, help_heading = "Data", requires_all = ["labels", "class_names"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", requires = "images")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// Folder of images to evaluate on; those trained on when left out
+    /// Folder of images to evaluate on (default: the training images)
     #[arg(long, help_heading = "Data", requires_all = ["val_labels", "images"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_images: Option<PathBuf>,
@@ -37,11 +37,11 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", requires = "val_images")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_labels: Option<PathBuf>,
-    /// Text file with one class name a line, the first for id 0
+    /// Text file with one class name per line, the first for id 0
     #[arg(long, help_heading = "Data", requires = "images")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_names: Option<PathBuf>,
-    /// Ids that neither train nor count, such as 255
+    /// Ids to ignore in training and evaluation, such as 255
     #[arg(long, default_value = "255", help_heading = "Data")]
     pub ignore: Numbers,
 }
@@ -94,7 +94,7 @@ impl TrainData {
     /// `--ignore` as ids.
     ///
     /// # Errors
-    /// [`Error::Settings`] when it is no list of ids.
+    /// [`Error::Settings`] when it is not a list of ids.
     pub fn ignored(&self) -> Result<Vec<u8>> {
         ignored_ids(&self.ignore)
     }
@@ -109,7 +109,7 @@ pub fn ignored_ids(list: &Numbers) -> Result<Vec<u8>> {
     let ids = list.0.iter().map(id).collect::<Option<Vec<u8>>>();
     ids.ok_or_else(|| {
         Error::settings(
-            format!("--ignore {list} is no list of ids"),
+            format!("--ignore {list} is not a list of ids"),
             "give ids from 0 to 255",
         )
     })

@@ -25,7 +25,7 @@ pub struct Leave {
     pub pictures: usize,
 }
 
-/// What an evaluation leaves in a folder, beside metrics.json.
+/// The files that an evaluation writes into a folder besides metrics.json.
 pub const ARTIFACTS: [&str; 4] = ["predictions", "pictures", "confusion.png", "confusion.csv"];
 
 /// Largest number of images waiting between two stages.

@@ -1,7 +1,7 @@
 //! Semantic segmentation: how well does a pretrained backbone transfer to DeepLab v3+?
 //!
 //! [`SegmentationTask`] is the task that fine-tunes a [`deeplab`] on a [`dataset`], [`evaluate()`] predicts
-//! and scores it, and [`score()`] scores anybody's label images as cityscapesScripts does.
+//! and scores it, and [`score()`] scores label images of any program as cityscapesScripts does.
 //!
 //! ```
 //! use camtrast_segmentation::label_image::LabelImage;

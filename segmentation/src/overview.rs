@@ -38,7 +38,7 @@ pub fn overview(root: &Path) -> Result<Option<Vec<SplitOverview>>> {
     let splits = names(&images)?
         .into_iter()
         .filter(|split| images.join(split).is_dir());
-    Ok(Some(splits.map(|split| look(root, split)).collect()))
+    Ok(Some(splits.map(|split| inspect(root, split)).collect()))
 }
 
 /// Number of pixels of each file id, or the problem of a sample.

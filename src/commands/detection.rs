@@ -47,6 +47,8 @@ pub struct TrainArgs {
     data: TrainData,
     #[command(flatten)]
     options: DetectionOptions,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args)]
@@ -122,7 +124,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
         };
         Ok(DetectionTask::new(settings, training, test, args.pictures)?)
     };
-    fine_tune(args.start, task, show)
+    fine_tune(args.start, &args.common, task, show)
 }
 
 fn run_eval(args: EvalArgs) -> Result<()> {
@@ -236,7 +238,7 @@ fn note_data(protocol: &mut Protocol, dataset: &Dataset) {
     protocol.note("dataset", "test_annotations", dataset.fingerprint());
 }
 
-/// The named figures, then the table of the classes.
+/// Prints the mean figures, then the table of the classes.
 fn show(evaluation: &Evaluation, screen: &Screen) {
     let percent = |share: f64| format!("{:.2}", 100.0 * share);
     let maybe = |share: Option<f64>| share.map_or("–".to_owned(), percent);

@@ -14,21 +14,20 @@ pub struct FineTuneArgs {
     checkpoint: PathBuf,
     #[command(flatten)]
     run: RunArgs,
-    #[command(flatten)]
-    common: Common,
 }
 
 /// Trains the task that `task` makes, shows its evaluation by `show` and prints the network's file.
 pub fn fine_tune<T: DenseTask>(
     args: FineTuneArgs,
+    common: &Common,
     task: impl FnOnce(&Screen) -> Result<T>,
     show: impl FnOnce(&T::Evaluation, &Screen),
 ) -> Result<()> {
-    let (device, screen) = args.common.open()?;
+    let (device, screen) = common.open()?;
     let start = Start {
         checkpoint: args.checkpoint,
-        seed: args.common.seed,
-        precision: args.common.precision,
+        seed: common.seed,
+        precision: common.precision,
     };
     if args.run.print_config {
         let task = &task(&screen)?;

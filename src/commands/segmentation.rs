@@ -34,7 +34,7 @@ pub enum SegmentationCommand {
 pub struct TrainArgs {
     #[command(flatten)]
     start: FineTuneArgs,
-    /// Where the settings' defaults come from
+    /// Source of the defaults of all settings
     #[arg(long, value_enum, default_value = "paper")]
     preset: Preset,
     #[command(flatten)]
@@ -43,6 +43,8 @@ pub struct TrainArgs {
     options: SegmentationOptions,
     #[command(flatten)]
     evaluation: EvaluationOptions,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Args)]
@@ -130,7 +132,12 @@ fn run_train(args: TrainArgs) -> Result<()> {
         options: args.options,
         evaluation: args.evaluation,
     };
-    fine_tune(args.start, |_| Ok(SegmentationTask::new(settings)?), show)
+    fine_tune(
+        args.start,
+        &args.common,
+        |_| Ok(SegmentationTask::new(settings)?),
+        show,
+    )
 }
 
 fn run_eval(args: EvalArgs) -> Result<()> {

@@ -98,7 +98,7 @@ pub fn run(args: TransferArgs, root: &Command) -> Result<()> {
     let only = Only::parse(&args.only, &plan)?;
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();
-    tell_elsewhere(&recipe, &args.recipe, machine.quiet);
+    note_files_elsewhere(&recipe, &args.recipe, machine.quiet);
     run_plan(plan, recipe, &wanted, &args.out, &machine, root)?;
 
     // All metrics in one file, as in every run folder.

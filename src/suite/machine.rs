@@ -13,10 +13,10 @@ pub struct MachineArgs {
     /// cpu, cuda, cuda:N or auto
     #[arg(long, default_value = "auto", help_heading = "Common")]
     device: DeviceChoice,
-    /// Precision of networks, in place of the recipe's: fp32 or bf16
+    /// Precision of networks, fp32 or bf16; replaces the recipe's
     #[arg(long, help_heading = "Common")]
     precision: Option<Precision>,
-    /// Threads of each command on the CPU, in place of the recipe's
+    /// CPU threads of each command; replaces the recipe's
     #[arg(long, help_heading = "Common", value_parser = thread_count)]
     threads: Option<usize>,
     /// Print results and errors only
@@ -25,7 +25,7 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// Puts what is asked for here in the place of what a recipe says.
+    /// Replaces settings of a recipe by those given here.
     pub fn replace(&self, recipe: &mut SuiteRecipe) {
         if let Some(precision) = self.precision {
             recipe
@@ -34,8 +34,8 @@ impl MachineArgs {
         }
     }
 
-    /// The machine as asked for, with so many commands at a time. Must come before anything else touches
-    /// libtorch.
+    /// The machine as these flags describe it, with `jobs` commands in parallel. Must come before anything
+    /// else touches libtorch.
     pub fn open(&self, jobs: u64) -> Result<Machine> {
         let device = self.device.open()?;
         self.threads
@@ -53,16 +53,16 @@ impl MachineArgs {
 
 /// How commands are run on this machine.
 pub struct Machine {
-    /// Commands at a time.
+    /// Commands to run in parallel.
     pub jobs: usize,
-    /// What each command computes on.
+    /// Device of each command.
     pub device: tch::Device,
-    /// Threads of each command, in place of the recipe's.
+    /// Threads of each command; replaces the recipe's.
     pub threads: Option<usize>,
-    /// Threads of a command where neither says any: what libtorch takes here by itself.
+    /// Threads of a command when neither sets any: libtorch's default on this machine.
     pub default_threads: usize,
     pub quiet: bool,
-    /// Suites whose results of the same key are taken over.
+    /// Suites whose results with the same key are copied.
     pub reuse: Vec<PathBuf>,
 }
 

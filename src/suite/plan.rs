@@ -160,7 +160,7 @@ fn add_run(
         if let Some(train) = &recipe.data.train {
             shared.insert("data".into(), train.display().to_string().into());
         }
-        // What trains nothing has no settings to share with the others.
+        // `scratch` does not train, so it does not take the shared settings.
         if Method::is_untrained(&method) {
             let command = subcommand(root, "pretrain");
             let is_setting = |key: &str| {

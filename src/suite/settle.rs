@@ -268,7 +268,8 @@ impl Data {
     }
 }
 
-/// Flags that say where and how a command runs, and a backbone whose content is in the key by itself.
+/// Flags that say where and how a command runs, and the backbone, whose content is part of the key
+/// separately.
 const MACHINE: [&str; 7] = [
     "out",
     "overwrite",

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// What came of a cell.
+/// How a cell ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
     /// It was already done.
@@ -128,7 +128,7 @@ fn check_cores(machine: &Machine, cells: &[SuiteCell], board: &Board) {
     }
 }
 
-/// The first cell whose backbone is there, when there is one; waits while others may make one.
+/// The first cell whose backbone exists; waits while running cells may still make one.
 fn next(cells: &[SuiteCell], shared: &Mutex<Shared>, changed: &Condvar) -> Option<usize> {
     let mut state = shared.lock().expect("no worker panics");
     loop {

@@ -8,8 +8,8 @@
 //! are disjoint.
 //!
 //! The files are those of miniImageNet: `images/*.jpg` and `train.csv`, `val.csv`, `test.csv`
-//! (`filename,label`), with `categories.csv` (`label,category,label_name,category_name`) beside them. Scenes
-//! for detection are in [`scene`], streets for segmentation in [`street`]. [`synth`] draws all of them, as
+//! (`filename,label`), together with `categories.csv` (`label,category,label_name,category_name`). Scenes for
+//! detection are in [`scene`], streets for segmentation in [`street`]. [`synth`] draws all of them, as
 //! [`SynthOptions`] says.
 //!
 //! ```
@@ -62,7 +62,7 @@ use rayon::prelude::*;
 use std::path::PathBuf;
 use street_folder::StreetFolder;
 
-/// What was written for one split.
+/// Counts of one written split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitReport {
     /// `train`, `val` or `test`.

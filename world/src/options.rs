@@ -30,7 +30,7 @@ pub struct SynthOptions {
 }
 
 impl SynthOptions {
-    /// The usual set: 84 x 84 pixels, 100 pictures of each base class and 40 of each other one.
+    /// The default set: 84 x 84 pixels, 100 pictures of each base class and 40 of each other one.
     pub fn new(out: impl Into<PathBuf>) -> Self {
         SynthOptions {
             out: out.into(),
@@ -66,8 +66,8 @@ impl SynthOptions {
         }
         if self.images_per_class.min(self.evaluation_images_per_class) == 0 {
             return Err(Error::settings(
-                "a class without pictures cannot be learned",
-                "ask for at least 1 per class",
+                "a class needs at least one picture",
+                "give at least 1 per class",
             ));
         }
         if !(1..=100).contains(&self.quality) {

@@ -7,26 +7,26 @@ pub const IMAGENET_MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 /// ImageNet's standard deviation of colour, RGB in 0..1.
 pub const IMAGENET_STD: [f64; 3] = [0.229, 0.224, 0.225];
 
-/// How an image is cut.
+/// How an image is cropped.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Crop {
-    /// As it is.
+    /// Not cropped.
     None,
     /// Padded with black and cropped back at random (`RandomCrop(size, padding)`).
     Padded {
         /// Pixels added on each side.
         padding: i64,
     },
-    /// A random part, of `scale` of the area and 3/4 to 4/3 as wide as high, stretched back
-    /// (`RandomResizedCrop`).
+    /// A random window with a share of the area from `scale` and an aspect ratio of 3/4 to 4/3, resized to
+    /// the full size (`RandomResizedCrop`).
     Resized {
-        /// Least and largest share of the area.
+        /// Smallest and largest share of the area.
         scale: (f64, f64),
     },
 }
 
-/// What is done to every image, and how often.
+/// The random operations on every image, and their probabilities.
 ///
 /// ```
 /// use camtrast_common::augment::{Augment, Crop};
@@ -42,7 +42,7 @@ pub enum Crop {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Augment {
-    /// How it is cut.
+    /// The crop.
     pub crop: Crop,
     /// Probability of a mirror image.
     pub flip: f64,
@@ -50,9 +50,9 @@ pub struct Augment {
     pub jitter: [f64; 4],
     /// Probability that the jitter is applied.
     pub jitter_probability: f64,
-    /// Probability of turning grey.
+    /// Probability of conversion to grey.
     pub grayscale: f64,
-    /// Least and largest standard deviation of the blur, in pixels.
+    /// Smallest and largest standard deviation of the blur, in pixels.
     pub blur_sigma: (f64, f64),
     /// Probability of the blur.
     pub blur: f64,
@@ -61,7 +61,7 @@ pub struct Augment {
 }
 
 impl Augment {
-    /// Nothing but normalisation.
+    /// No augmentation, only normalisation.
     pub const NONE: Augment = Augment {
         crop: Crop::None,
         flip: 0.0,

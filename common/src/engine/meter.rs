@@ -27,7 +27,7 @@ pub(super) struct Meter<'a> {
 struct Sums {
     sums: Vec<f64>,
     batches: u64,
-    /// Batches of them that an earlier attempt went through, whose time is not known here.
+    /// Batches of an earlier, interrupted attempt, whose time is not known here.
     resumed: u64,
     since: Instant,
     waited: f64,
@@ -44,7 +44,7 @@ impl Sums {
         }
     }
 
-    /// From what [`Sums::state`] gave.
+    /// Restores the sums from [`Sums::state`].
     fn resumed(state: &[f64]) -> Self {
         let Some((&batches, sums)) = state.split_first() else {
             return Sums::new();
@@ -91,12 +91,13 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// The clock starts with training, not with the preparations.
+    /// The clock starts with training, not with its preparation.
     pub fn start(&mut self) {
         self.interval.since = Instant::now();
     }
 
-    /// What a resumed run needs so that its means are those of a run never cut off; without what is empty.
+    /// The sums that a resumed run needs so that its means equal those of an uninterrupted run; empty ones
+    /// are left out.
     pub fn state(&self) -> BTreeMap<String, Vec<f64>> {
         let last_epoch = self.last_epoch.iter().map_while(|mean| *mean).collect();
         let all = [
@@ -110,7 +111,8 @@ impl<'a> Meter<'a> {
             .collect()
     }
 
-    /// Takes up what [`Meter::state`] gave; a state of before there was one leaves the means to what follows.
+    /// Restores the sums from [`Meter::state`]; after an older state without them, means cover only the steps
+    /// that follow.
     pub fn load_state(&mut self, saved: &BTreeMap<String, Vec<f64>>) {
         let sums = |name: &str| Sums::resumed(saved.get(name).map_or(&[], Vec::as_slice));
         (self.interval, self.epoch) = (sums("interval"), sums("epoch"));

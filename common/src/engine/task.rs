@@ -5,7 +5,7 @@ use crate::run::RunFolder;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
-/// A moment of training; all randomness derives from it.
+/// The position in a training; all randomness is derived from it.
 #[derive(Debug, Clone, Copy)]
 pub struct StepContext {
     /// The run's seed.
@@ -28,14 +28,14 @@ pub struct Loss {
     pub parts: Vec<(&'static str, Tensor)>,
 }
 
-/// Makes batches ready, on the loader thread.
+/// Prepares batches, on the loader thread.
 pub trait Source: Send {
     /// What a step trains on.
     type Batch: Send;
-    /// The batch at one place of one epoch. Must depend on nothing but its arguments.
+    /// The batch of this index in this epoch. Must depend only on its arguments.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn batch(&mut self, epoch: u64, index: u64) -> Result<Self::Batch>;
 }
 
@@ -46,24 +46,23 @@ pub trait Task {
     /// Forward pass and loss of one batch, in whatever precision the task runs its network.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn forward(&mut self, batch: Self::Batch, at: &StepContext) -> Result<Loss>;
-    /// What follows the optimiser's step, such as the momentum encoder's.
+    /// Runs after the optimiser's step, such as the update of a momentum encoder.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn after_step(&mut self, at: &StepContext) -> Result<()>;
-    /// What is worth measuring when an epoch (from 0) has ended, by the names it is logged under; must change
-    /// nothing.
+    /// Measures to log at the end of an epoch (from 0), by name; must not change any state.
     ///
     /// # Errors
-    /// Whatever stops the run.
+    /// Any error stops the run.
     fn epoch_measures(&mut self, _epoch: u64) -> Result<Vec<(&'static str, f64)>> {
         Ok(Vec::new())
     }
-    /// Everything that training changes, by name: live tensors, saved from and restored into.
+    /// All tensors that training changes, by name; states are saved from them and restored into them.
     fn state(&self) -> BTreeMap<String, Tensor>;
-    /// Writes what the run is for (the backbone, say) as it stands after `step` steps.
+    /// Writes the result of the run (a backbone, for example) after `step` steps.
     ///
     /// # Errors
     /// [`crate::Error::Io`].
@@ -88,7 +87,7 @@ pub struct TrainPlan {
     pub clip_norm: Option<f64>,
     /// Steps between log lines.
     pub log_every: u64,
-    /// Steps between saved states; besides, one is saved every few minutes and at the end.
+    /// Steps between saved states; one is also saved every few minutes and at the end.
     pub save_every: Option<u64>,
 }
 

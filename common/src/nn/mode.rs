@@ -5,20 +5,20 @@ use crate::settings::BatchNormMode;
 /// How batch normalisation takes its statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// From the batch, in `splits` equal parts that do not see each other (1: the whole batch, as usual).
-    /// Running statistics move.
+    /// From the batch, in `splits` equal, independent parts (1: the whole batch, as usual). Running
+    /// statistics are updated.
     Train {
-        /// Parts the batch is cut into, as if each lay on a device of its own (MoCo's CIFAR demo:
+        /// Number of parts of the batch, as if each were on a separate device (MoCo's CIFAR demo:
         /// `SplitBatchNorm`).
         splits: i64,
     },
-    /// From the batch, as [`Mode::TRAIN`]; running statistics become those of all batches of the round so
+    /// From the batch, as [`Mode::TRAIN`]; running statistics become those over all batches of the round so
     /// far. See [`crate::precise_bn::re_estimate`], which numbers the rounds.
     Measure {
-        /// Tells one round from the next.
+        /// Number of the round.
         round: u64,
     },
-    /// From the running statistics, which stay as they are.
+    /// From the running statistics, which are not changed.
     Eval,
 }
 
@@ -27,7 +27,7 @@ impl Mode {
     pub const TRAIN: Mode = Mode::Train { splits: 1 };
 }
 
-/// How batch norm works in either half of a network that is fine-tuned.
+/// The mode of batch norm in the two parts of a fine-tuned network.
 #[derive(Debug, Clone, Copy)]
 pub struct Modes {
     /// In the pretrained backbone.
@@ -60,7 +60,7 @@ impl Modes {
         }
     }
 
-    /// The same with another mode of training, such as [`Mode::Measure`]; what stays in [`Mode::Eval`] stays.
+    /// The same with another training mode, such as [`Mode::Measure`]; parts in [`Mode::Eval`] keep it.
     pub fn with_training(self, mode: Mode) -> Modes {
         let of = |own| if own == Mode::Eval { own } else { mode };
         Modes {

@@ -18,7 +18,7 @@ pub struct Arch {
     pub stem: Stem,
 }
 
-/// Depths that there are.
+/// The supported depths.
 const DEPTHS: [u32; 4] = [18, 34, 50, 101];
 
 /// The layers before `layer1`.
@@ -53,7 +53,7 @@ impl FromStr for Stem {
             "standard" => Ok(Stem::Standard),
             "small" => Ok(Stem::Small),
             "v1c" => Ok(Stem::V1c),
-            _ => Err(format!("{text:?} is none of standard, small, v1c")),
+            _ => Err(format!("{text:?} is not one of standard, small, v1c")),
         }
     }
 }
@@ -158,10 +158,11 @@ impl Arch {
         tensors
     }
 
-    /// The architecture that tensors of torchvision's names and of these shapes are of; some may be missing.
+    /// The architecture to which tensors with torchvision's names and these shapes belong; some may be
+    /// missing.
     ///
     /// # Errors
-    /// Why they are none of ours, to be said of a file.
+    /// Why they belong to no known architecture, as part of a sentence about the file.
     pub fn detect<'a>(
         names: impl Iterator<Item = &'a str> + Clone,
         shape: impl Fn(&str) -> Option<Vec<i64>>,
@@ -202,7 +203,7 @@ impl Arch {
         let width = first
             .and_then(|shape| shape.first().copied())
             .filter(|width| (4..=512).contains(width));
-        arch.width = width.ok_or("has a stem that is no ResNet's of 4 to 512 channels")?;
+        arch.width = width.ok_or("has a stem that does not belong to a ResNet of 4 to 512 channels")?;
         if names.clone().any(|name| name.starts_with("stem.")) {
             arch.stem = Stem::V1c;
         } else if shape("conv1.weight").is_some_and(|shape| shape.get(2) == Some(&3)) {
@@ -236,8 +237,8 @@ impl FromStr for Arch {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
             format!(
-                "{text:?} is no architecture; known are resnet18, resnet34, resnet50, resnet101, with -wN, \
-                 -small and -v1c"
+                "{text:?} is not an architecture; known are resnet18, resnet34, resnet50, resnet101, with \
+                 -wN, -small and -v1c"
             )
         };
         let mut parts = text.split('-');

@@ -4,7 +4,7 @@ use camtrast_common::progress::Progress;
 use std::path::Path;
 use std::time::Instant;
 
-/// Bytes as they pass, told in megabytes.
+/// Reports bytes as progress in megabytes.
 pub(super) struct Meter<'a> {
     progress: &'a dyn Progress,
     what: String,

@@ -194,7 +194,7 @@ fn inside(path: &Path) -> Option<PathBuf> {
     Some(plain)
 }
 
-/// A file that tells how much of it was read.
+/// A file that counts the bytes read from it.
 struct Metered<'a> {
     file: File,
     meter: Meter<'a>,

@@ -13,7 +13,7 @@ pub enum Source {
     Row(usize),
 }
 
-/// Images that a layout keeps as plain arrays instead of files.
+/// Images that a layout stores as arrays instead of files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RawImages {
     /// Height of every image in pixels.
@@ -24,7 +24,7 @@ pub struct RawImages {
     pub pixels: Vec<u8>,
 }
 
-/// One split of a data set: what is to be decoded, in this order.
+/// One split of a data set: the images to decode, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Name of the split.
@@ -33,25 +33,25 @@ pub struct Listing {
     pub images: Vec<(Source, usize)>,
     /// Class names, sorted; each has at least one image.
     pub class_names: Vec<String>,
-    /// The same in plain words, when the data set gives them.
+    /// Readable names, when the data set has them.
     pub class_titles: Option<Vec<String>>,
     /// General category of each class, `0..category_names.len()`.
     pub category_of_class: Option<Vec<usize>>,
     /// Names of the general categories, sorted.
     pub category_names: Option<Vec<String>>,
-    /// The same in plain words, when the data set gives them.
+    /// Readable names, when the data set has them.
     pub category_titles: Option<Vec<String>>,
-    /// Pixels of the images that are no files.
+    /// Pixels of the images that are not files.
     pub raw: RawImages,
-    /// Files that are no images and were passed over.
+    /// Number of files that are not images and were ignored.
     pub ignored: usize,
-    /// Folders of classes that hold no image, and so are no classes here.
+    /// Class folders without an image, which are not used as classes.
     pub empty: Vec<PathBuf>,
-    /// Lines worth telling the user, such as official classes that are not there.
+    /// Notes for the user, such as missing official classes.
     pub notes: Vec<String>,
 }
 
-/// General categories and plain names of classes, as a layout knows them.
+/// General categories and readable names of classes, as far as a layout has them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
     pub(super) category: BTreeMap<String, String>,
@@ -60,7 +60,7 @@ pub(super) struct Facts {
 }
 
 impl Listing {
-    /// One line about the classes left out for want of an image, if there are any.
+    /// One line about classes left out because they have no image, if there are any.
     pub fn note_of_empty(&self) -> Option<String> {
         let first = self.empty.first()?;
         let count = self.empty.len();
@@ -70,7 +70,7 @@ impl Listing {
         ))
     }
 
-    /// The same without the classes that are not `kept`, [classes]; images keep their labels.
+    /// The same without the classes that are not `kept` ([classes]); images keep their labels.
     pub(crate) fn only(&self, kept: &[bool]) -> Listing {
         fn chosen<T: Clone>(all: &[T], kept: &[bool]) -> Vec<T> {
             all.iter()
@@ -126,7 +126,7 @@ impl Listing {
                 facts.category.get(class).ok_or_else(|| {
                     Error::file(
                         origin,
-                        format!("knows no category for class {class}"),
+                        format!("has no category for class {class}"),
                         "add the class to its list",
                     )
                 })

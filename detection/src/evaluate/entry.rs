@@ -4,7 +4,7 @@
 pub(super) struct Entry {
     pub image: usize,
     pub bbox: [f64; 4],
-    /// Square pixels; COCO sorts objects into small, medium and large by it.
+    /// Square pixels; COCO groups objects into small, medium and large by it.
     pub area: f64,
     pub difficult: bool,
     pub score: f64,

@@ -8,9 +8,9 @@ use std::path::Path;
 /// One detection of a data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detection {
-    /// Place of the image in the data set.
+    /// Index of the image in the data set.
     pub image: usize,
-    /// Place of the class in the data set's list.
+    /// Index of the class in the data set's list.
     pub class: usize,
     /// Confidence; only the order counts.
     pub score: f64,
@@ -19,7 +19,7 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// What makes the detection unusable, if anything.
+    /// Why the detection is unusable, if it is.
     pub(crate) fn fault(&self) -> Option<String> {
         let [x1, y1, x2, y2] = self.bbox;
         if !self.score.is_finite() {
@@ -49,15 +49,15 @@ impl Detection {
 pub struct Results {
     /// The detections.
     pub found: Vec<Detection>,
-    /// What was left out under `skip_bad`, one line each.
+    /// Detections skipped under `skip_bad`, one line each.
     pub problems: Vec<String>,
-    /// What looks like a mistake but can be scored, one line for each kind.
+    /// Likely mistakes that can still be scored, one line for each kind.
     pub notes: Vec<String>,
 }
 
 impl Results {
-    /// What was kept, and the notes so far; refused when nothing was, for that would be scored as no
-    /// detections at all.
+    /// The kept detections, and the notes so far; an error when none was kept, because that would be scored
+    /// as no detections at all.
     pub(super) fn new(
         path: &Path,
         dataset: &Dataset,
@@ -93,13 +93,13 @@ impl Results {
 }
 
 /// The images' numbers in COCO files, in the data set's order: the digits of their ids, as in `5` for
-/// `000005` and `2007000645` for `2007_000645` (so does the public JSON of PASCAL VOC), or 1, 2, .. where
-/// that does not tell them apart.
+/// `000005` and `2007000645` for `2007_000645` (so does the public JSON of PASCAL VOC), or 1, 2, .. if those
+/// numbers are not distinct.
 pub fn image_ids(dataset: &Dataset) -> Vec<u64> {
     digits(dataset).unwrap_or_else(|| (1..=dataset.images.len() as u64).collect())
 }
 
-/// The numbers that the images' own ids are, if they tell them apart.
+/// The images' ids as numbers, if they are distinct.
 pub(super) fn digits(dataset: &Dataset) -> Option<Vec<u64>> {
     let digits = |image: &Annotated| -> Option<u64> {
         let plain = image.id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
@@ -110,7 +110,7 @@ pub(super) fn digits(dataset: &Dataset) -> Option<Vec<u64>> {
     numbers.filter(distinct)
 }
 
-/// Places of the images by their ids.
+/// Indices of the images by their ids.
 pub(super) fn places(dataset: &Dataset) -> HashMap<&str, usize> {
     dataset
         .images

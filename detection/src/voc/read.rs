@@ -10,26 +10,26 @@ use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-/// Which images of a VOCdevkit folder, and which of its objects.
+/// The images and objects of a VOCdevkit folder to read.
 #[derive(Debug, Clone)]
 pub struct VocOptions {
-    /// The folder that holds `VOC2007` and its like.
+    /// The folder that contains `VOC2007` or similar folders.
     pub root: PathBuf,
     /// Splits, read one after the other.
     pub splits: Vec<VocSplit>,
-    /// Names of the classes; an object's class is its place here.
+    /// Names of the classes; an object's class is its index here.
     pub classes: Vec<String>,
-    /// Leave out what cannot be used, and list it in [`Dataset::problems`], instead of failing: the object
-    /// alone where only it is at fault, else the whole image.
+    /// Skip unusable images and annotations, and list them in [`Dataset::problems`], instead of failing: only
+    /// the object if only the object is wrong, otherwise the whole image.
     pub skip_bad: bool,
 }
 
-/// Reads lists and annotations, and of the images only the size (with `skip_bad`, whether they are whole
-/// too).
+/// Reads lists and annotations, and only the size of the images (with `skip_bad`, also whether they are
+/// complete).
 ///
-/// Objects of other classes are not used, and boxes that pass their image's edge are clipped:
-/// [`Dataset::notes`] says how many. An id that two folders have in common becomes `<folder>_<id>` in the
-/// second. Images without objects stay: they are background.
+/// Objects of other classes are not used, and boxes that cross the edge of their image are clipped:
+/// [`Dataset::notes`] counts them. An id that two folders have in common becomes `<folder>_<id>` in the
+/// second. Images without objects are kept, as background.
 ///
 /// # Errors
 /// [`Error::File`] or [`Error::Io`] naming the folder, list, annotation or image at fault, the first in the
@@ -58,7 +58,7 @@ pub fn read(options: &VocOptions) -> Result<Dataset> {
                 Some(earlier) if *earlier == folder => {
                     let twice = Error::file(
                         &list,
-                        format!("names {id:?}, as a split before it does"),
+                        format!("names {id:?}, as an earlier split does"),
                         "name it once",
                     );
                     problems.keep(Err::<(), _>(twice))?;
@@ -92,7 +92,7 @@ pub fn read(options: &VocOptions) -> Result<Dataset> {
     })
 }
 
-/// An image with its objects, what is wrong with those left out, and what was done to the others.
+/// An image with its objects, the problems of skipped ones, and the changes to the others.
 fn read_image(
     folder: &Path,
     list: &Path,
@@ -102,10 +102,10 @@ fn read_image(
 ) -> Result<(Annotated, Vec<Error>, Seen)> {
     let path = folder.join("Annotations").join(format!("{id}.xml"));
     if !path.exists() {
-        let remedy = "annotate the image, or take it off the list";
+        let remedy = "annotate the image, or remove it from the list";
         return Err(Error::file(
             list,
-            format!("names {id:?}, which {} is not there for", path.display()),
+            format!("names {id:?}, which has no annotation {}", path.display()),
             remedy,
         ));
     }
@@ -141,7 +141,7 @@ fn read_image(
     ))
 }
 
-/// What is no mistake, but worth saying once for the whole data set.
+/// Notes on properties that are not errors, one for the whole data set.
 #[derive(Debug, Default)]
 struct Seen {
     clipped: usize,

@@ -8,7 +8,7 @@ use camtrast_pickle::{Budget, Coding, Dtype, Machine, Node, Value};
 use safetensors::SafeTensors;
 use std::collections::HashMap;
 
-/// What any file, however small, may make us allocate beside twice its size.
+/// Memory that any file may make us allocate in addition to twice its size.
 pub const SLACK: usize = 4 << 20;
 
 /// Which container it is, and what it says.
@@ -29,8 +29,8 @@ pub(super) fn read(bytes: &[u8]) -> ReadResult<(Container, Content)> {
     }
 }
 
-// Pickles of protocols 0 and 1 have no mark at their start: they begin with a dict, a list or a class, and
-// end with a stop.
+// Pickles of protocols 0 and 1 have no magic number: they begin with a dict, a list or a class, and end with
+// a stop.
 fn is_old(bytes: &[u8]) -> bool {
     let length_of_header = bytes.get(4..8) == Some(&[0; 4]);
     bytes.starts_with(b"L119547037146038801333356L\n.")
@@ -44,7 +44,7 @@ fn budget(bytes: &[u8]) -> Budget {
 
 fn zip<'a>(bytes: &'a [u8]) -> ReadResult<(Container, Content)> {
     let archive = Archive::open(bytes)?;
-    // Entries that lie over each other could be read for ever.
+    // Overlapping entries could make reading endless.
     let mut left = bytes.len();
     let mut content = |entry: &Entry<'a>| {
         let content = archive.content(entry)?;
@@ -99,7 +99,7 @@ fn zip<'a>(bytes: &'a [u8]) -> ReadResult<(Container, Content)> {
     ))
 }
 
-// 0x1950a86a20f9469cfc6c, with which torch began its files before 1.6.
+// 0x1950a86a20f9469cfc6c, the magic number of torch before 1.6.
 const MAGIC: [&[u8]; 2] = [
     &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19],
     b"119547037146038801333356",
@@ -162,13 +162,13 @@ fn safetensors(bytes: &[u8]) -> ReadResult<(Container, Content)> {
             "copy or download it again",
         )
     };
-    // In memory a header takes up to ten times its length.
+    // In memory a header needs up to ten times its length.
     let header = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
     if header > (bytes.len() / 16 + SLACK / 16) as u64 {
         return Err(damaged("its header is too long for its tensors".to_owned()));
     }
     let model = {
-        // The header is in memory once at a time.
+        // Only one copy of the header is in memory at a time.
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
         let metadata = header.metadata().as_ref();
         metadata.and_then(|metadata| {

@@ -4,17 +4,17 @@ use super::stored::{Content, DIMENSIONS, MODEL, NAME, Stored, Unread, position, 
 use camtrast_common::error::{ReadResult, Refusal};
 use camtrast_pickle::{Budget, Coding, Machine, Node, Value};
 
-fn said(machine: &Machine, root: Value, key: &str) -> Option<String> {
+fn text_of(machine: &Machine, root: Value, key: &str) -> Option<String> {
     match machine.get(root, key)? {
         Value::Text(text) => Some(short(text)),
         _ => None,
     }
 }
 
-/// Dicts are looked into this deep. Lightning's and VISSL's nest four.
+/// Depth to which nested dicts are searched. Lightning's and VISSL's files have four levels.
 const DEPTH: usize = 8;
 
-/// Foreign names that are kept for messages.
+/// Number of foreign names that are kept for messages.
 const FOREIGN: usize = 32;
 
 /// What the pickle `root` of a file says; `storage` gives the bytes of a storage by its key.
@@ -37,13 +37,13 @@ pub(super) fn content_of<'a>(
     };
     walk.dict(root, "", DEPTH)?;
     let mut content = Content {
-        author: said(machine, root, "__author__"),
-        model: MODEL.iter().find_map(|key| said(machine, root, key)),
+        author: text_of(machine, root, "__author__"),
+        model: MODEL.iter().find_map(|key| text_of(machine, root, key)),
         tensors: Vec::with_capacity(walk.found.len()),
         unread: walk.unread,
         foreign: Vec::new(),
     };
-    // Arrays that are written as text must be read to know how long they are, but not for ever.
+    // Arrays that are written as text must be read to find their length, but only up to a limit.
     let mut text = file.len().saturating_mul(4);
     for (name, node) in walk.found {
         content.tensors.push(match &machine.nodes()[node as usize] {
@@ -59,7 +59,7 @@ pub(super) fn content_of<'a>(
     }
     if let (true, [name, ..]) = (content.tensors.is_empty(), &content.foreign[..]) {
         let problem = format!(
-            "holds no tensors, and wants to call {name}, which camtrast never does because it runs code"
+            "holds no tensors, and wants to call {name}, which camtrast never does because it would run code"
         );
         return Err(Refusal::new(
             problem,
@@ -78,7 +78,7 @@ struct Walk<'m, 'a> {
     unread: Vec<Unread>,
 }
 
-// Only what may be a weight is remembered, so that other objects may be as many as they like.
+// Only possible weights are stored, so that the number of other objects is not limited.
 fn is_weight(key: &str) -> bool {
     ["weight", "bias", "running_mean", "running_var"]
         .iter()
@@ -125,7 +125,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(())
     }
 
-    // What a value is that might be a tensor and cannot be read.
+    // The description of a value that might be a tensor and cannot be read.
     fn unread(&self, value: Value<'a>) -> Option<String> {
         match (value, self.machine.node(value)) {
             (Value::Opaque(by), _) => Some(format!(
@@ -157,15 +157,14 @@ fn torch_tensor<'a>(
         stride,
     } = machine.nodes()[node as usize]
     else {
-        return Err(odd(&name, "is no tensor"));
+        return Err(odd(&name, "is not a tensor"));
     };
     let Node::Storage { key, dtype, length } = machine.nodes()[storage as usize] else {
         return Err(odd(&name, "has no storage"));
     };
     let (shape, stride) = (sizes(machine, shape, &name)?, sizes(machine, stride, &name)?);
     let offset = usize::try_from(offset).map_err(|_| odd(&name, "begins before its storage"))?;
-    let content =
-        content(key).ok_or_else(|| odd(&name, "has its elements in a storage that is not there"))?;
+    let content = content(key).ok_or_else(|| odd(&name, "has its elements in a storage that is missing"))?;
     if u64::try_from(content.len() / dtype.size().max(1)).is_ok_and(|there| there < length) {
         return Err(odd(&name, "has a storage that is cut off"));
     }
@@ -181,7 +180,7 @@ fn torch_tensor<'a>(
     checked(tensor, content.len(), offset)
 }
 
-// `text` is how much may still be read of arrays that are written as text.
+// `text` is the number of bytes that may still be read from arrays that are written as text.
 fn numpy_tensor<'a>(
     file: &'a [u8],
     machine: &Machine<'a>,
@@ -213,8 +212,8 @@ fn numpy_tensor<'a>(
     } else {
         *text = text.checked_sub(array.bytes.len()).ok_or_else(|| {
             Refusal::new(
-                "holds arrays that share their elements",
-                "save each array by itself (array.copy())",
+                "holds arrays that share elements",
+                "save each array separately (array.copy())",
             )
         })?;
         coding.bytes(array.bytes).count()
@@ -245,12 +244,12 @@ fn sizes(machine: &Machine, node: u32, name: &str) -> ReadResult<Vec<usize>> {
     };
     values
         .iter()
-        .map(|value| size(value).ok_or_else(|| odd(name, "has a shape that is none")))
+        .map(|value| size(value).ok_or_else(|| odd(name, "has an invalid shape")))
         .collect()
 }
 
-// Every element must lie in the `length` bytes of its storage, and none twice: a storage of one number must
-// not become a tensor of a billion.
+// Every element must be inside the `length` bytes of its storage, and no element may be used twice: a storage
+// of one number must not become a tensor of a billion.
 fn checked(tensor: Stored, length: usize, offset: usize) -> ReadResult<Stored> {
     let there = length.checked_div(tensor.dtype.size()).unwrap_or(usize::MAX);
     let outside = || odd(&tensor.name, "does not fit into its storage");

@@ -3,7 +3,7 @@
 use camtrast_pickle::{Coding, Dtype};
 use std::fmt;
 
-/// How a file holds its tensors.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
     /// `torch.save` since 1.6.
@@ -27,7 +27,7 @@ impl fmt::Display for Container {
     }
 }
 
-/// A tensor of a file: where its elements lie.
+/// A tensor of a file, with the position of its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The keys that lead to it, joined by dots.
@@ -44,12 +44,12 @@ pub struct Stored {
     pub(super) coding: Coding,
 }
 
-/// What stands under the name of a weight and is none that can be read.
+/// An object with the name of a weight that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// The keys that lead to it, joined by dots.
     pub name: String,
-    /// What it is: follows its name in a message.
+    /// Its description, which follows its name in a message.
     pub what: String,
 }
 
@@ -69,7 +69,7 @@ impl Stored {
     }
 }
 
-/// What a file says.
+/// The content of a file.
 #[derive(Default)]
 pub(super) struct Content {
     pub author: Option<String>,
@@ -79,10 +79,10 @@ pub(super) struct Content {
     pub foreign: Vec<String>,
 }
 
-/// Keys under which files say which network they hold, timm's first.
+/// Keys of the name of the network in a file, timm's first.
 pub(super) const MODEL: [&str; 3] = ["arch", "architecture", "model_name"];
 
-/// Longer names are nobody's.
+/// Longer names do not occur in real files.
 pub(super) const NAME: usize = 400;
 
 /// Dimensions of a tensor.
@@ -93,7 +93,7 @@ pub(super) fn short(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned()
 }
 
-/// Where a part of the file begins.
+/// The start of a part of the file.
 pub(super) fn position(file: &[u8], part: &[u8]) -> usize {
     part.as_ptr() as usize - file.as_ptr() as usize
 }

@@ -35,27 +35,27 @@ struct GridRow {
     cells: Vec<GridCell>,
 }
 
-/// What a cell of a table shows.
+/// The content of a cell of a table.
 #[derive(Serialize, Default)]
 struct GridCell {
-    /// The number; absent where there is none.
+    /// The number, if there is one.
     text: Option<String>,
     half: Option<String>,
-    /// What to sort by.
+    /// The value to sort by.
     sort: Option<f64>,
-    /// Address of how it was made.
+    /// Link to how it was made.
     made: String,
-    /// Stands behind the number.
+    /// Mark after the number.
     mark: &'static str,
     best: bool,
     strong: bool,
     published: Option<String>,
-    /// Small print below the number: part of the seeds, p.
+    /// Small text below the number: number of seeds, p.
     note: Option<String>,
-    /// Instead of a number, and in full.
+    /// The reason for a missing number, short and as a sentence.
     absent: Option<String>,
     why: String,
-    /// Another table that has it.
+    /// The table that has it, if it is another one.
     elsewhere: Option<usize>,
 }
 
@@ -116,7 +116,7 @@ fn grid_row(all: &Gathered, row: usize, cells: Vec<GridCell>) -> GridRow {
     GridRow {
         name: run.name.clone(),
         made: format!("made-{row}"),
-        // A name that says it already is not told twice.
+        // The method is not shown if the run has the same name.
         method: run
             .method
             .clone()
@@ -206,7 +206,7 @@ fn column_forest(all: &Gathered, table: &Comparison, column: usize) -> Option<St
     (!whiskers.is_empty()).then(|| forest(&all.columns[column].title, &whiskers))
 }
 
-/// Seconds of each task and images a second while it trained, means over the seeds.
+/// Seconds of each task and images per second of its training, means over the seeds.
 pub(super) fn costs(all: &Gathered) -> Grid {
     let timed: Vec<&str> = all
         .tasks()

@@ -11,7 +11,7 @@ pub(super) struct Made {
     name: String,
     method: Option<String>,
     imported: bool,
-    /// File of a backbone that was brought along.
+    /// File of a given backbone.
     brought: Option<String>,
     own: Vec<(String, Vec<String>)>,
     tasks: Vec<MadeTask>,

@@ -8,7 +8,7 @@ use crate::shapes::{Piece, Place};
 pub enum Split {
     /// Base classes, for pretraining.
     Train,
-    /// Classes to choose settings with.
+    /// Validation classes, for choosing settings.
     Val,
     /// Novel classes.
     Test,
@@ -28,13 +28,13 @@ impl Split {
     }
 }
 
-/// The part that makes a class of a category.
+/// The part that distinguishes a class within its category.
 pub struct Variant {
-    /// What follows the category's name, such as "with a forked tail".
+    /// Text after the category's name, such as "with a forked tail".
     pub name: &'static str,
     /// The part.
     pub pieces: &'static [Piece],
-    /// Where the part is put; more than one place for spots and fruits.
+    /// Where the part is drawn; several places for spots and fruits.
     pub places: &'static [Place],
 }
 
@@ -44,7 +44,7 @@ pub struct Category {
     pub name: &'static str,
     /// Which split all its classes belong to.
     pub split: Split,
-    /// What the classes share, from back to front.
+    /// The pieces that the classes share, from back to front.
     pub pieces: &'static [Piece],
     /// Whether the part is drawn before the rest, so that the body overlaps its root.
     pub part_behind: bool,
