@@ -414,7 +414,7 @@ fn cell(
 /// A number of threads that libtorch can be given.
 fn threads(value: toml::Value) -> Result<usize, String> {
     thread_count(&value.to_string())
-        .map_err(|range| format!("threads = {value} is no number of threads; {range}"))
+        .map_err(|range| format!("threads = {value} is not a number of threads; {range}"))
 }
 
 /// The flags of a command as clap reads them, with every default; otherwise what is wrong with them.
