@@ -82,7 +82,7 @@ fn recipes_are_checked_before_anything_is_trained() {
     misused(
         "classes = 16",
         "classes = 16, print-config = true",
-        &["\"print-config\" is the suite's to say"],
+        &["\"print-config\" is set by the suite itself"],
     );
     misused(
         "[data]",
