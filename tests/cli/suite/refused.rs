@@ -87,7 +87,7 @@ fn recipes_are_checked_before_anything_is_trained() {
     misused(
         "[data]",
         "[expect]\n\"scratch\" = { \"AP\" = [1, 1] }\n[data]",
-        &["expects of \"scratch\""],
+        &["expects a number of \"scratch\""],
     );
     misused(
         "classes = 16",
