@@ -5,7 +5,8 @@ setup:
 	@scripts/setup.sh
 
 demo: setup
-	cargo run --release --quiet -- demo
+	cargo build --release --quiet
+	target/release/camtrast demo
 
 test: setup
 	cargo test --workspace

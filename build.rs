@@ -9,6 +9,8 @@ fn main() {
         "cargo:rustc-env=CAMTRAST_COMMIT={}",
         commit.as_deref().unwrap_or("unknown")
     );
+    // What libraries export, the linker has to keep, and with it libtorch.
+    println!("cargo:rustc-link-arg-bin=camtrast=-Wl,--exclude-libs,ALL");
     // In a linked worktree it is not below .git/.
     let head = git(&["rev-parse", "--git-path", "logs/HEAD"]);
     let ours = ["build.rs", "Cargo.toml", "Cargo.lock", "src", "recipes"].map(String::from);

@@ -12,7 +12,7 @@ pub mod segmentation;
 pub mod shell;
 pub mod transfer;
 
-pub use crate::protocol::metrics_path;
+pub use crate::protocol::{is_json, metrics_path};
 
 use crate::protocol::Protocol;
 use crate::screen::{Screen, clock};

@@ -100,9 +100,14 @@ impl Protocol {
     }
 }
 
+/// Whether `--out` names the file of the metrics and not a folder for it.
+pub fn is_json(out: &Path) -> bool {
+    out.extension().is_some_and(|e| e == "json")
+}
+
 /// metrics.json in a folder, or the .json file itself.
 pub fn metrics_path(out: &Path) -> Result<PathBuf> {
-    if out.extension().is_some_and(|e| e == "json") {
+    if is_json(out) {
         return Ok(out.to_owned());
     }
     Ok(RunFolder::create(out)?.file("metrics.json"))

@@ -1,7 +1,7 @@
 //! `camtrast detection train`, `eval` and `score`.
 
 use super::finetune::{FineTuneArgs, fine_tune};
-use super::{Common, metrics_path, tell_origin};
+use super::{Common, is_json, metrics_path, tell_origin};
 use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::Screen;
 use anyhow::Result;
@@ -9,6 +9,7 @@ use camtrast_common::Error;
 use camtrast_common::device::device_name;
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::{RunFolder, Texts};
+use camtrast_detection::curves::write_curves;
 use camtrast_detection::data::{TestData, TrainData, note_problems};
 use camtrast_detection::detector::DETECTOR;
 use camtrast_detection::model::DetectorArch;
@@ -18,7 +19,7 @@ use camtrast_detection::{
 };
 use camtrast_report::table::Table;
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub enum DetectionCommand {
@@ -92,7 +93,7 @@ pub fn run(command: DetectionCommand) -> Result<()> {
     match command {
         DetectionCommand::Train(args) => run_train(*args),
         DetectionCommand::Eval(args) => run_eval(args),
-        DetectionCommand::Score(args) => run_score(args),
+        DetectionCommand::Score(args) => run_score(args, Some(write_curves)),
     }
 }
 
@@ -200,7 +201,18 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     Ok(())
 }
 
-fn run_score(args: ScoreArgs) -> Result<()> {
+impl ScoreArgs {
+    /// Whether pictures of curves are asked for, which OpenCV draws.
+    pub fn draws(&self) -> bool {
+        self.out.as_deref().is_some_and(|out| !is_json(out))
+    }
+}
+
+/// Draws precision-recall curves into a folder.
+pub type DrawCurves = fn(&Path, &Evaluation) -> camtrast_common::Result<Vec<PathBuf>>;
+
+/// `detection score`. `draw` is needed where [`ScoreArgs::draws`].
+pub fn run_score(args: ScoreArgs, draw: Option<DrawCurves>) -> Result<()> {
     let screen = args.common.screen()?;
     let mut protocol = Protocol::begin("detection score", args.out.as_deref())?;
     let dataset = args.data.read(false, &screen)?;
@@ -224,10 +236,10 @@ fn run_score(args: ScoreArgs) -> Result<()> {
         protocol.set_all(&args.data);
         note_data(&mut protocol, &dataset);
         protocol.write(&out, &evaluation.metrics(), Texts::new(), "cpu")?;
-        if path != out {
+        if let Some(draw) = draw.filter(|_| path != out) {
             let curves = out.join("curves");
             std::fs::create_dir_all(&curves).map_err(Error::io(&curves, "create"))?;
-            camtrast_detection::curves::write_curves(&curves, &evaluation)?;
+            draw(&curves, &evaluation)?;
         }
     }
     Ok(())

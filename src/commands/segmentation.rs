@@ -214,7 +214,8 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     Ok(())
 }
 
-fn run_score(args: ScoreArgs) -> Result<()> {
+/// `segmentation score`.
+pub fn run_score(args: ScoreArgs) -> Result<()> {
     let screen = args.common.screen()?;
     let mut protocol = Protocol::begin("segmentation score", args.out.as_deref())?;
     let naming = match &args.class_names {

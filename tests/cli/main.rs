@@ -13,6 +13,7 @@ mod interop;
 mod resume;
 mod segmentation;
 mod shell;
+mod start;
 mod streams;
 mod suite;
 mod world;
