@@ -26,7 +26,13 @@ use std::process::ExitCode;
 /// Which pretraining transfers best? Pretrain a ResNet, transfer it unchanged, and print the numbers next to
 /// the published ones.
 #[derive(Parser)]
-#[command(name = "camtrast", bin_name = "camtrast", version = version(), arg_required_else_help = true, max_term_width = 110)]
+#[command(
+    name = "camtrast",
+    bin_name = "camtrast",
+    version = version(),
+    arg_required_else_help = true,
+    max_term_width = 110
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
