@@ -21,6 +21,21 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::i
     whole.publish()
 }
 
+/// Writes one of very many small files that can be made again: a kill leaves it whole or absent, but it is not
+/// synced, so that a power failure may lose it.
+///
+/// # Errors
+/// [`Error::Io`] naming `path`; the temporary file is removed.
+pub fn write_renamed(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder_of(path).join(format!(".{name}.part"));
+    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        Error::io(path, "write")(error)
+    })
+}
+
 /// A file that is being written under a temporary name and appears under its own only when
 /// [`WholeFile::publish`] is called. Dropped before that, it leaves nothing; killed, it leaves a
 /// `.<name>.<process>.part` that the next `create` removes.
@@ -163,6 +178,19 @@ mod tests {
         assert!(message.contains("the disk is full"), "{message}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()).unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn one_of_many_files_is_whole_or_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        // What a killed process left.
+        fs::write(folder.path().join(".a.part"), "ne").unwrap();
+        write_renamed(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        fs::create_dir(folder.path().join("b")).unwrap();
+        assert!(write_renamed(&folder.path().join("b"), b"new").is_err());
+        assert_eq!(names(folder.path()).unwrap(), ["a", "b"]);
     }
 
     #[test]

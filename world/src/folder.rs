@@ -4,7 +4,7 @@ use super::catalogue::{Class, Split};
 use super::options::SynthOptions;
 use super::scene::Scene;
 use camtrast_common::error::{Error, Result};
-use camtrast_common::files::write_atomically;
+use camtrast_common::files::{write_atomically, write_renamed};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -100,8 +100,7 @@ impl Folder {
 
     /// Writes one picture. Not synced: thousands of small files are synced together by [`Folder::finish`].
     pub fn write_image(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.images.join(name);
-        fs::write(&path, bytes).map_err(Error::io(path, "write"))
+        write_renamed(&self.images.join(name), bytes)
     }
 
     /// Writes one scene with its annotation, not synced either.
@@ -112,10 +111,8 @@ impl Folder {
             (format!("JPEGImages/{id}.jpg"), jpeg),
             (format!("Annotations/{id}.xml"), annotation.as_bytes()),
         ];
-        files.iter().try_for_each(|(name, bytes)| {
-            let path = self.voc.join(name);
-            fs::write(&path, bytes).map_err(Error::io(path, "write"))
-        })
+        let write = |(name, bytes): &(String, &[u8])| write_renamed(&self.voc.join(name), bytes);
+        files.iter().try_for_each(write)
     }
 
     /// Makes sure that the pictures are on the disk, then writes the tables that complete the set,

@@ -5,6 +5,7 @@ use super::encode::{encode, encode_grey};
 use super::options::SynthOptions;
 use super::street::Street;
 use camtrast_common::error::{Error, Result};
+use camtrast_common::files::write_renamed;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,7 @@ impl StreetFolder {
         ];
         KINDS.iter().zip(files).try_for_each(|((kind, suffix), bytes)| {
             let path = folder(&self.root, kind, split).join(format!("{CITY}_{index:06}_{FRAME}_{suffix}"));
-            fs::write(&path, bytes).map_err(Error::io(path, "write"))
+            write_renamed(&path, &bytes)
         })
     }
 }
