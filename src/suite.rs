@@ -1,6 +1,6 @@
 //! `camtrast suite`: a grid of pretraining runs, seeds and tasks from one recipe.
 
-mod board;
+pub mod board;
 mod content;
 mod estimate;
 mod leakage;

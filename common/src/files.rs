@@ -21,8 +21,8 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::i
     whole.publish()
 }
 
-/// Writes one of very many small files that can be made again: a kill leaves it whole or absent, but it is not
-/// synced, so that a power failure may lose it.
+/// Writes one of very many small files that can be made again: a kill leaves it whole or absent, but it is
+/// not synced, so that a power failure may lose it.
 ///
 /// # Errors
 /// [`Error::Io`] naming `path`; the temporary file is removed.

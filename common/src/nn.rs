@@ -2,7 +2,7 @@
 //!
 //! Symbols: N images, C channels, H x W pixels, D features. Tensors are [N, C, H, W], laid out channels-last.
 
-mod mode;
+pub(crate) mod mode;
 
 pub use mode::{Mode, Modes};
 

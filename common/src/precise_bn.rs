@@ -6,7 +6,7 @@
 //! with its population variance, as detectron2 runs it.
 
 use crate::error::Result;
-use crate::nn::Mode;
+use crate::nn::mode::Mode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{Kind, Tensor, no_grad};
 

@@ -1,7 +1,7 @@
 //! `camtrast report`.
 
 use super::Common;
-use crate::suite::say;
+use crate::suite::board::say;
 use anyhow::Result;
 use clap::Args;
 use std::path::{Path, PathBuf};
