@@ -66,10 +66,7 @@ impl Augment {
         let parts: Vec<Tensor> = (0..n)
             .step_by(chunk)
             .map(|start| self.augment(pixels, draws, start..n.min(start + chunk)))
-            .map(|images| {
-                let constants = draws.normalisation();
-                channels_last(&constants.get(1).addcmul(&images, &constants.get(0)))
-            })
+            .map(|images| scale_and_shift(&images, &draws.normalisation()))
             .collect();
         match parts.len() {
             1 => parts.into_iter().next().expect("one"),
@@ -125,7 +122,11 @@ pub fn normalise(x: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
         std: *std,
     };
     let constants = Tensor::from_slice(&normalisation.scale_and_shift()).view([2, 1, 3, 1, 1]);
-    let constants = constants.to_device(x.device());
+    scale_and_shift(x, &constants.to_device(x.device()))
+}
+
+// `x * scale + shift`, laid out channels-last; the constants are both, [2, 1, 3, 1, 1].
+fn scale_and_shift(x: &Tensor, constants: &Tensor) -> Tensor {
     channels_last(&constants.get(1).addcmul(x, &constants.get(0)))
 }
 

@@ -112,11 +112,7 @@ fn read_voc(
         classes,
         skip_bad,
     })?;
-    note_problems(&dataset.problems, "the data set", progress);
-    dataset
-        .notes
-        .iter()
-        .for_each(|note| progress.note(&format!("warning: {note}")));
+    note_bad_parts(&dataset, progress);
     Ok(dataset)
 }
 
@@ -131,12 +127,15 @@ fn read_coco(
         images,
         skip_bad,
     })?;
-    note_problems(&dataset.problems, "the data set", progress);
-    dataset
-        .notes
-        .iter()
-        .for_each(|note| progress.note(&format!("warning: {note}")));
+    note_bad_parts(&dataset, progress);
     Ok(dataset)
+}
+
+fn note_bad_parts(dataset: &Dataset, progress: &dyn Progress) {
+    note_problems(&dataset.problems, "the data set", progress);
+    for note in &dataset.notes {
+        progress.note(&format!("warning: {note}"));
+    }
 }
 
 fn own_folder(path: &Path) -> PathBuf {

@@ -159,7 +159,7 @@ fn comparison(
     let columns: Vec<usize> = (0..all.columns.len())
         .filter(|&column| layer == 0 || has(column))
         .collect();
-    let told = protocols.iter().filter_map(|(task, known)| {
+    let in_table = protocols.iter().filter_map(|(task, known)| {
         let found = known.get(layer)?;
         let used = columns.iter().any(|&column| all.columns[column].task == *task);
         used.then(|| Protocol {
@@ -171,7 +171,7 @@ fn comparison(
     });
     Comparison {
         number: layer + 1,
-        protocols: told.collect(),
+        protocols: in_table.collect(),
         columns,
         lines,
     }

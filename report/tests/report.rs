@@ -209,15 +209,15 @@ fn nothing_finished_is_one_clear_error() {
     let mut made = MadeUp::new(folder.path(), &[0]);
     made.run("moco", Some("moco"));
     made.save();
-    let told = |path: &Path| gather(&[path.to_owned()]).err().unwrap().to_string();
-    let error = told(folder.path());
+    let refusal = |path: &Path| gather(&[path.to_owned()]).err().unwrap().to_string();
+    let error = refusal(folder.path());
     assert!(
         error.contains(folder.path().to_str().unwrap()) && error.contains("no finished run"),
         "{error}"
     );
     let empty = tempfile::tempdir().unwrap();
-    assert!(told(empty.path()).contains("holds no runs"));
-    assert!(told(&empty.path().join("none")).contains("is not a folder"));
+    assert!(refusal(empty.path()).contains("holds no runs"));
+    assert!(refusal(&empty.path().join("none")).contains("is not a folder"));
 }
 
 #[test]

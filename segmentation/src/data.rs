@@ -1,11 +1,11 @@
 //! The data that a network is trained and evaluated on, as the user names it.
 
-use crate::classes::{ClassSet, IGNORE};
+use crate::classes::ClassSet;
 use crate::dataset::Dataset;
 use camtrast_common::settings::Numbers;
 use camtrast_common::{Error, Result};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The data to train and evaluate on: Cityscapes, or folders of images and label PNGs.
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
@@ -47,21 +47,6 @@ pub struct TrainData {
 }
 
 impl TrainData {
-    /// Splits `train` and `val` of a folder in Cityscapes' layout.
-    pub fn of_cityscapes(root: &Path) -> Self {
-        TrainData {
-            cityscapes: Some(root.to_owned()),
-            train_split: "train".into(),
-            val_split: "val".into(),
-            images: None,
-            labels: None,
-            val_images: None,
-            val_labels: None,
-            class_names: None,
-            ignore: Numbers(vec![f64::from(IGNORE)]),
-        }
-    }
-
     /// The samples to train on.
     ///
     /// # Errors

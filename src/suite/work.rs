@@ -332,11 +332,11 @@ fn record_failure(cell: &SuiteCell, machine: &Machine, error: &str) -> Result<()
 
 /// Waits for a process of an earlier, killed suite that may still be saving its state.
 fn wait_for_lock(cell: &SuiteCell, line: &Line) {
-    let mut told = false;
+    let mut shown = false;
     while is_locked(&cell.folder) && !STOP.load(Ordering::Relaxed) {
-        if !told {
+        if !shown {
             line.show("waiting for another process that writes this run");
-            told = true;
+            shown = true;
         }
         std::thread::sleep(POLL);
     }

@@ -263,9 +263,9 @@ fn a_backbone_that_saw_the_test_classes_is_told_of_and_marked() {
              runs/{name}-{pack}"
         ))
     };
-    let told = eval("supervised", "train.pack").stderr;
+    let warnings = eval("supervised", "train.pack").stderr;
     says(
-        &told,
+        &warnings,
         &[
             "warning: ",
             "the backbone was trained on this pack (30 of its 50 classes)",
@@ -275,7 +275,7 @@ fn a_backbone_that_saw_the_test_classes_is_told_of_and_marked() {
         .as_str()
         .unwrap()
         .to_owned();
-    says(&told, &[&leak]);
+    says(&warnings, &[&leak]);
     for (name, pack) in [
         ("supervised", "test.pack"),
         ("scratch", "train.pack"),

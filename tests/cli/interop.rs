@@ -26,9 +26,9 @@ fn says(text: &str, parts: &[&str]) {
 fn a_foreign_backbone_comes_in_is_used_and_goes_out() {
     let place = Place::new();
     unpack(&place, "moco.pth.tar");
-    let told = place.ok("checkpoint info moco.pth.tar").stdout;
+    let printed = place.ok("checkpoint info moco.pth.tar").stdout;
     says(
-        &told,
+        &printed,
         &[
             "torch.save (before torch 1.6)",
             "MoCo's query encoder",
@@ -49,9 +49,9 @@ fn a_foreign_backbone_comes_in_is_used_and_goes_out() {
         ],
     );
     says(&done.stdout, &["for --prefix: state_dict.module.encoder_k."]);
-    let told = place.ok("checkpoint info in.safetensors").stdout;
+    let printed = place.ok("checkpoint info in.safetensors").stdout;
     says(
-        &told,
+        &printed,
         &[
             "resnet18-w4",
             "imported",

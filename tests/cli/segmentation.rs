@@ -194,14 +194,14 @@ fn drawn_streets_are_cityscapes() {
         );
     }
     assert_eq!(list(&place.path("run/predictions")).len(), 2);
-    let told = place.ok("data info world").stdout;
+    let printed = place.ok("data info world").stdout;
     for part in [
         "train: 4 images of 64 x 32 pixels",
         "val: 2 images",
         "sidewalk",
         "folder world (miniimagenet)",
     ] {
-        assert!(told.contains(part), "{told}");
+        assert!(printed.contains(part), "{printed}");
     }
 }
 
@@ -222,9 +222,9 @@ fn data_info_names_what_is_wrong() {
         name(1)
     )))
     .unwrap();
-    let told = place.ok("data info street").stdout;
+    let printed = place.ok("data info street").stdout;
     for part in ["1 without their label", &name(1), &truth(2), "holds the id 99"] {
-        assert!(told.contains(part), "{told}");
+        assert!(printed.contains(part), "{printed}");
     }
 }
 
@@ -539,7 +539,7 @@ fn predictions_that_do_not_fit() {
     assert!(!place.path("score.json").exists());
     place.write(&file, &whole);
 
-    // More than needed is told and left out; of two for one image the one named as label ids counts.
+    // More than needed is reported and left out; of two for one image the one named as label ids counts.
     place.write("predictions/ulm_000009_000019_x.png", &whole);
     let done = place.ok(SCORE);
     assert!(

@@ -67,11 +67,11 @@ fn results_that_nobody_reads_end_quietly() {
             .stderr(Stdio::piped())
             .output()
             .unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(0), "{line}: {told}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {printed}");
         assert!(
-            !told.contains("error") && !told.contains("Broken pipe"),
-            "{line}: {told}"
+            !printed.contains("error") && !printed.contains("Broken pipe"),
+            "{line}: {printed}"
         );
     }
     // A full disk is no reader that has seen enough: the results are lost, and that is said.
@@ -82,11 +82,11 @@ fn results_that_nobody_reads_end_quietly() {
         .stderr(Stdio::piped())
         .output()
         .unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(
-        told.starts_with("camtrast: standard output: cannot write: the disk is full"),
-        "{told}"
+        printed.starts_with("camtrast: standard output: cannot write: the disk is full"),
+        "{printed}"
     );
 }
 
@@ -164,12 +164,12 @@ fn a_system_without_threads_is_named() {
         let hung = child.try_wait().unwrap().is_none();
         let _ = child.kill();
         let output = child.wait_with_output().unwrap();
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(!hung, "no end with {limit} processes: {told}");
-        assert_eq!(output.status.code(), Some(1), "{told}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(!hung, "no end with {limit} processes: {printed}");
+        assert_eq!(output.status.code(), Some(1), "{printed}");
         assert!(
-            told.contains("cannot start a thread") && told.contains("ulimit -u"),
-            "{told}"
+            printed.contains("cannot start a thread") && printed.contains("ulimit -u"),
+            "{printed}"
         );
     }
 }

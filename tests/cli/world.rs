@@ -76,7 +76,7 @@ pub struct Done {
     pub code: Option<i32>,
     /// What it printed.
     pub stdout: String,
-    /// What it told.
+    /// What it wrote to standard error.
     pub stderr: String,
 }
 
@@ -136,32 +136,32 @@ impl Place {
         self.ends(self.run(arguments), 2, arguments, saying);
     }
 
-    /// Checks a failure: its exit code, that it is told in one line (clap's messages have more), and that
+    /// Checks a failure: its exit code, that its message is one line (clap's messages have more), and that
     /// nothing half-written is left.
     pub fn ends(&self, done: Done, code: i32, what: &str, saying: &[&str]) -> Done {
-        let told = format!("camtrast {what}\n{}", done.stderr);
-        assert_eq!(done.code, Some(code), "{told}");
+        let context = format!("camtrast {what}\n{}", done.stderr);
+        assert_eq!(done.code, Some(code), "{context}");
         let ours: Vec<&str> = done
             .stderr
             .lines()
             .filter(|l| l.starts_with("camtrast: "))
             .collect();
         let message = if code == 2 && ours.is_empty() {
-            assert!(done.stderr.starts_with("error: "), "{told}");
+            assert!(done.stderr.starts_with("error: "), "{context}");
             done.stderr.as_str()
         } else {
-            assert_eq!(ours.len(), 1, "{told}");
-            assert_eq!(done.stderr.lines().last(), Some(ours[0]), "{told}");
-            assert!(ours[0].len() < 400, "{told}");
+            assert_eq!(ours.len(), 1, "{context}");
+            assert_eq!(done.stderr.lines().last(), Some(ours[0]), "{context}");
+            assert!(ours[0].len() < 400, "{context}");
             ours[0]
         };
         for part in saying {
-            assert!(message.contains(part), "does not say {part:?}: {told}");
+            assert!(message.contains(part), "does not say {part:?}: {context}");
         }
         for mark in ["panicked", "RUST_BACKTRACE", "internal error", "terminate called"] {
-            assert!(!done.stderr.contains(mark), "{told}");
+            assert!(!done.stderr.contains(mark), "{context}");
         }
-        assert_eq!(self.parts(), [""; 0], "{told}");
+        assert_eq!(self.parts(), [""; 0], "{context}");
         done
     }
 

@@ -138,12 +138,12 @@ mod tests {
                     }
                 }
                 Err(error) => {
-                    let told = error.to_string();
+                    let message = error.to_string();
                     assert!(
-                        matches!(error, Error::Usage { .. }) && told.contains("docs/data.md"),
-                        "{told}"
+                        matches!(error, Error::Usage { .. }) && message.contains("docs/data.md"),
+                        "{message}"
                     );
-                    assert!(!told.contains('\n') && told.len() < 300, "{told}");
+                    assert!(!message.contains('\n') && message.len() < 300, "{message}");
                 }
             }
         }

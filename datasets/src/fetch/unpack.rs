@@ -252,16 +252,16 @@ mod tests {
         let (archive, out) = (folder.path().join("a.zip"), folder.path().join("out"));
         fs::create_dir(&out).unwrap();
         zipped(&archive, &[("good", "1"), ("../evil", "22")]);
-        let told = unpack(&archive, "a.zip", &out, &Silent).unwrap_err().to_string();
-        assert!(told.contains("leads out of the folder"), "{told}");
+        let message = unpack(&archive, "a.zip", &out, &Silent).unwrap_err().to_string();
+        assert!(message.contains("leads out of the folder"), "{message}");
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(2000);
         tar.append_data(&mut header, "good", &[7; 2000][..]).unwrap();
         let bytes = tar.into_inner().unwrap();
         fs::write(&archive, &bytes[..1500]).unwrap();
-        let told = unpack(&archive, "a.tar", &out, &Silent).unwrap_err().to_string();
-        assert!(told.contains("a.tar: cannot be unpacked"), "{told}");
+        let message = unpack(&archive, "a.tar", &out, &Silent).unwrap_err().to_string();
+        assert!(message.contains("a.tar: cannot be unpacked"), "{message}");
         assert!(names(&out).unwrap().is_empty() && names(folder.path()).unwrap() == ["a.zip", "out"]);
     }
 

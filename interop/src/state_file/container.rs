@@ -1,4 +1,4 @@
-//! The containers, told apart by their first bytes: zip and older `torch.save`, plain pickles, safetensors.
+//! The containers, recognised by their first bytes: zip and older `torch.save`, plain pickles, safetensors.
 
 use super::pickled::content_of;
 use super::stored::{Container, Content, DIMENSIONS, MODEL, NAME, Stored, position, short};

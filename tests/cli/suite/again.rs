@@ -148,10 +148,10 @@ fn what_a_cell_reads_decides_by_its_content() {
         !refused
     });
     assert!(moved);
-    let told = plan();
+    let listed = plan();
     assert!(
-        told.contains("outdated  scratch s0 detection") && states(&told, "outdated") == 1,
-        "{told}"
+        listed.contains("outdated  scratch s0 detection") && states(&listed, "outdated") == 1,
+        "{listed}"
     );
 
     let labels = place.path("world/gtFine/val");
@@ -164,10 +164,10 @@ fn what_a_cell_reads_decides_by_its_content() {
     let middle = bytes.len() - 20; // within the data, after the header
     bytes[middle] ^= 1;
     fs::write(city.join(&file), bytes).unwrap();
-    let told = plan();
+    let listed = plan();
     assert!(
-        told.contains("outdated  scratch s0 segmentation") && states(&told, "outdated") == 2,
-        "{told}"
+        listed.contains("outdated  scratch s0 segmentation") && states(&listed, "outdated") == 2,
+        "{listed}"
     );
 }
 

@@ -45,8 +45,8 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
     );
 
     // The report by itself, of this suite and of plain run folders.
-    let told = place.ok("report suite --out copy").stdout;
-    assert!(told.contains("copy/report.html"), "{told}");
+    let printed = place.ok("report suite --out copy").stdout;
+    assert!(printed.contains("copy/report.html"), "{printed}");
     assert_eq!(place.text("copy/report.csv"), place.text("suite/report.csv"));
     place.ok("report suite/runs/scratch-s0 --out plain");
     place.write("empty/nothing", "");
