@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up first; running it again costs a second.
-.PHONY: setup demo test quick check deny bench browser-test fuzz
+.PHONY: setup demo test quick check deny bench browser-test slurm-test fuzz
 
 setup:
 	@scripts/setup.sh
@@ -29,6 +29,12 @@ deny: setup
 browser-test:
 	@scripts/setup.sh chromium
 	python3 tests/browser/run.py
+
+# Suites as jobs of a real Slurm on this machine, which is installed if need be (as root; not part of `make test`).
+slurm-test: setup
+	@scripts/setup.sh slurm-wlm munge
+	cargo build --release --quiet
+	python3 tests/slurm/run.py
 
 # Damaged and odd inputs for the executable: `make fuzz SECONDS=3600 SEED=7`. Failures stay in target/fuzz/failures/.
 SECONDS ?= 900

@@ -1,7 +1,7 @@
 //! `camtrast demo`: a drawn world, and the suite of recipes/demo.toml on it. Finished parts are not repeated.
 
 use crate::commands::Common;
-use crate::suite::{Machine, SuitePlan, SuiteRecipe, run_plan};
+use crate::suite::{How, Machine, SuitePlan, SuiteRecipe, run_plan};
 use anyhow::Result;
 use camtrast_datasets::{Layout, Pack, PrepareOptions, prepare};
 use camtrast_world::scene::scene_classes;
@@ -64,7 +64,7 @@ pub fn run(args: DemoArgs, root: &Command) -> Result<()> {
         reuse: Vec::new(),
     };
     let wanted = vec![true; plan.cells.len()];
-    run_plan(plan, recipe, &wanted, &args.out, &machine, root)
+    run_plan(plan, recipe, &wanted, &args.out, &machine, &How::Here, root)
 }
 
 /// The world in its three layouts, and its packs.

@@ -135,16 +135,25 @@ fn without_torch(command: Command) -> anyhow::Result<()> {
     }
 }
 
+/// glibc's allocator for programs that free and allocate the same large blocks in every step: memory that was
+/// freed stays with the process, and large areas are of huge pages. A variable that is set already wins, and
+/// other systems ignore this one.
+const ALLOCATOR: (&str, &str) = (
+    "GLIBC_TUNABLES",
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296",
+);
+
 /// Replaces this process by `camtrast-torch` with the same arguments; returns only when that fails.
 fn become_torch() -> anyhow::Error {
     let program = match std::env::current_exe() {
         Ok(own) => own.with_file_name("camtrast-torch"),
         Err(error) => return error.into(),
     };
-    let error = std::process::Command::new(&program)
-        .args(std::env::args_os().skip(1))
-        .arg0("camtrast")
-        .exec();
+    let mut command = std::process::Command::new(&program);
+    if std::env::var_os(ALLOCATOR.0).is_none() {
+        command.env(ALLOCATOR.0, ALLOCATOR.1);
+    }
+    let error = command.args(std::env::args_os().skip(1)).arg0("camtrast").exec();
     let problem = format!("cannot be started ({error})");
     let remedy = "install it in the folder of camtrast; `cargo build` makes both";
     Error::file(program, problem, remedy).into()

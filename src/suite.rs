@@ -3,12 +3,14 @@
 pub mod board;
 mod content;
 mod estimate;
+mod executor;
 mod leakage;
 mod machine;
 mod only;
 mod plan;
 mod recipe;
 mod settle;
+mod slurm;
 mod status;
 mod store;
 mod work;
@@ -27,6 +29,7 @@ use camtrast_common::run::lock;
 use camtrast_report::record::{self, SUITE};
 use clap::{Args, Command, Subcommand};
 use content::Contents;
+use executor::{Executor, TaskOptions};
 pub use machine::{Machine, MachineArgs};
 pub use only::Only;
 pub use plan::SuitePlan;
@@ -46,6 +49,11 @@ pub enum SuiteCommand {
     Run(SuiteArgs),
     /// Show the state of a suite
     Status(StatusArgs),
+    /// Cancel the Slurm jobs of a suite; what is done stays
+    Cancel(StatusArgs),
+    /// Run one cell, as a job of Slurm does
+    #[command(hide = true)]
+    Cell(CellArgs),
 }
 
 #[derive(Args)]
@@ -71,9 +79,21 @@ pub struct SuiteArgs {
     /// Only show what would be run and how long it may take
     #[arg(long)]
     dry_run: bool,
-    /// Commands to run in parallel
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
-    jobs: u64,
+    /// Commands to run in parallel: 1 if not given; of each task with Slurm, where all may run if not given
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=256))]
+    jobs: Option<u64>,
+    /// Where the commands run
+    #[arg(long, value_enum, default_value_t = Executor::Local)]
+    executor: Executor,
+    /// Options of sbatch for all jobs, such as "partition=gpu,time=24:00:00,gres=gpu:1"; they replace those of
+    /// the recipe's [slurm] and [slurm.TASK]
+    #[arg(
+        long,
+        value_name = "KEY=VALUE,...",
+        default_value = "",
+        hide_default_value = true
+    )]
+    slurm: String,
     /// TOML file whose keys are this command's flags; flags given here win
     #[arg(long, help_heading = "Common")]
     config: Option<PathBuf>,
@@ -92,18 +112,44 @@ pub struct StatusArgs {
     common: Common,
 }
 
+#[derive(Args)]
+pub struct CellArgs {
+    /// Folder of a suite
+    out: PathBuf,
+    /// Folder of the cell in it
+    cell: PathBuf,
+    #[command(flatten)]
+    machine: MachineArgs,
+}
+
 /// `root` is the whole command line, which the flags of recipes are checked against. Likewise below.
 pub fn run(command: SuiteCommand, root: &Command) -> Result<()> {
     match command {
         SuiteCommand::Run(args) => run_suite(args, root),
         SuiteCommand::Status(args) => args.common.screen().and_then(|_| show_status(&args.out, root)),
+        SuiteCommand::Cancel(args) => args.common.screen().and_then(|_| cancel(&args.out)),
+        SuiteCommand::Cell(args) => run_cell(args, root),
     }
+}
+
+/// How the commands of a plan are run.
+pub enum How<'a> {
+    /// By this process.
+    Here,
+    /// By jobs of Slurm, which are waited for.
+    Slurm(slurm::Submission<'a>),
+    /// Not at all: job scripts are written.
+    Print(slurm::Submission<'a>),
 }
 
 fn run_suite(mut args: SuiteArgs, root: &Command) -> Result<()> {
     let machine = Machine {
         reuse: args.reuse.clone(),
-        ..args.machine.open(args.jobs)?
+        ..match args.executor {
+            Executor::Local => args.machine.open(args.jobs.unwrap_or(1))?,
+            // Each job finds its own device.
+            Executor::Slurm | Executor::Print => args.machine.of_jobs(),
+        }
     };
     for suite in &args.reuse {
         if !suite.join(SUITE).is_file() {
@@ -139,7 +185,26 @@ fn run_suite(mut args: SuiteArgs, root: &Command) -> Result<()> {
         settler.contents.keep();
         return Ok(());
     }
-    run_plan(plan, recipe, &wanted, &args.out, &machine, root)
+    let tasks: Vec<&str> = plan.tasks();
+    let options = TaskOptions::new(&recipe, &args.recipe, &args.slurm, &tasks)?;
+    let submission = slurm::Submission {
+        options: &options,
+        machine_flags: args.machine.flags(),
+        at_once: args.jobs,
+    };
+    let how = match args.executor {
+        Executor::Local if !args.slurm.is_empty() => {
+            return Err(Error::Usage {
+                problem: "--slurm has no effect on this machine".into(),
+                remedy: "give --executor slurm or --executor print with it".into(),
+            }
+            .into());
+        }
+        Executor::Local => How::Here,
+        Executor::Slurm => How::Slurm(submission),
+        Executor::Print => How::Print(submission),
+    };
+    run_plan(plan, recipe, &wanted, &args.out, &machine, &how, root)
 }
 
 /// Prints which files were not found next to the recipe.
@@ -189,6 +254,7 @@ pub fn run_plan(
     wanted: &[bool],
     out: &Path,
     machine: &Machine,
+    how: &How,
     root: &Command,
 ) -> Result<()> {
     catch_interrupts()?;
@@ -228,8 +294,21 @@ pub fn run_plan(
     write_atomically(&kept_recipe(out), |file| {
         file.write_all(recipe.to_toml().as_bytes())
     })?;
-    let ends = work(&plan, &settled, settler.contents, out, machine)?;
-
+    let ends = match how {
+        How::Here => work(&plan, &settled, settler.contents, out, machine)?,
+        How::Slurm(submission) => slurm::work(&plan, &settled, settler.contents, out, machine, submission)?,
+        How::Print(submission) => {
+            let script = slurm::write_scripts(&plan, &settled, settler.contents, out, machine, submission)?;
+            say(std::fs::read_to_string(&script)
+                .map_err(Error::io(&script, "read"))?
+                .trim_end());
+            note(&format!("not submitted; to submit it: {}", script.display()));
+            return Ok(());
+        }
+    };
+    if let (How::Slurm(_), true) = (how, STOP.load(Ordering::Relaxed)) {
+        return slurm::left(out);
+    }
     if STOP.load(Ordering::Relaxed) {
         bail!(
             "interrupted; the running commands have saved their states, \
@@ -329,7 +408,8 @@ fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -
     Ok(())
 }
 
-fn show_status(out: &Path, root: &Command) -> Result<()> {
+/// The plan of a suite's folder.
+fn kept_plan(out: &Path, root: &Command) -> Result<SuitePlan> {
     let recipe = kept_recipe(out);
     if !recipe.is_file() {
         return Err(Error::file(
@@ -339,7 +419,53 @@ fn show_status(out: &Path, root: &Command) -> Result<()> {
         )
         .into());
     }
-    let plan = SuitePlan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, root)?;
-    say(&status::grid(&plan, Contents::open(out)));
+    Ok(SuitePlan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, root)?)
+}
+
+fn show_status(out: &Path, root: &Command) -> Result<()> {
+    let plan = kept_plan(out, root)?;
+    let jobs = slurm::Jobs::read(out)?;
+    let queue = if jobs.is_empty() {
+        None
+    } else {
+        Some(slurm::Queue::look()?)
+    };
+    let queued = |folder: &Path| jobs.state(folder, queue.as_ref()?);
+    say(&status::grid(&plan, Contents::open(out), queued));
     Ok(())
+}
+
+fn cancel(out: &Path) -> Result<()> {
+    match slurm::cancel(out)? {
+        0 => say("no job of this suite is in the queue"),
+        n => say(&format!(
+            "{n} jobs cancelled; what they saved stays, and `camtrast suite run` continues from it"
+        )),
+    }
+    Ok(())
+}
+
+/// Runs one cell of a suite whose recipe was kept, beside other processes that run other cells.
+fn run_cell(args: CellArgs, root: &Command) -> Result<()> {
+    let machine = args.machine.open(1)?;
+    catch_interrupts()?;
+    let plan = kept_plan(&args.out, root)?;
+    let folder = args.out.join(&args.cell);
+    let wanted: Vec<bool> = plan.cells.iter().map(|cell| cell.folder == folder).collect();
+    let Some(number) = wanted.iter().position(|wanted| *wanted) else {
+        return Err(Error::file(
+            folder,
+            "is not a cell of this suite's recipe, which may have changed since the job was submitted",
+            "cancel the job, and submit the suite again",
+        )
+        .into());
+    };
+    let mut settler = Settler::new(root, machine.device, Contents::open(&args.out));
+    let settled = settler.all(&plan, &wanted)?;
+    let ends = work(&plan, &settled, settler.contents, &args.out, &machine)?;
+    match &ends[number] {
+        Some(End::Done | End::Kept) => Ok(()),
+        Some(End::Failed(error)) => bail!("{error}"),
+        Some(End::Interrupted) | None => bail!("interrupted; the state is saved"),
+    }
 }

@@ -1,4 +1,4 @@
-//! Safe wrappers of `native/shim.cpp`: functions of libtorch that tch lacks.
+//! Safe wrappers of `native/`: functions of libtorch that tch lacks.
 
 use crate::error::Result;
 use std::cell::Cell;
@@ -41,6 +41,14 @@ unsafe extern "C" {
     fn camtrast_count_stop(out: *mut i64) -> i32;
     fn camtrast_forget_gradients(tensors: Handles, n: usize) -> i32;
     fn camtrast_ema(averages: Handles, followed: Handles, n: usize, momentum: f64) -> i32;
+    #[rustfmt::skip]
+    fn camtrast_product_convolution(
+        x: *const c_void,
+        weight: *const c_void,
+        stride: i64,
+        padding: i64,
+        out: *mut *mut c_void,
+    ) -> i32;
     fn camtrast_cuda_memory(index: i32, out: *mut i64) -> i32;
 }
 
@@ -191,6 +199,21 @@ pub fn ema(averages: &[Tensor], followed: &[Tensor], momentum: f64) -> Result<()
     let (averages, followed) = (handles(averages), handles(followed));
     // SAFETY: two lists of live tensors of one length.
     check(unsafe { camtrast_ema(averages.as_ptr(), followed.as_ptr(), averages.len(), momentum) })
+}
+
+/// A convolution of `x` [N, in, H, W] with `weight` [out, in, k, k] as matrix products: for k = 1 and stride 1
+/// its result and both gradients, otherwise only the gradient of the weights. In autocast both are cast first,
+/// as by `conv2d`. Rounding aside it equals `conv2d`; where it is faster, [`crate::nn::Conv2d`] knows.
+///
+/// # Errors
+/// [`crate::Error::Torch`] when shapes or types do not fit.
+pub fn product_convolution(x: &Tensor, weight: &Tensor, stride: i64, padding: i64) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    let (x, weight) = (x.as_ptr() as *const c_void, weight.as_ptr() as *const c_void);
+    // SAFETY: live tensors; the shim stores a new tensor, which is owned here.
+    check(unsafe { camtrast_product_convolution(x, weight, stride, padding, &mut out) })?;
+    // SAFETY: as above.
+    Ok(unsafe { Tensor::from_ptr(out.cast()) })
 }
 
 /// Operations of libtorch in one thread.

@@ -2,7 +2,7 @@
 
 use super::checkpoint_name;
 use crate::suite::{
-    MachineArgs, Only, Run, SuitePlan, SuiteRecipe, note_files_elsewhere, run_plan, with_parents,
+    How, MachineArgs, Only, Run, SuitePlan, SuiteRecipe, note_files_elsewhere, run_plan, with_parents,
 };
 use anyhow::Result;
 use camtrast_common::checkpoint::Origin;
@@ -99,7 +99,7 @@ pub fn run(args: TransferArgs, root: &Command) -> Result<()> {
     let wanted = with_parents(&plan, |cell| only.wants(cell));
     let folders: Vec<PathBuf> = plan.cells.iter().map(|cell| cell.folder.clone()).collect();
     note_files_elsewhere(&recipe, &args.recipe, machine.quiet);
-    run_plan(plan, recipe, &wanted, &args.out, &machine, root)?;
+    run_plan(plan, recipe, &wanted, &args.out, &machine, &How::Here, root)?;
 
     // All metrics in one file, as in every run folder.
     let mut all = serde_json::Map::new();

@@ -34,6 +34,27 @@ impl MachineArgs {
         }
     }
 
+    /// The same flags for a command on another machine.
+    pub fn flags(&self) -> Vec<String> {
+        let threads = self.threads.map(|threads| format!("--threads={threads}"));
+        [format!("--device={}", self.device)]
+            .into_iter()
+            .chain(threads)
+            .collect()
+    }
+
+    /// The machine that plans what jobs on other machines run.
+    pub fn of_jobs(&self) -> Machine {
+        Machine {
+            jobs: 1,
+            device: tch::Device::Cpu,
+            threads: self.threads,
+            default_threads: 1,
+            quiet: self.quiet,
+            reuse: Vec::new(),
+        }
+    }
+
     /// The machine as these flags describe it, with `jobs` commands in parallel. Must come before anything
     /// else touches libtorch.
     pub fn open(&self, jobs: u64) -> Result<Machine> {

@@ -135,6 +135,17 @@ impl SuitePlan {
             packs,
         })
     }
+
+    /// The names of all tasks, in the order of their first cells.
+    pub fn tasks(&self) -> Vec<&str> {
+        let mut tasks: Vec<&str> = Vec::new();
+        for cell in &self.cells {
+            if !tasks.contains(&&cell.task[..]) {
+                tasks.push(&cell.task);
+            }
+        }
+        tasks
+    }
 }
 
 fn add_run(

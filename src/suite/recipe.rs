@@ -43,6 +43,9 @@ pub struct SuiteRecipe {
     /// DeepLab v3+.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub segmentation: Table,
+    /// Options of Slurm's `sbatch` for all commands, and in tables named as tasks for those only.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub slurm: Table,
     /// Whether entropy and uniformity are measured on the images trained on.
     #[serde(default)]
     pub representation: bool,

@@ -12,6 +12,7 @@ use camtrast_pretrain::Method;
 use camtrast_report::record::{self, PRETRAIN, State};
 use camtrast_report::table::Table;
 use std::fs;
+use std::path::Path;
 
 /// The state of a cell.
 fn state(cell: &SuiteCell, contents: &mut Contents) -> String {
@@ -45,16 +46,19 @@ fn progress(cell: &SuiteCell) -> Option<f64> {
     Some(line["step"].as_f64()? / line["steps"].as_f64()?.max(1.0))
 }
 
-/// The whole grid, and the errors of failed cells.
-pub fn grid(plan: &SuitePlan, mut contents: Contents) -> String {
-    let states: Vec<String> = plan.cells.iter().map(|cell| state(cell, &mut contents)).collect();
-    contents.keep();
-    let mut tasks: Vec<&str> = Vec::new();
-    plan.cells.iter().for_each(|cell| {
-        if !tasks.contains(&&cell.task[..]) {
-            tasks.push(&cell.task);
+/// The whole grid, and the errors of failed cells. `queued` knows the state of a folder's job in a queue.
+pub fn grid(plan: &SuitePlan, mut contents: Contents, queued: impl Fn(&Path) -> Option<String>) -> String {
+    let mut of = |cell: &SuiteCell| {
+        let state = state(cell, &mut contents);
+        match queued(&cell.folder) {
+            Some(job) if state == "to do" => job,
+            Some(job) if state != "done" => format!("{state} ({job})"),
+            _ => state,
         }
-    });
+    };
+    let states: Vec<String> = plan.cells.iter().map(&mut of).collect();
+    contents.keep();
+    let tasks = plan.tasks();
     let mut table = Table::new(
         ["run".to_owned(), "seed".into()]
             .into_iter()

@@ -315,7 +315,8 @@ fn put_aside(cell: &SuiteCell, old: &record::CellRecord, why: &str, out: &Path, 
     Ok(())
 }
 
-fn record_failure(cell: &SuiteCell, machine: &Machine, error: &str) -> Result<()> {
+/// Records that a cell cannot be run.
+pub fn record_failure(cell: &SuiteCell, machine: &Machine, error: &str) -> Result<()> {
     let (run, task) = (cell.run.clone(), cell.task.clone());
     let record = record::CellRecord {
         schema: SCHEMA,

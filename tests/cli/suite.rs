@@ -5,6 +5,7 @@ mod ends;
 mod grid;
 mod refused;
 mod reuse;
+mod slurm;
 
 use crate::world::Place;
 
