@@ -85,7 +85,7 @@ pub struct SuiteArgs {
     /// Where the commands run
     #[arg(long, value_enum, default_value_t = Executor::Local)]
     executor: Executor,
-    /// Options of sbatch for all jobs, such as "partition=gpu,time=24:00:00,gres=gpu:1"; they replace those of
+    /// Options of sbatch for all jobs, such as partition=gpu,time=24:00:00,gres=gpu:1; they replace those of
     /// the recipe's [slurm] and [slurm.TASK]
     #[arg(
         long,

@@ -201,9 +201,9 @@ pub fn ema(averages: &[Tensor], followed: &[Tensor], momentum: f64) -> Result<()
     check(unsafe { camtrast_ema(averages.as_ptr(), followed.as_ptr(), averages.len(), momentum) })
 }
 
-/// A convolution of `x` [N, in, H, W] with `weight` [out, in, k, k] as matrix products: for k = 1 and stride 1
-/// its result and both gradients, otherwise only the gradient of the weights. In autocast both are cast first,
-/// as by `conv2d`. Rounding aside it equals `conv2d`; where it is faster, [`crate::nn::Conv2d`] knows.
+/// A convolution of `x` [N, in, H, W] with `weight` [out, in, k, k] as matrix products: for k = 1 and stride
+/// 1 its result and both gradients, otherwise only the gradient of the weights. In autocast both are cast
+/// first, as by `conv2d`. Rounding aside it equals `conv2d`; where it is faster, [`crate::nn::Conv2d`] knows.
 ///
 /// # Errors
 /// [`crate::Error::Torch`] when shapes or types do not fit.

@@ -116,9 +116,9 @@ impl Conv2d {
         self.groups > 1 && self.dilation > 1 && x.device() == Device::Cpu
     }
 
-    /// Whether the convolution of `x` is computed as matrix products: in bfloat16 on a CPU, oneDNN takes two to
-    /// four times as long for maps of few pixels (measured with AVX-512 and bfloat16 instructions: 1x1 on maps
-    /// up to 3 x 3, the weight gradient of 3x3 on maps up to 6 x 6).
+    /// Whether the convolution of `x` is computed as matrix products: in bfloat16 on a CPU, oneDNN takes two
+    /// to four times as long for maps of few pixels (measured with AVX-512 and bfloat16 instructions: 1x1 on
+    /// maps up to 3 x 3, the weight gradient of 3x3 on maps up to 6 x 6).
     fn is_product(&self, x: &Tensor) -> bool {
         let largest = if self.weight.size()[2] == 1 { 3 } else { 6 };
         let (height, width) = (x.size()[2] / self.stride, x.size()[3] / self.stride);

@@ -230,7 +230,7 @@ fn ends(
 pub fn left(out: &Path) -> Result<()> {
     let out = out.display();
     bail!(
-        "interrupted; the jobs go on: `camtrast suite status {out}` shows them, `camtrast suite cancel {out}` \
-         cancels them, and the same command waits for them again"
+        "interrupted; the jobs go on: `camtrast suite status {out}` shows them, \
+         `camtrast suite cancel {out}` cancels them, and the same command waits for them again"
     )
 }
