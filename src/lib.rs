@@ -18,7 +18,9 @@ mod suite;
 
 use camtrast_common::Error;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use commands::data::DataCommand;
 use commands::detection::DetectionCommand;
+use commands::fewshot::FewshotCommand;
 use commands::segmentation::SegmentationCommand;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
@@ -44,12 +46,12 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make, pack and inspect data sets
     #[command(subcommand)]
-    Data(commands::data::DataCommand),
+    Data(DataCommand),
     /// Pretrain a backbone
     Pretrain(Box<commands::pretrain::PretrainArgs>),
     /// Few-shot recognition with a linear probe
     #[command(subcommand)]
-    Fewshot(commands::fewshot::FewshotCommand),
+    Fewshot(FewshotCommand),
     /// Object detection with Faster R-CNN
     #[command(subcommand)]
     Detection(DetectionCommand),
@@ -87,7 +89,8 @@ pub fn start() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     match &cli.command {
-        Command::Completions(_) | Command::Man(_) => {}
+        Command::Completions(_) | Command::Man(_) | Command::Report(_) => {}
+        Command::Data(DataCommand::Info(_)) | Command::Fewshot(FewshotCommand::Score(_)) => {}
         Command::Segmentation(SegmentationCommand::Score(_)) => {}
         Command::Detection(DetectionCommand::Score(args)) if !args.draws() => {}
         _ => return fail(&become_torch()),
@@ -117,7 +120,6 @@ pub fn run() -> ExitCode {
         Command::Segmentation(command) => commands::segmentation::run(command),
         Command::Transfer(args) => commands::transfer::run(args, &root),
         Command::Suite(command) => suite::run(command, &root),
-        Command::Report(args) => commands::report::run(args),
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),
         command => without_torch(command),
@@ -129,6 +131,9 @@ fn without_torch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Completions(args) => commands::shell::completions(args, Cli::command()),
         Command::Man(args) => commands::shell::man(args, Cli::command()),
+        Command::Report(args) => commands::report::run(args),
+        Command::Data(DataCommand::Info(args)) => commands::data::run_info(args),
+        Command::Fewshot(FewshotCommand::Score(args)) => commands::fewshot::run_score(args),
         Command::Detection(DetectionCommand::Score(args)) => commands::detection::run_score(args, None),
         Command::Segmentation(SegmentationCommand::Score(args)) => commands::segmentation::run_score(args),
         _ => unreachable!("`start` and `run` know the others"),

@@ -1,89 +1,102 @@
-"""pycocotools on the 5,000 synthetic images of our evaluation bench, in turns with ours, with the ratio of their medians.
+"""COCO's average precision by faster-coco-eval (or pycocotools) and by `camtrast detection score`, each a process of its own, in turns.
 
-    PYTHONPATH= python benches/peers/coco_eval.py [--rounds 5]         (pip install pycocotools)
+    pip install faster-coco-eval pycocotools
+    python benches/peers/coco_eval.py --camtrast target/release/camtrast [--threads 1] [--rounds 5] [--images 5000]
 
-Theirs is evaluate, accumulate and summarize on loaded annotations ("boxes"), and the same after reading and loading the
-results ("json"); the ground truth is loaded before either. Ours computes the VOC and detectron2 figures as well. Stops with an
-error when a figure of ours is off by more than 1e-6.
+Synthetic images in VOC's proportions, 20 classes. Both processes read the same instances and results JSON, start to end. Ours computes
+the VOC and detectron2 figures as well. Stops with an error when a figure differs by more than 1e-6.
 """
 
 import argparse
 import contextlib
-import importlib.metadata
 import io
 import json
-import os
-import subprocess
-import time
+import sys
+import tempfile
 from pathlib import Path
-from statistics import median
 
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-FILES = TARGET / "tmp" / "evaluation"
+WIDTH, HEIGHT, CLASSES = 500, 375, 20
 
 
-def bench(*arguments, **environment):
-    command = "cargo bench --quiet -p camtrast-detection --bench evaluation --".split()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run([*command, *arguments], check=True, cwd=ROOT, env=os.environ | environment, **quiet)
+def make(folder, images):
+    """Up to five objects an image; each found three times, well, loosely and under any class, among as many boxes anywhere."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    annotations, results = [], []
+
+    def place():
+        w, h = 10 + np.rint(rng.random() * 300), 10 + np.rint(rng.random() * 250)
+        return [float(np.rint(rng.random() * (WIDTH - w))), float(np.rint(rng.random() * (HEIGHT - h))), float(w), float(h)]
+
+    def found(image, category, box, scale):
+        score = round(float(rng.random()) * scale, 3)
+        results.append({"image_id": image, "category_id": category, "bbox": box, "score": score})
+
+    for image in range(1, images + 1):
+        for _ in range(rng.integers(6)):
+            category, box = int(rng.integers(CLASSES)) + 1, place()
+            crowd = int(rng.random() < 0.1)
+            whole = {"id": len(annotations) + 1, "image_id": image, "category_id": category, "bbox": box}
+            annotations.append(whole | {"area": box[2] * box[3], "iscrowd": crowd})
+            for looseness, label in ((0.1, category), (0.4, category), (0.2, int(rng.integers(CLASSES)) + 1)):
+                moved = [round(side + float(rng.random() - 0.5) * looseness * box[2 + i % 2], 1) for i, side in enumerate(box)]
+                found(image, label, [*moved[:2], max(moved[2], 1.0), max(moved[3], 1.0)], 1.0)
+            for _ in range(3):
+                found(image, int(rng.integers(CLASSES)) + 1, place(), 0.8)
+    names = [{"id": i, "file_name": f"{i:06}.jpg", "width": WIDTH, "height": HEIGHT} for i in range(1, images + 1)]
+    categories = [{"id": i, "name": f"class{i}"} for i in range(1, CLASSES + 1)]
+    instances = {"images": names, "annotations": annotations, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(instances))
+    (folder / "results.json").write_text(json.dumps(results))
+    return len(annotations), len(results)
 
 
-def our_seconds(name, **environment):
-    bench(name, **environment)
-    sample = json.loads((TARGET / "criterion" / "evaluation" / name / "new" / "sample.json").read_text())
-    return [nanoseconds / 1e9 / count for nanoseconds, count in zip(sample["times"], sample["iters"])]
-
-
-def their_seconds(truth):
-    """Seconds of the evaluation, with and without reading, and the six figures."""
+def theirs(package, instances, results):
+    """The six figures."""
+    if package == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    else:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
-        begun = time.perf_counter()
-        results = truth.loadRes(str(FILES / "results.json"))
-        loaded = time.perf_counter()
-        evaluation = COCOeval(truth, results, "bbox")
+        truth = COCO(instances)
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        done = time.perf_counter()
-    return done - loaded, done - begun, evaluation.stats[:6]
+    return [float(figure) for figure in evaluation.stats[:6]]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of ours and theirs")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--camtrast", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--package", choices=["faster-coco-eval", "pycocotools"], default="faster-coco-eval")
+    arguments = parser.parse_args()
+    import turns
 
-    FILES.mkdir(parents=True, exist_ok=True)
-    bench("--test", CAMTRAST_BENCH_FILES=str(FILES))
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(FILES / "instances.json"))
-    ours = {(name, threads): [] for name in ("boxes", "json") for threads in ("default", "1")}
-    theirs = {"boxes": [], "json": []}
-    for _ in range(rounds):
-        for (name, threads), times in ours.items():
-            times += our_seconds(name, **({} if threads == "default" else {"RAYON_NUM_THREADS": threads}))
-        boxes, whole, stats = their_seconds(truth)
-        theirs["boxes"].append(boxes)
-        theirs["json"].append(whole)
-
-    detections = len(json.loads((FILES / "results.json").read_text()))
-    print(f"pycocotools {importlib.metadata.version('pycocotools')}, {os.cpu_count()} cores, {len(truth.imgs)} images,", end=" ")
-    print(f"{len(truth.anns)} objects, {detections} detections, {rounds} rounds")
-    for (name, threads), times in ours.items():
-        print(
-            f"{name}: ours, threads {threads}: {1e3 * median(times):.0f} ms (from {1e3 * min(times):.0f}); pycocotools "
-            f"{median(theirs[name]):.2f} s (from {min(theirs[name]):.2f}): {median(theirs[name]) / median(times):.0f} x ours"
-        )
-    figures = json.loads((FILES / "ours.json").read_text())
-    names = [f"detection/{name}" for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")]
-    worst = max(abs(figures[name] - truth) for name, truth in zip(names, stats))
-    print(f"AP {figures['detection/AP']:.6f}, AP50 {figures['detection/AP50']:.6f}; largest difference of six figures {worst:.1e}")
-    raise SystemExit(int(worst > 1e-6))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        objects, detections = make(folder, arguments.images)
+        instances, results, out = (folder / name for name in ("instances.json", "results.json", "ours.json"))
+        score = [arguments.camtrast, "detection", "score", "--quiet", "--coco", instances, "--detections", results, "--out", out]
+        peer = [sys.executable, __file__, "--theirs", arguments.package, instances, results]
+        name = f"{arguments.package}, {arguments.images} images, {objects} objects, {detections} detections"
+        print(turns.HEAD)
+        _, stats = turns.compare(name, score, peer, arguments.threads, arguments.rounds)
+        figures = json.loads(out.read_text())
+        ours = [figures[f"detection/{name}"] for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")]
+        apart = max(abs(a - b) for a, b in zip(ours, json.loads(stats), strict=True))
+    print(f"AP {ours[0]:.6f}, AP50 {ours[1]:.6f}; largest difference of six figures {apart:.1e}")
+    sys.exit(apart > 1e-6)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--theirs"]:
+        print(json.dumps(theirs(*sys.argv[2:])))
+    else:
+        main()

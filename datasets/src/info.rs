@@ -4,6 +4,7 @@ use crate::Pack;
 use crate::layout::{Layout, Listing, RawImages, Source, in_common};
 use camtrast_common::error::{Error, Result};
 use camtrast_images::decode;
+use camtrast_images::size::size;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt;
@@ -282,7 +283,7 @@ fn sizes(listing: &Listing) -> ([usize; 2], [usize; 2]) {
     let sizes: Vec<(usize, usize)> = sample
         .par_iter()
         .filter_map(|(source, _)| match source {
-            Source::File(path) => decode::read(path).ok().map(|image| (image.height, image.width)),
+            Source::File(path) => size(path, false).ok().map(|size| (size.stored.1, size.stored.0)),
             Source::Row(_) => Some((listing.raw.height, listing.raw.width)),
         })
         .collect();

@@ -1,16 +1,12 @@
 //! Average precision on 5,000 synthetic images in VOC's proportions: all figures, from boxes in memory and
-//! from a COCO results JSON.
-//!
-//! Leaves instances, results and our figures in the folder `CAMTRAST_BENCH_FILES`, when that is set, for the
-//! same work by pycocotools; `benches/peers/coco_eval.py` runs both.
+//! from a COCO results JSON. `benches/peers/coco_eval.py` times the whole process beside faster-coco-eval's.
 
 use camtrast_common::testing::uniform;
 use camtrast_detection::evaluate;
-use camtrast_detection::results::{Detection, Results, read_coco, write_coco, write_instances};
+use camtrast_detection::results::{Detection, Results, read_coco, write_coco};
 use camtrast_detection::{Annotated, Dataset, Object};
 use criterion::Criterion;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const IMAGES: usize = 5000;
@@ -103,22 +99,10 @@ fn place(draw: &mut impl FnMut() -> f64) -> [f64; 4] {
     [x, y, x + width, y + height]
 }
 
-fn write(folder: &Path, dataset: &Dataset, results: &Results) {
-    write_instances(&folder.join("instances.json"), dataset).expect("the folder is writable");
-    let metrics = evaluate(dataset, results).expect("there are objects").metrics();
-    let text = serde_json::to_string(&metrics).expect("numbers serialise");
-    fs::write(folder.join("ours.json"), text).expect("the folder is writable");
-}
-
 fn evaluation(criterion: &mut Criterion) {
     let (dataset, results) = synthetic();
-    let files = std::env::var_os("CAMTRAST_BENCH_FILES").map(PathBuf::from);
-    let temporary = tempfile::tempdir().expect("there is room for a file");
-    let folder = files.as_deref().unwrap_or(temporary.path());
-    if files.is_some() {
-        write(folder, &dataset, &results);
-    }
-    let json = folder.join("results.json");
+    let folder = tempfile::tempdir().expect("there is room for a file");
+    let json = folder.path().join("results.json");
     write_coco(&json, &dataset, &results).expect("the folder is writable");
 
     let mut group = criterion.benchmark_group("evaluation");

@@ -5,11 +5,10 @@ use crate::image_file;
 use crate::problems::Problems;
 use crate::{Annotated, Dataset, Object};
 use camtrast_common::{Error, Result};
+use camtrast_images::size::{Size, size};
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 #[cfg(test)]
@@ -72,15 +71,15 @@ const REMEDY: &str = "correct the file, or skip such entries with --skip-bad";
 /// [`Error::File`] or [`Error::Io`] naming the JSON or the image at fault.
 pub fn read(options: &CocoOptions) -> Result<Dataset> {
     let json = &options.instances;
-    let file = File::open(json).map_err(Error::io(json, "read"))?;
-    let instances: Instances =
-        serde_json::from_reader(BufReader::with_capacity(1 << 20, file)).map_err(|reason| {
-            Error::file(
-                json,
-                format!("is not a complete COCO instances file: {reason}"),
-                "check that it is complete",
-            )
-        })?;
+    let text = std::fs::read(json).map_err(Error::io(json, "read"))?;
+    let instances: Instances = serde_json::from_slice(&text).map_err(|reason| {
+        Error::file(
+            json,
+            format!("is not a complete COCO instances file: {reason}"),
+            "check that it is complete",
+        )
+    })?;
+    drop(text);
     let refuse = |problem: String| Error::file(json, problem, REMEDY);
     let mut problems = Problems::new(options.skip_bad);
 
@@ -181,7 +180,7 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
     let (path, size) = match folder {
         None => (
             image.file_name.clone(),
-            image_file::Size {
+            Size {
                 upright: stated,
                 stored: stated,
             },
@@ -195,7 +194,7 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
                     path.display()
                 )));
             }
-            let size = image_file::size(&path, whole)?;
+            let size = size(&path, whole)?;
             (path, size)
         }
     };
@@ -227,16 +226,18 @@ fn read_image(image: &Image, folder: Option<&Path>, json: &Path, whole: bool) ->
 impl Annotation {
     fn object(&self, class: usize, image: &Annotated) -> Result<Object, String> {
         let [x, y, width, height] = self.bbox;
-        let shown = format!("the box {x} {y} {width} {height}");
+        let shown = || format!("the box {x} {y} {width} {height}");
         if !(width > 0.0 && height > 0.0) {
-            return Err(format!("{shown} is empty or inverted"));
+            return Err(format!("{} is empty or inverted", shown()));
         }
         // Boxes around masks are rounded: many real ones cross the edge by a fraction of a pixel.
         let inside = |low: f64, side: f64, limit: usize| low > -1.0 && low + side < limit as f64 + 1.0;
         if !(inside(x, width, image.width) && inside(y, height, image.height)) {
             return Err(format!(
-                "{shown} leaves the image of {} x {} pixels",
-                image.width, image.height
+                "{} leaves the image of {} x {} pixels",
+                shown(),
+                image.width,
+                image.height
             ));
         }
         let object = Object {

@@ -151,7 +151,7 @@ impl Evaluation {
 /// names an image or class that the data set does not have, or has a NaN or infinite score or box.
 pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
     let (objects, detections) = (objects(dataset)?, detections(dataset, results)?);
-    let precision = Precision::new(&image_ids(dataset), &objects, &detections)?;
+    let precision = Precision::new(&image_ids(dataset), &objects, &detections);
     let evaluated: Vec<Option<ClassEvaluation>> = (0..dataset.classes.len())
         .into_par_iter()
         .map(|class| {
@@ -163,7 +163,7 @@ pub fn evaluate(dataset: &Dataset, results: &Results) -> Result<Evaluation> {
                 detections: detections[class].len(),
                 figures: class_figures(&precision, class, &matches),
                 precision: (0..THRESHOLDS)
-                    .filter_map(|t| precision.curve(t, class, Area::All))
+                    .filter_map(|t| precision.curve(t, class, Area::All).cloned())
                     .collect(),
                 curve: matches.curve(0.5),
             })

@@ -1,15 +1,11 @@
-//! 600 episodes of 2048-dimensional features: gather, Gram matrices, classifiers and query scores.
+//! 600 episodes of 2048-dimensional features: inner products, classifiers and query scores.
 //!
-//! Leaves the features, the episodes and our accuracies in the folder `CAMTRAST_BENCH_FILES`, when that is
-//! set, for the same work in `benches/peers/fewshot_sklearn.py`; `benches/peers/fewshot.sh` runs both.
+//! `benches/peers/fewshot_sklearn.py` times the whole process beside scikit-learn's.
 
 use camtrast_common::progress::Silent;
-use camtrast_common::tensor_file;
-use camtrast_fewshot::{EpisodeSet, Protocol, ScoreOptions, score};
+use camtrast_common::tensor_file::bytes_of;
+use camtrast_fewshot::{EpisodeSet, Features, Protocol, ScoreOptions, score};
 use criterion::Criterion;
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -33,25 +29,9 @@ fn features() -> (Tensor, Vec<i64>) {
     )
 }
 
-fn write(folder: &Path, features: &Tensor, labels: &[i64], shots: usize, episodes: &EpisodeSet) {
-    let tensors = BTreeMap::from([
-        ("features".to_owned(), features.shallow_clone()),
-        ("labels".to_owned(), Tensor::from_slice(labels)),
-    ]);
-    tensor_file::save(&folder.join("features.safetensors"), &tensors, &BTreeMap::new())
-        .expect("the folder is writable");
-    episodes
-        .save(&folder.join(format!("episodes_{shots}shot.json")))
-        .expect("the folder is writable");
-    let score = score(features, labels, episodes, &ScoreOptions::default(), &Silent)
-        .expect("the classifiers converge");
-    let text = serde_json::to_string(&score).expect("numbers serialise");
-    fs::write(folder.join(format!("ours_{shots}shot.json")), text).expect("the folder is writable");
-}
-
 fn solver(criterion: &mut Criterion) {
     let (features, labels) = features();
-    let files = std::env::var_os("CAMTRAST_BENCH_FILES");
+    let features = Features::from_bytes(bytes_of(&features), DIMENSIONS as usize).expect("whole rows");
     let mut group = criterion.benchmark_group("fewshot");
     group
         .sample_size(10)
@@ -63,9 +43,6 @@ fn solver(criterion: &mut Criterion) {
             ..Protocol::default()
         };
         let episodes = EpisodeSet::sample(&labels, &protocol, 0).expect("there are images enough");
-        if let Some(folder) = &files {
-            write(Path::new(folder), &features, &labels, shots, &episodes);
-        }
         group.bench_function(format!("5way{shots}shot"), |bencher| {
             bencher.iter(|| {
                 score(&features, &labels, &episodes, &ScoreOptions::default(), &Silent)

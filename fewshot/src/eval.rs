@@ -1,13 +1,15 @@
 //! The few-shot probe of a backbone on a pack.
 
 use crate::episodes::{EpisodeSet, Protocol};
+use crate::features::Features;
 use crate::score::{Score, ScoreOptions, score};
 use camtrast_common::Result;
 use camtrast_common::checkpoint::Backbone;
 use camtrast_common::device::Precision;
 use camtrast_common::progress::Progress;
+use camtrast_common::tensor_file::bytes_of;
 use camtrast_datasets::Pack;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// The protocol of an evaluation.
 #[derive(Debug, Clone)]
@@ -48,7 +50,7 @@ impl EvalResult {
     }
 }
 
-/// Extracts each image's feature once and scores every protocol's episodes on them.
+/// Extracts each image's feature once, on `device`, and scores every protocol's episodes on them, on the CPU.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Settings`] when the pack has too few classes, or a class too few images;
@@ -82,6 +84,8 @@ pub fn eval(
     };
     let sets = options.shots.iter().map(sample).collect::<Result<Vec<_>>>()?;
     let features = camtrast_common::features::extract(backbone, pack, device, options.precision, progress)?;
+    let features = features.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let features = Features::from_bytes(bytes_of(&features), features.size2()?.1 as usize)?;
     let result = |set: &EpisodeSet| {
         let score = score(&features, pack.labels(), set, &options.probe, progress)?;
         Ok(EvalResult {

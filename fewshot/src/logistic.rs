@@ -1,25 +1,24 @@
-//! Multinomial logistic regression, many small problems at once, each at its exact optimum.
+//! Multinomial logistic regression on few images, at its exact optimum.
 //!
-//! Symbols: E problems (episodes), n support images, q query images, c classes (ways), D feature dimensions.
-//! For every problem, with features `x_i`, weights `W` [c, D] and intercept `b` `[c]`, the minimiser of
+//! Symbols: n support images, q query images, c classes (ways), D feature dimensions. With features `x_i`,
+//! weights `W` [c, D] and intercept `b` `[c]`, the minimiser of
 //!
 //! ```text
 //! 0.5 ||W||^2 + C sum_i CE(W x_i + b, y_i)
 //! ```
 //!
-//! is a combination of support features, `W = A^T X` with `A` [n, c], so only the Gram matrix of the features
-//! is needed: `K = X X^T`: the work does not depend on D. Newton's method with a line search runs on all
-//! problems at once; its step is found in one of two ways, see `logistic/newton.rs`. Nothing divides by a
-//! probability or factors `K` itself, so equal images, zero images and more images than dimensions need no
-//! special handling.
+//! is a combination of support features, `W = A X` with `A` [c, n], so only the Gram matrix of the features
+//! is needed: `K = X X^T`: the work does not depend on D. Newton's method with a line search finds it; its
+//! step is found in one of two ways, see `logistic/newton.rs`. Nothing divides by a probability or factors
+//! `K` itself, so equal images, zero images and more images than dimensions need no special handling.
 //!
 //! This is what scikit-learn's `LogisticRegression(C=C)` solves for three classes and more. For two it
 //! penalises one weight vector for the difference of the logits, which is this problem at `C / 2`.
 
 mod newton;
 
+use crate::matrix::{Cholesky, Matrix, add_scaled, dot};
 use camtrast_common::{Error, Result};
-use tch::{Kind, Tensor};
 
 /// The objective and the tolerance of its minimisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,146 +41,152 @@ impl Default for SolverOptions {
     }
 }
 
-/// The optimum of E problems, in the span of their support images.
+/// The optimum, in the span of the support images.
 #[derive(Debug)]
 pub struct Solution {
-    /// Coefficients `A` of the support images, [E, n, c] float64; each row sums to zero.
-    pub dual: Tensor,
-    /// Intercepts `b`, [E, c] float64; they sum to zero over the classes.
-    pub intercept: Tensor,
-    /// Euclidean norm of the gradient in (W, b), `[E]` float64.
-    pub gradient_norm: Tensor,
-    /// Newton steps taken by the slowest problem.
+    /// Coefficients `A` of the support images, [c, n]; they sum to zero over the classes.
+    pub dual: Matrix,
+    /// Intercepts `b`, `[c]`; they sum to zero.
+    pub intercept: Vec<f64>,
+    /// Euclidean norm of the gradient in (W, b).
+    pub gradient_norm: f64,
+    /// Newton steps taken.
     pub iterations: usize,
 }
 
 impl Solution {
-    /// Weights `W = A^T X`, [E, c, D] float64, from the support features that the Gram matrices were made of,
-    /// [E, n, D].
-    pub fn weights(&self, support: &Tensor) -> Tensor {
-        self.dual.transpose(1, 2).bmm(&support.to_kind(Kind::Double))
+    /// Weights `W = A X`, [c, D], from the support features that the Gram matrix was made of, [n, D].
+    pub fn weights(&self, support: &Matrix) -> Matrix {
+        self.dual.times(support)
     }
 
-    /// Logits [E, q, c] of queries, from their inner products with the support images, [E, q, n] float64.
-    pub fn logits(&self, cross: &Tensor) -> Tensor {
-        cross.bmm(&self.dual) + self.intercept.unsqueeze(1)
+    /// Logits [c, q] of queries, from the inner products of the support images with them, [n, q].
+    pub fn logits(&self, cross: &Matrix) -> Matrix {
+        shifted(self.dual.times(cross), &self.intercept)
     }
 
-    /// Predicted classes [E, q] int64, the largest logit's, from inner products as for [`Solution::logits`].
-    pub fn predict(&self, cross: &Tensor) -> Tensor {
-        self.logits(cross).argmax(-1, false)
+    /// Predicted classes `[q]`, the largest logit's, from inner products as for [`Solution::logits`].
+    pub fn predict(&self, cross: &Matrix) -> Vec<usize> {
+        let logits = self.logits(cross);
+        let largest = |query: usize| {
+            let of_class = |class: &usize| logits.row(*class)[query];
+            let better = |best, class| {
+                if of_class(&class) > of_class(&best) {
+                    class
+                } else {
+                    best
+                }
+            };
+            (0..logits.rows()).reduce(better).unwrap_or_default()
+        };
+        (0..cross.columns()).map(largest).collect()
     }
 }
 
-/// Solves E problems together.
+/// Finds the optimum.
 ///
-/// `gram` [E, n, n] float64 holds the inner products of each problem's support features, `targets` [E, n]
-/// int64 their classes in `0..ways`, on the same device. Memory peaks at about `32 E c n^2` bytes.
+/// `gram` [n, n] holds the inner products of the support features, `targets` `[n]` their classes in
+/// `0..ways`.
 ///
 /// # Errors
 /// [`Error::Settings`] when `gram` holds NaN or infinite values, when a class has no support image (its
-/// intercept would have no minimum), or when a problem misses the tolerance within `max_iterations`.
-pub fn fit(gram: &Tensor, targets: &Tensor, ways: i64, options: &SolverOptions) -> Result<Solution> {
-    if !all(&gram.isfinite()) {
+/// intercept would have no minimum), or when the tolerance is not met within `max_iterations`.
+pub fn fit(gram: &Matrix, targets: &[usize], ways: usize, options: &SolverOptions) -> Result<Solution> {
+    if !gram.values().iter().all(|product| product.is_finite()) {
         return Err(Error::settings(
             "the support features hold NaN or infinite values",
             "compute the features again",
         ));
     }
-    let labels = targets.f_one_hot(ways)?.to_kind(Kind::Double);
-    if !all(&labels.sum_dim_intlist(1, false, None).gt(0.0)) {
+    if !(0..ways).all(|class| targets.contains(&class)) {
         return Err(Error::settings(
             "a class has no support image",
             "give every class at least one",
         ));
     }
+    let labels = Matrix::from_fn(ways, targets.len(), |k, i| f64::from(u8::from(targets[i] == k)));
     let problem = Problem::new(gram, labels, options.c);
-    let soft = problem.is_soft();
     // The Newton step from zero.
-    let mut point = problem.ridge(&((&problem.labels - 1.0 / ways as f64) * options.c));
-    let mut iterations = 0;
-    loop {
+    let labels = &problem.labels;
+    let mut point = problem.ridge(&labels.with(labels, |y, _| (y - 1.0 / ways as f64) * options.c));
+    let soft = problem.is_soft();
+    for iterations in 0.. {
         let gradient = problem.gradient(&point);
-        let done = gradient.norm.le(options.tolerance);
-        if all(&done) {
+        if gradient.norm <= options.tolerance {
             let Point { dual, intercept, .. } = point;
             return Ok(Solution {
                 dual,
-                intercept: intercept.squeeze_dim(1),
+                intercept,
                 gradient_norm: gradient.norm,
                 iterations,
             });
         }
         if iterations == options.max_iterations {
-            return Err(missed(&done, &gradient.norm, iterations));
+            let norm = gradient.norm;
+            return Err(Error::settings(
+                format!(
+                    "a classifier did not reach its optimum in {iterations} steps (gradient norm {norm:.1e})"
+                ),
+                "normalise the features or lower C",
+            ));
         }
-        // A problem at its optimum is not changed while others continue.
-        let active = done.logical_not().view([-1, 1, 1]);
         let direction = if soft {
-            problem.iterated_direction(&gradient, &active)
+            problem.iterated_direction(&gradient)
         } else {
             problem.factored_direction(&point, &gradient)
         };
-        point = problem.line_search(&point, &gradient, &direction, active.to_kind(Kind::Double));
-        iterations += 1;
+        point = problem.line_search(point, &gradient, &direction);
     }
+    unreachable!("the loop ends with an answer")
 }
 
-fn missed(done: &Tensor, norm: &Tensor, iterations: usize) -> Error {
-    let missed = done.logical_not().sum(Kind::Int64).int64_value(&[]);
-    Error::settings(
-        format!(
-            "{missed} of {} classifiers did not reach their optimum in {iterations} steps (gradient norm \
-             {:.1e})",
-            norm.size()[0],
-            norm.max().double_value(&[])
-        ),
-        "normalise the features or lower C",
-    )
-}
-
-/// E problems, and the values that all their Newton steps share.
+/// The problem, and the values that all its Newton steps share.
 struct Problem<'a> {
-    /// K, [E, n, n].
-    gram: &'a Tensor,
-    /// Y, one-hot, [E, n, c].
-    labels: Tensor,
+    /// K, [n, n].
+    gram: &'a Matrix,
+    /// Y, one-hot, [c, n].
+    labels: Matrix,
     c: f64,
     /// C / c, what the cross-entropy's Hessian is at equal probabilities on logits that sum to zero over the
     /// classes.
     curvature: f64,
-    /// S = (I + C / c K)^-1, [E, n, n].
-    smoother: Tensor,
-    /// S 1, [E, n, 1].
-    smooth_ones: Tensor,
+    /// I + C / c K = S^-1, factored.
+    smoother: Cholesky,
+    /// S 1, `[n]`.
+    smooth_ones: Vec<f64>,
 }
 
-/// The current point of the minimisation, or a direction: A [E, n, c] with columns and rows that sum to zero,
-/// b [E, 1, c] and f = K A + b [E, n, c].
+/// The current point of the minimisation, or a direction: A [c, n] with rows and columns that sum to zero, b
+/// `[c]` and f = A K + b [c, n].
 struct Point {
-    dual: Tensor,
-    intercept: Tensor,
-    logits: Tensor,
+    dual: Matrix,
+    intercept: Vec<f64>,
+    logits: Matrix,
 }
 
-/// The gradient in (W, b) is `(G^T X, 1^T G)`, so that its product with a direction is that of G with the
+/// The gradient in (W, b) is `(G X, G 1)`, so that its product with a direction is that of G with the
 /// direction's logits.
 struct Gradient {
-    /// P, softmax of the logits, [E, n, c].
-    probabilities: Tensor,
-    /// G = A + C (P - Y), [E, n, c]; its rows sum to zero.
-    residual: Tensor,
-    /// K G, [E, n, c].
-    gram_residual: Tensor,
-    /// Euclidean norm of the gradient in (W, b), `[E]`.
-    norm: Tensor,
+    /// P, softmax of the logits, [c, n].
+    probabilities: Matrix,
+    /// G = A + C (P - Y), [c, n]; its columns sum to zero.
+    residual: Matrix,
+    /// G K, [c, n].
+    gram_residual: Matrix,
+    /// Euclidean norm of the gradient in (W, b).
+    norm: f64,
 }
 
 impl<'a> Problem<'a> {
-    fn new(gram: &'a Tensor, labels: Tensor, c: f64) -> Self {
-        let curvature = c / labels.size()[2] as f64;
-        let smoother = cholesky(&add_to_diagonal(gram * curvature, 1.0)).cholesky_inverse(false);
-        let smooth_ones = smoother.sum_dim_intlist(-1, true, None);
+    fn new(gram: &'a Matrix, labels: Matrix, c: f64) -> Self {
+        let curvature = c / labels.rows() as f64;
+        let identity = |i, j| f64::from(u8::from(i == j));
+        let n = gram.rows();
+        let smoother = Cholesky::new(Matrix::from_fn(n, n, |i, j| {
+            identity(i, j) + curvature * gram.row(i)[j]
+        }));
+        let mut smooth_ones = vec![1.0; n];
+        smoother.solve(&mut smooth_ones);
         Problem {
             gram,
             labels,
@@ -192,8 +197,8 @@ impl<'a> Problem<'a> {
         }
     }
 
-    fn point(&self, dual: Tensor, intercept: Tensor) -> Point {
-        let logits = self.gram.bmm(&dual) + &intercept;
+    fn point(&self, dual: Matrix, intercept: Vec<f64>) -> Point {
+        let logits = shifted(dual.times(self.gram), &intercept);
         Point {
             dual,
             intercept,
@@ -201,94 +206,115 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// The direction d that solves `Hessian d = (R^T X, 1^T R)` for the Hessian at equal probabilities; R [E,
-    /// n, c].
-    fn ridge(&self, right: &Tensor) -> Point {
-        let solved = self.smoother.bmm(right);
-        // The intercept is what makes each column of A sum to zero.
-        let shift = sum_images(&solved) / sum_images(&self.smooth_ones);
-        self.point(solved - &self.smooth_ones * &shift, shift / self.curvature)
+    /// The direction d that solves `Hessian d = (R X, R 1)` for the Hessian at equal probabilities; R [c, n].
+    fn ridge(&self, right: &Matrix) -> Point {
+        let (mut solved, mut intercept) = (right.clone(), Vec::with_capacity(right.rows()));
+        let sum_of_ones: f64 = self.smooth_ones.iter().sum();
+        for class in 0..solved.rows() {
+            let row = solved.row_mut(class);
+            self.smoother.solve(row);
+            // The intercept is what makes each row of A sum to zero.
+            let shift = row.iter().sum::<f64>() / sum_of_ones;
+            add_scaled(row, -shift, &self.smooth_ones);
+            intercept.push(shift / self.curvature);
+        }
+        self.point(solved, intercept)
     }
 
     fn gradient(&self, at: &Point) -> Gradient {
-        let probabilities = at.logits.softmax(-1, Kind::Double);
-        let residual = &at.dual + (&probabilities - &self.labels) * self.c;
-        let (intercept, gram_residual) = (sum_images(&residual), self.gram.bmm(&residual));
+        let entropies = log_sum_exp(&at.logits);
+        let (ways, n) = (at.logits.rows(), entropies.len());
+        let probabilities = Matrix::from_fn(ways, n, |k, i| (at.logits.row(k)[i] - entropies[i]).exp());
+        let mut residual = probabilities.with(&self.labels, |p, y| (p - y) * self.c);
+        residual.add(1.0, &at.dual);
+        let gram_residual = residual.times(self.gram);
+        let intercept = residual.row_sums();
         // Rounding can leave a singular K's quadratic form just below zero.
-        let squared = dot(&residual, &gram_residual).clamp_min(0.0) + dot(&intercept, &intercept);
+        let squared = inner(&residual, &gram_residual).max(0.0) + dot(&intercept, &intercept);
         Gradient {
             probabilities,
             residual,
             gram_residual,
-            norm: squared.sqrt().view([-1]),
+            norm: squared.sqrt(),
         }
     }
 
-    /// Halves the step, from `longest` [E, 1, 1], until the objective falls by a fraction of the decrease
-    /// that the slope predicts. With a convex objective and Newton directions this makes the method converge
-    /// from anywhere.
-    fn line_search(&self, from: &Point, gradient: &Gradient, direction: &Point, longest: Tensor) -> Point {
+    /// Halves the step until the objective falls by a fraction of the decrease that the slope predicts. With
+    /// a convex objective and Newton directions this makes the method converge from anywhere.
+    fn line_search(&self, from: Point, gradient: &Gradient, direction: &Point) -> Point {
         const PART: f64 = 1e-4;
-        const HALVINGS: usize = 50;
-        let before = self.objective(from);
-        let slope = dot(&gradient.residual, &direction.logits);
+        const HALVINGS: i32 = 50;
+        let before = self.objective(&from);
+        let slope = inner(&gradient.residual, &direction.logits);
         // Near the optimum the decrease is smaller than the objective's rounding error.
         let rounding = (before.abs() + 1.0) * 1e-13;
-        let mut step = longest;
-        for _ in 0..HALVINGS {
-            let there = from.moved(direction, &step);
-            let enough = self
-                .objective(&there)
-                .le_tensor(&(&before + &slope * &step * PART + &rounding));
-            if all(&enough) {
-                break;
-            }
-            step = step.where_self(&enough, &(&step * 0.5));
-        }
-        let Point { dual, intercept, .. } = from.moved(direction, &step);
+        let falls = |step: &f64| {
+            self.objective(&from.moved(direction, *step)) <= before + slope * step * PART + rounding
+        };
+        let mut steps = (0..HALVINGS).map(|halvings| 0.5f64.powi(halvings));
+        let step = steps.find(falls).unwrap_or(0.5f64.powi(HALVINGS));
+        let Point { dual, intercept, .. } = from.moved(direction, step);
         self.point(dual, intercept)
     }
 
-    /// [E, 1, 1].
-    fn objective(&self, at: &Point) -> Tensor {
-        let penalty = dot(&at.dual, &(&at.logits - &at.intercept)) * 0.5;
-        let entropy =
-            at.logits.logsumexp(-1, true) - (&at.logits * &self.labels).sum_dim_intlist(-1, true, None);
-        penalty + sum_images(&entropy) * self.c
+    fn objective(&self, at: &Point) -> f64 {
+        let without_intercept: f64 = at
+            .dual
+            .row_sums()
+            .iter()
+            .zip(&at.intercept)
+            .map(|(a, b)| a * b)
+            .sum();
+        let penalty = (inner(&at.dual, &at.logits) - without_intercept) * 0.5;
+        let entropy: f64 = log_sum_exp(&at.logits).iter().sum();
+        penalty + (entropy - inner(&at.logits, &self.labels)) * self.c
     }
 }
 
 impl Point {
-    fn moved(&self, direction: &Point, step: &Tensor) -> Point {
+    fn moved(&self, direction: &Point, step: f64) -> Point {
+        let (mut dual, mut logits) = (self.dual.clone(), self.logits.clone());
+        let mut intercept = self.intercept.clone();
+        dual.add(step, &direction.dual);
+        logits.add(step, &direction.logits);
+        add_scaled(&mut intercept, step, &direction.intercept);
         Point {
-            dual: &self.dual + &direction.dual * step,
-            intercept: &self.intercept + &direction.intercept * step,
-            logits: &self.logits + &direction.logits * step,
+            dual,
+            intercept,
+            logits,
         }
     }
 }
 
-fn all(condition: &Tensor) -> bool {
-    condition.all().int64_value(&[]) != 0
+/// Adds to each row its value.
+fn shifted(mut matrix: Matrix, values: &[f64]) -> Matrix {
+    for (class, value) in values.iter().enumerate() {
+        matrix.row_mut(class).iter_mut().for_each(|v| *v += value);
+    }
+    matrix
 }
 
-/// Lower factors. Unchecked: where rounding leaves a matrix indefinite, no step is good and [`fit`] reports
-/// it.
-fn cholesky(matrices: &Tensor) -> Tensor {
-    matrices.linalg_cholesky_ex(false, false).0
+/// log sum exp over the classes: [c, n] to `[n]`.
+fn log_sum_exp(logits: &Matrix) -> Vec<f64> {
+    let mut largest = vec![f64::NEG_INFINITY; logits.columns()];
+    for row in logits.each_row() {
+        largest
+            .iter_mut()
+            .zip(row)
+            .for_each(|(most, logit)| *most = logit.max(*most));
+    }
+    let mut sums = vec![0.0; largest.len()];
+    for row in logits.each_row() {
+        let terms = row.iter().zip(&largest).map(|(logit, most)| (logit - most).exp());
+        sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+    }
+    sums.iter()
+        .zip(&largest)
+        .map(|(sum, most)| sum.ln() + most)
+        .collect()
 }
 
-fn add_to_diagonal(matrices: Tensor, value: f64) -> Tensor {
-    let _ = matrices.diagonal(0, -2, -1).g_add_scalar_(value);
-    matrices
-}
-
-/// Inner products of [E, ., .] with [E, ., .]: [E, 1, 1].
-fn dot(a: &Tensor, b: &Tensor) -> Tensor {
-    (a * b).sum_dim_intlist([1, 2].as_slice(), true, None)
-}
-
-/// [E, n, .] to [E, 1, .].
-fn sum_images(values: &Tensor) -> Tensor {
-    values.sum_dim_intlist(1, true, None)
+/// The sum of the products at every place.
+fn inner(a: &Matrix, b: &Matrix) -> f64 {
+    dot(a.values(), b.values())
 }

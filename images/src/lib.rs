@@ -1,11 +1,12 @@
 //! Reading and writing images: files decoded by OpenCV, resized as PIL does it, and drawn figures.
 //!
-//! [`decode`] reads a file into an [`Image`](resample::Image), turned upright by [`orientation`] where that
-//! is asked for; [`resample`] resizes and crops it; [`picture`] draws, writes and encodes.
+//! [`size`] reads a file's first bytes; [`decode`] reads a file into an [`Image`](resample::Image),
+//! turned upright by [`orientation`] where that is asked for; [`resample`] resizes and crops it; [`picture`]
+//! draws and writes; [`thumbnail`] reads what was drawn for a page.
 //!
 //! ```
 //! use camtrast_images::decode::{Fit, load};
-//! use camtrast_images::picture::jpeg;
+//! use camtrast_images::thumbnail::jpeg;
 //! use camtrast_images::resample::{Image, centre_crop, resize};
 //!
 //! let grey = Image { height: 40, width: 60, pixels: vec![128; 40 * 60 * 3] };
@@ -23,5 +24,7 @@ pub mod decode;
 pub mod orientation;
 pub mod picture;
 pub mod resample;
+pub mod size;
 #[doc(hidden)]
 pub mod testing;
+pub mod thumbnail;

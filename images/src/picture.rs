@@ -209,21 +209,6 @@ pub fn overlay(image: &Image, heat: &[f32]) -> Result<Image> {
     })
 }
 
-/// An image as the bytes of a JPEG file of this quality, 0 to 100.
-///
-/// # Errors
-/// As [`Canvas::new`].
-pub fn jpeg(image: &Image, quality: i32) -> Result<Vec<u8>> {
-    let mut canvas = Canvas::new(image.width, image.height)?;
-    canvas.paste(image, 0, 0)?;
-    let (mut bytes, flags) = (
-        Vector::new(),
-        Vector::from_slice(&[imgcodecs::IMWRITE_JPEG_QUALITY, quality]),
-    );
-    imgcodecs::imencode(".jpg", &canvas.0, &mut bytes, &flags).map_err(refused)?;
-    Ok(bytes.to_vec())
-}
-
 /// A colour for the class with this index, far from those of the neighbouring indices.
 pub fn class_colour(class: usize) -> Rgb {
     // Steps of the golden ratio around the circle of hues.

@@ -3,9 +3,8 @@
 use crate::rows::{Gathered, Row};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use camtrast_common::error::Result;
-use camtrast_images::decode;
-use camtrast_images::picture::jpeg;
 use camtrast_images::resample::resize;
+use camtrast_images::thumbnail::{jpeg, read_png};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -147,7 +146,7 @@ fn groups(all: &Gathered, kind: &Kind, find: &dyn Fn(&Row) -> Option<PathBuf>) -
             .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten())
             .map(|e| e.path())
         {
-            if decode::is_image(&path) {
+            if path.extension().is_some_and(|e| e == "png") {
                 images
                     .entry(
                         path.file_stem()
@@ -192,7 +191,7 @@ fn picture(row: &Row, path: &Path, kind: &Kind) -> Picture {
 }
 
 fn shrunk(path: &Path, kind: &Kind) -> Result<(usize, usize, Vec<u8>)> {
-    let image = decode::read(path)?;
+    let image = read_png(path)?;
     let (width, height) = (image.width as f64, image.height as f64);
     let scale = (kind.width as f64 / width)
         .min(kind.height as f64 / height)

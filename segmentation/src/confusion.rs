@@ -14,6 +14,7 @@
 
 use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
+use crate::label_png::all_are;
 use serde::Serialize;
 
 /// Pixels by true and predicted class.
@@ -25,6 +26,8 @@ pub struct Confusion {
     rows: [u8; 256],
     columns: [u8; 256],
     known: [bool; 256],
+    /// [256, 256] pixels of the image being counted, by true and predicted id; zeros between images.
+    pairs: Vec<u32>,
 }
 
 /// An unknown id that [`Confusion::add`] counted as wrong, or could not count.
@@ -53,6 +56,7 @@ impl Confusion {
             rows: train(IGNORE),
             columns: train(classes as u8),
             known: meanings.map(|m| m != Meaning::Unknown),
+            pairs: vec![0; 1 << 16],
         }
     }
 
@@ -66,14 +70,15 @@ impl Confusion {
     /// When the sizes differ.
     pub fn add(&mut self, truth: &LabelImage, prediction: &LabelImage) -> Result<Option<Unknown>, Unknown> {
         assert_eq!((truth.height, truth.width), (prediction.height, prediction.width));
-        let pairs = count_pairs(&truth.pixels, &prediction.pixels);
-        let cells = || {
-            pairs
-                .iter()
-                .enumerate()
-                .filter(|(_, n)| **n > 0)
-                .map(|(i, n)| (i >> 8, i & 255, u64::from(*n)))
-        };
+        count_pairs(&truth.pixels, &prediction.pixels, &mut self.pairs);
+        let mut cells: Vec<(usize, usize, u64)> = Vec::new();
+        for (t, of_truth) in self.pairs.chunks_exact_mut(256).enumerate() {
+            if of_truth.iter().any(|n| *n > 0) {
+                let pixels = of_truth.iter().enumerate().filter(|(_, n)| **n > 0);
+                cells.extend(pixels.map(|(p, n)| (t, p, u64::from(*n))));
+                of_truth.fill(0);
+            }
+        }
         let first = |ids: &mut dyn Iterator<Item = (usize, u64)>| {
             let mut found: Option<Unknown> = None;
             for (id, pixels) in ids.filter(|(id, _)| !self.known[*id]) {
@@ -85,15 +90,12 @@ impl Confusion {
             }
             found
         };
-        if let Some(unknown) = first(&mut cells().map(|(t, _, n)| (t, n))) {
+        if let Some(unknown) = first(&mut cells.iter().map(|&(t, _, n)| (t, n))) {
             return Err(unknown);
         }
-        let unknown = first(
-            &mut cells()
-                .filter(|(t, _, _)| self.rows[*t] != IGNORE)
-                .map(|(_, p, n)| (p, n)),
-        );
-        for (t, p, n) in cells().filter(|(t, _, _)| self.rows[*t] != IGNORE) {
+        cells.retain(|(t, _, _)| self.rows[*t] != IGNORE);
+        let unknown = first(&mut cells.iter().map(|&(_, p, n)| (p, n)));
+        for (t, p, n) in cells {
             self.counts[usize::from(self.rows[t]) * (self.classes + 1) + usize::from(self.columns[p])] += n;
         }
         Ok(unknown)
@@ -196,24 +198,19 @@ fn mean(scores: &[ClassScore]) -> Option<f64> {
     (!ious.is_empty()).then(|| ious.iter().sum::<f64>() / ious.len() as f64)
 }
 
-// [256 * 256] counts of (truth, prediction). Labels come in runs: eight equal pairs are counted at once.
-fn count_pairs(truth: &[u8], prediction: &[u8]) -> Vec<u32> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let mut counts = vec![0u32; 1 << 16];
-    let (truths, predictions) = (truth.chunks_exact(8), prediction.chunks_exact(8));
-    let rest = truths.remainder().iter().zip(predictions.remainder());
+// Adds to [256 * 256] counts of (truth, prediction). Labels come in runs: eight equal pairs are counted at
+// once.
+fn count_pairs(truth: &[u8], prediction: &[u8], counts: &mut [u32]) {
     let mut one = |t: u8, p: u8, n: u32| counts[usize::from(t) << 8 | usize::from(p)] += n;
-    rest.for_each(|(&t, &p)| one(t, p, 1));
-    for (t, p) in truths.zip(predictions) {
-        let (t, p): ([u8; 8], [u8; 8]) = (t.try_into().expect("eight"), p.try_into().expect("eight"));
-        let same = |bytes: [u8; 8]| u64::from_ne_bytes(bytes) == u64::from(bytes[0]) * ONES;
-        if same(t) && same(p) {
+    let ((truths, truths_rest), (predictions, rest)) = (truth.as_chunks::<8>(), prediction.as_chunks::<8>());
+    truths_rest.iter().zip(rest).for_each(|(&t, &p)| one(t, p, 1));
+    for (t, p) in truths.iter().zip(predictions) {
+        if all_are(*t, t[0]) && all_are(*p, p[0]) {
             one(t[0], p[0], 8);
         } else {
-            t.into_iter().zip(p).for_each(|(t, p)| one(t, p, 1));
+            t.iter().zip(p).for_each(|(&t, &p)| one(t, p, 1));
         }
     }
-    counts
 }
 
 #[cfg(test)]

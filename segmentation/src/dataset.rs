@@ -7,6 +7,7 @@ use camtrast_common::tensor_file::hex;
 use camtrast_common::{Error, Result};
 use camtrast_images::decode;
 use camtrast_images::resample::Image;
+use camtrast_images::size::size;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -190,6 +191,19 @@ impl Sample {
         let image = decode::read_upright(&self.image, (labels.width, labels.height))?;
         same_size(self, (image.height, image.width), (labels.height, labels.width))?;
         Ok((image, labels))
+    }
+
+    /// The labels, in file ids, after a check of the image that does not decode it.
+    ///
+    /// # Errors
+    /// [`Error::File`] when one of them is cut off or of another kind, or when their sizes differ.
+    pub fn check(&self) -> Result<LabelImage> {
+        let (labels, size) = (LabelImage::read(&self.label)?, size(&self.image, true)?);
+        let (width, height) = size
+            .annotated(|size| size == (labels.width, labels.height))
+            .unwrap_or(size.upright);
+        same_size(self, (height, width), (labels.height, labels.width))?;
+        Ok(labels)
     }
 
     /// Decodes the image (RGB) and its labels, in train ids with [`IGNORE`].

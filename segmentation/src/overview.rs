@@ -105,7 +105,7 @@ fn inspect(root: &Path, split: String) -> SplitOverview {
 }
 
 fn count(sample: &Sample, classes: &ClassSet) -> Result<Counted> {
-    let (_, labels) = sample.read()?;
+    let labels = sample.check()?;
     let meanings = classes.meanings();
     let mut pixels = [0; 256];
     labels.pixels.iter().for_each(|&id| pixels[usize::from(id)] += 1);

@@ -31,9 +31,9 @@ impl Naming {
     }
 }
 
-/// Counts all pixels of all images: memory grows with the number of cores, not of images. Predicted ids that
-/// the data set does not have count as wrong, with a warning; predictions without ground truth are skipped,
-/// with a warning.
+/// Counts all pixels of all images: memory grows with the number of threads, not of images. Predicted ids
+/// that the data set does not have count as wrong, with a warning; predictions without ground truth are
+/// skipped, with a warning.
 ///
 /// # Errors
 /// [`Error::File`] for ground truth without prediction, files of different sizes, true ids that the data set
@@ -48,20 +48,20 @@ pub fn score(
     let pairs = pairs(truth, predictions, naming, progress)?;
     progress.start("scoring", pairs.len() as u64, 0);
     let odd: Mutex<Vec<(PathBuf, Unknown)>> = Mutex::new(Vec::new());
-    let add = |mut confusion: Confusion, (truth, prediction): &(PathBuf, PathBuf)| -> Result<Confusion> {
-        if let Some(unknown) = add_files(&mut confusion, truth, prediction, &classes)? {
+    let add = |mut counted: Counted, (truth, prediction): &(PathBuf, PathBuf)| -> Result<Counted> {
+        if let Some(unknown) = counted.add(truth, prediction, &classes)? {
             odd.lock()
                 .expect("no panic while counting")
                 .push((prediction.clone(), unknown));
         }
         progress.advance(1, "");
-        Ok(confusion)
+        Ok(counted)
     };
-    let empty = || Confusion::new(&classes);
-    let confusion = pairs
-        .par_iter()
-        .try_fold(empty, add)
-        .try_reduce(empty, |mut a, b| {
+    let nothing = || Confusion::new(&classes);
+    let counted = pairs.par_iter().try_fold(|| Counted::new(nothing()), add);
+    let confusion = counted
+        .map(|counted| counted.map(|counted| counted.confusion))
+        .try_reduce(nothing, |mut a, b| {
             a.merge(&b);
             Ok(a)
         });
@@ -151,24 +151,37 @@ fn pairs(
     Ok(pairs)
 }
 
-fn add_files(
-    confusion: &mut Confusion,
-    truth: &Path,
-    prediction: &Path,
-    classes: &ClassSet,
-) -> Result<Option<Unknown>> {
-    let (truths, predictions) = (LabelImage::read(truth)?, LabelImage::read(prediction)?);
-    let size = |image: &LabelImage| (image.width, image.height);
-    if size(&truths) != size(&predictions) {
-        let ((w, h), (tw, th)) = (size(&predictions), size(&truths));
-        let problem = format!("is {w} x {h} pixels, but {} is {tw} x {th}", truth.display());
-        return Err(Error::file(
-            prediction,
-            problem,
-            "predict at the size of the ground truth",
-        ));
+/// What a thread has counted, and the memory that it reads images into.
+struct Counted {
+    confusion: Confusion,
+    truth: LabelImage,
+    prediction: LabelImage,
+}
+
+impl Counted {
+    fn new(confusion: Confusion) -> Self {
+        Counted {
+            confusion,
+            truth: LabelImage::default(),
+            prediction: LabelImage::default(),
+        }
     }
-    confusion
-        .add(&truths, &predictions)
-        .map_err(|unknown| unknown_id(truth, unknown.id, classes))
+
+    fn add(&mut self, truth: &Path, prediction: &Path, classes: &ClassSet) -> Result<Option<Unknown>> {
+        self.truth.reread(truth)?;
+        self.prediction.reread(prediction)?;
+        let size = |image: &LabelImage| (image.width, image.height);
+        if size(&self.truth) != size(&self.prediction) {
+            let ((w, h), (tw, th)) = (size(&self.prediction), size(&self.truth));
+            let problem = format!("is {w} x {h} pixels, but {} is {tw} x {th}", truth.display());
+            return Err(Error::file(
+                prediction,
+                problem,
+                "predict at the size of the ground truth",
+            ));
+        }
+        self.confusion
+            .add(&self.truth, &self.prediction)
+            .map_err(|unknown| unknown_id(truth, unknown.id, classes))
+    }
 }

@@ -112,7 +112,8 @@ pub fn run(command: DataCommand) -> Result<()> {
     }
 }
 
-fn run_info(args: InfoArgs) -> Result<()> {
+/// `data info`.
+pub fn run_info(args: InfoArgs) -> Result<()> {
     if args.path.is_dir()
         && let Some(splits) = camtrast_detection::voc::overview(&args.path)?
     {

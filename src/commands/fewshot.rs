@@ -217,13 +217,14 @@ impl ProtocolArgs {
     }
 }
 
-fn run_score(args: ScoreArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
+/// `fewshot score`.
+pub fn run_score(args: ScoreArgs) -> Result<()> {
+    let screen = args.common.screen()?;
     let options = ScoreOptions {
         normalise: !args.no_normalise,
         ..ScoreOptions::default()
     };
-    let score = score_files(&args.features, &args.episodes, &options, device, &screen)?;
+    let score = score_files(&args.features, &args.episodes, &options, &screen)?;
     println!(
         "accuracy {} % over {} episodes",
         percent(score.mean, score.ci95),

@@ -91,7 +91,6 @@ fn coco_figures_are_those_of_pycocotools() {
             &objects(&dataset).unwrap(),
             &detections(&dataset, &results).unwrap(),
         );
-        let precision = precision.unwrap();
         let per_class = case.tensor(&format!("{name}/per_class"));
         for t in 0..THRESHOLDS {
             for class in 0..CLASSES {
@@ -111,7 +110,7 @@ fn coco_figures_are_those_of_pycocotools() {
                 compare(
                     &mut worst,
                     &format!("{name}/precision {class} {recall}"),
-                    ours.as_ref().map(|c| c[recall]),
+                    ours.map(|curve| curve[recall]),
                     truth,
                 );
             }

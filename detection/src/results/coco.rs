@@ -7,11 +7,13 @@ use crate::dataset::area;
 use crate::problems::Problems;
 use camtrast_common::files::write_atomically;
 use camtrast_common::{Error, Result};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io;
 use std::path::Path;
+use std::{fmt, io};
 
 const REMEDY: &str = "correct the file, or skip such entries with --skip-bad";
 
@@ -24,11 +26,46 @@ struct Record {
 }
 
 /// The number of [`image_ids`]; some programs write the id itself.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(untagged)]
 enum ImageId {
     Number(u64),
     Name(String),
+}
+
+impl<'de> Deserialize<'de> for ImageId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = ImageId;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("the number or name of an image")
+            }
+            fn visit_u64<E>(self, number: u64) -> Result<ImageId, E> {
+                Ok(ImageId::Number(number))
+            }
+            fn visit_str<E>(self, name: &str) -> Result<ImageId, E> {
+                Ok(ImageId::Name(name.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// Calls a function with each record of a list, in its order, so that the list is never in memory.
+struct Each<F>(F);
+
+impl<'de, F: FnMut(Record)> Visitor<'de> for Each<F> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a list of detections")
+    }
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut records: A) -> Result<(), A::Error> {
+        while let Some(record) = records.next_element()? {
+            (self.0)(record);
+        }
+        Ok(())
+    }
 }
 
 /// Reads a results JSON. Images are known by [`image_ids`] or, as text, by their id; categories by the data
@@ -39,13 +76,6 @@ enum ImageId {
 /// NaN or infinite score or box. Also, even with `skip_bad`, the file when nothing in it can be used.
 pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Results> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path, "read"))?;
-    let records: Vec<Record> = serde_json::from_str(&without_nan(&text)).map_err(|reason| {
-        Error::file(
-            path,
-            format!("is not a COCO results list: {reason}"),
-            "check that it is a complete list of detections",
-        )
-    })?;
     let (names, numbers) = (places(dataset), image_ids(dataset));
     let numbers: HashMap<u64, usize> = numbers
         .into_iter()
@@ -76,14 +106,29 @@ pub fn read_coco(path: &Path, dataset: &Dataset, skip_bad: bool) -> Result<Resul
         .checked()
     };
     let mut problems = Problems::new(skip_bad);
-    let mut kept = Vec::with_capacity(records.len());
-    for (index, record) in records.iter().enumerate() {
-        let error = |problem| Error::file(path, format!("detection {}: {problem}", index + 1), REMEDY);
-        kept.extend(problems.keep(found(record).map_err(error))?);
-    }
-    let by_number = |record: &Record| matches!(record.image_id, ImageId::Number(_));
+    let (mut kept, mut count, mut by_number, mut fault) = (Vec::new(), 0, false, None);
+    let each = |record: Record| {
+        count += 1;
+        by_number |= matches!(record.image_id, ImageId::Number(_));
+        let error = |problem| Error::file(path, format!("detection {count}: {problem}"), REMEDY);
+        match problems.keep(found(&record).map_err(error)) {
+            Ok(detection) => kept.extend(detection),
+            Err(error) => drop(fault.get_or_insert(error)),
+        }
+    };
+    let text = without_nan(&text);
+    let mut json = serde_json::Deserializer::from_str(&text);
+    let read = json.deserialize_seq(Each(each)).and_then(|()| json.end());
+    read.map_err(|reason| {
+        Error::file(
+            path,
+            format!("is not a COCO results list: {reason}"),
+            "check that it is a complete list of detections",
+        )
+    })?;
+    fault.map_or(Ok(()), Err)?;
     let mut notes = Vec::new();
-    if digits(dataset).is_none() && records.iter().any(by_number) {
+    if digits(dataset).is_none() && by_number {
         notes.push(format!(
             "{}: the images' ids are not numbers: its image numbers are taken as 1, 2, .. in the order of \
              the list",
@@ -158,10 +203,10 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// Python's `json` writes NaN and Infinity, which are not valid JSON: they become null.
-fn without_nan(text: &str) -> String {
+fn without_nan(text: &str) -> Cow<'_, str> {
     const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
     if !WORDS.iter().any(|word| text.contains(word)) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     // Every other piece between quotes is a string. Names with escaped quotes are rare and do not justify a
     // parser here.
@@ -171,5 +216,5 @@ fn without_nan(text: &str) -> String {
             .fold(piece.to_owned(), |piece, word| piece.replace(word, "null")),
         _ => piece.to_owned(),
     });
-    pieces.collect::<Vec<_>>().join("\"")
+    Cow::Owned(pieces.collect::<Vec<_>>().join("\""))
 }

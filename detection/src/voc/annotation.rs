@@ -1,8 +1,9 @@
 //! One annotation file. Its `path` and `filename` are never used to find the image, which is found by its id.
 
 use crate::dataset::Object;
-use crate::image_file::{self, Size};
+use crate::image_file;
 use camtrast_common::{Error, Result};
+use camtrast_images::size::Size;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -175,9 +176,9 @@ impl RawObject {
             side("xmax", &raw.xmax)?,
             side("ymax", &raw.ymax)?,
         ];
-        let shown = format!("the box {xmin} {ymin} {xmax} {ymax}");
+        let shown = || format!("the box {xmin} {ymin} {xmax} {ymax}");
         if xmax <= xmin || ymax <= ymin {
-            return Err(format!("{shown} is empty or inverted"));
+            return Err(format!("{} is empty or inverted", shown()));
         }
         let (width, height) = (size.0 as f64, size.1 as f64);
         let half_open = [xmin - 1.0, ymin - 1.0, xmax, ymax];
@@ -189,7 +190,8 @@ impl RawObject {
         ];
         if bbox[2] <= bbox[0] || bbox[3] <= bbox[1] {
             return Err(format!(
-                "{shown} lies outside the image of {width} x {height} pixels, the first of which is 1 1"
+                "{} lies outside the image of {width} x {height} pixels, the first of which is 1 1",
+                shown()
             ));
         }
         let object = Object {

@@ -6,6 +6,7 @@ use crate::image_file;
 use crate::problems::Problems;
 use crate::{Annotated, Dataset};
 use camtrast_common::{Error, Result};
+use camtrast_images::size::size;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -111,7 +112,7 @@ fn read_image(
     }
     let annotation = Annotation::read(&path)?;
     let image = image_file::find(&folder.join("JPEGImages"), id, list)?;
-    let size = image_file::size(&image, whole)?;
+    let size = size(&image, whole)?;
     let size = annotation.check_size(size, &image)?;
     let (mut objects, mut bad, mut seen) = (Vec::new(), Vec::new(), Seen::default());
     for (number, object) in (1..).zip(annotation.objects(size, classes)) {

@@ -1,8 +1,9 @@
 //! Singular Gram matrices, single shots, broken numbers, sizes that do not fit a cache.
 
-use crate::{clusters, write_features};
+use crate::{clusters, score, write_features};
 use camtrast_common::progress::Silent;
-use camtrast_fewshot::{Episode, EpisodeSet, Protocol, Score, ScoreOptions, logistic, score, score_files};
+use camtrast_fewshot::logistic::{SolverOptions, fit};
+use camtrast_fewshot::{Episode, EpisodeSet, Features, Matrix, Protocol, Score, ScoreOptions, score_files};
 use tch::{Device, Kind, Tensor};
 
 const RAW: ScoreOptions = ScoreOptions {
@@ -12,15 +13,12 @@ const RAW: ScoreOptions = ScoreOptions {
 
 fn probe(features: &Tensor, labels: &[i64], protocol: Protocol) -> camtrast_common::Result<Score> {
     let episodes = EpisodeSet::sample(labels, &protocol, 3)?;
-    score(features, labels, &episodes, &ScoreOptions::default(), &Silent)
+    score(features, labels, &episodes, &ScoreOptions::default())
 }
 
-fn gram_and_targets(rows: &[[f64; 2]], targets: &[i64]) -> (Tensor, Tensor) {
-    let x = Tensor::from_slice2(rows).unsqueeze(0);
-    (
-        x.bmm(&x.transpose(1, 2)),
-        Tensor::from_slice(targets).unsqueeze(0),
-    )
+fn gram(rows: &[[f64; 2]]) -> Matrix {
+    let n = rows.len();
+    Matrix::from_fn(n, n, |i, j| rows[i][0] * rows[j][0] + rows[i][1] * rows[j][1])
 }
 
 #[test]
@@ -39,10 +37,9 @@ fn zero_features_leave_only_the_intercept() {
             .all(|accuracy| (0.0..=1.0).contains(accuracy))
     );
     // Unbalanced classes without features: the intercept fits their shares.
-    let (gram, targets) = gram_and_targets(&[[0.0; 2]; 4], &[0, 0, 0, 1]);
-    let solution = logistic::fit(&gram, &targets, 2, &logistic::SolverOptions::default()).unwrap();
-    let shares = Vec::<f64>::try_from(solution.intercept.softmax(-1, Kind::Double).view([-1])).unwrap();
-    assert!((shares[0] - 0.75).abs() < 1e-8, "{shares:?}");
+    let solution = fit(&gram(&[[0.0; 2]; 4]), &[0, 0, 0, 1], 2, &SolverOptions::default()).unwrap();
+    let odds = (solution.intercept[0] - solution.intercept[1]).exp();
+    assert!((odds - 3.0).abs() < 1e-7, "{odds}");
 }
 
 #[test]
@@ -63,11 +60,11 @@ fn one_zero_row_stays_zero() {
 
 #[test]
 fn equal_support_images_of_two_classes_share_their_probability() {
-    let (gram, targets) = gram_and_targets(&[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], &[0, 1, 2]);
-    let solution = logistic::fit(&gram, &targets, 3, &logistic::SolverOptions::default()).unwrap();
-    assert!(solution.gradient_norm.double_value(&[0]) <= 1e-8);
+    let gram = gram(&[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]);
+    let solution = fit(&gram, &[0, 1, 2], 3, &SolverOptions::default()).unwrap();
+    assert!(solution.gradient_norm <= 1e-8);
     let logits = solution.logits(&gram);
-    assert!((logits.double_value(&[0, 0, 0]) - logits.double_value(&[0, 0, 1])).abs() < 1e-9);
+    assert!((logits.row(0)[0] - logits.row(1)[0]).abs() < 1e-9);
 }
 
 #[test]
@@ -80,13 +77,12 @@ fn far_points_need_step_control_and_still_converge() {
             [0.95 * length, -3.0],
             [0.0, length],
         ];
-        let (gram, targets) = gram_and_targets(&rows, &[0, 1, 2, 0, 1]);
-        let options = logistic::SolverOptions {
+        let options = SolverOptions {
             c: 100.0,
             ..Default::default()
         };
-        let solution = logistic::fit(&gram, &targets, 3, &options).unwrap();
-        assert!(solution.gradient_norm.max().double_value(&[]) <= 1e-8, "{length}");
+        let solution = fit(&gram(&rows), &[0, 1, 2, 0, 1], 3, &options).unwrap();
+        assert!(solution.gradient_norm <= 1e-8, "{length}");
     }
 }
 
@@ -99,13 +95,13 @@ fn problems_solved_together_and_alone_agree() {
         ..Protocol::default()
     };
     let all = EpisodeSet::sample(&labels, &protocol, 0).unwrap();
-    let together = score(&features, &labels, &all, &ScoreOptions::default(), &Silent).unwrap();
+    let together = score(&features, &labels, &all, &ScoreOptions::default()).unwrap();
     for (episode, accuracy) in all.episodes.iter().zip(&together.per_episode) {
         let alone = EpisodeSet {
             episodes: vec![episode.clone()],
             ..all
         };
-        let alone = score(&features, &labels, &alone, &ScoreOptions::default(), &Silent).unwrap();
+        let alone = score(&features, &labels, &alone, &ScoreOptions::default()).unwrap();
         assert_eq!(alone.per_episode, [*accuracy]);
         assert!(alone.ci95.is_nan());
     }
@@ -161,7 +157,7 @@ fn broken_numbers_are_reported_with_file_and_row() {
         .unwrap()
         .save(&episodes)
         .unwrap();
-    let error = score_files(&path, &episodes, &RAW, Device::Cpu, &Silent)
+    let error = score_files(&path, &episodes, &RAW, &Silent)
         .unwrap_err()
         .to_string();
     assert!(
@@ -169,26 +165,30 @@ fn broken_numbers_are_reported_with_file_and_row() {
         "{error}"
     );
     // The solver on its own refuses them too.
-    let (gram, targets) = gram_and_targets(&[[f64::NAN, 0.0], [1.0, 0.0]], &[0, 1]);
-    assert!(logistic::fit(&gram, &targets, 2, &logistic::SolverOptions::default()).is_err());
+    let broken = gram(&[[f64::NAN, 0.0], [1.0, 0.0]]);
+    assert!(fit(&broken, &[0, 1], 2, &SolverOptions::default()).is_err());
 }
 
 #[test]
 fn a_class_without_support_and_too_few_steps_are_errors() {
-    let (gram, targets) = gram_and_targets(&[[1.0, 0.0], [0.0, 1.0]], &[0, 1]);
-    let error = logistic::fit(&gram, &targets, 3, &logistic::SolverOptions::default())
-        .unwrap_err()
-        .to_string();
+    let error = fit(
+        &gram(&[[1.0, 0.0], [0.0, 1.0]]),
+        &[0, 1],
+        3,
+        &SolverOptions::default(),
+    )
+    .unwrap_err()
+    .to_string();
     assert!(error.starts_with("a class has no support image"), "{error}");
-    let hurried = logistic::SolverOptions {
+    let hurried = SolverOptions {
         max_iterations: 0,
         ..Default::default()
     };
-    let error = logistic::fit(&(gram * 9.0), &targets, 2, &hurried)
+    let error = fit(&gram(&[[3.0, 0.0], [0.0, 3.0]]), &[0, 1], 2, &hurried)
         .unwrap_err()
         .to_string();
     assert!(
-        error.starts_with("1 of 1 classifiers did not reach their optimum in 0 steps"),
+        error.starts_with("a classifier did not reach its optimum in 0 steps"),
         "{error}"
     );
 }
@@ -197,19 +197,31 @@ fn a_class_without_support_and_too_few_steps_are_errors() {
 fn features_of_another_shape_are_refused() {
     let (features, labels) = clusters(5, 16, 8);
     let episodes = EpisodeSet::sample(&labels, &Protocol::default(), 0).unwrap();
-    for wrong in [
-        features.narrow(0, 0, 79),
-        features.view([80, 4, 2]),
-        features.to_kind(Kind::Int64),
+    let fewer = score(&features.narrow(0, 0, 79), &labels, &episodes, &RAW).unwrap_err();
+    for error in [
+        fewer,
+        Features::new(vec![0.0; 9], 2).unwrap_err(),
+        Features::new(Vec::new(), 0).unwrap_err(),
     ] {
-        let error = score(&wrong, &labels, &episodes, &RAW, &Silent)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("one row of floating-point features for every label"),
-            "{error}"
-        );
+        let error = error.to_string();
+        assert!(error.contains("one row of features for every label"), "{error}");
     }
+}
+
+/// Rows that a file holds at an odd place are copied.
+#[test]
+fn bytes_need_not_be_aligned() {
+    let bytes = [
+        &[0u8; 3][..],
+        &[1.5f32, -2.0, 3.0, 4.0].map(f32::to_ne_bytes).concat(),
+    ]
+    .concat();
+    let all = [0, 1, 2, 3].map(|extra| {
+        let shifted = [&vec![0; extra][..], &bytes].concat();
+        let features = Features::from_bytes(&shifted[3 + extra..], 2).unwrap();
+        (features.count(), features.row(1).to_vec())
+    });
+    assert!(all.iter().all(|features| *features == (2, vec![3.0, 4.0])));
 }
 
 #[test]
@@ -227,9 +239,7 @@ fn an_episode_of_mixed_labels_is_refused() {
             queries: 1,
             episodes,
         };
-        score(&features, &labels, &set, &RAW, &Silent)
-            .unwrap_err()
-            .to_string()
+        score(&features, &labels, &set, &RAW).unwrap_err().to_string()
     };
     assert!(refused([0, 4], [5, 1]).starts_with("episode 0: class 0 mixes images labelled 0 and 1; "));
     assert!(refused([0, 2], [1, 3]).starts_with("episode 0: classes 0 and 1 are both labelled 0; "));

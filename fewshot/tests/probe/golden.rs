@@ -1,8 +1,9 @@
 //! Parity with scikit-learn, see `tests/golden/fewshot_logistic/export.py`.
 
-use camtrast_common::progress::Silent;
+use crate::score;
 use camtrast_common::tensor_file::TensorFile;
-use camtrast_fewshot::{Episode, EpisodeSet, ScoreOptions, logistic, score};
+use camtrast_fewshot::logistic::{SolverOptions, fit};
+use camtrast_fewshot::{Episode, EpisodeSet, Matrix, ScoreOptions};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -62,7 +63,7 @@ impl Case {
     fn accuracies_are_equal(&self) {
         let features = self.file.tensor("features").unwrap();
         let labels = Vec::<i64>::try_from(self.file.tensor("labels").unwrap()).unwrap();
-        let score = score(&features, &labels, &self.episodes(), &self.options, &Silent).unwrap();
+        let score = score(&features, &labels, &self.episodes(), &self.options).unwrap();
         assert_eq!(
             score.per_episode,
             Vec::<f64>::try_from(self.tensor("accuracy")).unwrap()
@@ -71,50 +72,62 @@ impl Case {
 
     /// Weights, intercepts, probabilities and predictions, through the solver's own interface.
     fn solutions_are_equal(&self) {
-        let (features, support, query) = (self.features(), self.tensor("support"), self.tensor("query"));
-        let take = |indices: &Tensor| {
-            features
-                .index_select(0, &indices.reshape([-1]))
-                .view([indices.size()[0], -1, features.size()[1]])
-        };
-        let (x, queries) = (take(&support), take(&query));
-        let targets = Tensor::arange(self.ways as i64, (Kind::Int64, x.device()))
-            .view([1, -1, 1])
-            .expand_as(&support);
+        let (features, episodes) = (self.features(), self.episodes());
         // Two classes: scikit-learn's one weight vector is the difference of ours at half its C.
         let c = if self.ways == 2 {
             self.options.c / 2.0
         } else {
             self.options.c
         };
-        let options = logistic::SolverOptions {
+        let options = SolverOptions {
             c,
             ..Default::default()
         };
-        let gram = x.bmm(&x.transpose(1, 2));
-        let solution = logistic::fit(
-            &gram,
-            &targets.reshape([support.size()[0], -1]),
-            self.ways as i64,
-            &options,
-        )
-        .unwrap();
-        assert!(solution.gradient_norm.max().double_value(&[]) <= 1e-8);
+        for (number, episode) in episodes.episodes.iter().enumerate() {
+            let theirs = |what: &str| self.tensor(what).get(number as i64);
+            let take = |groups: &[Vec<i64>]| features.index_select(0, &Tensor::from_slice(&groups.concat()));
+            let (x, queries) = (take(&episode.support), take(&episode.query));
+            let targets: Vec<usize> = (0..self.ways).flat_map(|k| vec![k; episodes.shots]).collect();
+            let gram = matrix(&x.matmul(&x.transpose(0, 1)));
+            let solution = fit(&gram, &targets, self.ways, &options).unwrap();
+            assert!(solution.gradient_norm <= 1e-8);
 
-        let (mut weights, mut intercept) = (solution.weights(&x), solution.intercept.shallow_clone());
-        if self.ways == 2 {
-            weights = weights.narrow(1, 1, 1) - weights.narrow(1, 0, 1);
-            intercept = intercept.narrow(1, 1, 1) - intercept.narrow(1, 0, 1);
+            let weights = tensor(&solution.weights(&matrix(&x)));
+            let intercept = Tensor::from_slice(&solution.intercept);
+            if self.ways == 2 {
+                close(
+                    &(weights.narrow(0, 1, 1) - weights.narrow(0, 0, 1)),
+                    &theirs("coefficients"),
+                );
+                close(
+                    &(intercept.narrow(0, 1, 1) - intercept.narrow(0, 0, 1)),
+                    &theirs("intercepts"),
+                );
+            } else {
+                close(&weights, &theirs("coefficients"));
+                close(&intercept, &theirs("intercepts"));
+            }
+            let cross = matrix(&x.matmul(&queries.transpose(0, 1)));
+            let logits = tensor(&solution.logits(&cross)).transpose(0, 1);
+            close(&logits.softmax(-1, Kind::Double), &theirs("probabilities"));
+            let predicted: Vec<i64> = solution
+                .predict(&cross)
+                .iter()
+                .map(|&class| class as i64)
+                .collect();
+            assert_eq!(Tensor::from_slice(&predicted), theirs("predictions"));
         }
-        close(&weights, &self.tensor("coefficients"));
-        close(&intercept, &self.tensor("intercepts"));
-        let cross = queries.bmm(&x.transpose(1, 2));
-        close(
-            &solution.logits(&cross).softmax(-1, Kind::Double),
-            &self.tensor("probabilities"),
-        );
-        assert_eq!(solution.predict(&cross), self.tensor("predictions"));
     }
+}
+
+fn matrix(values: &Tensor) -> Matrix {
+    let (rows, columns) = values.size2().unwrap();
+    let at = |i: usize, j: usize| values.double_value(&[i as i64, j as i64]);
+    Matrix::from_fn(rows as usize, columns as usize, at)
+}
+
+fn tensor(matrix: &Matrix) -> Tensor {
+    Tensor::from_slice(matrix.values()).view([-1, matrix.columns() as i64])
 }
 
 fn rows3(t: &Tensor) -> Vec<Vec<Vec<i64>>> {

@@ -4,8 +4,20 @@ mod degenerate;
 mod golden;
 mod sampling;
 
+use camtrast_common::Result;
+use camtrast_common::progress::Silent;
+use camtrast_common::tensor_file::bytes_of;
+use camtrast_fewshot::{EpisodeSet, Features, Score, ScoreOptions};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
+
+/// The score of features [N, D].
+fn score(features: &Tensor, labels: &[i64], episodes: &EpisodeSet, options: &ScoreOptions) -> Result<Score> {
+    let features = features.to_kind(Kind::Float).contiguous();
+    let dimensions = features.size()[1] as usize;
+    let rows = Features::from_bytes(bytes_of(&features), dimensions)?;
+    camtrast_fewshot::score(&rows, labels, episodes, options, &Silent)
+}
 
 /// `classes` clusters of `each` images, [classes * each, dimensions] f32, and their labels: the first
 /// dimension of a class's images is raised at its own place, the rest is a fixed quasi-random pattern.

@@ -1,10 +1,9 @@
 //! Drawing episodes, and reading them from files that people write by hand.
 
-use crate::{clusters, write_features};
+use crate::{clusters, score, write_features};
 use camtrast_common::progress::Silent;
-use camtrast_fewshot::{EpisodeSet, Protocol, ScoreOptions, score, score_files};
+use camtrast_fewshot::{EpisodeSet, Protocol, ScoreOptions, score_files};
 use std::fs;
-use tch::Device;
 
 fn labels(classes: i64, each: usize) -> Vec<i64> {
     (0..classes).flat_map(|class| vec![10 * class; each]).collect()
@@ -155,7 +154,7 @@ fn mistakes_in_a_file_are_reported_with_file_and_episode() {
             format!(r#"{{"ways":2,"shots":1,"queries":1,"episodes":[{good},{second}]}}"#),
         )
         .unwrap();
-        let error = score_files(&features, &path, &ScoreOptions::default(), Device::Cpu, &Silent)
+        let error = score_files(&features, &path, &ScoreOptions::default(), &Silent)
             .unwrap_err()
             .to_string();
         assert!(
@@ -195,10 +194,10 @@ fn files_and_tensors_give_the_same_score() {
     let episodes = folder.path().join("episodes.json");
     set.save(&episodes).unwrap();
     let file = write_features(folder.path(), &features, &labels);
-    let from_files = score_files(&file, &episodes, &ScoreOptions::default(), Device::Cpu, &Silent).unwrap();
+    let from_files = score_files(&file, &episodes, &ScoreOptions::default(), &Silent).unwrap();
     assert_eq!(
         from_files,
-        score(&features, &labels, &set, &ScoreOptions::default(), &Silent).unwrap()
+        score(&features, &labels, &set, &ScoreOptions::default()).unwrap()
     );
     let json = serde_json::to_value(&from_files).unwrap();
     assert_eq!(json["per_episode"].as_array().unwrap().len(), 10);
