@@ -72,8 +72,8 @@ fn region_proposals_are_torchvisions() {
     }
     let candidates = predictions.candidates(&[(96, 120), (80, 128)], 200);
     let kept = suppress(&candidates, NMS, 60).unwrap();
-    let boxes = candidates.iter().zip(&kept);
-    let proposals: Vec<Tensor> = boxes
+    let kept = candidates.iter().zip(&kept);
+    let proposals: Vec<Tensor> = kept
         .map(|(image, kept)| image.boxes.index_select(0, kept))
         .collect();
     let counts: Vec<i64> = proposals.iter().map(|p| p.size()[0]).collect();
