@@ -218,7 +218,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     })
 }
 
-/// Turns a panic into one line and exit code 1: most of libtorch's errors reach us as panics. With RUST_BACKTRACE set, panics are printed as usual.
+/// Turns a panic into one line and exit code 1: most of libtorch's errors reach us as panics. With
+/// RUST_BACKTRACE set, panics are printed as usual.
 fn report_panics_in_one_line() {
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
         return;

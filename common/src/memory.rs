@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What libtorch could not get when `text`, its message, says that a device or the host has no memory left, as
-/// `tried to allocate 20.00 MiB`; `None` for any other message.
+/// What libtorch could not get when `text`, its message, says that a device or the host has no memory left,
+/// as `tried to allocate 20.00 MiB`; `None` for any other message.
 pub fn exhausted(text: &str) -> Option<String> {
     let missing = [
         "out of memory",
@@ -51,12 +51,12 @@ mod tests {
 
     #[test]
     fn libtorchs_ways_to_say_it_are_known() {
-        let cuda = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried to allocate \
-                    392.00 MiB. GPU 0 has a total capacity of 79.10 GiB of which 12.25 MiB is free. Including \
-                    non-PyTorch memory, this process has 79.07 GiB memory in use.\\nException raised from\")";
+        let cuda = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried to \
+                    allocate 392.00 MiB. GPU 0 has a total capacity of 79.10 GiB of which 12.25 MiB is free. \
+                    Including non-PyTorch memory, this process has 79.07 GiB memory in use.\\nException raised from\")";
         assert_eq!(exhausted(cuda).unwrap(), "tried to allocate 392.00 MiB");
-        let cpu = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you \
-                   tried to allocate 8388608 bytes. Error code 12 (Cannot allocate memory)";
+        let cpu = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: \
+                   you tried to allocate 8388608 bytes. Error code 12 (Cannot allocate memory)";
         assert_eq!(exhausted(cpu).unwrap(), "tried to allocate 8388608 bytes");
         let plain = exhausted("CUDA error: out of memory").unwrap();
         assert_eq!(plain, "libtorch does not say how much was asked for");

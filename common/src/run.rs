@@ -164,7 +164,8 @@ impl RunFolder {
                 let threads = tch::get_num_threads();
                 let arithmetic = arithmetic::record(device)?;
                 let rows = format!(
-                    "version = {version}\ncommit = {commit}\ndevice = {name}\nthreads = {threads}\n{arithmetic}"
+                    "version = {version}\ncommit = {commit}\ndevice = {name}\nthreads = {threads}\n\
+                     {arithmetic}"
                 );
                 return write_atomically(&path, |out| write!(out, "{config}\n[build]\n{rows}"));
             }

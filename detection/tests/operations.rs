@@ -1,6 +1,6 @@
-//! How many operations of libtorch a training step of a detector takes, and after how many of them the host of
-//! a GPU waits, whatever the number of images: it reads the anchors' labels, the overlaps of the proposals and
-//! the regions to sample from, once each.
+//! How many operations of libtorch a training step of a detector takes, and after how many of them the host
+//! of a GPU waits, whatever the number of images: it reads the anchors' labels, the overlaps of the proposals
+//! and the regions to sample from, once each.
 //!
 //! `cargo test -p camtrast-detection --test operations -- --nocapture` prints the numbers;
 //! `benches/peers/operations.py` prints those of torchvision's detectors.

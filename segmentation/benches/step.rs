@@ -1,8 +1,9 @@
 //! One training step of `--preset mmseg` on a ResNet-50 v1c, 19 classes: forward, losses, backward, SGD.
 //!
 //! Prints `fp32 SECONDS` and `bf16 SECONDS`, medians of processor time, which other work on the machine
-//! disturbs least, and the operations of a step, `PRECISION-operations N`. `CAMTRAST_BENCH_CROP=96x192` sets the crops; `CAMTRAST_BENCH_STEPS=3` the steps that
-//! count. `benches/peers/segmentation_step.py` takes turns with mmsegmentation.
+//! disturbs least, and the operations of a step, `PRECISION-operations N`. `CAMTRAST_BENCH_CROP=96x192` sets
+//! the crops; `CAMTRAST_BENCH_STEPS=3` the steps that count. `benches/peers/segmentation_step.py` takes turns
+//! with mmsegmentation.
 
 use camtrast_common::device::{Precision, channels_last};
 use camtrast_common::native::count_operations;

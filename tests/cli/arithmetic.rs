@@ -11,8 +11,8 @@ const SEGMENTATION: &str = "segmentation train --cityscapes world --crop 32 --ba
 const SCRATCH: &str =
     "pretrain --method scratch --data train.pack --arch resnet18 --width 8 --device cpu --out scratch";
 
-// None of the operations that anything trains with is refused, the bytes repeat, with threads as well, and the
-// run says how it was computed.
+// None of the operations that anything trains with is refused, the bytes repeat, with threads as well, and
+// the run says how it was computed.
 #[test]
 fn deterministic_runs_repeat_and_are_recorded() {
     let place = Place::new();
@@ -68,9 +68,8 @@ fn a_step_is_profiled() {
     let trace = place.json("run/profile.json");
     let events = trace["traceEvents"].as_array().unwrap();
     let named = |name: &str| events.iter().filter(|event| event["name"] == name).count();
-    // Of one step, forward and backward.
-    assert_eq!(named("aten::cross_entropy_loss"), 1);
-    assert!(named("aten::convolution_backward") > 15);
+    // Of one step, forward and backward: a ResNet-18 has 20 convolutions.
+    assert_eq!(named("aten::convolution_backward"), 20);
     let whole = place.bytes("run/backbone.safetensors");
     place.ok(&format!("pretrain --method supervised {TINY} --out plain"));
     assert!(

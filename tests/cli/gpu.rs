@@ -42,10 +42,10 @@ const METHODS: [(&str, &str); 7] = [
 ];
 const PRETRAIN: &str = "--data train.pack --arch resnet18 --width 8 --stem small --batch-size 16 --epochs 2";
 const DETECTION: &str = "detection train --voc world/VOCdevkit --train 2007:trainval --test 2007:test \
-    --classes clock,tree,mushroom,chair --checkpoint scratch/backbone.safetensors --preset moco --batch-size 2 \
-    --lr 0.001 --warmup-steps 2 --train-sides 48,64 --test-side 64 --anchor-sizes 8,16,32,48,64 \
-    --regions-per-image 16 --train-proposals 100,30 --test-proposals 100,30 --fpn-channels 8 --head-features 16 \
-    --precise-bn 3 --steps 8 --pictures 0";
+    --classes clock,tree,mushroom,chair --checkpoint scratch/backbone.safetensors --preset moco \
+    --batch-size 2 --lr 0.001 --warmup-steps 2 --train-sides 48,64 --test-side 64 \
+    --anchor-sizes 8,16,32,48,64 --regions-per-image 16 --train-proposals 100,30 --test-proposals 100,30 \
+    --fpn-channels 8 --head-features 16 --precise-bn 3 --steps 8 --pictures 0";
 const SEGMENTATION: &str = "segmentation train --cityscapes world --checkpoint scratch/backbone.safetensors \
     --crop 32 --batch-size 2 --steps 8 --head-channels 16 --pictures 0";
 
@@ -119,8 +119,8 @@ fn every_method_trains_resumes_and_is_probed_on_a_gpu() {
             let command = format!("pretrain --method {method} {PRETRAIN} --precision {precision} {more}");
             gpu.trains_and_resumes(&command, &out);
             gpu.place.ok(&format!(
-                "fewshot eval --checkpoint {out}/backbone.safetensors --data test.pack --precision {precision} \
-                 --episodes-count 20 --device {}",
+                "fewshot eval --checkpoint {out}/backbone.safetensors --data test.pack \
+                 --precision {precision} --episodes-count 20 --device {}",
                 gpu.device
             ));
         }
