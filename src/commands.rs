@@ -17,6 +17,7 @@ pub use crate::protocol::{is_json, metrics_path};
 use crate::protocol::Protocol;
 use crate::screen::{Screen, clock};
 use anyhow::{Result, bail};
+use camtrast_common::arithmetic::{self, Arithmetic};
 use camtrast_common::checkpoint::Origin;
 use camtrast_common::device::{DeviceChoice, device_name};
 use camtrast_common::engine::Outcome;
@@ -119,9 +120,14 @@ pub struct RunArgs {
     /// Steps between saved states (also saved every two minutes and at the end)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     save_every: Option<u64>,
+    /// Write a trace of this step (from 0) to profile.json, for chrome://tracing or ui.perfetto.dev
+    #[arg(long)]
+    profile_step: Option<u64>,
     /// Print all settings, defaults included, as TOML that --config reads, and train nothing
     #[arg(long)]
     pub print_config: bool,
+    #[command(flatten)]
+    pub arithmetic: Arithmetic,
 }
 
 impl RunArgs {
@@ -132,7 +138,9 @@ impl RunArgs {
             overwrite,
             log_every,
             save_every,
+            profile_step,
             print_config: _,
+            arithmetic: _,
         } = self;
         let build = Build {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -144,6 +152,7 @@ impl RunArgs {
             device,
             log_every,
             save_every,
+            profile_step,
             build,
         }
     }
@@ -161,6 +170,9 @@ impl Common {
         if let Some(threads) = self.threads {
             tch::set_num_threads(threads as i32);
         }
+        arithmetic::check_precision(self.precision, found.device)?;
+        // What a GPU calls float32 by default has TF32's ten bits in convolutions.
+        Arithmetic::default().begin(found.device, false)?;
         let device = device_name(found.device);
         screen.note(&match found.unused_gpu {
             true => format!(

@@ -16,7 +16,7 @@ mod protocol;
 mod screen;
 mod suite;
 
-use camtrast_common::Error;
+use camtrast_common::{Error, memory};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::data::DataCommand;
 use commands::detection::DetectionCommand;
@@ -111,7 +111,7 @@ pub fn run() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return fail(&error.into()),
     };
-    end(match cli.command {
+    end(guarded(|| match cli.command {
         Command::Demo(args) => demo::run(args, &root),
         Command::Data(command) => commands::data::run(command),
         Command::Pretrain(args) => commands::pretrain::run(*args),
@@ -123,7 +123,24 @@ pub fn run() -> ExitCode {
         Command::Analyze(command) => commands::analyze::run(command),
         Command::Checkpoint(command) => commands::checkpoint::run(command),
         command => without_torch(command),
-    })
+    }))
+}
+
+/// Runs a command. Training says itself that memory has run out, and with which batch; what is left is
+/// evaluation.
+fn guarded(command: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    let run = || {
+        outcome = command();
+        Ok(())
+    };
+    let explain = |wanted| {
+        let remedy =
+            "end other programs on the device, use smaller images or --precision bf16, or --device cpu";
+        Error::settings(format!("out of memory ({wanted})"), remedy)
+    };
+    memory::guarded(run, explain)?;
+    outcome
 }
 
 /// The commands that need neither libtorch nor OpenCV.
@@ -215,29 +232,25 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     })
 }
 
-/// Turns a panic into one line and exit code 1: most of libtorch's errors (above all: out of memory) reach us
-/// as panics. With RUST_BACKTRACE set, panics are printed as usual.
+/// Turns a panic into one line and exit code 1: most of libtorch's errors reach us as panics. With
+/// RUST_BACKTRACE set, panics are printed as usual.
 fn report_panics_in_one_line() {
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0") {
         return;
     }
     std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        let text = payload
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or(payload.downcast_ref::<&str>().copied());
-        let text = text.unwrap_or("unknown cause");
+        let text = info.payload_as_str().unwrap_or("unknown cause");
+        // The main thread comes back from it, and says what to lower.
+        if memory::exhausted(text).is_some() && std::thread::current().name() == Some("main") {
+            return;
+        }
         // tch's message is the debug form of libtorch's, whose first line names the problem.
         let torch = text
             .split_once("Torch(\"")
             .map(|(_, rest)| rest.split("\\n").next().unwrap_or(rest));
         match torch {
             Some(text) => {
-                eprintln!(
-                    "camtrast: libtorch: {text}; if memory is short, use a smaller \
-                     --batch-size or smaller images"
-                )
+                eprintln!("camtrast: libtorch: {text}")
             }
             None => {
                 let place = info

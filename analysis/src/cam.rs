@@ -2,10 +2,11 @@
 //! Figure 2).
 
 use crate::{Compute, head};
-use camtrast_common::augment::to_input;
+use camtrast_common::augment::Input;
 use camtrast_common::cam::class_activation_map;
 use camtrast_common::checkpoint::Backbone;
 use camtrast_common::classifier::{CLASSIFIER_FILE, Classifier};
+use camtrast_common::device::{send, to_host};
 use camtrast_common::features::{BATCH, Images, extract};
 use camtrast_common::nn::Mode;
 use camtrast_common::resnet::pool;
@@ -14,7 +15,7 @@ use camtrast_datasets::Pack;
 use camtrast_images::picture::{Canvas, overlay};
 use camtrast_images::resample::{Image, resize};
 use std::path::Path;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 /// Sides of a cell of the grid are at least this long, in pixels.
 const CELL: usize = 140;
@@ -76,7 +77,7 @@ pub fn with_head(
     } else {
         let features = extract(&backbone, pack, device, precision, progress)?;
         let classes = pack.class_names().len() as i64;
-        let labels = Tensor::from_slice(pack.labels()).to_device(device);
+        let labels = send(Tensor::from_slice(pack.labels()), device);
         let (classifier, accuracy) = head::fit(&features, &labels, classes)?;
         (classifier, HeadOrigin::Fitted { classes, accuracy })
     };
@@ -101,7 +102,7 @@ impl Headed {
         let (_, height, width, _) = pixels.size4()?;
         let info = &self.backbone.info;
         no_grad(|| {
-            let input = to_input(&pixels.to_device(device), &info.mean, &info.std);
+            let input = Input::new(&info.mean, &info.std, device).of(&send(pixels.shallow_clone(), device));
             let map = precision.run(device, || Ok(self.backbone.net.feature_map(&input, Mode::Eval)))?;
             let classes = self
                 .classifier
@@ -189,7 +190,7 @@ pub fn grid(path: &Path, backbones: &[Headed], pack: &Pack, rows: &[i64], comput
             .upsample_bilinear2d(size, false, None, None)
             .reshape([rows.len() as i64, -1]);
         for (row, image) in images.iter().enumerate() {
-            let heat = Vec::<f32>::try_from(maps.get(row as i64).to_device(Device::Cpu))?;
+            let heat = to_host::<f32>(&maps.get(row as i64))?;
             let y = LINE + row * step_y;
             canvas.paste(&overlay(image, &heat)?, x, y)?;
             let caption = format!("{:.0} % above half", areas[row] * 100.0);

@@ -3,6 +3,7 @@
 //! Symbols: X features [N, D]; Sigma their covariance [D, D]; lambda its eigenvalues. Everything is computed
 //! in float64 on the features' device.
 
+use camtrast_common::device::send;
 use camtrast_common::nn::unit;
 use camtrast_common::random::{generator, permutation};
 use camtrast_common::{Error, Result};
@@ -100,7 +101,7 @@ pub fn uniformity(features: &Tensor, seed: u64) -> Result<Uniformity> {
             let order = permutation(x.size()[0] as usize, &mut generator(seed, "uniformity", 0, 0));
             x = x.index_select(
                 0,
-                &Tensor::from_slice(&order[..EXACT_PAIRS as usize]).to_device(x.device()),
+                &send(Tensor::from_slice(&order[..EXACT_PAIRS as usize]), x.device()),
             );
         }
         // Centring does not change distances, and reduces cancellation.
@@ -154,7 +155,7 @@ pub fn nearest_neighbours(features: &Tensor, labels: &Tensor, classes: i64, neig
     no_grad(|| {
         let x = unit(&double(features, 2)?);
         let (n, device) = (x.size()[0], x.device());
-        let labels = labels.to_device(device);
+        let labels = send(labels.shallow_clone(), device);
         let mut right = 0;
         for start in (0..n).step_by(CHUNK as usize) {
             let rows = CHUNK.min(n - start);

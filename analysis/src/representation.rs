@@ -5,6 +5,7 @@ use crate::measures::{Spectrum, Uniformity, alignment, spectrum, uniformity};
 use camtrast_common::Result;
 use camtrast_common::augment::Augment;
 use camtrast_common::checkpoint::Backbone;
+use camtrast_common::device::send;
 use camtrast_common::features::{BATCH, Images, extract_rows, pooled};
 use camtrast_common::nn::unit;
 use camtrast_common::random::{generator, permutation};
@@ -112,7 +113,7 @@ fn views(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compute: Com
     let mut views = [Vec::new(), Vec::new()];
     progress.start("two views", rows.len() as u64, 0);
     for (batch, rows) in rows.chunks(BATCH).enumerate() {
-        let pixels = pack.rows(rows)?.to_device(device);
+        let pixels = send(pack.rows(rows)?, device);
         for (i, features) in views.iter_mut().enumerate() {
             let mut generator = generator(seed, &format!("alignment/view{i}"), 0, batch as u64);
             let input = augment.apply_with(&pixels, &backbone.info.mean, &backbone.info.std, &mut generator);

@@ -8,8 +8,11 @@
 #include <ATen/record_function.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
+#include <stdlib.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <memory>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -101,6 +104,70 @@ int camtrast_load_cuda() {
   if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return 0;
   last_error = dlerror();
   return 1;
+}
+
+// Records what libtorch does from now on, on the host and on GPUs.
+int camtrast_profile_start() {
+  return guarded([] {
+    using namespace torch::profiler::impl;
+    const ProfilerConfig config(ProfilerState::KINETO);
+    const std::set<ActivityType> activities{ActivityType::CPU, ActivityType::CUDA};
+    torch::autograd::profiler::prepareProfiler(config, activities);
+    torch::autograd::profiler::enableProfiler(config, activities);
+  });
+}
+
+// Ends it, and writes a trace for chrome://tracing and Perfetto.
+int camtrast_profile_stop(const char *path) {
+  return guarded([&] { torch::autograd::profiler::disableProfiler()->save(path); });
+}
+
+// How a device computes from now on. TF32 is set for matrix products and convolutions alike.
+int camtrast_set_arithmetic(int tf32, int deterministic, int benchmark) {
+  return guarded([&] {
+    auto &context = at::globalContext();
+    context.setAllowTF32CuBLAS(tf32);
+    context.setAllowTF32CuDNN(tf32);
+    context.setBenchmarkCuDNN(benchmark);
+    context.setDeterministicCuDNN(deterministic);
+    context.setDeterministicMkldnn(deterministic);
+    context.setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
+    // Nothing here reads memory that it has not written.
+    context.setDeterministicFillUninitializedMemory(false);
+    // cuBLAS asks for it, unless the user has chosen another one.
+    if (deterministic) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  });
+}
+
+// out: TF32 in convolutions, TF32 in matrix products, deterministic algorithms, cuDNN's benchmark.
+int camtrast_get_arithmetic(int *out) {
+  return guarded([&] {
+    auto &context = at::globalContext();
+    out[0] = context.allowTF32CuDNN();
+    out[1] = context.allowTF32CuBLAS();
+    out[2] = context.deterministicAlgorithms();
+    out[3] = context.benchmarkCuDNN();
+  });
+}
+
+// Name (256 bytes) and compute capability of a CUDA device, from the driver: libtorch's own function for it is not
+// linked. The driver is loaded when libtorch has seen a device.
+int camtrast_cuda_card(int index, char *name, int *capability) {
+  return guarded([&] {
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    TORCH_CHECK(driver, dlerror());
+    auto call = [&](const char *function, auto... arguments) {
+      auto pointer = reinterpret_cast<int (*)(decltype(arguments)...)>(dlsym(driver, function));
+      TORCH_CHECK(pointer && pointer(arguments...) == 0, function, " fails");
+    };
+    int device = 0;
+    call("cuInit", 0u);
+    call("cuDeviceGet", &device, index);
+    call("cuDeviceGetName", name, 256, device);
+    const int major = 75, minor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+    call("cuDeviceGetAttribute", &capability[0], major, device);
+    call("cuDeviceGetAttribute", &capability[1], minor, device);
+  });
 }
 
 // out: bytes allocated now, allocated at peak, free on the device, the device's total.

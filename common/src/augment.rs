@@ -19,7 +19,7 @@ pub use draw::Draws;
 pub use geometry::{Window, sample_windows};
 pub use policy::{Augment, Crop, IMAGENET_MEAN, IMAGENET_STD};
 
-use crate::device::channels_last;
+use crate::device::{channels_last, send};
 use policy::{IMAGENET, Normalisation};
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
@@ -117,12 +117,7 @@ pub fn unit_range(pixels: &Tensor) -> Tensor {
 
 /// `(x - mean) / std` per channel of [N, 3, H, W], laid out channels-last.
 pub fn normalise(x: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
-    let normalisation = Normalisation {
-        mean: *mean,
-        std: *std,
-    };
-    let constants = Tensor::from_slice(&normalisation.scale_and_shift()).view([2, 1, 3, 1, 1]);
-    scale_and_shift(x, &constants.to_device(x.device()))
+    scale_and_shift(x, &Input::new(mean, std, x.device()).constants)
 }
 
 // `x * scale + shift`, laid out channels-last; the constants are both, [2, 1, 3, 1, 1].
@@ -130,7 +125,27 @@ fn scale_and_shift(x: &Tensor, constants: &Tensor) -> Tensor {
     channels_last(&constants.get(1).addcmul(x, &constants.get(0)))
 }
 
-/// Pixels u8 [N, H, W, 3] as network input, without augmentation.
-pub fn to_input(pixels: &Tensor, mean: &[f64; 3], std: &[f64; 3]) -> Tensor {
-    normalise(&unit_range(pixels), mean, std)
+/// Turns pixels into network input, without augmentation. Its constants lie on the device.
+#[derive(Debug)]
+pub struct Input {
+    constants: Tensor,
+}
+
+impl Input {
+    /// For images on a device, normalised by mean and standard deviation of their colour, RGB in 0..1.
+    pub fn new(mean: &[f64; 3], std: &[f64; 3], device: Device) -> Self {
+        let normalisation = Normalisation {
+            mean: *mean,
+            std: *std,
+        };
+        let constants = Tensor::from_slice(&normalisation.scale_and_shift());
+        Input {
+            constants: send(constants.view([2, 1, 3, 1, 1]), device),
+        }
+    }
+
+    /// Pixels u8 [N, H, W, 3] to f32 [N, 3, H, W], laid out channels-last.
+    pub fn of(&self, pixels: &Tensor) -> Tensor {
+        scale_and_shift(&unit_range(pixels), &self.constants)
+    }
 }

@@ -2,6 +2,7 @@
 //! need it.
 
 use crate::checkpoint::{BackboneInfo, VERSION};
+use crate::device::send;
 use crate::error::{Error, Result};
 use crate::tensor_file::{self, Metadata, TensorFile};
 use std::path::Path;
@@ -59,7 +60,7 @@ impl Classifier {
                 remedy,
             ));
         }
-        let tensor = |name| Ok::<_, Error>(file.tensor(name)?.to_kind(Kind::Float).to_device(device));
+        let tensor = |name| Ok::<_, Error>(send(file.tensor(name)?.to_kind(Kind::Float), device));
         let (weight, bias) = (tensor("fc.weight")?, tensor("fc.bias")?);
         if weight.dim() != 2 || weight.size()[1] != info.arch.features() || bias.size() != weight.size()[..1]
         {

@@ -158,10 +158,10 @@ where
     Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?)?)
 }
 
-/// Sends a tensor of the host to a device. The copy to a GPU is from pinned memory and blocks nobody: this is
-/// the one place where batches go to a device, and the loader thread its one caller while a network trains.
+/// Sends a tensor to a device. The copy to a GPU is from pinned memory and blocks nobody: this is the one
+/// place where tensors go to a device, batches by the loader thread.
 pub fn send(tensor: Tensor, device: Device) -> Tensor {
-    if !device.is_cuda() {
+    if tensor.device() == device || !device.is_cuda() {
         return tensor.to_device(device);
     }
     let kind = tensor.kind();

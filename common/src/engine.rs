@@ -7,11 +7,15 @@
 
 mod meter;
 mod task;
+#[cfg(test)]
+mod tests;
 
-pub use task::{Loss, Outcome, Source, StepContext, Task, TrainPlan};
+pub use task::{Loss, Outcome, PROFILE, Source, StepContext, Task, TrainPlan};
 
 use crate::error::{Error, Result};
 use crate::log::Log;
+use crate::memory::guarded;
+use crate::native;
 use crate::optim::{Optimizer, copy_into};
 use crate::progress::Progress;
 use crate::random::torch_seed;
@@ -78,7 +82,7 @@ const BATCHES_AHEAD: usize = 3;
 /// };
 /// let plan = TrainPlan {
 ///     seed: 0, device: Device::Cpu, epochs: 20, batches_per_epoch: 2, accumulate: 1, batch_size: 2,
-///     clip_norm: None, log_every: 10, save_every: None,
+///     clip_norm: None, log_every: 10, save_every: None, profile_step: None,
 /// };
 /// let folder = tempfile::tempdir().unwrap();
 /// let run = RunFolder::begin(folder.path())?;
@@ -150,34 +154,44 @@ pub fn train<T: Task>(
             let step = position.step;
             let epoch = step / steps_per_epoch;
             let lr = schedule.lr(step);
-            optimizer.zero_grad();
-            for micro in 0..plan.accumulate {
-                let index = (step % steps_per_epoch) * plan.accumulate + micro;
-                let at = StepContext {
+            let mut one_step = || {
+                optimizer.zero_grad();
+                for micro in 0..plan.accumulate {
+                    let index = (step % steps_per_epoch) * plan.accumulate + micro;
+                    let at = StepContext {
+                        seed: plan.seed,
+                        epoch,
+                        step,
+                        batch: index,
+                        total_steps: total,
+                    };
+                    let batch = meter.waiting(|| receive(&batches))?;
+                    tch::manual_seed(torch_seed(plan.seed, "step", epoch, index));
+                    let forth_and_back = || {
+                        let loss = task.forward(batch, &at)?;
+                        (&loss.total / plan.accumulate as f64).backward();
+                        Ok(loss)
+                    };
+                    let loss = guarded(forth_and_back, |wanted| meter.out_of_memory(plan, wanted))?;
+                    meter.add(step, epoch, loss);
+                }
+                // Data-parallel training would average the gradients over processes here, and only here.
+                if let Some(norm) = plan.clip_norm {
+                    let _ = optimizer.clip_gradients(norm);
+                }
+                optimizer.step(schedule.base_lr, lr)?;
+                task.after_step(&StepContext {
                     seed: plan.seed,
                     epoch,
                     step,
-                    batch: index,
+                    batch: 0,
                     total_steps: total,
-                };
-                let batch = meter.waiting(|| receive(&batches))?;
-                tch::manual_seed(torch_seed(plan.seed, "step", epoch, index));
-                let loss = task.forward(batch, &at)?;
-                (&loss.total / plan.accumulate as f64).backward();
-                meter.add(step, epoch, loss);
+                })
+            };
+            match plan.profile_step {
+                Some(profiled) if profiled == step => native::profiled(&run.file(PROFILE), one_step)?,
+                _ => one_step()?,
             }
-            // Data-parallel training would average the gradients over processes here, and only here.
-            if let Some(norm) = plan.clip_norm {
-                let _ = optimizer.clip_gradients(norm);
-            }
-            optimizer.step(schedule.base_lr, lr)?;
-            task.after_step(&StepContext {
-                seed: plan.seed,
-                epoch,
-                step,
-                batch: 0,
-                total_steps: total,
-            })?;
 
             position.step += 1;
             position.seconds = seconds_before + clock.elapsed().as_secs_f64();

@@ -72,6 +72,24 @@ pub enum Error {
         /// The run's folder.
         run: PathBuf,
     },
+    /// A device, or the host, has no memory left for a step of a training.
+    #[error(
+        "out of memory on {device} with {batch_size} images in a batch ({wanted}); {}: lower --batch-size, \
+         use --precision bf16 or smaller images, and start again with --overwrite, or free the device and run \
+         the same command again", state_kept(*kept, run)
+    )]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// Images in one batch.
+        batch_size: u64,
+        /// What could not be had, as "tried to allocate 2.00 GiB".
+        wanted: String,
+        /// Step of the newest state on disk, if there is one.
+        kept: Option<u64>,
+        /// The run's folder.
+        run: PathBuf,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),

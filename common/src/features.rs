@@ -1,8 +1,8 @@
 //! Pooled features of images.
 
-use crate::augment::to_input;
+use crate::augment::Input;
 use crate::checkpoint::Backbone;
-use crate::device::Precision;
+use crate::device::{Precision, send};
 use crate::error::Result;
 use crate::nn::Mode;
 use crate::progress::Progress;
@@ -52,13 +52,10 @@ pub fn extract_rows(
     progress: &dyn Progress,
 ) -> Result<Tensor> {
     progress.start("features", rows.len() as u64, 0);
+    let input = Input::new(&backbone.info.mean, &backbone.info.std, device);
     let parts = rows.chunks(BATCH).map(|rows| {
-        let input = to_input(
-            &images.rows(rows)?.to_device(device),
-            &backbone.info.mean,
-            &backbone.info.std,
-        );
-        let features = pooled(&backbone.net, &input, device, precision)?;
+        let pixels = send(images.rows(rows)?, device);
+        let features = pooled(&backbone.net, &input.of(&pixels), device, precision)?;
         progress.advance(rows.len() as u64, "");
         Ok(features)
     });

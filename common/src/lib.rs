@@ -13,7 +13,7 @@
 //! # A backbone and its features
 //!
 //! ```
-//! use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
+//! use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, Input};
 //! use camtrast_common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
 //! use camtrast_common::device::Precision;
 //! use camtrast_common::features::pooled;
@@ -44,14 +44,15 @@
 //!
 //! let backbone = load_backbone(&path, Device::Cpu)?;
 //! let pixels = Tensor::randint(256, [2, 32, 32, 3], (Kind::Uint8, Device::Cpu)); // [N, H, W, 3]
-//! let input = to_input(&pixels, &backbone.info.mean, &backbone.info.std); // [N, 3, H, W]
-//! let features = pooled(&backbone.net, &input, Device::Cpu, Precision::Fp32)?; // [N, D]
+//! let input = Input::new(&backbone.info.mean, &backbone.info.std, Device::Cpu);
+//! let features = pooled(&backbone.net, &input.of(&pixels), Device::Cpu, Precision::Fp32)?; // [N, D]
 //! assert_eq!(features.size(), [2, backbone.info.arch.features()]);
 //! # Ok::<(), camtrast_common::Error>(())
 //! ```
 //!
 //! [`engine::train`] shows a whole training run.
 
+pub mod arithmetic;
 pub mod augment;
 pub mod cam;
 pub mod checkpoint;
@@ -64,6 +65,7 @@ pub mod features;
 pub mod files;
 pub mod leakage;
 pub mod log;
+pub mod memory;
 pub mod native;
 pub mod network_file;
 pub mod nn;

@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use tch::{Device, TchError, Tensor};
 
 type Handles = *const *const c_void;
@@ -50,6 +52,11 @@ unsafe extern "C" {
         out: *mut *mut c_void,
     ) -> i32;
     fn camtrast_cuda_memory(index: i32, out: *mut i64) -> i32;
+    fn camtrast_profile_start() -> i32;
+    fn camtrast_profile_stop(path: *const c_char) -> i32;
+    fn camtrast_set_arithmetic(tf32: i32, deterministic: i32, benchmark: i32) -> i32;
+    fn camtrast_get_arithmetic(out: *mut i32) -> i32;
+    fn camtrast_cuda_card(index: i32, name: *mut c_char, capability: *mut i32) -> i32;
 }
 
 fn check(status: i32) -> Result<()> {
@@ -250,6 +257,85 @@ pub fn count_operations<T>(work: impl FnOnce() -> T) -> Result<(T, Operations)> 
     let [all, waits] = out;
     let waits = waits + READS.get() - reads;
     Ok((result, Operations { all, waits }))
+}
+
+/// Records what libtorch does while `work` runs, on the host and on GPUs, and writes a trace that
+/// chrome://tracing and Perfetto show.
+///
+/// # Errors
+/// Those of `work`; [`crate::Error::Torch`].
+pub fn profiled<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let path = CString::new(path.as_os_str().as_bytes()).expect("a path has no zero in it");
+    // SAFETY: plain call.
+    check(unsafe { camtrast_profile_start() })?;
+    let result = work();
+    // SAFETY: the path lives through the call.
+    check(unsafe { camtrast_profile_stop(path.as_ptr()) })?;
+    result
+}
+
+/// How libtorch computes, for the whole process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// TF32 in matrix products and convolutions of a GPU.
+    pub tf32: bool,
+    /// Only operations that give the same bytes again; others fail.
+    pub deterministic: bool,
+    /// Whether cuDNN tries its algorithms on every new shape and keeps the fastest.
+    pub benchmark: bool,
+}
+
+impl Settings {
+    /// Makes libtorch compute like this.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`].
+    pub fn set(self) -> Result<()> {
+        let [tf32, deterministic, benchmark] = [self.tf32, self.deterministic, self.benchmark].map(i32::from);
+        // SAFETY: plain call.
+        check(unsafe { camtrast_set_arithmetic(tf32, deterministic, benchmark) })
+    }
+
+    /// How libtorch computes now; TF32 counts when it is on for both.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`].
+    pub fn now() -> Result<Self> {
+        let mut out = [0; 4];
+        // SAFETY: `out` has the four places the shim fills.
+        check(unsafe { camtrast_get_arithmetic(out.as_mut_ptr()) })?;
+        let [convolutions, products, deterministic, benchmark] = out.map(|flag| flag != 0);
+        Ok(Settings {
+            tf32: convolutions && products,
+            deterministic,
+            benchmark,
+        })
+    }
+}
+
+/// An NVIDIA GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// Its name, as `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// Its compute capability, as (9, 0).
+    pub capability: (i32, i32),
+}
+
+/// A CUDA device's card, as the driver describes it.
+///
+/// # Errors
+/// [`crate::Error::Torch`] without a driver.
+pub fn cuda_card(index: usize) -> Result<Card> {
+    let (mut name, mut capability) = ([0 as c_char; 256], [0; 2]);
+    // SAFETY: the places that the shim fills, of the sizes it fills.
+    check(unsafe { camtrast_cuda_card(index as i32, name.as_mut_ptr(), capability.as_mut_ptr()) })?;
+    // SAFETY: the driver ends the name with a zero.
+    let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+    Ok(Card {
+        name: name.to_string_lossy().into_owned(),
+        capability: capability.into(),
+    })
 }
 
 /// Loads libtorch's CUDA half. Must come before the process's first libtorch call.

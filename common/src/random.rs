@@ -22,6 +22,18 @@ pub fn torch_seed(seed: u64, purpose: &str, epoch: u64, step: u64) -> i64 {
     generator(seed, purpose, epoch, step).random_range(0..i64::MAX)
 }
 
+/// `count` of the items, or all if there are fewer, in random order: the first steps of a Fisher-Yates
+/// shuffle.
+pub fn draw<T>(mut items: Vec<T>, count: usize, generator: &mut ChaCha8Rng) -> Vec<T> {
+    let count = count.min(items.len());
+    for next in 0..count {
+        let other = generator.random_range(next..items.len());
+        items.swap(next, other);
+    }
+    items.truncate(count);
+    items
+}
+
 /// The numbers `0..n` in random order (Fisher-Yates).
 pub fn permutation(n: usize, generator: &mut ChaCha8Rng) -> Vec<i64> {
     let mut order: Vec<i64> = (0..n as i64).collect();

@@ -1,5 +1,6 @@
 //! The run directory: resolved configuration, logs, metrics, backbone and training state.
 
+use crate::arithmetic;
 use crate::checkpoint::{STATE_FORMAT, VERSION};
 use crate::classifier::CLASSIFIER_FILE;
 use crate::device::device_name;
@@ -58,6 +59,8 @@ pub struct RunOptions {
     pub log_every: u64,
     /// Steps between saved states, in addition to those saved every two minutes and at the end.
     pub save_every: Option<u64>,
+    /// The step, from 0, whose trace is written.
+    pub profile_step: Option<u64>,
     /// The program.
     pub build: Build,
 }
@@ -156,12 +159,15 @@ impl RunFolder {
         let path = self.file("config.toml");
         let old = match fs::read_to_string(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let [version, commit, device] =
+                let [version, commit, name] =
                     [&build.version, &build.commit, &device_name(device)].map(|s| json!(s));
                 let threads = tch::get_num_threads();
-                let rows =
-                    format!("version = {version}\ncommit = {commit}\ndevice = {device}\nthreads = {threads}");
-                return write_atomically(&path, |out| writeln!(out, "{config}\n[build]\n{rows}"));
+                let arithmetic = arithmetic::record(device)?;
+                let rows = format!(
+                    "version = {version}\ncommit = {commit}\ndevice = {name}\nthreads = {threads}\n\
+                     {arithmetic}"
+                );
+                return write_atomically(&path, |out| write!(out, "{config}\n[build]\n{rows}"));
             }
             old => old.map_err(Error::io(&path, "read"))?,
         };
@@ -229,6 +235,7 @@ impl RunFolder {
                 "log.jsonl",
                 "metrics.json",
                 "backbone.safetensors",
+                "profile.json",
                 CLASSIFIER_FILE,
                 SUBSET,
                 STATE,

@@ -1,11 +1,14 @@
 //! Shared helpers of the tests of several crates: golden cases, their filler and their probes. See
 //! `tests/golden/_fill.py`.
 
+use crate::augment::{IMAGENET_MEAN, IMAGENET_STD};
+use crate::checkpoint::{BackboneInfo, save_backbone};
+use crate::resnet::ResNet;
 use crate::tensor_file::TensorFile;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// A file under `tests/golden`.
 pub fn golden_path(name: &str) -> PathBuf {
@@ -89,7 +92,7 @@ pub fn sign(name: &str, shape: &[i64]) -> Tensor {
 pub fn fill(name: &str, shape: &[i64]) -> Tensor {
     let fan_in = shape.iter().skip(1).product::<i64>() as f64;
     match (name.rsplit_once('.').map_or("", |(_, kind)| kind), shape.len()) {
-        ("num_batches_tracked", _) => Tensor::zeros(shape, (Kind::Int64, tch::Device::Cpu)),
+        ("num_batches_tracked", _) => Tensor::zeros(shape, (Kind::Int64, Device::Cpu)),
         ("bias" | "running_mean", _) => filled(name, shape, |u| (u - 0.5) * 0.2),
         ("running_var", _) | ("weight", 1) => filled(name, shape, |u| 0.5 + u),
         ("weight", dimensions) => {
@@ -164,6 +167,28 @@ impl Worst {
             self.error
         );
     }
+}
+
+/// Saves the backbone of a network as it is initialised, as `camtrast pretrain --method scratch` does.
+pub fn save_untrained(path: &Path, arch: &str) {
+    let vs = VarStore::new(Device::Cpu);
+    let arch = arch.parse().expect("a known architecture");
+    ResNet::new(&vs.root(), arch);
+    let info = BackboneInfo {
+        arch,
+        method: "scratch".into(),
+        dataset: "none".into(),
+        dataset_sha256: "none".into(),
+        class_names: Vec::new(),
+        image_size: 32,
+        mean: IMAGENET_MEAN,
+        std: IMAGENET_STD,
+        epoch: 0,
+        step: 0,
+        config: "{}".into(),
+        commit: "none".into(),
+    };
+    save_backbone(path, &vs.variables().into_iter().collect(), &info).expect("a folder that can be written");
 }
 
 #[cfg(test)]

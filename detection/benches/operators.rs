@@ -9,14 +9,14 @@ use camtrast_common::engine::Source;
 use camtrast_common::testing::{fill, unit};
 use camtrast_detection::grouping::Grouping;
 use camtrast_detection::model::nms::nms;
-use camtrast_detection::model::roi_align::RoiAlign;
+use camtrast_detection::model::roi_align::{Map, Region, RoiAlign};
 use camtrast_detection::source::{DetectionAugment, DetectionSource};
 use camtrast_detection::transform::{Aspect, Scale};
 use camtrast_detection::{Annotated, Dataset, Object};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
-use tch::{Kind, Tensor};
+use tch::{Device, Tensor};
 
 const ROUNDS: usize = 7;
 
@@ -52,11 +52,13 @@ fn main() {
         median(|| drop(black_box(nms(&proposals, &scores, 0.7, usize::MAX).unwrap())))
     );
 
-    let regions = boxes("regions", 512, 800.0);
-    let regions = Tensor::cat(
-        &[Tensor::zeros([512, 1], (Kind::Float, tch::Device::Cpu)), regions],
-        1,
-    );
+    let sides: Vec<f32> = Vec::try_from(boxes("regions", 512, 800.0).reshape([-1])).unwrap();
+    let region = |corners: &[f32]| Region {
+        map: 0,
+        image: 0,
+        corners: corners.try_into().expect("four numbers"),
+    };
+    let regions: Vec<Region> = sides.chunks_exact(4).map(region).collect();
     let features =
         camtrast_common::device::channels_last(&fill("features", &[1, 1024, 50, 50])).set_requires_grad(true);
     let align = RoiAlign {
@@ -66,7 +68,11 @@ fn main() {
     };
     let before = peak_bytes();
     let seconds = median(|| {
-        let pooled = align.forward(&features, &regions, 1.0 / 16.0).unwrap();
+        let map = Map {
+            features: &features,
+            scale: 1.0 / 16.0,
+        };
+        let pooled = align.forward(&[map], &regions);
         pooled.sum(None).backward();
     });
     println!("roi_align {seconds:.6}");
@@ -111,7 +117,7 @@ fn main() {
         images_per_group: 0,
         by_aspect: false,
     };
-    let mut source = DetectionSource::new(Arc::new(dataset), augment, grouping, 1, 0);
+    let mut source = DetectionSource::new(Arc::new(dataset), augment, grouping, 1, 0, Device::Cpu);
     let seconds = median(|| drop(black_box(source.batch(0, 0).expect("a whole image"))));
     println!("data_images_per_second {:.1}", 16.0 / seconds);
 }

@@ -1,11 +1,13 @@
 //! One training step of the C4 detector under `--preset moco`, on two small images: forward, backward,
 //! optimiser. Prints `step seconds`, of processor time, so that other work on the machine counts for little;
-//! `benches/peers/detection_step.py` runs it in turns with detectron2's modules.
+//! `benches/peers/detection_step.py` runs it in turns with detectron2's modules. Then `operations` of a step
+//! and its `waits`, as `cargo test --test operations` counts them.
 //!
 //! `OMP_NUM_THREADS`: threads. `CAMTRAST_BENCH_WIDTH`: channels after the stem (32).
 
 use camtrast_common::device::Precision;
 use camtrast_common::engine::StepContext;
+use camtrast_common::native::count_operations;
 use camtrast_common::nn::{Modes, weights_channels_last};
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use camtrast_common::resnet::{Arch, Stem};
@@ -63,10 +65,8 @@ fn main() {
         labels: Tensor::from_slice(&[1i64, 7]),
     };
     let truth = [truth(), truth()];
-    let mut seconds = Vec::new();
+    let (mut seconds, mut operations) = (Vec::new(), None);
     for step in 0..=ROUNDS {
-        let before = processor_seconds();
-        optimizer.zero_grad();
         let at = StepContext {
             seed: 0,
             epoch: 0,
@@ -74,17 +74,27 @@ fn main() {
             batch: step,
             total_steps: ROUNDS,
         };
-        let losses = net
-            .losses(&images, &truth, &at, Precision::Fp32, Modes::TRAIN)
-            .expect("the CPU");
-        (losses.objectness + losses.proposal_boxes + losses.classes + losses.boxes).backward();
-        optimizer.step(1e-4, 1e-4).expect("an optimiser that fits");
+        let mut train = || {
+            optimizer.zero_grad();
+            let losses = net
+                .losses(&images, &truth, &at, Precision::Fp32, Modes::TRAIN)
+                .expect("the CPU");
+            (losses.objectness + losses.proposal_boxes + losses.classes + losses.boxes).backward();
+            optimizer.step(1e-4, 1e-4).expect("an optimiser that fits");
+        };
+        let before = processor_seconds();
+        match step {
+            0 => operations = Some(count_operations(train).expect("libtorch counts").1),
+            _ => train(),
+        }
         seconds.push(processor_seconds() - before);
     }
     // The first step prepares kernels.
     seconds.remove(0);
     seconds.sort_by(f64::total_cmp);
     println!("step {:.3}", seconds[seconds.len() / 2]);
+    let operations = operations.expect("the first step is counted");
+    println!("operations {}\nwaits {}", operations.all, operations.waits);
 }
 
 /// Time that the process has computed, user's and system's, of all threads, to 10 ms.

@@ -4,6 +4,7 @@
 
 pub mod anchors;
 pub mod boxes;
+mod config;
 mod faster_rcnn;
 pub mod fpn;
 pub mod heads;
@@ -12,4 +13,5 @@ pub mod nms;
 pub mod roi_align;
 pub mod rpn;
 
+pub use config::*;
 pub use faster_rcnn::*;

@@ -4,13 +4,14 @@ use crate::model::FasterRcnn;
 use crate::results::{Detection, Results};
 use crate::transform::{Padded, Prepared, Scale, rescale};
 use crate::{Annotated, Dataset};
-use camtrast_common::device::Precision;
+use camtrast_common::augment::Input;
+use camtrast_common::device::{Precision, to_host};
 use camtrast_common::progress::Progress;
 use camtrast_common::{Error, Result};
 use camtrast_images::decode;
 use rayon::prelude::*;
 use std::sync::mpsc::sync_channel;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// Images decoded side by side, while the network works on those before them.
 const CHUNK: usize = 4;
@@ -19,10 +20,8 @@ const CHUNK: usize = 4;
 pub struct Predictor<'a> {
     /// The network.
     pub net: &'a FasterRcnn,
-    /// Mean of the normalisation, RGB in 0..1.
-    pub mean: [f64; 3],
-    /// Standard deviation of the normalisation, RGB in 0..1.
-    pub std: [f64; 3],
+    /// Makes its input of pixels.
+    pub input: &'a Input,
     /// The size of images in the network.
     pub scale: Scale,
     /// Where tensors live.
@@ -90,11 +89,11 @@ impl Predictor<'_> {
 
     // Class (0-based), score and box of everything in one image.
     fn image(&self, image: camtrast_images::resample::Image) -> Result<Vec<(usize, f64, [f64; 4])>> {
-        let input = Padded::new(&[image], self.scale.pad_to).input(&self.mean, &self.std, self.device);
+        let input = Padded::new(&[image], self.scale.pad_to)
+            .sent(self.device)
+            .input(self.input);
         let found = no_grad(|| self.net.detect(&input, self.precision))?.remove(0);
-        let host = |t: &Tensor| {
-            Vec::<f64>::try_from(t.to_kind(tch::Kind::Double).reshape([-1]).to_device(Device::Cpu))
-        };
+        let host = |t: &Tensor| to_host::<f64>(&t.to_kind(Kind::Double).reshape([-1]));
         let (boxes, scores, labels) = (host(&found.boxes)?, host(&found.scores)?, host(&found.labels)?);
         let rows = boxes.chunks_exact(4).zip(scores).zip(labels);
         Ok(rows

@@ -5,13 +5,14 @@ use crate::model::heads::Truth;
 use crate::transform::{Padded, Prepared, Scale, mirror, rescale};
 use crate::{Annotated, Dataset, Object};
 use camtrast_common::Result;
+use camtrast_common::device::send;
 use camtrast_common::engine::Source;
 use camtrast_common::random::generator;
 use camtrast_images::decode;
 use rand::RngExt;
 use rayon::prelude::*;
 use std::sync::Arc;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Random changes of training images.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,30 +25,24 @@ pub struct DetectionAugment {
     pub difficult: bool,
 }
 
-/// What one step trains on.
+/// What one step trains on, on the device.
 #[derive(Debug)]
 pub struct Batch {
     /// The images, group by group.
     pub groups: Vec<Padded>,
-    /// Boxes [x1, y1, x2, y2] of each image's objects, one after the other; images in the order of the
-    /// groups.
-    pub boxes: Vec<Vec<f32>>,
-    /// Their classes from 1 on.
-    pub labels: Vec<Vec<i64>>,
+    /// Ground truth of each image, in the order of the groups.
+    pub truth: Vec<Truth>,
 }
 
-impl Batch {
-    /// Ground truth of each image on a device.
-    pub fn truth(&self, device: Device) -> Vec<Truth> {
-        let truth = |(boxes, labels): (&Vec<f32>, &Vec<i64>)| Truth {
-            boxes: Tensor::from_slice(boxes)
-                .view([-1, 4])
-                .to_kind(Kind::Float)
-                .to_device(device),
-            labels: Tensor::from_slice(labels).to_device(device),
-        };
-        self.boxes.iter().zip(&self.labels).map(truth).collect()
-    }
+// The ground truth of all images reaches the device as two tensors: boxes x1, y1, x2, y2 and classes from 1
+// on, image after image.
+fn truth(boxes: &[Vec<f32>], labels: &[Vec<i64>], device: Device) -> Vec<Truth> {
+    let counts: Vec<i64> = labels.iter().map(|labels| labels.len() as i64).collect();
+    let boxes = send(Tensor::from_slice(&boxes.concat()).view([-1, 4]), device);
+    let labels = send(Tensor::from_slice(&labels.concat()), device);
+    let parts = |t: Tensor| t.split_with_sizes(&counts, 0).into_iter();
+    let truth = |(boxes, labels)| Truth { boxes, labels };
+    parts(boxes).zip(parts(labels)).map(truth).collect()
 }
 
 /// Draws batches pass after pass.
@@ -56,6 +51,7 @@ pub struct DetectionSource {
     augment: DetectionAugment,
     batches_per_epoch: u64,
     seed: u64,
+    device: Device,
     groups: Groups,
 }
 
@@ -67,6 +63,7 @@ impl DetectionSource {
         grouping: Grouping,
         batches_per_epoch: u64,
         seed: u64,
+        device: Device,
     ) -> Self {
         let groups = Groups::new(&dataset, grouping, seed);
         DetectionSource {
@@ -74,6 +71,7 @@ impl DetectionSource {
             augment,
             batches_per_epoch,
             seed,
+            device,
             groups,
         }
     }
@@ -110,12 +108,11 @@ impl Source for DetectionSource {
                         .collect(),
                 );
             }
-            groups.push(Padded::new(&images, self.augment.scales[0].pad_to));
+            groups.push(Padded::new(&images, self.augment.scales[0].pad_to).sent(self.device));
         }
         Ok(Batch {
             groups,
-            boxes,
-            labels,
+            truth: truth(&boxes, &labels, self.device),
         })
     }
 }

@@ -8,7 +8,6 @@ use crate::options::{DetectionOptions, Preset};
 use crate::predict::Predictor;
 use crate::report::write_report;
 use crate::source::{Batch, DetectionAugment, DetectionSource};
-use crate::transform::Padded;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::leakage::Prints;
@@ -22,8 +21,8 @@ use camtrast_finetune::{Course, DenseTask, Network, Trained};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
-use tch::Tensor;
 use tch::nn::{self, VarStore};
+use tch::{Device, Tensor};
 
 /// The settings of detection, as config.toml holds them. `D` names the data.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -97,6 +96,7 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         "pictures",
         "curves",
     ];
+    const ONE_SHAPE: bool = false;
     type Settings = DetectionSettings<D>;
     type Net = FasterRcnn;
     type Batch = Batch;
@@ -172,7 +172,6 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
     // Backbone and the rest, each with its batch norm apart.
     fn parameter_groups(&self, vs: &VarStore) -> Vec<ParamGroup> {
         let options = &self.settings.options;
-        let frozen = set(&options.batch_norm) == BatchNormMode::Frozen;
         // All that a ResNet has of one dimension is batch norm's.
         let is_norm = |name: &str, param: &Tensor| {
             name.starts_with("backbone.") && param.dim() == 1 || name.starts_with("box_head.norm.")
@@ -192,20 +191,25 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
                 weight_decay,
             };
             groups.push(group(rest, None));
-            if !(frozen && in_backbone) {
-                groups.push(group(norms, Some(set(&options.norm_weight_decay))));
-            }
+            groups.push(group(norms, Some(set(&options.norm_weight_decay))));
         }
         groups
     }
 
-    fn source(&self, _: &BackboneInfo, batches_per_epoch: u64, seed: u64) -> Result<DetectionSource> {
+    fn source(
+        &self,
+        _: &BackboneInfo,
+        batches_per_epoch: u64,
+        seed: u64,
+        device: Device,
+    ) -> Result<DetectionSource> {
         Ok(DetectionSource::new(
             self.training.clone(),
             self.augment.clone(),
             self.settings.options.grouping(),
             batches_per_epoch,
             seed,
+            device,
         ))
     }
 
@@ -216,13 +220,14 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         at: &StepContext,
         modes: Modes,
     ) -> Result<Loss> {
-        let (device, backbone) = (network.device, &network.backbone);
-        let input = |group: &Padded| group.input(&backbone.mean, &backbone.std, device);
-        let groups: Vec<_> = batch.groups.iter().map(input).collect();
-        let truth = batch.truth(device);
+        let groups: Vec<_> = batch
+            .groups
+            .iter()
+            .map(|group| group.input(&network.input))
+            .collect();
         let losses = network
             .net
-            .losses(&groups, &truth, at, network.precision, modes)?;
+            .losses(&groups, &batch.truth, at, network.precision, modes)?;
         Ok(Loss {
             total: &losses.objectness + &losses.proposal_boxes + &losses.classes + &losses.boxes,
             parts: vec![
@@ -259,8 +264,7 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         let Some(test) = &self.test else { return Ok(None) };
         let predictor = Predictor {
             net: &network.net,
-            mean: network.backbone.mean,
-            std: network.backbone.std,
+            input: &network.input,
             scale: self.settings.options.test_scale(),
             device: network.device,
             precision: network.precision,

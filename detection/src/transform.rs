@@ -1,7 +1,8 @@
 //! From an image of any size to the network's input, together with its boxes.
 
 use crate::model::Images;
-use camtrast_common::augment::to_input;
+use camtrast_common::augment::Input;
+use camtrast_common::device::send;
 use camtrast_images::resample::{Image, resize};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -92,7 +93,7 @@ pub fn mirror(Prepared { mut image, mut boxes }: Prepared) -> Prepared {
     Prepared { image, boxes }
 }
 
-/// Images of several sizes in one tensor, on the host.
+/// Images of several sizes in one tensor.
 #[derive(Debug)]
 pub struct Padded {
     /// Pixels u8 [N, H, W, 3], zero beyond each image's own size.
@@ -124,9 +125,17 @@ impl Padded {
         }
     }
 
-    /// The network's input on a device; pixels outside an image are zero after normalisation.
-    pub fn input(&self, mean: &[f64; 3], std: &[f64; 3], device: Device) -> Images {
-        let pixels = to_input(&self.pixels.to_device(device), mean, std);
+    /// The same on a device.
+    pub fn sent(self, device: Device) -> Self {
+        Padded {
+            pixels: send(self.pixels, device),
+            ..self
+        }
+    }
+
+    /// The network's input, on the device of the pixels; those outside an image are zero after normalisation.
+    pub fn input(&self, input: &Input) -> Images {
+        let pixels = input.of(&self.pixels);
         let (_, _, height, width) = pixels.size4().expect("images");
         for (image, &(h, w)) in self.sizes.iter().enumerate() {
             let image = pixels.get(image as i64);
@@ -210,7 +219,7 @@ mod tests {
     fn padding_is_zero_after_normalisation() {
         let padded = Padded::new(&[image(3, 40), image(33, 5)], 32);
         assert_eq!(padded.pixels.size(), [2, 64, 64, 3]);
-        let input = padded.input(&[0.5, 0.4, 0.3], &[0.2, 0.2, 0.1], Device::Cpu);
+        let input = padded.input(&Input::new(&[0.5, 0.4, 0.3], &[0.2, 0.2, 0.1], Device::Cpu));
         assert_eq!(input.sizes, [(3, 40), (33, 5)]);
         let value = f64::from(image(33, 5).pixels[(32 * 5 + 4) * 3 + 2]) / 255.0;
         assert!((input.pixels.double_value(&[1, 2, 32, 4]) - (value - 0.3) / 0.1).abs() < 1e-5);

@@ -11,6 +11,7 @@
 //! with:
 //!
 //! ```
+//! use camtrast_common::arithmetic::Arithmetic;
 //! use camtrast_common::device::Precision;
 //! use camtrast_finetune::{Settings, Start};
 //!
@@ -21,6 +22,7 @@
 //!     checkpoint: "runs/moco/backbone.safetensors".into(),
 //!     seed: 0,
 //!     precision: Precision::Fp32,
+//!     arithmetic: Arithmetic::default(),
 //! };
 //! let settings = Settings { start: &start, task: &Saliency { steps: 100 } };
 //! let lines = [

@@ -1,5 +1,6 @@
 //! A network that is fine-tuned, and what its file says about where it comes from.
 
+use camtrast_common::augment::Input;
 use camtrast_common::checkpoint::{BackboneInfo, Origin};
 use camtrast_common::device::Precision;
 use camtrast_common::leakage::Prints;
@@ -24,6 +25,8 @@ pub struct Network<N> {
     pub precision: Precision,
     /// The backbone that it was initialised from.
     pub backbone: BackboneInfo,
+    /// Makes its input of pixels, normalised as the backbone's.
+    pub input: Input,
 }
 
 /// Where a fine-tuned network comes from, part of what its file says.

@@ -2,6 +2,7 @@
 
 use crate::network::{Network, Trained};
 use camtrast_common::Result;
+use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::Precision;
 use camtrast_common::engine::{Loss, Source, StepContext};
@@ -14,6 +15,7 @@ use camtrast_common::schedule::Schedule;
 use camtrast_common::settings::BatchNormMode;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use tch::Device;
 use tch::nn::{self, VarStore};
 
 /// What every fine-tuning starts from. With the task's own settings it decides weights and metrics, and is
@@ -27,6 +29,9 @@ pub struct Start {
     pub seed: u64,
     /// Precision of the network's forward passes.
     pub precision: Precision,
+    /// How a device computes.
+    #[serde(flatten)]
+    pub arithmetic: Arithmetic,
 }
 
 /// How long and by which optimiser a task trains: its settings in the terms of the engine.
@@ -66,6 +71,9 @@ pub trait DenseTask {
     const FILE: &'static str;
     /// Files and folders that an evaluation writes beside metrics.json; `--overwrite` removes them.
     const ARTIFACTS: &'static [&'static str];
+    /// Whether all training batches have one shape, so that it pays to try out which of cuDNN's algorithms is
+    /// the fastest for it.
+    const ONE_SHAPE: bool;
     /// Settings of the task, as config.toml holds them after those of [`Start`].
     type Settings: Serialize;
     /// The network.
@@ -113,26 +121,29 @@ pub trait DenseTask {
     /// [`camtrast_common::Error::Settings`] when the settings do not fit the backbone.
     fn network(&self, root: &nn::Path, backbone: &BackboneInfo) -> Result<Self::Net>;
 
-    /// The parameters in groups. By default the backbone, without batch norm when that is frozen, at
+    /// The parameters in groups; frozen ones, which have no gradient, are in none. By default the backbone at
     /// [`Course::backbone_lr_scale`], and everything else.
     fn parameter_groups(&self, vs: &VarStore) -> Vec<ParamGroup> {
-        let course = self.course();
-        let frozen = course.batch_norm == BatchNormMode::Frozen;
         let mut backbone = ParamGroup::matching(vs, |name| name.starts_with("backbone."));
-        // All that a ResNet has of one dimension is batch norm's.
-        backbone.params.retain(|(_, param)| !frozen || param.dim() > 1);
-        backbone.lr_scale = course.backbone_lr_scale;
+        backbone.lr_scale = self.course().backbone_lr_scale;
         vec![
             backbone,
             ParamGroup::matching(vs, |name| !name.starts_with("backbone.")),
         ]
     }
 
-    /// Batches for training; `batches_per_epoch` of them make one epoch of the engine.
+    /// Batches for training, which the source sends to `device` ([`camtrast_common::device::send`]);
+    /// `batches_per_epoch` of them make one epoch of the engine.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Settings`] when the settings do not fit the backbone.
-    fn source(&self, backbone: &BackboneInfo, batches_per_epoch: u64, seed: u64) -> Result<Self::Source>;
+    fn source(
+        &self,
+        backbone: &BackboneInfo,
+        batches_per_epoch: u64,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self::Source>;
 
     /// Forward pass and loss of one batch.
     ///

@@ -3,6 +3,8 @@
 use crate::network::{Network, Provenance, Trained};
 use crate::task::{Course, DenseTask, Start};
 use camtrast_common::Result;
+use camtrast_common::arithmetic;
+use camtrast_common::augment::Input;
 use camtrast_common::checkpoint::{Backbone, Origin, load_backbone};
 use camtrast_common::device::device_name;
 use camtrast_common::engine::{self, Loss, Outcome, Source, StepContext, Task, TrainPlan};
@@ -15,6 +17,7 @@ use camtrast_common::progress::Progress;
 use camtrast_common::random::torch_seed;
 use camtrast_common::run::{RunFolder, RunOptions};
 use camtrast_common::sampler::period;
+use camtrast_common::settings::BatchNormMode;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +53,7 @@ pub fn train<T: DenseTask>(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<TrainReport<T::Evaluation>> {
+    start.arithmetic.begin(options.device, T::ONE_SHAPE)?;
     let backbone = load_backbone(&start.checkpoint, Device::Cpu)?;
     let (trained, tested) = (task.training_images()?, task.test_images()?);
     let leakage = tested.as_ref().and_then(|tested| trained.seen(tested));
@@ -68,6 +72,9 @@ pub fn train<T: DenseTask>(
         + "\n[dataset]\n"
         + &task.describe_data(&backbone, tested.as_ref())?;
     run.claim(&described, &options.build, options.device)?;
+    if options.device.is_cuda() {
+        progress.note(&arithmetic::describe(start.precision, options.device)?);
+    }
     for note in task.notes(&backbone.info) {
         progress.note(&note);
     }
@@ -89,7 +96,7 @@ pub fn train<T: DenseTask>(
     };
     let mut optimizer = Optimizer::new(course.optimizer, task.parameter_groups(&tuning.network.vs));
     let backbone = tuning.network.backbone.clone();
-    let source = |seed| task.source(&backbone, plan.batches_per_epoch, seed);
+    let source = |seed| task.source(&backbone, plan.batches_per_epoch, seed, options.device);
     let outcome = engine::train(
         &mut tuning,
         source(start.seed)?,
@@ -152,6 +159,7 @@ fn plan(course: &Course, start: &Start, options: &RunOptions) -> TrainPlan {
         clip_norm: course.clip_norm,
         log_every: options.log_every.max(1),
         save_every: options.save_every,
+        profile_step: options.profile_step,
     }
 }
 
@@ -168,13 +176,26 @@ fn initialise<T: DenseTask>(
     backbone.copy_into(&vs, "backbone.")?;
     vs.set_device(device);
     weights_channels_last(&vs);
+    if task.course().batch_norm == BatchNormMode::Frozen {
+        freeze_batch_norm(&vs);
+    }
     Ok(Network {
         net,
         vs,
         device,
         precision: start.precision,
+        input: Input::new(&backbone.info.mean, &backbone.info.std, device),
         backbone: backbone.info,
     })
+}
+
+// No gradient is computed for the backbone's batch norm: all that a ResNet has of one dimension.
+fn freeze_batch_norm(vs: &VarStore) {
+    for (name, variable) in vs.variables() {
+        if name.starts_with("backbone.") && variable.dim() == 1 {
+            let _ = variable.set_requires_grad(false);
+        }
+    }
 }
 
 /// A dense task under the engine.
@@ -253,5 +274,25 @@ impl<T: DenseTask> Task for FineTuning<'_, T> {
             return Ok(());
         }
         self.save(run, step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use camtrast_common::resnet::ResNet;
+    use tch::Kind;
+
+    #[test]
+    fn frozen_batch_norm_has_no_gradient() {
+        let vs = VarStore::new(Device::Cpu);
+        let net = ResNet::new(&(vs.root() / "backbone"), "resnet18-w8-small".parse().unwrap());
+        freeze_batch_norm(&vs);
+        let images = Tensor::randn([2, 3, 16, 16], (Kind::Float, Device::Cpu));
+        net.features(&images, Mode::Eval).sum(Kind::Float).backward();
+        for (name, variable) in vs.variables() {
+            let has_one = variable.grad().defined();
+            assert_eq!(has_one, variable.dim() == 4, "{name}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! `cargo bench -p camtrast-pretrain --bench training [-- resnet50 32]` (backbone, batch size).
 
+use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
 use camtrast_common::engine::StepContext;
 use camtrast_common::nn::Mode;
@@ -164,6 +165,7 @@ fn config(
             data: pack.to_owned(),
             seed: 0,
             precision,
+            arithmetic: Arithmetic::default(),
             arch,
             subset: Subset::default(),
             accumulate: 1,
@@ -176,6 +178,7 @@ fn config(
             device: Device::Cpu,
             log_every: STEPS,
             save_every: None,
+            profile_step: None,
             build: Build {
                 version: "bench".into(),
                 commit: "bench".into(),

@@ -2,8 +2,8 @@
 //! suppression.
 
 use camtrast_common::Result;
-use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
-use camtrast_common::device::Precision;
+use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, Input};
+use camtrast_common::device::{Precision, send};
 use camtrast_common::features::Images;
 use camtrast_common::precise_bn::re_estimate;
 use camtrast_common::random::{generator, permutation};
@@ -46,9 +46,9 @@ impl CleanImages {
     /// give the same statistics, whatever the statistics were before.
     pub(crate) fn measure(&self, backbone: &ResNet) -> Result<()> {
         let batches: Vec<&[i64]> = self.rows.chunks(self.batch_size).collect();
+        let input = Input::new(&IMAGENET_MEAN, &IMAGENET_STD, self.device);
         re_estimate(batches.len() as u64, |batch, mode| {
-            let images = self.pack.rows(batches[batch as usize])?.to_device(self.device);
-            let input = to_input(&images, &IMAGENET_MEAN, &IMAGENET_STD);
+            let input = input.of(&send(self.pack.rows(batches[batch as usize])?, self.device));
             self.precision
                 .run(self.device, || Ok(backbone.feature_map(&input, mode)))
                 .map(drop)

@@ -1,6 +1,7 @@
 //! InfoNCE against a queue of keys (He et al. 2020, `moco/builder.py`; Sun et al. 2022, eq. 4).
 
 use camtrast_common::Result;
+use camtrast_common::device::send;
 pub use camtrast_common::nn::unit;
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -18,7 +19,10 @@ pub struct Queue {
 impl Queue {
     /// Filled with random directions from libtorch's CPU generator, as MoCo's.
     pub fn new(size: i64, dim: i64, device: Device) -> Self {
-        let keys = unit(&Tensor::randn([size, dim], (Kind::Float, Device::Cpu))).to_device(device);
+        let keys = send(
+            unit(&Tensor::randn([size, dim], (Kind::Float, Device::Cpu))),
+            device,
+        );
         Queue {
             keys,
             labels: Tensor::full([size], -1, (Kind::Int64, device)),

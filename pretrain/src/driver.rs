@@ -7,6 +7,7 @@ use crate::probe::Probe;
 use crate::recipe::{PretrainRecipe, Settled};
 use crate::source::{Batch, PackSource};
 use camtrast_common::Result;
+use camtrast_common::arithmetic;
 use camtrast_common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
 use camtrast_common::checkpoint::{BackboneInfo, save_backbone};
 use camtrast_common::classifier::{CLASSIFIER_FILE, Classifier};
@@ -57,6 +58,7 @@ pub fn pretrain(
     stop: &AtomicBool,
 ) -> Result<PretrainReport> {
     let device = config.run.device;
+    config.recipe.arithmetic.begin(device, /* one shape */ true)?;
     let pack = Arc::new(Pack::open(&config.recipe.data)?);
     let Settled {
         recipe,
@@ -69,6 +71,9 @@ pub fn pretrain(
 
     let run = config.run.begin(&[])?;
     claim(&run, config, &recipe, &pack)?;
+    if device.is_cuda() {
+        progress.note(&arithmetic::describe(recipe.precision, device)?);
+    }
     write_subset(&run, &selection)?;
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
     let resident = resident_pixels(&pack, device)?;
@@ -154,6 +159,7 @@ fn plan(config: &PretrainConfig, recipe: &PretrainRecipe, batches_per_epoch: u64
         clip_norm: recipe.clip_norm,
         log_every: config.run.log_every.max(1),
         save_every: config.run.save_every,
+        profile_step: config.run.profile_step,
     }
 }
 
@@ -255,9 +261,9 @@ fn resident_pixels(pack: &Pack, device: Device) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     let shape = [pack.len(), pack.height(), pack.width(), 3].map(|d| d as i64);
-    Ok(Some(
-        Tensor::f_from_data_size(pack.pixels(), &shape, Kind::Uint8)?.to_device(device),
-    ))
+    let pixels = Tensor::f_from_data_size(pack.pixels(), &shape, Kind::Uint8)?;
+    // Once, and as large as the pack: not through pinned memory.
+    Ok(Some(pixels.to_device(device)))
 }
 
 /// A method under the engine.

@@ -10,6 +10,7 @@
 //!
 //! ```
 //! use camtrast_common::checkpoint::load_backbone;
+//! use camtrast_common::arithmetic::Arithmetic;
 //! use camtrast_common::device::Precision;
 //! use camtrast_common::progress::Silent;
 //! use camtrast_common::run::{Build, RunOptions};
@@ -39,6 +40,7 @@
 //!     data,
 //!     seed: 0,
 //!     precision: Precision::Fp32,
+//!     arithmetic: Arithmetic::default(),
 //!     arch: "resnet18-w4-small".parse().unwrap(),
 //!     subset: Subset::default(),
 //!     accumulate: 1,

@@ -14,7 +14,7 @@ use crate::heads::Projector;
 use crate::method::{Network, Pretraining, Setting, split_mode};
 use crate::options::{Numbers, PretrainOptions, set};
 use camtrast_common::augment::Augment;
-use camtrast_common::device::Precision;
+use camtrast_common::device::{Precision, send};
 use camtrast_common::ema::Ema;
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::Mode;
@@ -204,7 +204,7 @@ impl MomentumContrast {
             n as usize,
             &mut generator(at.seed, "moco/shuffle", at.epoch, at.batch),
         );
-        let order = Tensor::from_slice(&order).to_device(self.device);
+        let order = send(Tensor::from_slice(&order), self.device);
         let back = order.argsort(0, false);
         no_grad(|| {
             let shuffled = images.index_select(0, &order);

@@ -2,8 +2,8 @@
 //! pretraining. It only measures: a run ends with the same weights with or without it.
 
 use camtrast_analysis::measures::{nearest_neighbours, spectrum, uniformity};
-use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, to_input};
-use camtrast_common::device::Precision;
+use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, Input};
+use camtrast_common::device::{Precision, send};
 use camtrast_common::features::{BATCH, Images, pooled};
 use camtrast_common::nn::unit;
 use camtrast_common::random::{generator, permutation};
@@ -23,6 +23,7 @@ const NEIGHBOURS: i64 = 20;
 pub(crate) struct Probe {
     every: u64,
     pixels: Tensor,
+    input: Input,
     labels: Tensor,
     classes: i64,
     precision: Precision,
@@ -54,8 +55,9 @@ impl Probe {
         let labels: Vec<i64> = chosen.iter().map(|&i| selection.labels[i as usize]).collect();
         Ok(Probe {
             every,
-            pixels: pack.rows(&rows)?.to_device(device),
-            labels: Tensor::from_slice(&labels).to_device(device),
+            pixels: send(pack.rows(&rows)?, device),
+            labels: send(Tensor::from_slice(&labels), device),
+            input: Input::new(&IMAGENET_MEAN, &IMAGENET_STD, device),
             classes: selection.classes as i64,
             precision,
             device,
@@ -70,14 +72,9 @@ impl Probe {
             return Ok(Vec::new());
         }
         let parts = self.pixels.split(BATCH as i64, 0);
-        let parts = parts.iter().map(|pixels| {
-            pooled(
-                backbone,
-                &to_input(pixels, &IMAGENET_MEAN, &IMAGENET_STD),
-                self.device,
-                self.precision,
-            )
-        });
+        let parts = parts
+            .iter()
+            .map(|pixels| pooled(backbone, &self.input.of(pixels), self.device, self.precision));
         let features = Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0);
         let found = spectrum(&features)?;
         Ok(vec![

@@ -4,6 +4,7 @@ use crate::method::Setting;
 use crate::methods::Method;
 use crate::options::{PretrainOptions, Subset, set};
 use crate::preset::Preset;
+use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
 use camtrast_common::resnet::Arch;
 use camtrast_common::settings::check_counts;
@@ -28,6 +29,9 @@ pub struct PretrainRecipe {
     pub seed: u64,
     /// Precision of the networks' forward passes.
     pub precision: Precision,
+    /// How a device computes.
+    #[serde(flatten)]
+    pub arithmetic: Arithmetic,
     /// The backbone.
     pub arch: Arch,
     /// The part of the pack that is trained on.

@@ -3,6 +3,7 @@
 //! `cargo test -p camtrast-pretrain --test operations -- --nocapture` prints the numbers;
 //! `benches/peers/operations.py` prints those of the same steps in PyTorch.
 
+use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
 use camtrast_common::native::{Operations, count_operations};
 use camtrast_common::progress::Silent;
@@ -48,6 +49,7 @@ fn operations(folder: &Path, method: Method, splits: Option<i64>, epochs: u64) -
             data: folder.join("pack.safetensors"),
             seed: 0,
             precision: Precision::Fp32,
+            arithmetic: Arithmetic::default(),
             arch: "resnet18-w8-small".parse().unwrap(),
             subset: Subset::default(),
             accumulate: 1,
@@ -68,6 +70,7 @@ fn operations(folder: &Path, method: Method, splits: Option<i64>, epochs: u64) -
             device: Device::Cpu,
             log_every: 1000,
             save_every: None,
+            profile_step: None,
             build: Build {
                 version: "0".into(),
                 commit: "none".into(),

@@ -50,7 +50,7 @@ fn main() {
         photometric: false,
         padding: [124, 116, 104],
     };
-    let mut source = CropSource::new(dataset.clone(), augment, BATCH, u64::MAX, 0);
+    let mut source = CropSource::new(dataset.clone(), augment, BATCH, u64::MAX, 0, Device::Cpu);
     let config = DeepLabConfig {
         arch: "resnet50".parse().expect("a known architecture"),
         output_stride: 16,
@@ -91,13 +91,8 @@ fn main() {
 }
 
 fn step(net: &DeepLab, vs: &VarStore, batch: Batch) {
-    let pixels = batch
-        .images
-        .to_device(vs.device())
-        .permute([0, 3, 1, 2])
-        .to_kind(Kind::Float)
-        / 255.0;
-    let labels = batch.labels.to_device(vs.device()).to_kind(Kind::Int64);
+    let pixels = batch.images.permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
+    let labels = batch.labels.to_kind(Kind::Int64);
     let loss: Tensor = cross_entropy(
         &net.forward(&channels_last(&pixels), Modes::TRAIN).main,
         &labels,

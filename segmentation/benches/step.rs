@@ -1,10 +1,12 @@
 //! One training step of `--preset mmseg` on a ResNet-50 v1c, 19 classes: forward, losses, backward, SGD.
 //!
 //! Prints `fp32 SECONDS` and `bf16 SECONDS`, medians of processor time, which other work on the machine
-//! disturbs least. `CAMTRAST_BENCH_CROP=96x192` sets the crops; `CAMTRAST_BENCH_STEPS=3` the steps that
-//! count. `benches/peers/segmentation_step.py` takes turns with mmsegmentation.
+//! disturbs least, and the operations of a step, `PRECISION-operations N`. `CAMTRAST_BENCH_CROP=96x192` sets
+//! the crops; `CAMTRAST_BENCH_STEPS=3` the steps that count. `benches/peers/segmentation_step.py` takes turns
+//! with mmsegmentation.
 
 use camtrast_common::device::{Precision, channels_last};
+use camtrast_common::native::count_operations;
 use camtrast_common::nn::{Modes, weights_channels_last};
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 use camtrast_common::settings::set;
@@ -63,25 +65,29 @@ fn main() {
     let average = set(&options.loss_average);
 
     for precision in [Precision::Fp32, Precision::Bf16] {
-        let mut seconds: Vec<f64> = (0..=steps)
+        let mut step = || {
+            let logits = precision
+                .run(Device::Cpu, || Ok(net.forward(&images, Modes::TRAIN)))
+                .expect("logits");
+            let auxiliary = cross_entropy(&logits.auxiliary.expect("an auxiliary head"), &labels, average);
+            let loss =
+                cross_entropy(&logits.main, &labels, average) + auxiliary * set(&options.auxiliary_weight);
+            optimizer.zero_grad();
+            loss.backward();
+            optimizer.step(1e-4, 1e-4).expect("a step");
+            loss
+        };
+        // The first step prepares kernels.
+        let (_, operations) = count_operations(&mut step).expect("libtorch counts");
+        let mut seconds: Vec<f64> = (0..steps)
             .map(|_| {
                 let begun = processor_seconds();
-                let logits = precision
-                    .run(Device::Cpu, || Ok(net.forward(&images, Modes::TRAIN)))
-                    .expect("logits");
-                let auxiliary =
-                    cross_entropy(&logits.auxiliary.expect("an auxiliary head"), &labels, average);
-                let loss = cross_entropy(&logits.main, &labels, average)
-                    + auxiliary * set(&options.auxiliary_weight);
-                optimizer.zero_grad();
-                loss.backward();
-                optimizer.step(1e-4, 1e-4).expect("a step");
-                assert!(loss.double_value(&[]).is_finite());
+                assert!(step().double_value(&[]).is_finite());
                 processor_seconds() - begun
             })
-            .skip(1)
             .collect();
         seconds.sort_by(f64::total_cmp);
         println!("{precision} {}", seconds[seconds.len() / 2]);
+        println!("{precision}-operations {}", operations.all);
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::deeplab::{DeepLab, upsample};
 use crate::label_image::LabelImage;
-use camtrast_common::augment::to_input;
-use camtrast_common::device::{Precision, channels_last};
+use camtrast_common::augment::Input;
+use camtrast_common::device::{Precision, channels_last, send, to_host};
 use camtrast_common::nn::Modes;
 use camtrast_common::{Error, Result};
 use camtrast_images::resample::Image;
@@ -66,10 +66,8 @@ impl PredictOptions {
 pub struct Predictor<'a> {
     /// The network.
     pub net: &'a DeepLab,
-    /// Mean of its normalisation, RGB in 0..1.
-    pub mean: [f64; 3],
-    /// Standard deviation of its normalisation.
-    pub std: [f64; 3],
+    /// Makes its input of pixels.
+    pub input: &'a Input,
     /// Its device.
     pub device: Device,
     /// Precision of its forward pass.
@@ -87,17 +85,13 @@ impl Predictor<'_> {
         let (height, width) = (image.height as i64, image.width as i64);
         let scores = no_grad(|| {
             let pixels = Tensor::f_from_data_size(&image.pixels, &[1, height, width, 3], Kind::Uint8)?;
-            self.scores(&to_input(&pixels.to_device(self.device), &self.mean, &self.std))
+            self.scores(&self.input.of(&send(pixels, self.device)))
         })?;
-        let ids = scores
-            .argmax(1, false)
-            .to_kind(Kind::Uint8)
-            .view([-1])
-            .to_device(Device::Cpu);
+        let ids = scores.argmax(1, false).to_kind(Kind::Uint8).view([-1]);
         Ok(LabelImage {
             height: image.height,
             width: image.width,
-            pixels: Vec::try_from(ids)?,
+            pixels: to_host(&ids)?,
         })
     }
 

@@ -3,14 +3,15 @@
 use crate::augment::SegmentationAugment;
 use crate::dataset::Dataset;
 use camtrast_common::Result;
+use camtrast_common::device::send;
 use camtrast_common::engine::Source;
 use camtrast_common::random::generator;
 use camtrast_common::sampler::Passes;
 use rayon::prelude::*;
 use std::sync::Arc;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// Crops of one step, on the host.
+/// Crops of one step, on the device.
 pub struct Batch {
     /// Pixels u8 [N, H, W, 3].
     pub images: Tensor,
@@ -25,6 +26,7 @@ pub struct CropSource {
     batch_size: u64,
     batches_per_epoch: u64,
     seed: u64,
+    device: Device,
     passes: Passes,
 }
 
@@ -37,6 +39,7 @@ impl CropSource {
         batch_size: u64,
         batches_per_epoch: u64,
         seed: u64,
+        device: Device,
     ) -> Self {
         let passes = Passes::new(dataset.samples.len(), seed);
         CropSource {
@@ -45,6 +48,7 @@ impl CropSource {
             batch_size,
             batches_per_epoch,
             seed,
+            device,
             passes,
         }
     }
@@ -69,9 +73,11 @@ impl Source for CropSource {
             self.augment.height as i64,
             self.augment.width as i64,
         );
+        let images = Tensor::f_from_data_size(&images.concat(), &[n, height, width, 3], Kind::Uint8)?;
+        let labels = Tensor::f_from_data_size(&labels.concat(), &[n, height, width], Kind::Uint8)?;
         Ok(Batch {
-            images: Tensor::f_from_data_size(&images.concat(), &[n, height, width, 3], Kind::Uint8)?,
-            labels: Tensor::f_from_data_size(&labels.concat(), &[n, height, width], Kind::Uint8)?,
+            images: send(images, self.device),
+            labels: send(labels, self.device),
         })
     }
 }

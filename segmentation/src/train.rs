@@ -10,7 +10,6 @@ use crate::predict::{PredictOptions, Predictor};
 use crate::segmenter::{self, SegmenterInfo};
 use crate::source::{Batch, CropSource};
 use camtrast_common::Result;
-use camtrast_common::augment::to_input;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::leakage::Prints;
@@ -28,7 +27,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Kind, nn};
+use tch::{Device, Kind, nn};
 
 /// The settings of segmentation, as config.toml holds them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -79,6 +78,7 @@ impl DenseTask for SegmentationTask {
     const NAME: &'static str = "segmentation";
     const FILE: &'static str = segmenter::SEGMENTER;
     const ARTIFACTS: &'static [&'static str] = &ARTIFACTS;
+    const ONE_SHAPE: bool = true;
     type Settings = SegmentationSettings;
     type Net = DeepLab;
     type Batch = Batch;
@@ -172,7 +172,13 @@ impl DenseTask for SegmentationTask {
         ))
     }
 
-    fn source(&self, backbone: &BackboneInfo, batches_per_epoch: u64, seed: u64) -> Result<CropSource> {
+    fn source(
+        &self,
+        backbone: &BackboneInfo,
+        batches_per_epoch: u64,
+        seed: u64,
+        device: Device,
+    ) -> Result<CropSource> {
         let options = &self.settings.options;
         Ok(CropSource::new(
             self.training.clone(),
@@ -180,6 +186,7 @@ impl DenseTask for SegmentationTask {
             set(&options.batch_size),
             batches_per_epoch,
             seed,
+            device,
         ))
     }
 
@@ -190,11 +197,10 @@ impl DenseTask for SegmentationTask {
         _at: &StepContext,
         modes: Modes,
     ) -> Result<Loss> {
-        let (options, device, backbone) = (&self.settings.options, network.device, &network.backbone);
-        let x = to_input(&batch.images.to_device(device), &backbone.mean, &backbone.std);
-        let labels = batch.labels.to_device(device).to_kind(Kind::Int64);
+        let options = &self.settings.options;
+        let (x, labels) = (network.input.of(&batch.images), batch.labels.to_kind(Kind::Int64));
         let forward = || Ok(network.net.forward(&x, modes));
-        let logits = network.precision.run(device, forward)?;
+        let logits = network.precision.run(network.device, forward)?;
         let average = set(&options.loss_average);
         let main = cross_entropy(&logits.main, &labels, average);
         let Some(auxiliary) = logits.auxiliary else {
@@ -233,8 +239,7 @@ impl DenseTask for SegmentationTask {
     ) -> Result<Option<(Scores, Metrics)>> {
         let predictor = Predictor {
             net: &network.net,
-            mean: network.backbone.mean,
-            std: network.backbone.std,
+            input: &network.input,
             device: network.device,
             precision: network.precision,
             options: self.predict.clone(),

@@ -6,6 +6,7 @@ use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::Screen;
 use anyhow::Result;
 use camtrast_common::Error;
+use camtrast_common::augment::Input;
 use camtrast_common::device::device_name;
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::{RunFolder, Texts};
@@ -162,16 +163,15 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     if let Some(side) = args.test_side {
         scale.side = side as usize;
     }
-    let (mean, std, precision) = (info.mean, info.std, args.common.precision);
+    let input = Input::new(&info.mean, &info.std, device);
     let (tested, mut texts) = (dataset.prints()?, info.provenance.origin.texts());
     tell_leakage(info.provenance.training_images.seen(&tested), &mut texts, &screen);
     let results = Predictor {
         net: &detector.net,
-        mean,
-        std,
+        input: &input,
         scale,
         device,
-        precision,
+        precision: args.common.precision,
     }
     .predict(&dataset, &screen)?;
     let evaluation = evaluate(&dataset, &results)?;

@@ -28,6 +28,7 @@ pub fn fine_tune<T: DenseTask>(
         checkpoint: args.checkpoint,
         seed: common.seed,
         precision: common.precision,
+        arithmetic: args.run.arithmetic,
     };
     if args.run.print_config {
         let task = &task(&screen)?;

@@ -102,6 +102,7 @@ impl PretrainArgs {
             data: self.data,
             seed: self.common.seed,
             precision: self.common.precision,
+            arithmetic: self.run.arithmetic,
             arch,
             subset: self.subset,
             accumulate: self.accumulate,

@@ -5,6 +5,7 @@ use super::{Common, tell_origin};
 use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::Screen;
 use anyhow::Result;
+use camtrast_common::augment::Input;
 use camtrast_common::device::device_name;
 use camtrast_common::progress::Progress;
 use camtrast_common::run::Texts;
@@ -147,10 +148,10 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         .checkpoint
         .unwrap_or_else(|| args.run.unwrap_or_default().join(SEGMENTER));
     let segmenter = segmenter::load(&path, device)?;
+    let input = Input::new(&segmenter.info.mean, &segmenter.info.std, device);
     let predictor = Predictor {
         net: &segmenter.net,
-        mean: segmenter.info.mean,
-        std: segmenter.info.std,
+        input: &input,
         device,
         precision: args.common.precision,
         options: args.evaluation.predict_options(segmenter.info.crop)?,

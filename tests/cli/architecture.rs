@@ -112,6 +112,43 @@ fn libraries_neither_print_nor_exit() {
     }
 }
 
+/// Of what trains: a copy that is not `device::send` or `device::to_host` stops the host of a GPU, and no
+/// count on a CPU shows it.
+#[test]
+fn copies_between_host_and_device_go_through_one_file() {
+    let allowed = [
+        "common/src/device.rs",
+        // States and checkpoints on their way to the disk.
+        "common/src/tensor_file.rs",
+        // A whole pack, once before training, and too large to pin.
+        "pretrain/src/driver.rs",
+    ];
+    let mut files = Vec::new();
+    for library in [
+        "common",
+        "pretrain",
+        "finetune",
+        "detection",
+        "segmentation",
+        "analysis",
+    ] {
+        sources(&root().join(library).join("src"), &mut files);
+    }
+    let copies = |file: &PathBuf| fs::read_to_string(file).unwrap().contains("to_device");
+    let found: Vec<PathBuf> = files.into_iter().filter(copies).collect();
+    let expected: Vec<PathBuf> = allowed.iter().map(|file| root().join(file)).collect();
+    let surplus: Vec<&PathBuf> = found.iter().filter(|file| !expected.contains(file)).collect();
+    assert!(
+        surplus.is_empty(),
+        "to_device in {surplus:?}: use device::send or device::to_host"
+    );
+    assert_eq!(
+        found.len(),
+        allowed.len(),
+        "one of {allowed:?} no longer copies: take it off"
+    );
+}
+
 /// Cargo must run the build script again, which finds out whether the commit is `-dirty`, after a change in
 /// any of these: the script's own output lists them.
 #[test]

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod architecture;
+mod arithmetic;
 mod bad_input;
 mod commands;
 mod detection;

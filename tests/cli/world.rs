@@ -23,9 +23,15 @@ pub const TINY: &str = "--data train.pack --arch resnet18 --width 8 --stem small
 /// The same for methods with a queue.
 pub const CONTRAST: &str = "--queue-size 64 --bn-splits 2";
 
+/// The executable: the one that cargo has built, or, where these tests are carried to another machine, the
+/// one that `CAMTRAST_PROGRAM` names.
+fn program() -> PathBuf {
+    std::env::var_os("CAMTRAST_PROGRAM").map_or(env!("CARGO_BIN_EXE_camtrast").into(), PathBuf::from)
+}
+
 /// A command line of the executable in `folder`, its arguments divided by blanks.
 fn camtrast(folder: &Path, arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_camtrast"));
+    let mut command = Command::new(program());
     command.args(arguments.split_whitespace()).current_dir(folder);
     // Threads that wait should not take the processor from other tests.
     command

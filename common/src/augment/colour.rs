@@ -2,6 +2,7 @@
 //!
 //! Source: `torchvision.transforms.v2.functional` (float images).
 
+use crate::device::send;
 use tch::{Kind, Tensor};
 
 /// Grey value, [N, 1, H, W]: 0.2989 R + 0.587 G + 0.114 B.
@@ -40,7 +41,7 @@ fn blend(x: &Tensor, other: &Tensor, factor: &Tensor) -> Tensor {
 /// formula.
 pub fn adjust_hue(x: &Tensor, shift: &Tensor) -> Tensor {
     let constants = Tensor::from_slice(&HUE.concat()).view([3, 1, 3, 1, 1]);
-    turn_hue(x, shift, &constants.to_device(x.device()))
+    turn_hue(x, shift, &send(constants, x.device()))
 }
 
 /// For red, green and blue: the hue at the middle of `share = sign |h - middle| + offset`, its sign and its
@@ -77,7 +78,7 @@ pub fn solarize(x: &Tensor) -> Tensor {
 /// three times the largest deviation that can be drawn.
 pub fn gaussian_blur(x: &Tensor, sigma: &[f32], largest: f64) -> Tensor {
     let sigma = Tensor::from_slice(sigma).view([-1, 1]);
-    blur(x, &sigma.to_device(x.device()), largest)
+    blur(x, &send(sigma, x.device()), largest)
 }
 
 // The same with `sigma` as a tensor [N, 1].

@@ -1,5 +1,6 @@
 //! Crops, flips and resizing of a whole batch as one `grid_sample`.
 
+use crate::device::send;
 use tch::{Kind, Tensor};
 
 /// The part of an image that becomes the whole, in pixels; parts outside the image are black.
@@ -21,7 +22,7 @@ pub struct Window {
 /// no antialiasing) then `horizontal_flip`, as torchvision computes them.
 pub fn sample_windows(x: &Tensor, windows: &[Window]) -> Tensor {
     let columns = Tensor::from_slice(&in_columns(windows)).view([5, -1]);
-    sample(x, &columns.to_device(x.device()))
+    sample(x, &send(columns, x.device()))
 }
 
 /// Top of all windows, then left, height, width and flip (1 or 0).

@@ -54,7 +54,7 @@ fn nothing_to_do_is_normalisation_alone() {
     let pixels = pixels(17, 20);
     assert!(same(
         &apply(&Augment::NONE, &pixels, 0),
-        &to_input(&pixels, &IMAGENET_MEAN, &IMAGENET_STD)
+        &Input::new(&IMAGENET_MEAN, &IMAGENET_STD, Device::Cpu).of(&pixels)
     ));
     let exact = pixels.permute([0, 3, 1, 2]).to_kind(Kind::Double) / 255.0;
     assert!(largest(&(unit(&apply(&Augment::NONE, &pixels, 0)) - exact)) < 1e-6);

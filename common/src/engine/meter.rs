@@ -1,7 +1,7 @@
 //! Losses and times of a training, as the lines of its log.
 
 use super::task::{Loss, TrainPlan};
-use crate::device::to_host;
+use crate::device::{device_name, to_host};
 use crate::error::{Error, Result};
 use crate::run::RunFolder;
 use serde_json::{Map, Value, json};
@@ -125,6 +125,16 @@ impl<'a> Meter<'a> {
             step,
             epoch,
             what,
+            kept: self.kept,
+            run: self.run.path().to_owned(),
+        }
+    }
+
+    pub fn out_of_memory(&self, plan: &TrainPlan, wanted: String) -> Error {
+        Error::OutOfMemory {
+            device: device_name(plan.device),
+            batch_size: plan.batch_size,
+            wanted,
             kept: self.kept,
             run: self.run.path().to_owned(),
         }

@@ -89,7 +89,12 @@ pub struct TrainPlan {
     pub log_every: u64,
     /// Steps between saved states; one is also saved every few minutes and at the end.
     pub save_every: Option<u64>,
+    /// The step, from 0, that is recorded in [`PROFILE`].
+    pub profile_step: Option<u64>,
 }
+
+/// File of a step's trace in the run's folder.
+pub const PROFILE: &str = "profile.json";
 
 /// How training ended.
 #[derive(Debug, Clone, Copy)]

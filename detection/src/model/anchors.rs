@@ -3,6 +3,7 @@
 //! Source: `torchvision.models.detection.anchor_utils.AnchorGenerator`, which rounds the anchors of a cell to
 //! whole pixels, and detectron2's `DefaultAnchorGenerator`, which does not.
 
+use camtrast_common::device::send;
 use tch::{Device, Kind, Tensor};
 
 /// The anchors of one position.
@@ -40,18 +41,26 @@ impl Anchors {
         (self.sizes[0].len() * self.ratios.len()) as i64
     }
 
-    /// Anchors f32 [h * w * A, 4] of each feature map, row by row, for padded images of `image` (height,
-    /// width) pixels and feature maps of `maps` (h, w) places.
-    pub fn generate(&self, image: (i64, i64), maps: &[(i64, i64)], device: Device) -> Vec<Tensor> {
-        let level = |(sizes, &(h, w)): (&Vec<f64>, &(i64, i64))| {
-            let shift =
-                |places: i64, pixels: i64| Tensor::arange(places, (Kind::Float, device)) * (pixels / places);
+    /// The anchors f32 [A, 4] around the origin for each feature map, on a device.
+    pub fn cells(&self, device: Device) -> Vec<Tensor> {
+        self.sizes
+            .iter()
+            .map(|sizes| send(self.cell(sizes), device))
+            .collect()
+    }
+
+    /// Anchors f32 [h * w * A, 4] of each feature map, row by row, from [`Anchors::cells`], for padded images
+    /// of `image` (height, width) pixels and feature maps of `maps` (h, w) places.
+    pub fn generate(cells: &[Tensor], image: (i64, i64), maps: &[(i64, i64)]) -> Vec<Tensor> {
+        let level = |(cell, &(h, w)): (&Tensor, &(i64, i64))| {
+            let options = (Kind::Float, cell.device());
+            let shift = |places: i64, pixels: i64| Tensor::arange(places, options) * (pixels / places);
             let grid = Tensor::meshgrid_indexing(&[shift(h, image.0), shift(w, image.1)], "ij");
             let (y, x) = (grid[0].reshape([-1]), grid[1].reshape([-1]));
             let shifts = Tensor::stack(&[&x, &y, &x, &y], 1).unsqueeze(1); // [h * w, 1, 4]
-            (shifts + self.cell(sizes).to_device(device)).view([-1, 4])
+            (shifts + cell).view([-1, 4])
         };
-        self.sizes.iter().zip(maps).map(level).collect()
+        cells.iter().zip(maps).map(level).collect()
     }
 
     // The anchors [A, 4] around the origin.

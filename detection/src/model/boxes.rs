@@ -41,15 +41,10 @@ pub fn clip(boxes: &Tensor, (height, width): (i64, i64)) -> Tensor {
     Tensor::cat(&[x, y], 1).reshape(shape)
 }
 
-/// Rows i64 of the boxes whose sides are both at least `least` pixels.
+/// Whether both sides of a box are at least `least` pixels, bool `[n]`.
 pub fn larger_than(boxes: &Tensor, least: f64) -> Tensor {
     let (width, height) = sides(boxes);
-    width
-        .minimum(&height)
-        .squeeze_dim(-1)
-        .ge(least)
-        .nonzero()
-        .squeeze_dim(1)
+    width.minimum(&height).squeeze_dim(-1).ge(least)
 }
 
 /// Boxes as offsets from reference boxes: `(dx / w, dy / h, log dw, log dh)`, each times a weight.
@@ -60,31 +55,28 @@ pub struct BoxCoder {
 }
 
 impl BoxCoder {
-    fn weights(&self, like: &Tensor) -> Tensor {
-        Tensor::from_slice(&self.weights)
-            .to_kind(like.kind())
-            .to_device(like.device())
-    }
-
     /// The offsets [n, 4] that lead from `proposals` [n, 4] to `targets` [n, 4].
     pub fn encode(&self, targets: &Tensor, proposals: &Tensor) -> Tensor {
         let ((from_w, from_h), (to_w, to_h)) = (sides(proposals), sides(targets));
         let centre = |boxes: &Tensor, axis: i64, side: &Tensor| boxes.narrow(1, axis, 1) + side * 0.5;
         let dx = (centre(targets, 0, &to_w) - centre(proposals, 0, &from_w)) / &from_w;
         let dy = (centre(targets, 1, &to_h) - centre(proposals, 1, &from_h)) / &from_h;
-        Tensor::cat(&[dx, dy, (to_w / from_w).log(), (to_h / from_h).log()], 1) * self.weights(targets)
+        let [x, y, w, h] = self.weights;
+        let (dw, dh) = ((to_w / from_w).log(), (to_h / from_h).log());
+        Tensor::cat(&[dx * x, dy * y, dw * w, dh * h], 1)
     }
 
     /// Applies offsets [n, 4k] (k per box, as of k classes) to boxes [n, 4]: boxes [n, 4k].
     pub fn decode(&self, offsets: &Tensor, boxes: &Tensor) -> Tensor {
         let (n, numbers) = (boxes.size()[0], offsets.size()[1]);
         // Without -1, from which no shape can be derived when there are no boxes.
-        let offsets = offsets.view([n, numbers / 4, 4]) / self.weights(offsets);
+        let offsets = offsets.view([n, numbers / 4, 4]);
         let boxes = boxes.unsqueeze(1); // [n, 1, 4]
         let (width, height) = sides(&boxes);
         let axis = |axis: i64, side: &Tensor| {
-            let centre = offsets.narrow(2, axis, 1) * side + (boxes.narrow(2, axis, 1) + side * 0.5);
-            let half = offsets.narrow(2, axis + 2, 1).clamp_max(LARGEST_LOG_FACTOR).exp() * side * 0.5;
+            let offset = |axis: i64| offsets.narrow(2, axis, 1) / self.weights[axis as usize];
+            let centre = offset(axis) * side + (boxes.narrow(2, axis, 1) + side * 0.5);
+            let half = offset(axis + 2).clamp_max(LARGEST_LOG_FACTOR).exp() * side * 0.5;
             (&centre - &half, centre + half) // [n, k, 1]
         };
         let ((x1, x2), (y1, y2)) = (axis(0, &width), axis(1, &height));

@@ -5,109 +5,21 @@
 //! `torchvision`'s `fasterrcnn_resnet50_fpn`.
 
 use super::anchors::Anchors;
+use super::config::{DetectorArch, ModelConfig};
 use super::fpn::Fpn;
 use super::heads::{self, DetectionLimits, Detections, Predictor, Truth};
 use super::matcher::Sampler;
-use super::roi_align::{RoiAlign, multi_scale};
-use super::rpn::{Limits, Predictions, Rpn};
+use super::nms::suppress;
+use super::roi_align::{Map, Region, RoiAlign, level};
+use super::rpn::{self, NMS, Predictions, Rpn};
 use camtrast_common::Result;
-use camtrast_common::device::Precision;
+use camtrast_common::device::{Precision, to_host};
 use camtrast_common::engine::StepContext;
 use camtrast_common::nn::{BatchNorm, Linear, Mode, Modes};
 use camtrast_common::random::generator;
-use camtrast_common::resnet::{Arch, ResNet, Stem, pool};
-use serde::{Deserialize, Serialize};
+use camtrast_common::resnet::{ResNet, Stem, pool};
 use tch::nn::Path;
 use tch::{Kind, Tensor};
-
-/// Which Faster R-CNN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum DetectorArch {
-    /// One feature map of stride 16, layer4 as the head
-    C4,
-    /// Feature pyramid, two fully connected layers as the head
-    Fpn,
-}
-
-/// The settings of the network and its sampling.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct ModelConfig {
-    /// Which Faster R-CNN.
-    pub arch: DetectorArch,
-    /// The backbone.
-    pub backbone: Arch,
-    /// K, the number of classes without background.
-    pub classes: i64,
-    /// Sizes of the anchors in pixels: all at the one map of `c4`, one for each of the five maps of `fpn`.
-    pub anchor_sizes: Vec<f64>,
-    /// Height over width of the anchors.
-    pub anchor_ratios: Vec<f64>,
-    /// Channels of the pyramid.
-    pub fpn_channels: i64,
-    /// Features of the two fully connected layers of `fpn`.
-    pub head_features: i64,
-    /// Proposals in training before (of each feature map) and after suppression.
-    pub train_proposals: [usize; 2],
-    /// Proposals in evaluation, likewise.
-    pub test_proposals: [usize; 2],
-    /// Anchors of an image that the first stage trains on.
-    pub anchors_per_image: usize,
-    /// Regions of an image that the second stage trains on.
-    pub regions_per_image: usize,
-    /// Where the smooth L1 loss turns from square to linear: 1/9 in torchvision, 0 (plain L1) in detectron2.
-    pub smooth_l1_beta: f64,
-    /// Minimum score of a detection.
-    pub score_threshold: f64,
-    /// Overlap above which one of two detections of a class is suppressed.
-    pub nms_threshold: f64,
-    /// Detections per image.
-    pub detections_per_image: usize,
-    /// Whether the anchors' corners are rounded to whole pixels, as in torchvision; detectron2 does not.
-    #[serde(default = "yes")]
-    pub round_anchors: bool,
-    /// Whether the first stage's losses are divided by [`Self::anchors_per_image`] for every image, as in
-    /// detectron2, or by the number of anchors sampled, as in torchvision: they differ where an image has too
-    /// few anchors to sample.
-    #[serde(default)]
-    pub fixed_rpn_normalizer: bool,
-}
-
-// Detectors saved before it was a setting have rounded anchors.
-fn yes() -> bool {
-    true
-}
-
-impl ModelConfig {
-    /// torchvision's values for `fpn`; for `c4` detectron2's numbers of proposals with the rest as in
-    /// torchvision.
-    pub fn new(arch: DetectorArch, backbone: Arch, classes: i64) -> Self {
-        let (train_proposals, test_proposals) = match arch {
-            DetectorArch::C4 => ([12_000, 2000], [6000, 1000]),
-            DetectorArch::Fpn => ([2000, 2000], [1000, 1000]),
-        };
-        ModelConfig {
-            arch,
-            backbone,
-            classes,
-            anchor_sizes: vec![32.0, 64.0, 128.0, 256.0, 512.0],
-            anchor_ratios: vec![0.5, 1.0, 2.0],
-            fpn_channels: 256,
-            head_features: 1024,
-            train_proposals,
-            test_proposals,
-            anchors_per_image: 256,
-            regions_per_image: 512,
-            smooth_l1_beta: 1.0 / 9.0,
-            score_threshold: 0.05,
-            nms_threshold: 0.5,
-            detections_per_image: 100,
-            round_anchors: true,
-            fixed_rpn_normalizer: false,
-        }
-    }
-}
 
 /// Images of several sizes in one padded tensor.
 #[derive(Debug)]
@@ -249,20 +161,17 @@ impl FasterRcnn {
         }
     }
 
-    /// Crops of regions f32 [R, 5]: [R, channels, P, P].
-    ///
-    /// # Errors
-    /// [`camtrast_common::Error::Torch`] when the device fails.
-    pub fn crops(&self, maps: &[Tensor], regions: &Tensor) -> Result<Tensor> {
-        let maps: Vec<Tensor> = maps.iter().map(|map| map.to_kind(Kind::Float)).collect();
-        match &self.neck {
+    /// Crops [R, channels, P, P] of the regions of each image, group after group; `maps` are those of each
+    /// group, `regions` the corners x1, y1, x2, y2 in pixels of each image's.
+    pub fn crops(&self, maps: &[Vec<Tensor>], groups: &[Images], regions: &[Vec<[f32; 4]>]) -> Tensor {
+        let (align, finest_stride) = match &self.neck {
             Neck::C4 { .. } => {
                 let align = RoiAlign {
                     bins: 14,
                     sampling_ratio: 0,
                     aligned: true,
                 };
-                align.forward(&maps[0], regions, 1.0 / self.c4_stride() as f64)
+                (align, self.c4_stride())
             }
             Neck::Fpn { .. } => {
                 let align = RoiAlign {
@@ -270,10 +179,31 @@ impl FasterRcnn {
                     sampling_ratio: 2,
                     aligned: false,
                 };
-                // The coarsest map is for proposals only.
-                multi_scale(&align, &maps[..maps.len() - 1], self.c4_stride() / 4, regions)
+                (align, self.c4_stride() / 4)
             }
-        }
+        };
+        // The coarsest map of a pyramid is for proposals only.
+        let levels = (maps[0].len() - 1).max(1);
+        let of_levels = maps.iter().flat_map(|maps| &maps[..levels]);
+        let features: Vec<Tensor> = of_levels.map(|map| map.to_kind(Kind::Float)).collect();
+        let map = |(i, features)| Map {
+            features,
+            scale: 1.0 / (finest_stride << (i % levels)) as f64,
+        };
+        let maps: Vec<Map> = features.iter().enumerate().map(map).collect();
+        let images = groups
+            .iter()
+            .enumerate()
+            .flat_map(|(group, images)| (0..images.sizes.len()).map(move |image| (group, image)));
+        let region = |(group, image, corners)| Region {
+            map: group * levels + level(corners, finest_stride, levels),
+            image,
+            corners,
+        };
+        let regions = images.zip(regions).flat_map(|((group, image), corners)| {
+            corners.iter().map(move |&corners| (group, image, corners))
+        });
+        align.forward(&maps, &regions.map(region).collect::<Vec<_>>())
     }
 
     /// Features [R, D] of crops.
@@ -310,42 +240,44 @@ impl FasterRcnn {
         };
         let mut anchor_draws = generator(at.seed, "sample/anchors", at.epoch, at.batch);
         let mut region_draws = generator(at.seed, "sample/regions", at.epoch, at.batch);
-        let (mut first_stage, mut crops, mut samples) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut sampled_anchors, mut rest) = (0, truth);
-        for (images, (maps, predictions)) in groups.iter().zip(self.first_stage(groups, precision, modes)?) {
-            let (truth, after) = rest.split_at(images.sizes.len());
-            rest = after;
-            let targets: Vec<_> = truth
-                .iter()
-                .map(|truth| predictions.targets(&truth.boxes))
-                .collect();
-            let sampled = predictions.sample(&targets, &anchors, &mut anchor_draws)?;
-            sampled_anchors += sampled.iter().map(Vec::len).sum::<usize>();
-            let (objectness, boxes) = predictions.losses(&targets, &sampled, config.smooth_l1_beta);
+        let (maps, predictions) = self.first_stage(groups, precision, modes)?;
+        let mut rest = truth;
+        let truth_of_group: Vec<&[Truth]> = groups
+            .iter()
+            .map(|images| {
+                let (own, others) = rest.split_at(images.sizes.len());
+                rest = others;
+                own
+            })
+            .collect();
+        let with_truth = || predictions.iter().zip(&truth_of_group);
+        let targets: Vec<_> = with_truth()
+            .flat_map(|(predictions, truth)| truth.iter().map(|truth| predictions.targets(&truth.boxes)))
+            .collect();
+        let sampled = rpn::sample(&targets, &anchors, &mut anchor_draws)?;
+        let (mut first_stage, mut start) = (Vec::new(), 0);
+        for (predictions, truth) in with_truth() {
+            let images = start..start + truth.len();
+            start = images.end;
+            let sampled = rpn::in_group(&sampled[images.clone()], predictions.anchors.size()[0]);
+            let (objectness, boxes) = predictions.losses(&targets[images], &sampled, config.smooth_l1_beta);
             first_stage.push(Tensor::stack(&[objectness, boxes], 0));
-
-            let proposals = predictions.proposals(&images.sizes, limits(config.train_proposals))?;
-            let of_group: Vec<heads::Samples> = (proposals.iter().zip(truth))
-                .map(|(proposals, truth)| heads::sample(proposals, truth, &regions, &mut region_draws))
-                .collect::<Result<_>>()?;
-            let regions = heads::regions(&of_group.iter().map(|s| &s.regions).collect::<Vec<_>>());
-            crops.push(self.crops(&maps, &regions)?);
-            samples.extend(of_group);
         }
         let count = if config.fixed_rpn_normalizer {
             config.anchors_per_image * truth.len()
         } else {
-            sampled_anchors
+            sampled.iter().flatten().map(Vec::len).sum()
         };
         let first_stage =
             Tensor::stack(&first_stage, 0).sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
         let first_stage = first_stage / count.max(1) as f64;
-        let scores = self.second_stage(&Tensor::cat(&crops, 0), precision, modes)?;
-        let all = |part: fn(&heads::Samples) -> &Tensor| {
-            Tensor::cat(&samples.iter().map(part).collect::<Vec<_>>(), 0)
-        };
-        let (classes, boxes) =
-            scores.losses(&all(|s| &s.labels), &all(|s| &s.offsets), config.smooth_l1_beta);
+
+        let proposals = proposals(&predictions, groups, config.train_proposals)?;
+        let samples = heads::sample(&proposals, truth, &regions, &mut region_draws)?;
+        let crops = self.crops(&maps, groups, &samples.regions);
+        let scores = self.second_stage(&crops, precision, modes)?;
+        let beta = config.smooth_l1_beta;
+        let (classes, boxes) = scores.losses(&samples.labels, &samples.offsets, &samples.objects, beta);
         Ok(Losses {
             objectness: first_stage.get(0),
             proposal_boxes: first_stage.get(1),
@@ -360,12 +292,11 @@ impl FasterRcnn {
     /// [`camtrast_common::Error::Torch`] when the device lacks the precision or fails.
     pub fn detect(&self, images: &Images, precision: Precision) -> Result<Vec<Detections>> {
         let config = &self.config;
-        let (maps, predictions) = self
-            .first_stage(std::slice::from_ref(images), precision, Modes::EVAL)?
-            .remove(0);
-        let proposals = predictions.proposals(&images.sizes, limits(config.test_proposals))?;
-        let regions = heads::regions(&proposals.iter().collect::<Vec<_>>());
-        let scores = self.second_stage(&self.crops(&maps, &regions)?, precision, Modes::EVAL)?;
+        let groups = std::slice::from_ref(images);
+        let (maps, predictions) = self.first_stage(groups, precision, Modes::EVAL)?;
+        let proposals = proposals(&predictions, groups, config.test_proposals)?;
+        let regions = corners(&proposals)?;
+        let scores = self.second_stage(&self.crops(&maps, groups, &regions), precision, Modes::EVAL)?;
         let kept = DetectionLimits {
             score: config.score_threshold,
             nms: config.nms_threshold,
@@ -391,18 +322,17 @@ impl FasterRcnn {
         groups: &[Images],
         precision: Precision,
         modes: Modes,
-    ) -> Result<Vec<(Vec<Tensor>, Predictions)>> {
+    ) -> Result<(Vec<Vec<Tensor>>, Vec<Predictions>)> {
         let pixels: Vec<Tensor> = groups
             .iter()
             .map(|images| images.pixels.shallow_clone())
             .collect();
         precision.run(pixels[0].device(), || {
-            let maps = self.feature_maps(&pixels, modes.backbone).into_iter();
-            let with_predictions = |(maps, images): (Vec<Tensor>, &Images)| {
-                let predictions = self.predictions(&maps, images.padded_size());
-                (maps, predictions)
-            };
-            Ok(maps.zip(groups).map(with_predictions).collect())
+            let maps = self.feature_maps(&pixels, modes.backbone);
+            let of_group =
+                |(maps, images): (&Vec<Tensor>, &Images)| self.predictions(maps, images.padded_size());
+            let predictions = maps.iter().zip(groups).map(of_group).collect();
+            Ok((maps, predictions))
         })
     }
 
@@ -413,9 +343,28 @@ impl FasterRcnn {
     }
 }
 
-fn limits([before_nms, after_nms]: [usize; 2]) -> Limits {
-    Limits {
-        before_nms: before_nms as i64,
-        after_nms,
-    }
+// Boxes f32 [n, 4] of each image's proposals, the best first, without gradient. The host reads once for all
+// images.
+fn proposals(predictions: &[Predictions], groups: &[Images], limits: [usize; 2]) -> Result<Vec<Tensor>> {
+    let [before_nms, after_nms] = limits;
+    let candidates: Vec<_> = (predictions.iter().zip(groups))
+        .flat_map(|(predictions, images)| predictions.candidates(&images.sizes, before_nms as i64))
+        .collect();
+    let kept = suppress(&candidates, NMS, after_nms)?;
+    let boxes = candidates.iter().zip(&kept);
+    Ok(boxes
+        .map(|(image, kept)| image.boxes.index_select(0, kept))
+        .collect())
+}
+
+// The corners of each image's boxes [n, 4], read by the host in one copy.
+fn corners(boxes: &[Tensor]) -> Result<Vec<Vec<[f32; 4]>>> {
+    let all: Vec<f32> = to_host(&Tensor::cat(boxes, 0).reshape([-1]))?;
+    let mut rest = all
+        .chunks_exact(4)
+        .map(|sides| [sides[0], sides[1], sides[2], sides[3]]);
+    Ok(boxes
+        .iter()
+        .map(|boxes| rest.by_ref().take(boxes.size()[0] as usize).collect())
+        .collect())
 }

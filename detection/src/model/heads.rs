@@ -6,15 +6,15 @@
 //!
 //! Symbols: R sampled regions, K classes without background; label 0 is background.
 
-use super::boxes::{self, BoxCoder, clip, iou, larger_than};
+use super::boxes::{BoxCoder, clip, iou, larger_than};
 use super::matcher::{Matcher, Sampler};
-use super::nms::grouped_nms;
+use super::nms::{Candidates, suppress};
 use camtrast_common::Result;
-use camtrast_common::device::to_host;
+use camtrast_common::device::{send, to_host};
 use camtrast_common::nn::Linear;
 use rand_chacha::ChaCha8Rng;
 use tch::nn::Path;
-use tch::{Device, Kind, Reduction, Tensor, no_grad};
+use tch::{Kind, Reduction, Tensor, no_grad};
 
 /// Proposals from this overlap on are objects, below it background.
 const OBJECT: f64 = 0.5;
@@ -35,43 +35,113 @@ pub struct Truth {
     pub labels: Tensor,
 }
 
-/// Regions of an image to train on.
+/// Regions of a batch to train on.
 #[derive(Debug)]
 pub struct Samples {
-    /// Regions f32 [R, 4].
-    pub regions: Tensor,
-    /// Classes, 0 for background, i64 `[R]`.
+    /// x1, y1, x2, y2 of the regions of each image.
+    pub regions: Vec<Vec<[f32; 4]>>,
+    /// Classes of the R regions of all images, 0 for background, i64 `[R]`.
     pub labels: Tensor,
     /// Offsets f32 [R, 4] to the matched ground truth.
     pub offsets: Tensor,
+    /// Rows of the regions that are objects, i64.
+    pub objects: Tensor,
 }
 
-/// Proposals and ground truth themselves, matched and sampled.
+/// Proposals and ground truth themselves, of each image, matched and sampled. The host reads the regions of
+/// all images with their labels in one copy.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Torch`] when the device fails.
 pub fn sample(
-    proposals: &Tensor,
-    truth: &Truth,
+    proposals: &[Tensor],
+    truth: &[Truth],
     sampler: &Sampler,
     generator: &mut ChaCha8Rng,
 ) -> Result<Samples> {
-    let (regions, matches, labels) = assign(proposals, truth);
-    let host: Vec<i64> = to_host(&labels)?;
-    let (mut rows, negative) = sampler.sample(&host, generator);
-    rows.extend(negative);
-    rows.sort_unstable();
-    let rows = Tensor::from_slice(&rows).to_device(regions.device());
-    let (regions, matches) = (regions.index_select(0, &rows), matches.index_select(0, &rows));
-    let offsets = match truth.boxes.size()[0] {
+    let assigned = proposals
+        .iter()
+        .zip(truth)
+        .map(|(proposals, truth)| assign(proposals, truth));
+    let assigned: Vec<(Tensor, Tensor, Tensor)> = assigned.collect();
+    let all = |part: fn(&(Tensor, Tensor, Tensor)) -> &Tensor| {
+        Tensor::cat(&assigned.iter().map(part).collect::<Vec<_>>(), 0)
+    };
+    let (regions, matches, labels) = (
+        all(|image| &image.0),
+        all(|image| &image.1),
+        all(|image| &image.2),
+    );
+    let table = Tensor::cat(&[&regions, &labels.to_kind(Kind::Float).unsqueeze(1)], 1);
+    let table: Vec<f32> = to_host(&table.reshape([-1]))?;
+    let counts: Vec<[i64; 2]> = (assigned.iter().zip(truth))
+        .map(|((regions, ..), truth)| [regions.size()[0], truth.boxes.size()[0]])
+        .collect();
+    let drawn = Drawn::of(&table, &counts, sampler, generator);
+
+    let lengths = [drawn.rows.len(), drawn.rows.len(), drawn.objects.len()].map(|length| length as i64);
+    let chosen = Tensor::from_slice(&[drawn.rows, drawn.first_truth, drawn.objects].concat());
+    let chosen = send(chosen, regions.device()).split_with_sizes(lengths, 0);
+    let [rows, first_truth, objects] = <[Tensor; 3]>::try_from(chosen).expect("three lists");
+    let regions = regions.index_select(0, &rows);
+    let truths: i64 = counts.iter().map(|[_, truths]| truths).sum();
+    let offsets = match truths {
         0 => regions.zeros_like(),
-        _ => CODER.encode(&truth.boxes.index_select(0, &matches.clamp_min(0)), &regions),
+        _ => {
+            // A region of background has no match; its offsets are not used.
+            let matches = matches.index_select(0, &rows).clamp_min(0) + first_truth;
+            let boxes = Tensor::cat(&truth.iter().map(|truth| &truth.boxes).collect::<Vec<_>>(), 0);
+            CODER.encode(&boxes.index_select(0, &matches.clamp_max(truths - 1)), &regions)
+        }
     };
     Ok(Samples {
-        regions,
+        regions: drawn.regions,
         labels: labels.index_select(0, &rows),
         offsets,
+        objects,
     })
+}
+
+/// Which regions are trained on, as the host draws them.
+#[derive(Default)]
+struct Drawn {
+    /// Corners of those of each image.
+    regions: Vec<Vec<[f32; 4]>>,
+    /// Rows of those of all images, among the regions of all images.
+    rows: Vec<i64>,
+    /// For each of them, the row of the first ground truth of its image, among those of all images.
+    first_truth: Vec<i64>,
+    /// Which of them are objects.
+    objects: Vec<i64>,
+}
+
+impl Drawn {
+    /// From a `table` of x1, y1, x2, y2 and label of each region; `counts` are the numbers of regions and of
+    /// ground truths in each image.
+    fn of(table: &[f32], counts: &[[i64; 2]], sampler: &Sampler, generator: &mut ChaCha8Rng) -> Self {
+        const NUMBERS: usize = 5;
+        let (mut drawn, mut first, mut first_truth) = (Drawn::default(), 0, 0);
+        for &[count, truths] in counts {
+            let own = &table[first as usize * NUMBERS..][..count as usize * NUMBERS];
+            let own: Vec<&[f32]> = own.chunks_exact(NUMBERS).collect();
+            let is_object: Vec<i8> = own.iter().map(|region| i8::from(region[4] > 0.0)).collect();
+            let (mut rows, background) = sampler.sample(&is_object, generator);
+            rows.extend(background);
+            rows.sort_unstable();
+            let corners = |&row: &i64| [0, 1, 2, 3].map(|side| own[row as usize][side]);
+            drawn.regions.push(rows.iter().map(corners).collect());
+            for row in rows {
+                if is_object[row as usize] > 0 {
+                    drawn.objects.push(drawn.rows.len() as i64);
+                }
+                drawn.rows.push(first + row);
+                drawn.first_truth.push(first_truth);
+            }
+            first += count;
+            first_truth += truths;
+        }
+        drawn
+    }
 }
 
 /// Regions [n + G, 4] (proposals, then ground truth), the ground truth each is matched to (below 0: none) and
@@ -137,19 +207,19 @@ impl Predictor {
 }
 
 impl Scores {
-    /// Cross-entropy of the classes and smooth L1 of the objects' offsets, both over R.
-    pub fn losses(&self, labels: &Tensor, offsets: &Tensor, beta: f64) -> (Tensor, Tensor) {
+    /// Cross-entropy of the classes and smooth L1 of the objects' offsets, both over R. `labels` and
+    /// `offsets` are of all regions, `objects` the rows of the objects.
+    pub fn losses(&self, labels: &Tensor, offsets: &Tensor, objects: &Tensor, beta: f64) -> (Tensor, Tensor) {
         let regions = labels.size()[0];
         let count = regions.max(1) as f64;
         let class = self
             .logits
             .cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0)
             / count;
-        let objects = labels.gt(0).nonzero().squeeze_dim(1);
         // The offsets for the class of every object.
-        let columns = objects.copy() * (self.logits.size()[1]) + labels.index_select(0, &objects);
+        let columns = objects * self.logits.size()[1] + labels.index_select(0, objects);
         let ours = self.offsets.reshape([-1, 4]).index_select(0, &columns);
-        let theirs = offsets.index_select(0, &objects);
+        let theirs = offsets.index_select(0, objects);
         (class, ours.smooth_l1_loss(&theirs, Reduction::Sum, beta) / count)
     }
 
@@ -173,24 +243,23 @@ impl Scores {
             scores: found.scores.index_select(0, &rows),
             labels: found.labels.index_select(0, &rows),
         };
-        let sure = scores.gt(limits.score).nonzero().squeeze_dim(1);
-        let found = select(
-            Detections {
-                boxes,
-                scores,
-                labels,
-            },
-            sure,
-        );
-        let large = larger_than(&found.boxes, LEAST_SIDE);
-        let found = select(found, large);
-        let kept = grouped_nms(
-            &found.boxes,
-            &found.scores,
-            &found.labels,
-            limits.nms,
-            limits.detections,
-        )?;
+        let counts = scores
+            .gt(limits.score)
+            .logical_and(&larger_than(&boxes, LEAST_SIDE));
+        let found = Detections {
+            boxes,
+            scores,
+            labels,
+        };
+        // On a device a count of boxes that is read is less work than overlaps of all.
+        let found = select(found, counts.nonzero().squeeze_dim(1));
+        let candidates = Candidates {
+            boxes: found.boxes.shallow_clone(),
+            scores: found.scores.shallow_clone(),
+            groups: found.labels.shallow_clone(),
+            valid: found.labels.gt(0),
+        };
+        let kept = suppress(&[candidates], limits.nms, limits.detections)?.remove(0);
         Ok(select(found, kept))
     }
 }
@@ -215,19 +284,4 @@ pub struct Detections {
     pub scores: Tensor,
     /// Classes from 1 on, i64 `[n]`.
     pub labels: Tensor,
-}
-
-/// Boxes of several images as regions f32 [R, 5] with the image's number in front.
-pub fn regions(of_images: &[&Tensor]) -> Tensor {
-    let with_number = |(image, boxes): (usize, &&Tensor)| {
-        let number = Tensor::full([boxes.size()[0], 1], image as f64, (Kind::Float, boxes.device()));
-        Tensor::cat(&[&number, *boxes], 1)
-    };
-    match of_images {
-        [] => boxes::none(Device::Cpu).constant_pad_nd([1, 0]),
-        _ => Tensor::cat(
-            &of_images.iter().enumerate().map(with_number).collect::<Vec<_>>(),
-            0,
-        ),
-    }
 }

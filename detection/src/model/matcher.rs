@@ -2,7 +2,7 @@
 //!
 //! Source: `torchvision.models.detection._utils`, `Matcher` and `BalancedPositiveNegativeSampler`.
 
-use camtrast_common::random::permutation;
+use camtrast_common::random::draw;
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
@@ -56,15 +56,14 @@ pub struct Sampler {
 impl Sampler {
     /// Rows of the boxes drawn, in ascending order: objects (label above 0), then background (label 0). Boxes
     /// of label below 0 are left out. If there are too few objects, more background is drawn.
-    pub fn sample(&self, labels: &[i64], generator: &mut ChaCha8Rng) -> (Vec<i64>, Vec<i64>) {
-        let rows = |wanted: fn(i64) -> bool| -> Vec<i64> {
+    pub fn sample(&self, labels: &[i8], generator: &mut ChaCha8Rng) -> (Vec<i64>, Vec<i64>) {
+        let rows = |wanted: fn(i8) -> bool| -> Vec<i64> {
             (0..labels.len() as i64)
                 .filter(|&row| wanted(labels[row as usize]))
                 .collect()
         };
         let mut draw = |rows: Vec<i64>, count: usize| {
-            let drawn = permutation(rows.len(), generator);
-            let mut drawn: Vec<i64> = drawn.iter().take(count).map(|&i| rows[i as usize]).collect();
+            let mut drawn = draw(rows, count, generator);
             drawn.sort_unstable();
             drawn
         };

@@ -2,17 +2,19 @@
 //!
 //! Exact (He et al. 2017 and `torchvision.ops.roi_align`, both alignments, fixed and adaptive sampling).
 //! Every bin is a weighted sum of a few positions of the feature map, and bilinear weights are separable, so
-//! the samples of a bin that fall on one position are added up beforehand, per axis and on the host. The sum
-//! itself, C channels at once, is libtorch's `embedding_bag` with the feature map as its table [N * H * W,
-//! C]: vectorised over channels, differentiable, and without any intermediate of regions x channels. The
-//! result is channels-last.
+//! the samples of a bin that fall on one position are added up beforehand, per axis and on the host, where
+//! the regions are known because they were sampled there. The sum itself, C channels at once, is libtorch's
+//! `embedding_bag` over the positions of all feature maps as a table [positions, C]: vectorised over
+//! channels, differentiable, and without any intermediate of regions x channels. A GPU gets the weights of
+//! each axis and combines both axes itself. The result is channels-last.
 //!
 //! Symbols: R regions, P x P bins, N images, C channels, H x W positions.
 
-use camtrast_common::Result;
-use camtrast_common::device::to_host;
+mod bags;
+
+use bags::{Bags, RegionTaps, Taps};
 use rayon::prelude::*;
-use tch::{Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// How regions are pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,42 +28,84 @@ pub struct RoiAlign {
     pub aligned: bool,
 }
 
-impl RoiAlign {
-    /// From features f32 [N, C, H, W] and regions f32 [R, 5] (image, x1, y1, x2, y2 in pixels) to [R, C, P,
-    /// P]. `scale` is the size of the feature map over that of the image.
-    ///
-    /// # Errors
-    /// [`camtrast_common::Error::Torch`] when the device fails.
-    pub fn forward(&self, features: &Tensor, regions: &Tensor, scale: f64) -> Result<Tensor> {
-        let (n, channels, height, width) = features.size4().expect("features [N, C, H, W]");
-        let table = features
-            .permute([0, 2, 3, 1])
-            .reshape([n * height * width, channels]);
-        let regions: Vec<f32> = to_host(&regions.detach().to_kind(Kind::Float).reshape([-1]))?;
-        let of_region = |region: &[f32]| {
-            let [x1, y1, x2, y2] = [1, 2, 3, 4].map(|i| region[i] * scale as f32);
-            let (rows, columns) = (self.taps(y1, y2, height), self.taps(x1, x2, width));
-            let first = region[0] as i64 * height;
-            let mut bags = Bags::default();
-            for row in &rows {
-                for column in &columns {
-                    bags.begin();
-                    for &(y, wy) in row {
-                        let start = (first + i64::from(y)) * width;
-                        column
-                            .iter()
-                            .for_each(|&(x, wx)| bags.push(start + i64::from(x), wy * wx));
-                    }
-                }
+/// A feature map that regions lie on.
+#[derive(Debug, Clone, Copy)]
+pub struct Map<'a> {
+    /// Features f32 [N, C, H, W].
+    pub features: &'a Tensor,
+    /// Size of the map over that of the image.
+    pub scale: f64,
+}
+
+/// A region of an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Region {
+    /// Number of its map.
+    pub map: usize,
+    /// Number of its image among those of the map.
+    pub image: usize,
+    /// x1, y1, x2, y2 in pixels.
+    pub corners: [f32; 4],
+}
+
+/// The positions of a map in the table of all maps.
+struct Places {
+    scale: f32,
+    height: i64,
+    width: i64,
+    /// Row of the table where the map begins.
+    first: i64,
+}
+
+impl Places {
+    fn of(maps: &[Map]) -> Vec<Self> {
+        let mut next = 0;
+        let place = |map: &Map| {
+            let (images, _, height, width) = map.features.size4().expect("features [N, C, H, W]");
+            let first = next;
+            next += images * height * width;
+            Places {
+                scale: map.scale as f32,
+                height,
+                width,
+                first,
             }
-            bags
         };
-        let bags = Bags::joined(regions.par_chunks_exact(5).map(of_region).collect());
+        maps.iter().map(place).collect()
+    }
+}
+
+impl RoiAlign {
+    /// From at least one map, all of C channels on one device, to [R, C, P, P]. The host waits for nothing.
+    pub fn forward(&self, maps: &[Map], regions: &[Region]) -> Tensor {
+        let channels = maps[0].features.size()[1];
+        let rows = |map: &Map| map.features.permute([0, 2, 3, 1]).reshape([-1, channels]);
+        let tables: Vec<Tensor> = maps.iter().map(rows).collect();
+        let places = Places::of(maps);
+        let taps = |region: &Region| self.region_taps(region, &places[region.map]);
+        let taps: Vec<RegionTaps> = regions.par_iter().map(taps).collect();
+        let table = match &tables[..] {
+            [table] => table.shallow_clone(),
+            tables => Tensor::cat(tables, 0),
+        };
+        let bags = match table.device() {
+            Device::Cpu => Bags::on_host(&taps),
+            device => Bags::on_device(&taps, device),
+        };
         let bins = self.bins as i64;
-        Ok(bags
-            .sum(&table)
-            .view([-1, bins, bins, channels])
-            .permute([0, 3, 1, 2]))
+        let sums = bags.sum(&table);
+        sums.view([regions.len() as i64, bins, bins, channels])
+            .permute([0, 3, 1, 2])
+    }
+
+    fn region_taps(&self, region: &Region, places: &Places) -> RegionTaps {
+        let [x1, y1, x2, y2] = region.corners.map(|side| side * places.scale);
+        let mut down = self.taps(y1, y2, places.height);
+        let first = places.first + region.image as i64 * places.height * places.width;
+        for (place, _) in down.iter_mut().flatten() {
+            *place = (first + i64::from(*place) * places.width) as i32;
+        }
+        [down, self.taps(x1, x2, places.width)]
     }
 
     // The weights of the `places` along one axis in each of the P bins between two coordinates. In single
@@ -106,98 +150,13 @@ impl RoiAlign {
     }
 }
 
-/// Positions along one axis with their weights.
-type Taps = Vec<(i32, f32)>;
-
-/// Weighted sums over rows of a table, one bag each.
-#[derive(Default)]
-struct Bags {
-    offsets: Vec<i32>,
-    rows: Vec<i32>,
-    weights: Vec<f32>,
-}
-
-impl Bags {
-    fn begin(&mut self) {
-        self.offsets.push(self.rows.len() as i32);
-    }
-
-    fn push(&mut self, row: i64, weight: f32) {
-        self.rows.push(row as i32);
-        self.weights.push(weight);
-    }
-
-    fn joined(parts: Vec<Bags>) -> Self {
-        let mut all = Bags::default();
-        all.rows.reserve(parts.iter().map(|part| part.rows.len()).sum());
-        all.weights.reserve(all.rows.capacity());
-        for part in parts {
-            let before = all.rows.len() as i32;
-            all.offsets
-                .extend(part.offsets.iter().map(|offset| before + offset));
-            all.rows.extend(part.rows);
-            all.weights.extend(part.weights);
-        }
-        all
-    }
-
-    /// [bags, C] of a table [rows, C].
-    fn sum(&self, table: &Tensor) -> Tensor {
-        let (device, channels) = (table.device(), table.size()[1]);
-        if self.rows.is_empty() {
-            // With a gradient of zero.
-            return table
-                .narrow(0, 0, 1)
-                .expand([self.offsets.len() as i64, channels], false)
-                * 0.0;
-        }
-        let rows = Tensor::from_slice(&self.rows).to_device(device);
-        let offsets = Tensor::from_slice(&self.offsets).to_device(device);
-        let weights = Tensor::from_slice(&self.weights)
-            .to_device(device)
-            .to_kind(table.kind());
-        const SUM: i64 = 0;
-        Tensor::embedding_bag(table, &rows, &offsets, false, SUM, false, Some(&weights), false).0
-    }
-}
-
-/// RoIAlign of each region on the pyramid level that suits its size: `4 + log2(sqrt(area) / 224)`, rounded
-/// down (Lin et al. 2017, equation 1), level k having stride `2^k`. `levels` [N, C, H / stride, W / stride],
-/// the finest first, of strides that double; `regions` as in [`RoiAlign::forward`].
-///
-/// # Errors
-/// As [`RoiAlign::forward`].
-pub fn multi_scale(
-    align: &RoiAlign,
-    levels: &[Tensor],
-    finest_stride: i64,
-    regions: &Tensor,
-) -> Result<Tensor> {
-    let finest = finest_stride.ilog2() as i64;
-    let level = assign_levels(&regions.narrow(1, 1, 4), finest, finest + levels.len() as i64 - 1) - finest;
-    let mut rows = Vec::new();
-    let mut pooled = Vec::new();
-    for (i, features) in levels.iter().enumerate() {
-        let here = level.eq(i as i64).nonzero().squeeze_dim(1);
-        if here.numel() > 0 {
-            let scale = 1.0 / (finest_stride << i) as f64;
-            pooled.push(align.forward(features, &regions.index_select(0, &here), scale)?);
-            rows.push(here);
-        }
-    }
-    if pooled.is_empty() {
-        return align.forward(&levels[0], regions, 1.0);
-    }
-    // Back into the order of the regions.
-    Ok(Tensor::cat(&pooled, 0).index_select(0, &Tensor::cat(&rows, 0).argsort(0, false)))
-}
-
-// Pyramid levels i64 [R] of boxes [R, 4]. The small addend is torchvision's, for areas that are just a power
-// of two.
-fn assign_levels(boxes: &Tensor, finest: i64, coarsest: i64) -> Tensor {
-    let side = super::boxes::area(boxes).sqrt();
-    ((side / 224.0).log2() + 4.0 + 1e-6)
-        .floor()
-        .clamp(finest as f64, coarsest as f64)
-        .to_kind(Kind::Int64)
+/// The level of a pyramid that suits a region's size: `4 + log2(sqrt(area) / 224)`, rounded down (Lin et al.
+/// 2017, equation 1), level k having stride `2^k`; from 0 for the finest of `levels`, whose stride is
+/// `finest_stride`.
+pub fn level(corners: [f32; 4], finest_stride: i64, levels: usize) -> usize {
+    let [x1, y1, x2, y2] = corners;
+    let side = ((x2 - x1) * (y2 - y1)).sqrt();
+    // The small addend is torchvision's, for areas that are just a power of two.
+    let level = ((side / 224.0).log2() + 4.0 + 1e-6).floor() - finest_stride.ilog2() as f32;
+    level.clamp(0.0, levels as f32 - 1.0) as usize
 }

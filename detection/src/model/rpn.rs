@@ -7,11 +7,12 @@
 use super::anchors::Anchors;
 use super::boxes::{BoxCoder, clip, iou, larger_than};
 use super::matcher::{BACKGROUND, IGNORED, Matcher, Sampler};
-use super::nms::grouped_nms;
+use super::nms::Candidates;
 use camtrast_common::Result;
-use camtrast_common::device::to_host;
+use camtrast_common::device::{send, to_host};
 use camtrast_common::nn::Conv2d;
 use rand_chacha::ChaCha8Rng;
+use std::cell::OnceCell;
 use tch::nn::{Init, Path};
 use tch::{Kind, Reduction, Tensor, no_grad};
 
@@ -20,20 +21,11 @@ const OBJECT: f64 = 0.7;
 /// Anchors below this overlap are background.
 const NO_OBJECT: f64 = 0.3;
 /// Overlap above which one of two proposals is suppressed.
-const NMS: f64 = 0.7;
+pub const NMS: f64 = 0.7;
 /// Smallest side of a proposal in pixels.
 const LEAST_SIDE: f64 = 1e-3;
 
 const CODER: BoxCoder = BoxCoder { weights: [1.0; 4] };
-
-/// How many proposals are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Of each feature map, before suppression.
-    pub before_nms: i64,
-    /// Of an image, after it.
-    pub after_nms: usize,
-}
 
 /// The network; see the module.
 #[derive(Debug)]
@@ -42,6 +34,8 @@ pub struct Rpn {
     cls_logits: Conv2d,
     bbox_pred: Conv2d,
     anchors: Anchors,
+    /// [`Anchors::cells`], on the device that the network is first used on.
+    cells: OnceCell<Vec<Tensor>>,
 }
 
 /// Predictions for every anchor.
@@ -82,6 +76,7 @@ impl Rpn {
             cls_logits: conv("cls_logits", per_place, 1),
             bbox_pred: conv("bbox_pred", 4 * per_place, 1),
             anchors,
+            cells: OnceCell::new(),
         }
     }
 
@@ -102,47 +97,37 @@ impl Rpn {
             offsets.push(flat(self.bbox_pred.forward(&hidden), 4));
             sizes.push((h, w));
         }
+        let cells = self.cells.get_or_init(|| self.anchors.cells(maps[0].device()));
         Predictions {
             per_level: objectness.iter().map(|level| level.size()[1]).collect(),
             objectness: Tensor::cat(&objectness, 1).squeeze_dim(2),
             offsets: Tensor::cat(&offsets, 1),
-            anchors: Tensor::cat(&self.anchors.generate(image, &sizes, maps[0].device()), 0),
+            anchors: Tensor::cat(&Anchors::generate(cells, image, &sizes), 0),
         }
     }
 }
 
 impl Predictions {
-    /// The proposals f32 [n, 4] of each image of `sizes` (height, width) pixels, the best first, without
-    /// gradient.
-    ///
-    /// # Errors
-    /// [`camtrast_common::Error::Torch`] when the device fails.
-    pub fn proposals(&self, sizes: &[(i64, i64)], limits: Limits) -> Result<Vec<Tensor>> {
-        no_grad(|| {
-            (sizes.iter().enumerate())
-                .map(|(image, &size)| {
-                    let (objectness, offsets) =
-                        (self.objectness.get(image as i64), self.offsets.get(image as i64));
-                    let (rows, levels) = self.best_of_each_level(&objectness, limits.before_nms);
-                    let boxes = CODER.decode(
-                        &offsets.index_select(0, &rows),
-                        &self.anchors.index_select(0, &rows),
-                    );
-                    let boxes = clip(&boxes, size);
-                    let large = larger_than(&boxes, LEAST_SIDE);
-                    let boxes = boxes.index_select(0, &large);
-                    // Suppression uses probabilities, in which large logits become equal, as torchvision
-                    // does.
-                    let scores = objectness
-                        .index_select(0, &rows)
-                        .index_select(0, &large)
-                        .sigmoid();
-                    let levels = levels.index_select(0, &large);
-                    let kept = grouped_nms(&boxes, &scores, &levels, NMS, limits.after_nms)?;
-                    Ok(boxes.index_select(0, &kept))
-                })
-                .collect()
-        })
+    /// What the proposals of each image of `sizes` (height, width) pixels are chosen from by
+    /// [`super::nms::suppress`], without gradient: the `limit` best anchors of each level.
+    pub fn candidates(&self, sizes: &[(i64, i64)], limit: i64) -> Vec<Candidates> {
+        let of_image = |(image, &size): (usize, &(i64, i64))| {
+            let (objectness, offsets) = (self.objectness.get(image as i64), self.offsets.get(image as i64));
+            let (rows, groups) = self.best_of_each_level(&objectness, limit);
+            let boxes = CODER.decode(
+                &offsets.index_select(0, &rows),
+                &self.anchors.index_select(0, &rows),
+            );
+            let boxes = clip(&boxes, size);
+            Candidates {
+                valid: larger_than(&boxes, LEAST_SIDE),
+                boxes,
+                // Probabilities, in which large logits become equal, as torchvision does.
+                scores: objectness.index_select(0, &rows).sigmoid(),
+                groups,
+            }
+        };
+        no_grad(|| sizes.iter().enumerate().map(of_image).collect())
     }
 
     // Rows of the anchors with the highest logits of each level, and their levels.
@@ -177,36 +162,11 @@ impl Predictions {
         AnchorTargets { labels, offsets }
     }
 
-    /// Rows of the anchors to train on, of all images one after the other (row a of image n is n * A + a):
-    /// objects, then background.
-    ///
-    /// # Errors
-    /// [`camtrast_common::Error::Torch`] when the device fails.
-    pub fn sample(
-        &self,
-        targets: &[AnchorTargets],
-        sampler: &Sampler,
-        generator: &mut ChaCha8Rng,
-    ) -> Result<[Vec<i64>; 2]> {
-        let anchors = self.anchors.size()[0];
-        let mut sampled = [Vec::new(), Vec::new()];
-        for (image, target) in targets.iter().enumerate() {
-            let labels: Vec<i64> = to_host(&target.labels)?;
-            let (positive, negative) = sampler.sample(&labels, generator);
-            for (all, rows) in sampled.iter_mut().zip([positive, negative]) {
-                all.extend(rows.iter().map(|row| row + image as i64 * anchors));
-            }
-        }
-        Ok(sampled)
-    }
-
-    /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, sums over the samples.
+    /// Binary cross-entropy of the objectness and smooth L1 of the objects' offsets, sums over the samples:
+    /// `sampled` are rows of objects and of background (row a of image n is n * A + a).
     pub fn losses(&self, targets: &[AnchorTargets], sampled: &[Vec<i64>; 2], beta: f64) -> (Tensor, Tensor) {
-        let device = self.objectness.device();
-        let [positive, negative] = sampled
-            .each_ref()
-            .map(|rows| Tensor::from_slice(rows).to_device(device));
-        let all = Tensor::cat(&[&positive, &negative], 0);
+        let all = send(Tensor::from_slice(&sampled.concat()), self.objectness.device());
+        let positive = all.narrow(0, 0, sampled[0].len() as i64);
         let wanted = |part: fn(&AnchorTargets) -> &Tensor| {
             Tensor::cat(&targets.iter().map(part).collect::<Vec<_>>(), 0)
         };
@@ -218,4 +178,39 @@ impl Predictions {
         let theirs = wanted(|t| &t.offsets).index_select(0, &positive);
         (objectness, ours.smooth_l1_loss(&theirs, Reduction::Sum, beta))
     }
+}
+
+/// Rows of the anchors to train on in each image: objects, then background. The host reads the labels of all
+/// images in one copy.
+///
+/// # Errors
+/// [`camtrast_common::Error::Torch`] when the device fails.
+pub fn sample(
+    targets: &[AnchorTargets],
+    sampler: &Sampler,
+    generator: &mut ChaCha8Rng,
+) -> Result<Vec<[Vec<i64>; 2]>> {
+    let labels: Vec<Tensor> = targets
+        .iter()
+        .map(|image| image.labels.to_kind(Kind::Int8))
+        .collect();
+    let all: Vec<i8> = to_host(&Tensor::cat(&labels, 0))?;
+    let mut rest = &all[..];
+    let of_image = |labels: &Tensor| {
+        let (own, others) = rest.split_at(labels.numel());
+        rest = others;
+        <[Vec<i64>; 2]>::from(sampler.sample(own, generator))
+    };
+    Ok(labels.iter().map(of_image).collect())
+}
+
+/// The rows of each image of a group as those of [`Predictions::losses`].
+pub fn in_group(sampled: &[[Vec<i64>; 2]], anchors: i64) -> [Vec<i64>; 2] {
+    [0, 1].map(|part| {
+        let of_image = |(image, rows): (usize, &[Vec<i64>; 2])| {
+            let start = image as i64 * anchors;
+            rows[part].iter().map(move |row| start + row).collect::<Vec<_>>()
+        };
+        sampled.iter().enumerate().flat_map(of_image).collect()
+    })
 }

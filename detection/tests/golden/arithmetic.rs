@@ -6,8 +6,8 @@ use camtrast_common::testing::{Case, Worst, fill, probe, relative_error, sign, s
 use camtrast_detection::model::anchors::Anchors;
 use camtrast_detection::model::boxes::{BoxCoder, clip, iou};
 use camtrast_detection::model::matcher::{BACKGROUND, Matcher, Sampler};
-use camtrast_detection::model::nms::{grouped_nms, nms};
-use camtrast_detection::model::roi_align::{RoiAlign, multi_scale};
+use camtrast_detection::model::nms::{Candidates, nms, suppress};
+use camtrast_detection::model::roi_align::{Map, Region, RoiAlign, level};
 use tch::{Device, Kind, Tensor};
 
 fn pairs(value: &serde_json::Value) -> Vec<(i64, i64)> {
@@ -19,14 +19,12 @@ fn anchors_are_torchvisions() {
     let case = Case::open("anchors");
     let image = serde_json::from_value(case.json("image")).unwrap();
     let (sizes, ratios) = ([32.0, 64.0, 128.0, 256.0, 512.0], [0.5, 1.0, 2.0]);
-    let c4 =
-        Anchors::at_one_level(&sizes, &ratios).generate(image, &pairs(&case.json("c4_maps")), Device::Cpu);
+    let generate = |anchors: Anchors, maps: &str| {
+        Anchors::generate(&anchors.cells(Device::Cpu), image, &pairs(&case.json(maps)))
+    };
+    let c4 = generate(Anchors::at_one_level(&sizes, &ratios), "c4_maps");
     assert!(c4[0].equal(&case.tensor("c4").to_kind(Kind::Float)));
-    let fpn = Anchors::one_size_a_level(&sizes, &ratios).generate(
-        image,
-        &pairs(&case.json("fpn_maps")),
-        Device::Cpu,
-    );
+    let fpn = generate(Anchors::one_size_a_level(&sizes, &ratios), "fpn_maps");
     let fpn = Tensor::cat(&fpn, 0);
     let every_seventh = fpn.slice(0, 0, fpn.size()[0], 7);
     assert!(every_seventh.equal(&case.tensor("fpn").to_kind(Kind::Float)));
@@ -98,7 +96,7 @@ fn a_sample_has_its_size_and_share() {
         size: 8,
         positive_share: 0.25,
     };
-    let labels: Vec<i64> = (0..40).map(|i| [3, 0, -1, 0][i % 4]).collect();
+    let labels: Vec<i8> = (0..40).map(|i| [3, 0, -1, 0][i % 4]).collect();
     let mut draws = generator(1, "test", 0, 0);
     let (positive, negative) = sampler.sample(&labels, &mut draws);
     assert_eq!((positive.len(), negative.len()), (2, 6));
@@ -138,8 +136,16 @@ fn suppression_is_torchvisions() {
     .unwrap();
     assert_eq!(integers(&half), integers(&case.tensor("half")));
 
-    let groups = Tensor::arange(300, (Kind::Int64, Device::Cpu)).remainder(3);
-    let kept = integers(&grouped_nms(&all, &scores, &groups, 0.5, usize::MAX).unwrap());
+    let grouped = |count: i64| {
+        let candidates = Candidates {
+            boxes: all.narrow(0, 0, count),
+            scores: scores.narrow(0, 0, count),
+            groups: Tensor::arange(count, (Kind::Int64, Device::Cpu)).remainder(3),
+            valid: Tensor::ones([count], (Kind::Bool, Device::Cpu)),
+        };
+        integers(&suppress(&[candidates], 0.5, usize::MAX).unwrap()[0])
+    };
+    let kept = grouped(300);
     let score = |row: &i64| scores.double_value(&[*row]);
     assert!(
         kept.windows(2).all(|pair| score(&pair[0]) >= score(&pair[1])),
@@ -154,32 +160,30 @@ fn suppression_is_torchvisions() {
 
     let (none, no_scores) = (all.narrow(0, 0, 0), scores.narrow(0, 0, 0));
     assert_eq!(nms(&none, &no_scores, 0.5, 10).unwrap().size(), [0]);
-    assert_eq!(
-        grouped_nms(&none, &no_scores, &groups.narrow(0, 0, 0), 0.5, 10)
-            .unwrap()
-            .size(),
-        [0]
-    );
+    assert_eq!(grouped(0), [0i64; 0]);
 }
 
-// (image, x1, y1, x2, y2) with images 0, 1, 0, 1, ..
-fn in_turns(of: &Tensor) -> Tensor {
-    let image = Tensor::arange(of.size()[0], (Kind::Float, Device::Cpu))
-        .remainder(2)
-        .unsqueeze(1);
-    Tensor::cat(&[image, of.shallow_clone()], 1)
+// Regions of images 0, 1, 0, 1, ..
+fn in_turns(boxes: &Tensor) -> Vec<Region> {
+    let sides: Vec<f32> = Vec::try_from(boxes.reshape([-1])).unwrap();
+    let region = |(i, corners): (usize, &[f32])| Region {
+        map: 0,
+        image: i % 2,
+        corners: corners.try_into().unwrap(),
+    };
+    sides.chunks_exact(4).enumerate().map(region).collect()
 }
 
 #[test]
 fn roi_align_is_torchvisions_kernel() {
     let case = Case::open("roi_align");
-    let regions = Tensor::cat(
-        &[
-            in_turns(&boxes("regions", 12, 68.0, 52.0, 2.0)),
-            case.tensor("extra"),
-        ],
-        0,
-    );
+    let mut regions = in_turns(&boxes("regions", 12, 68.0, 52.0, 2.0));
+    let extra: Vec<f32> = Vec::try_from(case.tensor("extra").reshape([-1])).unwrap();
+    regions.extend(extra.chunks_exact(5).map(|row| Region {
+        map: 0,
+        image: row[0] as usize,
+        corners: row[1..].try_into().unwrap(),
+    }));
     let (mut values, mut gradients) = (Worst::default(), Worst::default());
     for name in strings(&case.json("cases")) {
         let align = RoiAlign {
@@ -188,7 +192,11 @@ fn roi_align_is_torchvisions_kernel() {
             aligned: name.starts_with("aligned1"),
         };
         let features = fill("features", &[2, 5, 13, 17]).set_requires_grad(true);
-        let pooled = align.forward(&features, &regions, 0.25).unwrap();
+        let map = Map {
+            features: &features,
+            scale: 0.25,
+        };
+        let pooled = align.forward(&[map], &regions);
         values.add(&name, relative_error(&probe(&name, &pooled), &case.tensor(&name)));
         if align.bins == 3 {
             let stored = case.tensor(&format!("{name}.values"));
@@ -216,19 +224,29 @@ fn roi_align_is_torchvisions_kernel() {
         .map(|i| fill(&format!("level{i}"), &[2, 3, 64 >> i, 96 >> i]))
         .collect();
     let scaled = in_turns(&boxes("scaled", 40, 384.0, 256.0, 2.0));
-    let by_image = Tensor::cat(&[scaled.slice(0, 0, 40, 2), scaled.slice(0, 1, 40, 2)], 0);
+    let of_image = |image: usize| scaled.iter().filter(move |region| region.image == image);
+    let by_image = of_image(0).chain(of_image(1)).map(|region| Region {
+        map: level(region.corners, 4, maps.len()),
+        ..*region
+    });
+    let by_image: Vec<Region> = by_image.collect();
+    let pyramid: Vec<Map> = (maps.iter().enumerate())
+        .map(|(i, features)| Map {
+            features,
+            scale: 0.25 / f64::from(1 << i),
+        })
+        .collect();
     let align = RoiAlign {
         bins: 7,
         sampling_ratio: 2,
         aligned: false,
     };
-    let pooled = multi_scale(&align, &maps, 4, &by_image).unwrap();
+    let pooled = align.forward(&pyramid, &by_image);
     let mut worst = Worst::default();
     worst.add(
         "levels",
         relative_error(&probe("levels", &pooled), &case.tensor("levels")),
     );
     worst.check("multi-scale RoIAlign", 1e-6);
-    let none = multi_scale(&align, &maps, 4, &by_image.narrow(0, 0, 0)).unwrap();
-    assert_eq!(none.size(), [0, 3, 7, 7]);
+    assert_eq!(align.forward(&pyramid, &[]).size(), [0, 3, 7, 7]);
 }

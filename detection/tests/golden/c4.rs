@@ -80,8 +80,9 @@ fn image(number: usize, (height, width): (usize, usize)) -> Image {
 }
 
 fn input(images: &[Image], options: &DetectionOptions) -> Images {
-    use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD};
-    Padded::new(images, set(&options.pad_to)).input(&IMAGENET_MEAN, &IMAGENET_STD, Device::Cpu)
+    use camtrast_common::augment::{IMAGENET_MEAN, IMAGENET_STD, Input};
+    let input = Input::new(&IMAGENET_MEAN, &IMAGENET_STD, Device::Cpu);
+    Padded::new(images, set(&options.pad_to)).input(&input)
 }
 
 fn truth(number: usize, (height, width): (usize, usize)) -> Truth {
@@ -117,7 +118,7 @@ fn a_c4_detector_trains_and_detects_as_detectron2s() {
         rounded: false,
         ..Anchors::at_one_level(&set(&options.anchor_sizes).0, &set(&options.anchor_ratios).0)
     };
-    let first = anchors.generate((16, 16), &[(1, 1)], Device::Cpu).remove(0);
+    let first = Anchors::generate(&anchors.cells(Device::Cpu), (16, 16), &[(1, 1)]).remove(0);
     assert!(relative_error(&first, &case.tensor("anchors")) < 1e-7);
 
     // How far detectron2's own numbers move when its weights change by a rounding error: ours may be four

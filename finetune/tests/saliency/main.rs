@@ -2,18 +2,18 @@
 
 mod task;
 
-use camtrast_common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
+use camtrast_common::arithmetic::Arithmetic;
+use camtrast_common::checkpoint::load_backbone;
 use camtrast_common::device::Precision;
 use camtrast_common::network_file;
 use camtrast_common::progress::{Progress, Silent};
-use camtrast_common::resnet::ResNet;
 use camtrast_common::run::{Build, RunOptions};
+use camtrast_common::testing::save_untrained;
 use camtrast_finetune::{DenseTask, Start, TrainReport, train};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use task::{SaliencySettings, SaliencyTask};
-use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use tempfile::TempDir;
 
@@ -22,25 +22,7 @@ const STEPS: u64 = 40;
 fn backbone(folder: &Path) {
     tch::set_num_threads(1); // the tests run side by side
     tch::manual_seed(0);
-    let vs = VarStore::new(Device::Cpu);
-    let arch = "resnet18-w8-small".parse().unwrap();
-    ResNet::new(&vs.root(), arch);
-    let info = BackboneInfo {
-        arch,
-        method: "scratch".into(),
-        dataset: "none".into(),
-        dataset_sha256: "none".into(),
-        class_names: Vec::new(),
-        image_size: 32,
-        mean: [0.485, 0.456, 0.406],
-        std: [0.229, 0.224, 0.225],
-        epoch: 0,
-        step: 0,
-        config: "{}".into(),
-        commit: "none".into(),
-    };
-    let path = folder.join("backbone.safetensors");
-    save_backbone(&path, &vs.variables().into_iter().collect(), &info).unwrap();
+    save_untrained(&folder.join("backbone.safetensors"), "resnet18-w8-small");
 }
 
 fn run(
@@ -62,6 +44,7 @@ fn run(
         checkpoint: folder.join("backbone.safetensors"),
         seed: 3,
         precision: Precision::Fp32,
+        arithmetic: Arithmetic::default(),
     };
     let options = RunOptions {
         out: folder.join(out),
@@ -69,6 +52,7 @@ fn run(
         device: Device::Cpu,
         log_every: 10,
         save_every: Some(7),
+        profile_step: None,
         build: Build {
             version: "0".into(),
             commit: "none".into(),

@@ -2,8 +2,8 @@
 //! loss, a data set, an evaluator; docs/adding-a-task.md goes through this file.
 
 use camtrast_common::Result;
-use camtrast_common::augment::to_input;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
+use camtrast_common::device::send;
 use camtrast_common::engine::{Loss, Source, StepContext};
 use camtrast_common::leakage::Prints;
 use camtrast_common::network_file;
@@ -20,7 +20,7 @@ use rand::RngExt;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Kind, Reduction, Tensor, nn, no_grad};
+use tch::{Device, Kind, Reduction, Tensor, nn, no_grad};
 
 /// Side of the images in pixels.
 const SIDE: usize = 32;
@@ -57,6 +57,7 @@ pub struct Squares {
     batch_size: usize,
     batches_per_epoch: u64,
     seed: u64,
+    device: Device,
 }
 
 impl Squares {
@@ -75,8 +76,8 @@ impl Squares {
         }
         let (n, side) = (self.batch_size as i64, SIDE as i64);
         Batch {
-            images: Tensor::from_slice(&images).view([n, side, side, 3]),
-            masks: Tensor::from_slice(&masks).view([n, side, side]),
+            images: send(Tensor::from_slice(&images).view([n, side, side, 3]), self.device),
+            masks: send(Tensor::from_slice(&masks).view([n, side, side]), self.device),
         }
     }
 }
@@ -103,11 +104,10 @@ impl SaliencyNet {
 
 impl SaliencyTask {
     fn logits(&self, network: &Network<SaliencyNet>, images: &Tensor, modes: Modes) -> Result<Tensor> {
-        let (device, backbone) = (network.device, &network.backbone);
-        let x = to_input(&images.to_device(device), &backbone.mean, &backbone.std);
+        let x = network.input.of(images);
         network
             .precision
-            .run(device, || Ok(network.net.forward(&x, modes)))
+            .run(network.device, || Ok(network.net.forward(&x, modes)))
     }
 }
 
@@ -115,6 +115,7 @@ impl DenseTask for SaliencyTask {
     const NAME: &'static str = "saliency";
     const FILE: &'static str = "saliency.safetensors";
     const ARTIFACTS: &'static [&'static str] = &[];
+    const ONE_SHAPE: bool = true;
     type Settings = SaliencySettings;
     type Net = SaliencyNet;
     type Batch = Batch;
@@ -181,11 +182,18 @@ impl DenseTask for SaliencyTask {
         })
     }
 
-    fn source(&self, _backbone: &BackboneInfo, batches_per_epoch: u64, seed: u64) -> Result<Squares> {
+    fn source(
+        &self,
+        _backbone: &BackboneInfo,
+        batches_per_epoch: u64,
+        seed: u64,
+        device: Device,
+    ) -> Result<Squares> {
         Ok(Squares {
             batch_size: self.settings.batch_size as usize,
             batches_per_epoch,
             seed,
+            device,
         })
     }
 
@@ -197,8 +205,8 @@ impl DenseTask for SaliencyTask {
         modes: Modes,
     ) -> Result<Loss> {
         let logits = self.logits(network, &batch.images, modes)?.to_kind(Kind::Float);
-        let masks = batch.masks.to_device(network.device);
-        let total = logits.binary_cross_entropy_with_logits::<Tensor>(&masks, None, None, Reduction::Mean);
+        let total =
+            logits.binary_cross_entropy_with_logits::<Tensor>(&batch.masks, None, None, Reduction::Mean);
         Ok(Loss {
             total,
             parts: Vec::new(),
@@ -235,6 +243,7 @@ impl DenseTask for SaliencyTask {
             batch_size: 64,
             batches_per_epoch: 1,
             seed: 0,
+            device: network.device,
         };
         let test = squares.batch_of("test", 0);
         let logits = no_grad(|| self.logits(network, &test.images, Modes::EVAL))?;
