@@ -1,6 +1,7 @@
 //! What a dense task is.
 
 use crate::network::{Network, Trained};
+use crate::tune::Tune;
 use camtrast_common::Result;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::Precision;
@@ -27,6 +28,8 @@ pub struct Start {
     pub seed: u64,
     /// Precision of the network's forward passes.
     pub precision: Precision,
+    /// The part of the backbone that is trained.
+    pub tune: Tune,
 }
 
 /// How long and by which optimiser a task trains: its settings in the terms of the engine.

@@ -25,6 +25,7 @@ pub mod dataset;
 pub mod deeplab;
 pub mod evaluate;
 pub mod label_image;
+pub mod linear_head;
 pub mod options;
 pub mod overview;
 pub mod photometric;

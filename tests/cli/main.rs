@@ -10,6 +10,7 @@ mod gpu;
 mod help;
 mod honest;
 mod interop;
+mod probe;
 mod resume;
 mod segmentation;
 mod shell;
