@@ -7,6 +7,7 @@ pub mod detection;
 pub mod fewshot;
 pub mod finetune;
 pub mod pretrain;
+pub mod probe;
 pub mod report;
 pub mod segmentation;
 pub mod shell;

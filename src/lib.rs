@@ -52,6 +52,9 @@ enum Command {
     /// Few-shot recognition with a linear probe
     #[command(subcommand)]
     Fewshot(FewshotCommand),
+    /// Classification of a labelled data set: linear probe, nearest neighbours, fine-tuning
+    #[command(subcommand)]
+    Probe(commands::probe::ProbeCommand),
     /// Object detection with Faster R-CNN
     #[command(subcommand)]
     Detection(DetectionCommand),
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Data(command) => commands::data::run(command),
         Command::Pretrain(args) => commands::pretrain::run(*args),
         Command::Fewshot(command) => commands::fewshot::run(command),
+        Command::Probe(command) => commands::probe::run(command),
         Command::Detection(command) => commands::detection::run(command),
         Command::Segmentation(command) => commands::segmentation::run(command),
         Command::Transfer(args) => commands::transfer::run(args, &root),

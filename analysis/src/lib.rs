@@ -1,8 +1,9 @@
 //! Analysis of backbones: measures of their features, and class activation maps.
 //!
-//! [`measures`] are entropy, effective rank, uniformity, alignment and neighbours of any features,
-//! [`representation::describe`] takes them of a backbone on a pack, [`mod@cam`] draws class activation maps,
-//! for which [`head`] fits a classifier where a backbone comes without one.
+//! [`measures`] are entropy, effective rank, uniformity, alignment and neighbours of any features, [`rank`]
+//! and [`evidence`] the measures that were proposed to predict transfer, [`similarity`] compares two
+//! backbones. [`representation::describe`] takes them of a backbone on a pack, [`mod@cam`] draws class
+//! activation maps, for which [`head`] fits a classifier where a backbone comes without one.
 //!
 //! ```
 //! use camtrast_analysis::measures::{spectrum, uniformity};
@@ -19,9 +20,12 @@
 //! ```
 
 pub mod cam;
+pub mod evidence;
 pub mod head;
 pub mod measures;
+pub mod rank;
 pub mod representation;
+pub mod similarity;
 
 use camtrast_common::device::Precision;
 use camtrast_common::progress::Progress;

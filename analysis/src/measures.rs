@@ -55,25 +55,32 @@ fn double(features: &Tensor, least: i64) -> Result<Tensor> {
 pub fn spectrum(features: &Tensor) -> Result<Spectrum> {
     no_grad(|| {
         let x = double(features, 2)?;
-        let (n, d) = x.size2()?;
         let centred = &x - x.mean_dim([0i64].as_slice(), true, None);
-        // The smaller of the two Gram matrices has all eigenvalues that are not zero.
-        let gram = if d <= n {
-            centred.tr().f_matmul(&centred)?
-        } else {
-            centred.f_matmul(&centred.tr())?
-        };
-        let eigenvalues = Vec::<f64>::try_from((gram / n as f64).f_linalg_eigvalsh("L")?)?;
-        // Rounding leaves tiny values of either sign in place of zeros.
-        let largest = eigenvalues.iter().fold(0.0, |a: f64, &b| a.max(b));
-        let floor = largest * 1e-12;
-        let eigenvalues: Vec<f64> = eigenvalues.into_iter().filter(|&l| l > floor).collect();
+        let gram = smaller_gram(&centred)? / x.size()[0] as f64;
+        let eigenvalues = positive(Vec::<f64>::try_from(gram.f_linalg_eigvalsh("L")?)?);
         let singular: Vec<f64> = eigenvalues.iter().map(|l| l.sqrt()).collect();
         Ok(Spectrum {
             entropy: entropy(&eigenvalues),
             effective_rank: entropy(&singular).exp(),
         })
     })
+}
+
+/// The smaller of the Gram matrices X^T X and X X^T, which has all eigenvalues that are not zero.
+pub(crate) fn smaller_gram(x: &Tensor) -> Result<Tensor> {
+    let (n, d) = x.size2()?;
+    Ok(if d <= n {
+        x.tr().f_matmul(x)?
+    } else {
+        x.f_matmul(&x.tr())?
+    })
+}
+
+/// Eigenvalues without those that are zero: rounding leaves tiny values of either sign in their place.
+pub(crate) fn positive(eigenvalues: Vec<f64>) -> Vec<f64> {
+    let largest = eigenvalues.iter().fold(0.0, |a: f64, &b| a.max(b));
+    let floor = largest * 1e-12;
+    eigenvalues.into_iter().filter(|&l| l > floor).collect()
 }
 
 // Of weights that need not sum to one; 0 for none.

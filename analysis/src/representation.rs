@@ -1,7 +1,9 @@
 //! The measures of `crate::measures` for a backbone and a pack.
 
 use crate::Compute;
+use crate::evidence::logme;
 use crate::measures::{Spectrum, Uniformity, alignment, spectrum, uniformity};
+use crate::rank::{alpha_req, lidar, rankme};
 use camtrast_common::Result;
 use camtrast_common::augment::Augment;
 use camtrast_common::checkpoint::Backbone;
@@ -17,7 +19,7 @@ use tch::Tensor;
 pub const ALIGNED_IMAGES: usize = 2048;
 
 /// Measures of the features of a set of images.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Representation {
     /// Number of images.
     pub images: usize,
@@ -31,8 +33,22 @@ pub struct Representation {
     pub uniformity_unit: Uniformity,
     /// Mean squared distance between the unit vectors of two augmented views.
     pub alignment: f64,
-    /// Number of images used for the alignment.
+    /// Number of images used for the alignment and LiDAR.
     pub aligned_images: usize,
+    /// Number of views of each of them.
+    pub views: usize,
+    /// RankMe.
+    pub rankme: f64,
+    /// alpha-ReQ; NaN for features that vary in a single direction.
+    pub alpha_req: f64,
+    /// LiDAR, of the views.
+    pub lidar: f64,
+    /// LogME with the images' classes.
+    pub logme: f64,
+    /// Numbers in the backbone: the baseline that measures of transfer must beat (arXiv 2510.06448).
+    pub parameters: i64,
+    /// The features, f32 [N, D].
+    pub features: Tensor,
 }
 
 impl Representation {
@@ -47,6 +63,12 @@ Figure 3 and tables)
 U unit     the same of unit vectors x / |x| (Wang & Isola 2020 with its sign turned), 0 to about 4
 alignment  mean |x - y|^2 of unit vectors of two views under MoCo v2's augmentation (Wang & Isola 2020), 0 \
 to 4
+RankMe     exp(-sum p ln p), p the singular values of the features, not centred, over their sum (Garrido et \
+al. 2023)
+a-ReQ      exponent of the decay of the covariance's eigenvalues, 11th to 50th (Agrawal et al. 2022)
+LiDAR      the same as RankMe of the eigenvalues of image means relative to views (Thilak et al. 2023)
+LogME      log evidence per image of linear regression on the classes (You et al. 2021)
+size       parameters in millions: the baseline that such measures must beat (arXiv 2510.06448)
 Features are globally average-pooled; everything is computed in float64.";
 
     /// The measures by their names in metrics.json.
@@ -58,14 +80,21 @@ Features are globally average-pooled; everything is computed in float64.";
             ("uniformity", self.uniformity.value),
             ("uniformity_unit", self.uniformity_unit.value),
             ("alignment", self.alignment),
+            ("rankme", self.rankme),
+            ("alpha_req", self.alpha_req),
+            ("lidar", self.lidar),
+            ("logme", self.logme),
+            ("parameters", self.parameters as f64),
         ]
+        .into_iter()
+        .filter(|(_, value)| value.is_finite())
         .map(|(name, value)| (format!("representation/{name}"), value))
-        .into()
+        .collect()
     }
 }
 
-/// Measures the features of some rows of a pack. The seed draws views, and a sample if there are too many
-/// images.
+/// Measures the features of some rows of a pack, from `views` augmented views (at least two) where a measure
+/// needs them. The seed draws views, and a sample if there are too many images.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Settings`] for fewer than two images, [`camtrast_common::Error::Torch`].
@@ -73,6 +102,7 @@ pub fn describe(
     backbone: &Backbone,
     pack: &Pack,
     rows: &[i64],
+    views: usize,
     seed: u64,
     compute: Compute,
 ) -> Result<Representation> {
@@ -90,37 +120,56 @@ pub fn describe(
         .take(ALIGNED_IMAGES)
         .map(|&i| rows[i as usize])
         .collect();
-    let [first, second] = views(backbone, pack, &sample, seed, compute)?;
+    let seen = seen(backbone, pack, &sample, views, seed, compute)?;
+    let labels: Vec<i64> = rows.iter().map(|&row| pack.labels()[row as usize]).collect();
+    let parameters = backbone.vs.variables().into_values();
+    let parameters = parameters.filter(|tensor| tensor.requires_grad());
     Ok(Representation {
         images: rows.len(),
         dimension: features.size()[1],
         spectrum: spectrum(&features)?,
         uniformity: uniformity(&features, seed)?,
         uniformity_unit: uniformity(&unit(&features), seed)?,
-        alignment: alignment(&first, &second)?,
+        alignment: alignment(&seen.select(1, 0), &seen.select(1, 1))?,
         aligned_images: sample.len(),
+        views,
+        rankme: rankme(&features)?,
+        alpha_req: alpha_req(&features).unwrap_or(f64::NAN),
+        lidar: lidar(&seen)?,
+        logme: logme(&features, &labels, pack.class_names().len() as i64)?,
+        parameters: parameters.map(|tensor| tensor.numel() as i64).sum(),
+        features,
     })
 }
 
-// Features of two augmented views of each image.
-fn views(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compute: Compute) -> Result<[Tensor; 2]> {
+// Features of augmented views of each image, [N, views, D].
+fn seen(
+    backbone: &Backbone,
+    pack: &Pack,
+    rows: &[i64],
+    views: usize,
+    seed: u64,
+    compute: Compute,
+) -> Result<Tensor> {
     let Compute {
         device,
         precision,
         progress,
     } = compute;
     let augment = Augment::MOCO_V2;
-    let mut views = [Vec::new(), Vec::new()];
-    progress.start("two views", rows.len() as u64, 0);
+    let mut parts = Vec::new();
+    progress.start("augmented views", rows.len() as u64, 0);
     for (batch, rows) in rows.chunks(BATCH).enumerate() {
         let pixels = send(pack.rows(rows)?, device);
-        for (i, features) in views.iter_mut().enumerate() {
+        let view = |i: usize| {
             let mut generator = generator(seed, &format!("alignment/view{i}"), 0, batch as u64);
             let input = augment.apply_with(&pixels, &backbone.info.mean, &backbone.info.std, &mut generator);
-            features.push(pooled(&backbone.net, &input, device, precision)?);
-        }
+            pooled(&backbone.net, &input, device, precision)
+        };
+        let of_batch = (0..views).map(view).collect::<Result<Vec<_>>>()?;
+        parts.push(Tensor::stack(&of_batch, 1));
         progress.advance(rows.len() as u64, "");
     }
     progress.finish();
-    Ok(views.map(|parts| Tensor::cat(&parts, 0)))
+    Ok(Tensor::cat(&parts, 0))
 }

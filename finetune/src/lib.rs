@@ -13,7 +13,7 @@
 //! ```
 //! use camtrast_common::arithmetic::Arithmetic;
 //! use camtrast_common::device::Precision;
-//! use camtrast_finetune::{Settings, Start};
+//! use camtrast_finetune::{Settings, Start, Tune};
 //!
 //! #[derive(serde::Serialize)]
 //! struct Saliency { steps: u64 }
@@ -23,12 +23,14 @@
 //!     seed: 0,
 //!     precision: Precision::Fp32,
 //!     arithmetic: Arithmetic::default(),
+//!     tune: Tune::Frozen,
 //! };
 //! let settings = Settings { start: &start, task: &Saliency { steps: 100 } };
 //! let lines = [
 //!     "checkpoint = \"runs/moco/backbone.safetensors\"",
 //!     "seed = 0",
 //!     "precision = \"fp32\"",
+//!     "tune = \"frozen\"",
 //!     "steps = 100",
 //! ];
 //! assert_eq!(toml::to_string(&settings).unwrap().lines().collect::<Vec<_>>(), lines);
@@ -37,7 +39,9 @@
 mod network;
 mod task;
 mod train;
+mod tune;
 
 pub use network::{Network, Provenance, Trained, load_into};
 pub use task::{Course, DenseTask, Start};
 pub use train::{Settings, TrainReport, train};
+pub use tune::Tune;

@@ -1,6 +1,7 @@
 //! What a dense task is.
 
 use crate::network::{Network, Trained};
+use crate::tune::Tune;
 use camtrast_common::Result;
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
@@ -32,6 +33,8 @@ pub struct Start {
     /// How a device computes.
     #[serde(flatten)]
     pub arithmetic: Arithmetic,
+    /// The part of the backbone that is trained.
+    pub tune: Tune,
 }
 
 /// How long and by which optimiser a task trains: its settings in the terms of the engine.

@@ -91,9 +91,11 @@ pub fn train<T: DenseTask>(
             },
         },
         network: initialise(task, start, backbone, options.device)?,
-        modes: Modes::training(course.batch_norm),
+        modes: start.tune.modes(Modes::training(course.batch_norm)),
         task,
     };
+    let held = start.tune.sum(&tuning.network.vs);
+    start.tune.freeze(&tuning.network.vs);
     let mut optimizer = Optimizer::new(course.optimizer, task.parameter_groups(&tuning.network.vs));
     let backbone = tuning.network.backbone.clone();
     let source = |seed| task.source(&backbone, plan.batches_per_epoch, seed, options.device);
@@ -108,6 +110,7 @@ pub fn train<T: DenseTask>(
         stop,
     )?;
     drop(optimizer);
+    start.tune.check(&tuning.network.vs, &held)?;
 
     // A finished run that is started again keeps its measurements.
     let measured = outcome.was_done && run.file("metrics.json").exists();

@@ -1,5 +1,5 @@
-//! Run folders without a suite's records: `pretrain`, `detection train`, `segmentation train`,
-//! `fewshot eval --out`.
+//! Run folders without a suite's records: `pretrain`, `detection train`, `segmentation train`, `probe
+//! finetune`, and `fewshot eval` and `probe eval` with `--out`.
 //!
 //! A run folder is a row, and so is every run folder in a folder of them. The folders below a pretraining
 //! that hold metrics are its tasks.
@@ -19,7 +19,11 @@ use std::path::{Path, PathBuf};
 use toml::Table;
 
 /// Known numbers: name in metrics.json, title, whether in percent, whether in the headline tables.
-const KNOWN: [(&str, &str, bool, bool); 10] = [
+const KNOWN: [(&str, &str, bool, bool); 18] = [
+    ("probe/linear/top1", "linear", true, true),
+    ("probe/knn/top1", "kNN", true, true),
+    ("probe/knn_weighted/top1", "weighted kNN", true, false),
+    ("probe/finetune/top1", "fine-tuned", true, true),
     ("detection/AP50", "AP50", true, true),
     ("detection/AP", "AP", true, true),
     ("detection/AP75", "AP75", true, true),
@@ -29,6 +33,10 @@ const KNOWN: [(&str, &str, bool, bool); 10] = [
     ("segmentation/pixel_accuracy", "pixels right", true, false),
     ("representation/entropy", "H_R", false, false),
     ("representation/uniformity", "U", false, false),
+    ("representation/rankme", "RankMe", false, false),
+    ("representation/alpha_req", "a-ReQ", false, false),
+    ("representation/lidar", "LiDAR", false, false),
+    ("representation/logme", "LogME", false, false),
     ("pretrain/loss", "pretraining loss", false, false),
 ];
 
@@ -173,6 +181,7 @@ fn found(folder: &Path) -> Result<TaskResult> {
     let command = match (&sub("build", "command")[..], task) {
         ("", PRETRAIN) => "pretrain".to_owned(),
         ("", "detection" | "segmentation") => format!("{task} train"),
+        ("", "probe") => "probe finetune".to_owned(),
         (command, _) => command.to_owned(),
     };
     let command = match &text {
@@ -239,6 +248,8 @@ fn task(metrics: &BTreeMap<String, f64>, config: &Table) -> &'static str {
         ("fewshot", "shots"),
         ("detection", "anchor-sizes"),
         ("segmentation", "output-stride"),
+        ("probe", "label-share"),
+        ("probe", "normalize"),
         ("representation", ""),
     ];
     let is_it = |(task, key): &(&str, &str)| measured.map_or(config.contains_key(*key), |name| name == *task);
@@ -272,7 +283,12 @@ fn column(metric: &str, task: &str) -> Option<Column> {
         );
     }
     let (_, title, percent, headline) = KNOWN.into_iter().find(|known| known.0 == metric)?;
-    column(title, None, percent, headline)
+    // A probe's interval is one over test images.
+    let ci95 = metric
+        .strip_prefix("probe/")
+        .and_then(|m| m.strip_suffix("/top1"));
+    let ci95 = ci95.map(|probe| format!("probe/{probe}/ci95"));
+    column(title, ci95, percent, headline)
 }
 
 /// Few-shot first, then as in [`KNOWN`].
@@ -293,6 +309,11 @@ mod tests {
         assert_eq!(
             (&one.title[..], one.ci95.as_deref()),
             ("1-shot", Some("fewshot/5way1shot/ci95"))
+        );
+        let probe = column("probe/linear/top1", "probe").unwrap();
+        assert_eq!(
+            (&probe.title[..], probe.ci95.as_deref()),
+            ("linear", Some("probe/linear/ci95"))
         );
         assert_eq!(column("detection/AP50", "detection").unwrap().title, "AP50");
         assert_eq!(column("detection/AP50/chair", "detection"), None);

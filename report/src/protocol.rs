@@ -53,7 +53,12 @@ pub(crate) fn settings(config: &Table) -> Vec<(String, String)> {
             .iter()
             .any(|keys| keys.contains(&key))
     };
-    let deciding = own.chain(network).filter(|(_, key, _)| decides(key));
+    // Packs whose checksum is recorded, too, are places.
+    let dataset = config.get("dataset").and_then(toml::Value::as_table);
+    let summed = |key: &str| dataset.is_some_and(|dataset| dataset.contains_key(&format!("{key}_sha256")));
+    let deciding = own
+        .chain(network)
+        .filter(|(_, key, _)| decides(key) && !summed(key));
     deciding
         .map(|(table, key, value)| (table + key, value.to_string()))
         .collect()
@@ -171,6 +176,10 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(protocol(&unknown), None, "nobody knows on what");
+        let packs: Table = "test = \"x.safetensors\"\n[dataset]\ntest_sha256 = \"e\"\n"
+            .parse()
+            .unwrap();
+        assert_eq!(protocol(&packs).unwrap(), ["test_sha256 = \"e\""]);
         let network: Table = "[dataset]\nsha256 = \"x\"\n[network]\nsteps = 9\nseed = 1\nvoc = \"y\"\n"
             .parse()
             .unwrap();

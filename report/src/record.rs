@@ -87,7 +87,7 @@ pub struct Column {
     pub task: String,
     /// Name in metrics.json.
     pub metric: String,
-    /// Name in metrics.json of half the 95 % confidence interval over episodes, if it has one.
+    /// Name in metrics.json of half the 95 % confidence interval over episodes or test images, if it has one.
     pub ci95: Option<String>,
     /// Shown in percent.
     pub percent: bool,

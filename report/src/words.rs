@@ -256,7 +256,7 @@ pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
         ),
         (
             spans(Over::Episodes),
-            "± of a single seed: half the 95 % confidence interval over its episodes; \
+            "± of a single seed: half the 95 % confidence interval over its episodes or test images; \
             it does not include the variation between seeds.",
         ),
         (lone, "No ±: a single seed, without any measure of uncertainty."),

@@ -12,7 +12,9 @@ use camtrast_common::progress::Silent;
 use camtrast_common::resnet::BasicDilation;
 use camtrast_segmentation::Dataset;
 use camtrast_segmentation::augment::{Resize, SegmentationAugment};
-use camtrast_segmentation::deeplab::{DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy};
+use camtrast_segmentation::deeplab::{
+    DeepLab, DeepLabConfig, DropoutPlace, Head, LossAverage, cross_entropy,
+};
 use camtrast_segmentation::source::{Batch, CropSource};
 use camtrast_world::{SynthOptions, synth};
 use std::sync::Arc;
@@ -52,6 +54,7 @@ fn main() {
     };
     let mut source = CropSource::new(dataset.clone(), augment, BATCH, u64::MAX, 0, Device::Cpu);
     let config = DeepLabConfig {
+        head: Head::Deeplab,
         arch: "resnet50".parse().expect("a known architecture"),
         output_stride: 16,
         basic_dilation: BasicDilation::Both,

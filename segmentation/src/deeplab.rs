@@ -22,6 +22,7 @@ use tch::nn::{Init, Path};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::classes::IGNORE;
+use crate::linear_head::LinearHead;
 
 /// Where dropout acts, and on which values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -45,12 +46,26 @@ pub enum LossAverage {
     All,
 }
 
+/// What follows the backbone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Head {
+    /// DeepLab v3+: ASPP and decoder
+    #[default]
+    Deeplab,
+    /// Batch norm and a 1x1 convolution: with --tune frozen the linear probe
+    Linear,
+}
+
 /// The settings of the network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DeepLabConfig {
     /// The backbone.
     pub arch: Arch,
+    /// What follows it.
+    #[serde(default)]
+    pub head: Head,
     /// Stride of ASPP's input feature map: 16 or 8.
     pub output_stride: i64,
     /// Which convolutions of basic blocks are dilated for it.
@@ -86,7 +101,7 @@ const LOW_LEVEL_CHANNELS: i64 = 48;
 /// Class scores before the softmax, at the resolution at which they are computed.
 #[derive(Debug)]
 pub struct Logits {
-    /// [N, K, H/4, W/4].
+    /// [N, K, H/4, W/4]; [N, K, H/s, W/s] of a linear head.
     pub main: Tensor,
     /// [N, K, H/16, W/16], in training with an auxiliary classifier.
     pub auxiliary: Option<Tensor>,
@@ -96,14 +111,21 @@ pub struct Logits {
 #[derive(Debug)]
 pub struct DeepLab {
     backbone: ResNet,
-    aspp: Aspp,
-    decoder: Decoder,
+    head: Layers,
     auxiliary: Option<Auxiliary>,
     dropout: Dropout,
 }
 
+/// The layers of a [`Head`].
+#[derive(Debug)]
+enum Layers {
+    Deeplab(Box<(Aspp, Decoder)>),
+    Linear(LinearHead),
+}
+
 impl DeepLab {
-    /// Variables under `vs`: `backbone.*`, `aspp.*`, `decoder.*`, and `auxiliary.*` if there is one.
+    /// Variables under `vs`: `backbone.*`; `aspp.*` and `decoder.*`, or `linear.*`; and `auxiliary.*` if
+    /// there is one.
     pub fn new(vs: &Path, config: &DeepLabConfig) -> Self {
         let features = config.arch.features();
         let layer1 = features / 8;
@@ -114,14 +136,19 @@ impl DeepLab {
                 config.output_stride,
                 config.basic_dilation,
             ),
-            aspp: Aspp::new(&(vs / "aspp"), features, config),
-            decoder: Decoder::new(
-                &(vs / "decoder"),
-                layer1,
-                config.channels,
-                config.classes,
-                config.separable,
-            ),
+            head: match config.head {
+                Head::Deeplab => Layers::Deeplab(Box::new((
+                    Aspp::new(&(vs / "aspp"), features, config),
+                    Decoder::new(
+                        &(vs / "decoder"),
+                        layer1,
+                        config.channels,
+                        config.classes,
+                        config.separable,
+                    ),
+                ))),
+                Head::Linear => Layers::Linear(LinearHead::new(&(vs / "linear"), features, config.classes)),
+            },
             auxiliary: config.auxiliary.then(|| {
                 Auxiliary::new(
                     &(vs / "auxiliary"),
@@ -146,12 +173,17 @@ impl DeepLab {
         let layer4 = self.backbone.layer(4, &layer3, modes.backbone);
         let training = modes.head != Mode::Eval;
         let dropout = |x: Tensor, place| self.dropout.forward(x, place, training);
-        let context = dropout(self.aspp.forward(&layer4, modes.head), DropoutPlace::Aspp);
-        let features = self.decoder.features(&context, &layer1, modes.head);
+        let main = match &self.head {
+            Layers::Deeplab(layers) => {
+                let (aspp, decoder) = &**layers;
+                let context = dropout(aspp.forward(&layer4, modes.head), DropoutPlace::Aspp);
+                let features = decoder.features(&context, &layer1, modes.head);
+                decoder.classify(&dropout(features, DropoutPlace::Classifier))
+            }
+            Layers::Linear(head) => head.forward(&layer4, modes.head),
+        };
         Logits {
-            main: self
-                .decoder
-                .classify(&dropout(features, DropoutPlace::Classifier)),
+            main,
             auxiliary: self.auxiliary.as_ref().filter(|_| training).map(|auxiliary| {
                 let features = auxiliary.conv.forward(&layer3, modes.head);
                 auxiliary

@@ -26,6 +26,7 @@ pub mod deeplab;
 pub mod evaluate;
 pub mod label_image;
 mod label_png;
+pub mod linear_head;
 pub mod options;
 pub mod overview;
 pub mod photometric;

@@ -2,7 +2,7 @@
 //! preset's.
 
 use crate::augment::{Resize, SegmentationAugment};
-use crate::deeplab::{DeepLabConfig, DropoutPlace, LossAverage};
+use crate::deeplab::{DeepLabConfig, DropoutPlace, Head, LossAverage};
 use crate::predict::PredictOptions;
 use camtrast_common::resnet::{Arch, BasicDilation};
 use camtrast_common::schedule::Decay;
@@ -56,6 +56,9 @@ pub struct SegmentationOptions under "Fine-tuning settings (defaults are the pre
     /// Which 3x3 convolutions of basic blocks (ResNet-18, 34) are dilated for the output stride: both or
     /// first
     basic_dilation: BasicDilation,
+    /// What follows the backbone: deeplab, or linear (batch norm and a 1x1 convolution; with --tune frozen
+    /// the linear probe)
+    head: Head,
     /// ASPP's three atrous rates; the default is doubled with --output-stride 8
     atrous_rates: Numbers,
     /// Kernel size of the last convolution of ASPP: 1 or 3
@@ -113,6 +116,7 @@ impl Preset {
             photometric: Some(Switch::Off),
             output_stride: Some(16),
             basic_dilation: Some(BasicDilation::Both),
+            head: Some(Head::Deeplab),
             atrous_rates: None,
             aspp_kernel: Some(1),
             head_channels: Some(256),
@@ -233,6 +237,7 @@ impl SegmentationOptions {
         })?;
         Ok(DeepLabConfig {
             arch,
+            head: set(&self.head),
             output_stride: set(&self.output_stride),
             basic_dilation: set(&self.basic_dilation),
             atrous_rates: atrous_rates.map(|rate| rate as i64),

@@ -6,6 +6,7 @@ use anyhow::Result;
 use camtrast_analysis::Compute;
 use camtrast_analysis::cam::{HeadOrigin, Headed, examples, grid, with_head};
 use camtrast_analysis::representation::{Representation, describe};
+use camtrast_analysis::similarity::cka;
 use camtrast_common::checkpoint::load_backbone;
 use camtrast_common::device::device_name;
 use camtrast_common::run::Texts;
@@ -17,7 +18,8 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum AnalyzeCommand {
-    /// Measure features: entropy, effective rank, uniformity, alignment
+    /// Measure features: entropy, ranks, uniformity, alignment, evidence of the labels; similarity of
+    /// backbones
     Representation(RepresentationArgs),
     /// Draw class activation maps of several backbones side by side
     Cam(CamArgs),
@@ -34,6 +36,9 @@ pub struct RepresentationArgs {
     /// Folder for metrics.json, or a .json file
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Augmented views of each image, for LiDAR (its authors use 50)
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    views: u64,
     /// Use this many classes, the same that `pretrain` draws with this seed
     #[arg(long, help_heading = "Part of the data")]
     classes: Option<usize>,
@@ -91,16 +96,32 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         ..SubsetOptions::default()
     };
     let rows = select_subset(&pack, &subset)?.indices;
-    let mut table = Table::new(["backbone", "D", "H_R (nats)", "rank", "U", "U unit", "alignment"]);
+    let mut table = Table::new([
+        "backbone",
+        "D",
+        "H_R (nats)",
+        "rank",
+        "U",
+        "U unit",
+        "alignment",
+        "RankMe",
+        "a-ReQ",
+        "LiDAR",
+        "LogME",
+        "size (M)",
+    ]);
     let compute = Compute {
         device,
         precision: args.common.precision,
         progress: &screen,
     };
-    let (mut metrics, mut texts, mut sums, mut last) = (BTreeMap::new(), Texts::new(), Vec::new(), None);
-    for (path, label) in args.checkpoint.iter().zip(labels(&args.checkpoint)) {
+    let (mut metrics, mut texts, mut sums) = (BTreeMap::new(), Texts::new(), Vec::new());
+    let names = labels(&args.checkpoint);
+    let mut all: Vec<Representation> = Vec::new();
+    for (path, label) in args.checkpoint.iter().zip(&names) {
         let backbone = load_backbone(path, device)?;
-        let found = describe(&backbone, &pack, &rows, args.common.seed, compute)?;
+        let views = args.views as usize;
+        let found = describe(&backbone, &pack, &rows, views, args.common.seed, compute)?;
         let number = |value: f64| format!("{value:.3}");
         table.row([
             label.clone(),
@@ -110,6 +131,11 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
             number(found.uniformity.value),
             number(found.uniformity_unit.value),
             number(found.alignment),
+            format!("{:.1}", found.rankme),
+            number(found.alpha_req),
+            format!("{:.1}", found.lidar),
+            number(found.logme),
+            format!("{:.2}", found.parameters as f64 / 1e6),
         ]);
         let alone = args.checkpoint.len() == 1;
         let named = |name| if alone { name } else { format!("{label}/{name}") };
@@ -123,22 +149,26 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         texts.extend(origin.texts().into_iter().map(|(name, text)| (named(name), text)));
         tell_origin(&origin, &screen);
         sums.push(origin.backbone_sha256);
-        last = Some(found);
+        all.push(found);
     }
     println!("{}\n\n{}", table.to_text(), Representation::DEFINITIONS);
-    if let Some(found) = last {
+    if let Some(found) = all.last() {
         let pairs = match found.uniformity.features as usize {
             n if n == found.images => format!("all pairs of {n} images"),
             n => format!("all pairs of {n} images, drawn from {}", found.images),
         };
         println!(
-            "Here: U over {pairs}; alignment over {} images.",
-            found.aligned_images
+            "Here: U over {pairs}; alignment and LiDAR over {} images, LiDAR with {} views of each.",
+            found.aligned_images, found.views
         );
+    }
+    if all.len() > 1 {
+        println!("\n{}", similarities(&all, &names, &mut metrics)?);
     }
     if let Some(out) = args.out {
         protocol.set("checkpoint", paths(&args.checkpoint));
         protocol.set("data", args.data.display().to_string());
+        protocol.set("views", args.views as i64);
         for (flag, number) in [
             ("classes", args.classes),
             ("categories", args.categories),
@@ -154,6 +184,28 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
         protocol.write(&out, &metrics, texts, &device_name(device))?;
     }
     Ok(())
+}
+
+/// The table of linear CKA of all pairs of backbones, which also become metrics.
+fn similarities(
+    all: &[Representation],
+    names: &[String],
+    metrics: &mut BTreeMap<String, f64>,
+) -> Result<String> {
+    let header = std::iter::once("linear CKA").chain(names.iter().map(String::as_str));
+    let mut table = Table::new(header);
+    for (i, (found, name)) in all.iter().zip(names).enumerate() {
+        let mut row = vec![name.clone()];
+        for (other, other_name) in all[..i].iter().zip(names) {
+            let value = cka(&other.features, &found.features)?;
+            metrics.insert(format!("cka/{other_name}/{name}"), value);
+            row.push(format!("{value:.3}"));
+        }
+        row.push(format!("{:.3}", 1.0));
+        row.resize(names.len() + 1, String::new());
+        table.row(row);
+    }
+    Ok(table.to_text())
 }
 
 fn run_cam(args: CamArgs) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::{Common, RunArgs, print_config, tell_origin, tell_outcome};
 use crate::screen::{STOP, Screen, catch_interrupts};
 use anyhow::Result;
-use camtrast_finetune::{DenseTask, Settings, Start, train};
+use camtrast_finetune::{DenseTask, Settings, Start, Tune, train};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -12,6 +12,9 @@ pub struct FineTuneArgs {
     /// A backbone.safetensors
     #[arg(long)]
     checkpoint: PathBuf,
+    /// The part of the backbone that is trained, besides the task's own layers
+    #[arg(long, value_enum, default_value = "all")]
+    tune: Tune,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -29,6 +32,7 @@ pub fn fine_tune<T: DenseTask>(
         seed: common.seed,
         precision: common.precision,
         arithmetic: args.run.arithmetic,
+        tune: args.tune,
     };
     if args.run.print_config {
         let task = &task(&screen)?;

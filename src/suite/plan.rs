@@ -76,7 +76,8 @@ impl SuitePlan {
         if columns.is_empty() {
             return Err(usage(
                 path,
-                "names nothing to transfer to: no test pack, no [detection], no [segmentation]".into(),
+                "names nothing to transfer to: no test pack, no [probe], no [detection], no [segmentation]"
+                    .into(),
             ));
         }
         let known: Vec<&str> = columns.iter().map(|column| &column.title[..]).collect();
@@ -233,6 +234,7 @@ fn add_run(
 }
 
 const REPRESENTATION: &str = "representation";
+const PROBE: &str = "probe";
 
 fn tasks(recipe: &SuiteRecipe) -> Vec<TaskTemplate> {
     let mut tasks = Vec::new();
@@ -284,6 +286,21 @@ fn tasks(recipe: &SuiteRecipe) -> Vec<TaskTemplate> {
             command: "fewshot eval",
             shared: with(&recipe.fewshot, &[("data", pack.display().to_string())]),
             own: |run| Some(&run.fewshot),
+        });
+    }
+    if !recipe.probe.is_empty() {
+        let named = [("linear", "linear"), ("kNN", "knn")];
+        let named = named.map(|(title, probe)| Column {
+            ci95: Some(format!("probe/{probe}/ci95")),
+            ..column(title, PROBE, &format!("probe/{probe}/top1"), true)
+        });
+        tasks.push(TaskTemplate {
+            name: PROBE.into(),
+            pack: None,
+            command: "probe eval",
+            shared: with(&recipe.probe, &[]),
+            own: |_| None,
+            columns: named.into(),
         });
     }
     if !recipe.detection.is_empty() {

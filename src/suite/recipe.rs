@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-/// A recipe file. The tables `pretrain`, `fewshot`, `detection` and `segmentation` hold flags of the commands
-/// `pretrain`, `fewshot eval`, `detection train` and `segmentation train`; a task without its table is not
-/// run.
+/// A recipe file. The tables `pretrain`, `fewshot`, `probe`, `detection` and `segmentation` hold flags of the
+/// commands `pretrain`, `fewshot eval`, `probe eval`, `detection train` and `segmentation train`; a task
+/// without its table is not run.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SuiteRecipe {
@@ -37,6 +37,9 @@ pub struct SuiteRecipe {
     /// The few-shot probe on every pack of [`Data::test`].
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub fewshot: Table,
+    /// Linear probe and nearest neighbours.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub probe: Table,
     /// Faster R-CNN.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub detection: Table,
@@ -144,6 +147,7 @@ impl SuiteRecipe {
             }
         };
         in_table(&mut self.pretrain, &["data"]);
+        in_table(&mut self.probe, &["train", "test"]);
         in_table(&mut self.detection, &PLACES);
         in_table(&mut self.segmentation, &PLACES);
         for run in &mut self.runs {

@@ -172,6 +172,13 @@ impl<'a> Settler<'a> {
                 fill(&mut settings, &args.resolved()?, &PLACES);
                 Data::Splits(self.segmentation(&args)?)
             }
+            "probe eval" => {
+                let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+                let (train, test) = (self.pack(&path("train"))?, self.pack(&path("test"))?);
+                settings.retain(|key, _| !["train", "test"].contains(&&key[..]));
+                settings.insert("train_sha256".into(), train.sha256().to_owned());
+                Data::of(&test, test.class_names().to_vec())
+            }
             command => {
                 let path = matches.get_one::<PathBuf>("data").cloned().unwrap_or_default();
                 let pack = self.pack(&path)?;

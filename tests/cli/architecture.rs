@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Every library, and the libraries that it may depend on: nothing above or beside it that is not named here.
-const LIBRARIES: [(&str, &[&str]); 13] = [
+const LIBRARIES: [(&str, &[&str]); 14] = [
     ("common", &[]),
     ("images", &["common"]),
     ("pickle", &["common"]),
@@ -16,6 +16,7 @@ const LIBRARIES: [(&str, &[&str]); 13] = [
     ("pretrain", &["common", "datasets", "analysis"]),
     ("fewshot", &["common", "datasets"]),
     ("finetune", &["common"]),
+    ("probe", &["common", "datasets", "finetune"]),
     ("detection", &["common", "finetune", "images"]),
     ("segmentation", &["common", "finetune", "images"]),
     ("report", &["common", "images"]),

@@ -27,6 +27,7 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
             "data",
             "pretrain",
             "fewshot",
+            "probe",
             "detection",
             "segmentation",
             "transfer",
@@ -49,9 +50,9 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
     assert_eq!(nothing.code, Some(2));
     assert!(nothing.stderr.contains("Usage: camtrast"));
     let commands = "demo, data prepare, data synth, data info, pretrain, fewshot eval, fewshot score, \
-                    segmentation train, segmentation eval, segmentation score, transfer, suite run, suite \
-                    status, report, data fetch, \
-                    analyze representation, analyze cam";
+                    probe eval, probe score, probe finetune, segmentation train, segmentation eval, \
+                    segmentation score, transfer, suite run, suite status, report, data fetch, analyze \
+                    representation, analyze cam";
     for command in commands.split(", ") {
         let help = place.ok(&format!("{command} --help")).stdout;
         for flag in [

@@ -11,6 +11,7 @@ mod gpu;
 mod help;
 mod honest;
 mod interop;
+mod probe;
 mod resume;
 mod segmentation;
 mod shell;

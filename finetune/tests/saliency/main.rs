@@ -9,7 +9,7 @@ use camtrast_common::network_file;
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::{Build, RunOptions};
 use camtrast_common::testing::save_untrained;
-use camtrast_finetune::{DenseTask, Start, TrainReport, train};
+use camtrast_finetune::{DenseTask, Start, TrainReport, Tune, train};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,13 +40,27 @@ fn run(
             precise_bn,
         },
     };
-    let start = Start {
+    train(
+        &task,
+        &start(folder, Tune::All),
+        &options(folder, out),
+        progress,
+        stop,
+    )
+}
+
+fn start(folder: &Path, tune: Tune) -> Start {
+    Start {
         checkpoint: folder.join("backbone.safetensors"),
         seed: 3,
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
-    };
-    let options = RunOptions {
+        tune,
+    }
+}
+
+fn options(folder: &Path, out: &str) -> RunOptions {
+    RunOptions {
         out: folder.join(out),
         overwrite: false,
         device: Device::Cpu,
@@ -57,8 +71,7 @@ fn run(
             version: "0".into(),
             commit: "none".into(),
         },
-    };
-    train(&task, &start, &options, progress, stop)
+    }
 }
 
 fn whole(folder: &Path, out: &str, precise_bn: u64) -> TrainReport<f64> {
@@ -125,6 +138,43 @@ fn an_interrupted_run_continues_to_the_same_bytes() {
         let iou = |out| metrics(place.path(), out)["saliency/IoU"].as_f64().unwrap();
         assert_eq!(iou("whole"), iou("parts"));
     }
+}
+
+#[test]
+fn what_tune_holds_stays_as_it_is_in_the_checkpoint() {
+    let place = TempDir::new().unwrap();
+    backbone(place.path());
+    let before = load_backbone(&place.path().join("backbone.safetensors"), Device::Cpu).unwrap();
+    let before = before.vs.variables();
+    let task = SaliencyTask {
+        settings: SaliencySettings {
+            steps: 4,
+            batch_size: 8,
+            lr: 0.05,
+            precise_bn: 2,
+        },
+    };
+    let moved = |out: &str, tune| {
+        let (stop, options) = (AtomicBool::new(false), options(place.path(), out));
+        train(&task, &start(place.path(), tune), &options, &Silent, &stop).unwrap();
+        let file = place.path().join(out).join(SaliencyTask::FILE);
+        let after = network_file::load::<serde_json::Value>(&file, "camtrast-saliency", "").unwrap();
+        let head = after.tensors["classifier.weight"].abs().max().double_value(&[]);
+        assert!(head > 0.0, "{out}: the head learns");
+        let moved = |name: &&String| before[*name] != after.tensors[&format!("backbone.{name}")];
+        let mut moved: Vec<String> = before.keys().filter(moved).cloned().collect();
+        moved.sort();
+        moved
+    };
+    assert_eq!(moved("frozen", Tune::Frozen), [""; 0]);
+    let norm = moved("norm", Tune::Norm);
+    assert!(norm.contains(&"bn1.weight".into()) && norm.contains(&"bn1.running_mean".into()));
+    assert!(norm.iter().all(|name| before[name].dim() <= 1), "{norm:?}");
+    let last = moved("last", Tune::LastStage);
+    assert!(last.contains(&"layer4.0.conv1.weight".into()));
+    let trained = |name: &String| name.starts_with("layer4.") && !name.contains("running");
+    assert!(last.iter().all(trained), "{last:?}");
+    assert!(moved("all", Tune::All).contains(&"conv1.weight".into()));
 }
 
 #[test]

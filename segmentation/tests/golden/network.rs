@@ -7,7 +7,7 @@ use camtrast_common::testing::{
     Case, Worst, fill, fill_variables, probe, relative_error, sign, strings, uniform,
 };
 use camtrast_segmentation::deeplab::{
-    Aspp, Decoder, DeepLab, DeepLabConfig, DropoutPlace, LossAverage, cross_entropy, upsample,
+    Aspp, Decoder, DeepLab, DeepLabConfig, DropoutPlace, Head, LossAverage, cross_entropy, upsample,
 };
 use serde_json::Value;
 use std::collections::HashMap;
@@ -146,6 +146,7 @@ fn atrous_resnet_in_float32() {
 
 fn config(channels: i64, classes: i64, separable: bool) -> DeepLabConfig {
     DeepLabConfig {
+        head: Head::Deeplab,
         arch: "resnet50".parse().unwrap(),
         output_stride: 16,
         basic_dilation: BasicDilation::Both,
