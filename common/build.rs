@@ -1,7 +1,7 @@
 //! Compiles the C++ shim against the libtorch that tch links.
 
 fn main() {
-    println!("cargo:rerun-if-changed=native/shim.cpp");
+    println!("cargo:rerun-if-changed=native");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let libtorch =
         std::env::var("LIBTORCH").expect("LIBTORCH is set by .cargo/config.toml after `make setup`");
@@ -9,7 +9,11 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .warnings(false)
+        .define("USE_C10D_GLOO", None)
+        // Before libtorch's: the declarations of Gloo that its headers lack.
+        .include("native")
         .include(format!("{libtorch}/include"))
-        .file("native/shim.cpp")
+        .include(format!("{libtorch}/include/torch/csrc/api/include"))
+        .files(["native/shim.cpp", "native/c10d.cpp", "native/sync_batch_norm.cpp"])
         .compile("camtrast_shim");
 }

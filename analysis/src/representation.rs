@@ -81,6 +81,7 @@ pub fn describe(
         rows,
         compute.device,
         compute.precision,
+        compute.group,
         compute.progress,
     )?;
     let order = permutation(rows.len(), &mut generator(seed, "alignment/images", 0, 0));
@@ -107,6 +108,7 @@ fn views(backbone: &Backbone, pack: &Pack, rows: &[i64], seed: u64, compute: Com
         device,
         precision,
         progress,
+        ..
     } = compute;
     let augment = Augment::MOCO_V2;
     let mut views = [Vec::new(), Vec::new()];

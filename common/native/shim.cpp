@@ -10,26 +10,12 @@
 #include <dlfcn.h>
 
 #include <memory>
-#include <string>
 #include <string_view>
 #include <vector>
 
+#include "guard.h"
+
 namespace {
-thread_local std::string last_error;
-
-template <typename F>
-int guarded(F &&f) {
-  try {
-    f();
-    return 0;
-  } catch (const c10::Error &e) {
-    last_error = e.what_without_backtrace();
-  } catch (const std::exception &e) {
-    last_error = e.what();
-  }
-  return 1;
-}
-
 std::vector<at::Tensor> list(void *const *tensors, size_t n) {
   std::vector<at::Tensor> out;
   out.reserve(n);

@@ -44,7 +44,8 @@ unsafe extern "C" {
     fn camtrast_cuda_memory(index: i32, out: *mut i64) -> i32;
 }
 
-fn check(status: i32) -> Result<()> {
+/// The result of a call of the shim.
+pub(crate) fn check(status: i32) -> Result<()> {
     if status == 0 {
         return Ok(());
     }

@@ -5,6 +5,7 @@ use crate::model::heads::Truth;
 use crate::transform::{Padded, Prepared, Scale, mirror, rescale};
 use crate::{Annotated, Dataset, Object};
 use camtrast_common::Result;
+use camtrast_common::distributed::Group as Processes;
 use camtrast_common::engine::Source;
 use camtrast_common::random::generator;
 use camtrast_images::decode;
@@ -60,15 +61,16 @@ pub struct DetectionSource {
 }
 
 impl DetectionSource {
-    /// Over a data set with at least one image.
+    /// Over a data set with at least one image, for one of the `processes` that train together.
     pub fn new(
         dataset: Arc<Dataset>,
         augment: DetectionAugment,
         grouping: Grouping,
         batches_per_epoch: u64,
         seed: u64,
+        processes: Processes,
     ) -> Self {
-        let groups = Groups::new(&dataset, grouping, seed);
+        let groups = Groups::new(&dataset, grouping, seed, processes);
         DetectionSource {
             dataset,
             augment,

@@ -10,6 +10,7 @@ use crate::report::write_report;
 use crate::source::{Batch, DetectionAugment, DetectionSource};
 use crate::transform::Padded;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::leakage::Prints;
 use camtrast_common::nn::Modes;
@@ -199,13 +200,20 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         groups
     }
 
-    fn source(&self, _: &BackboneInfo, batches_per_epoch: u64, seed: u64) -> Result<DetectionSource> {
+    fn source(
+        &self,
+        _: &BackboneInfo,
+        batches_per_epoch: u64,
+        seed: u64,
+        group: Group,
+    ) -> Result<DetectionSource> {
         Ok(DetectionSource::new(
             self.training.clone(),
             self.augment.clone(),
             self.settings.options.grouping(),
             batches_per_epoch,
             seed,
+            group,
         ))
     }
 
@@ -265,7 +273,10 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
             device: network.device,
             precision: network.precision,
         };
-        let results = predictor.predict(test, progress)?;
+        let results = predictor.predict(test, network.group, progress)?;
+        if !network.group.leads() {
+            return Ok(None);
+        }
         let evaluation = evaluate(test, &results)?;
         write_report(folder, test, &results, &evaluation, self.pictures)?;
         let metrics = evaluation.metrics();

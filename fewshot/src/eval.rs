@@ -5,6 +5,8 @@ use crate::score::{Score, ScoreOptions, score};
 use camtrast_common::Result;
 use camtrast_common::checkpoint::Backbone;
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
+use camtrast_common::features::extract;
 use camtrast_common::progress::Progress;
 use camtrast_datasets::Pack;
 use tch::Device;
@@ -48,15 +50,16 @@ impl EvalResult {
     }
 }
 
-/// Extracts each image's feature once and scores every protocol's episodes on them.
+/// Extracts each image's feature once, the work shared among the processes of `group`, and scores every protocol's episodes on them.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Settings`] when the pack has too few classes, or a class too few images;
-/// otherwise as [`camtrast_common::features::extract`] and [`score()`].
+/// otherwise as [`extract`] and [`score()`].
 pub fn eval(
     backbone: &Backbone,
     pack: &Pack,
     device: Device,
+    group: Group,
     options: &EvalOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<EvalResult>> {
@@ -81,7 +84,7 @@ pub fn eval(
         )
     };
     let sets = options.shots.iter().map(sample).collect::<Result<Vec<_>>>()?;
-    let features = camtrast_common::features::extract(backbone, pack, device, options.precision, progress)?;
+    let features = extract(backbone, pack, device, options.precision, group, progress)?;
     let result = |set: &EpisodeSet| {
         let score = score(&features, pack.labels(), set, &options.probe, progress)?;
         Ok(EvalResult {

@@ -8,6 +8,7 @@
 //! `cargo bench -p camtrast-pretrain --bench training [-- resnet50 32]` (backbone, batch size).
 
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::StepContext;
 use camtrast_common::nn::Mode;
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
@@ -84,6 +85,7 @@ fn bare(method: Method, arch: Arch, batch: u64, precision: Precision) -> f64 {
         images,
         image_size: SIZE as i64,
         device,
+        group: Group::ALONE,
         precision,
         seed: 0,
     };
@@ -174,6 +176,7 @@ fn config(
             out: out.to_owned(),
             overwrite: true,
             device: Device::Cpu,
+            group: Group::ALONE,
             log_every: STEPS,
             save_every: None,
             build: Build {

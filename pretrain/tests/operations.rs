@@ -4,6 +4,7 @@
 //! `benches/peers/operations.py` prints those of the same steps in PyTorch.
 
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::native::{Operations, count_operations};
 use camtrast_common::progress::Silent;
 use camtrast_common::run::{Build, RunOptions};
@@ -66,6 +67,7 @@ fn operations(folder: &Path, method: Method, splits: Option<i64>, epochs: u64) -
             out: folder.join(format!("{method}-{epochs}")),
             overwrite: true,
             device: Device::Cpu,
+            group: Group::ALONE,
             log_every: 1000,
             save_every: None,
             build: Build {

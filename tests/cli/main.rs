@@ -5,6 +5,7 @@ mod architecture;
 mod bad_input;
 mod commands;
 mod detection;
+mod distributed;
 mod fetch;
 mod gpu;
 mod help;

@@ -4,6 +4,7 @@ mod task;
 
 use camtrast_common::checkpoint::{BackboneInfo, load_backbone, save_backbone};
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::network_file;
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::resnet::ResNet;
@@ -67,6 +68,7 @@ fn run(
         out: folder.join(out),
         overwrite: false,
         device: Device::Cpu,
+        group: Group::ALONE,
         log_every: 10,
         save_every: Some(7),
         build: Build {

@@ -4,6 +4,7 @@
 use camtrast_common::Result;
 use camtrast_common::augment::to_input;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, Source, StepContext};
 use camtrast_common::leakage::Prints;
 use camtrast_common::network_file;
@@ -57,6 +58,7 @@ pub struct Squares {
     batch_size: usize,
     batches_per_epoch: u64,
     seed: u64,
+    group: Group,
 }
 
 impl Squares {
@@ -75,8 +77,8 @@ impl Squares {
         }
         let (n, side) = (self.batch_size as i64, SIDE as i64);
         Batch {
-            images: Tensor::from_slice(&images).view([n, side, side, 3]),
-            masks: Tensor::from_slice(&masks).view([n, side, side]),
+            images: self.group.part(&Tensor::from_slice(&images).view([n, side, side, 3])),
+            masks: self.group.part(&Tensor::from_slice(&masks).view([n, side, side])),
         }
     }
 }
@@ -181,11 +183,12 @@ impl DenseTask for SaliencyTask {
         })
     }
 
-    fn source(&self, _backbone: &BackboneInfo, batches_per_epoch: u64, seed: u64) -> Result<Squares> {
+    fn source(&self, _: &BackboneInfo, batches_per_epoch: u64, seed: u64, group: Group) -> Result<Squares> {
         Ok(Squares {
             batch_size: self.settings.batch_size as usize,
             batches_per_epoch,
             seed,
+            group,
         })
     }
 
@@ -235,6 +238,7 @@ impl DenseTask for SaliencyTask {
             batch_size: 64,
             batches_per_epoch: 1,
             seed: 0,
+            group: Group::ALONE,
         };
         let test = squares.batch_of("test", 0);
         let logits = no_grad(|| self.logits(network, &test.images, Modes::EVAL))?;
