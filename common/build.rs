@@ -9,7 +9,16 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .warnings(false)
+        .define("USE_C10D_GLOO", None)
+        // Before libtorch's: the declarations of Gloo that its headers lack.
+        .include("native")
         .include(format!("{libtorch}/include"))
-        .files(["native/shim.cpp", "native/convolution.cpp"])
+        .include(format!("{libtorch}/include/torch/csrc/api/include"))
+        .files([
+            "native/shim.cpp",
+            "native/convolution.cpp",
+            "native/c10d.cpp",
+            "native/sync_batch_norm.cpp",
+        ])
         .compile("camtrast_shim");
 }

@@ -15,12 +15,14 @@ pub mod transfer;
 
 pub use crate::protocol::{is_json, metrics_path};
 
+use crate::processes::{ProcessArgs, device_of};
 use crate::protocol::Protocol;
 use crate::screen::{Screen, clock};
 use anyhow::{Result, bail};
 use camtrast_common::arithmetic::{self, Arithmetic};
 use camtrast_common::checkpoint::Origin;
 use camtrast_common::device::{DeviceChoice, device_name};
+use camtrast_common::distributed::{Group, Place};
 use camtrast_common::engine::Outcome;
 use camtrast_common::progress::Progress;
 use camtrast_common::run::{Build, RunOptions};
@@ -98,7 +100,7 @@ pub struct Common {
     /// Precision of networks: fp32 or bf16
     #[arg(long, default_value = "fp32", help_heading = "Common")]
     pub precision: camtrast_common::device::Precision,
-    /// CPU threads (default: all cores)
+    /// CPU threads (default: all cores, shared by the processes on a machine)
     #[arg(long, help_heading = "Common", value_parser = thread_count)]
     pub threads: Option<usize>,
     /// Print results and errors only
@@ -129,11 +131,12 @@ pub struct RunArgs {
     pub print_config: bool,
     #[command(flatten)]
     pub arithmetic: Arithmetic,
+    pub processes: ProcessArgs,
 }
 
 impl RunArgs {
-    /// These flags as run settings, with the device and this program's version.
-    pub fn options(self, device: Device) -> RunOptions {
+    /// These flags as run settings, with the device, the processes and this program's version.
+    pub fn options(self, device: Device, group: Group) -> RunOptions {
         let RunArgs {
             out,
             overwrite,
@@ -142,6 +145,7 @@ impl RunArgs {
             profile_step,
             print_config: _,
             arithmetic: _,
+            processes: _,
         } = self;
         let build = Build {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -151,6 +155,7 @@ impl RunArgs {
             out: out.expect("a run that is more than printed has a folder"),
             overwrite,
             device,
+            group,
             log_every,
             save_every,
             profile_step,
@@ -162,13 +167,24 @@ impl RunArgs {
 impl Common {
     /// Opens the device and the screen. Must come before anything else touches libtorch.
     pub fn open(&self) -> Result<(Device, Screen)> {
-        let found = self.device.find()?;
-        let screen = self.screen()?;
-        try_threads(
-            self.threads
-                .unwrap_or_else(|| available_parallelism().map_or(1, |n| n.get())),
-        )?;
-        if let Some(threads) = self.threads {
+        self.open_at(None)
+    }
+
+    /// The same for a command whose work several processes share, and joins them.
+    pub fn open_shared(&self, processes: &ProcessArgs) -> Result<(Device, Screen, Group)> {
+        let place = processes.place()?;
+        let (device, screen) = self.open_at(place.as_ref())?;
+        Ok((device, screen, processes.join(place, device)?))
+    }
+
+    fn open_at(&self, place: Option<&Place>) -> Result<(Device, Screen)> {
+        let found = device_of(self.device, place).find()?;
+        let cores = || available_parallelism().map_or(1, |n| n.get());
+        let shared = place.map(|_| (cores() / processes_here()).max(1));
+        let threads = self.threads.or(shared);
+        let screen = self.screen_with(threads, place.is_some_and(|place| place.rank > 0))?;
+        try_threads(threads.unwrap_or_else(cores))?;
+        if let Some(threads) = threads {
             tch::set_num_threads(threads as i32);
         }
         arithmetic::check_precision(self.precision, found.device)?;
@@ -197,14 +213,28 @@ impl Common {
 
     /// The screen, for commands that process images without libtorch.
     pub fn screen(&self) -> Result<Screen> {
+        self.screen_with(self.threads, false)
+    }
+
+    fn screen_with(&self, threads: Option<usize>, silent: bool) -> Result<Screen> {
         static POOL: Once = Once::new();
         let mut built = Ok(());
         // 0: one per core.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.unwrap_or(0));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
         POOL.call_once(|| built = pool.build_global());
         built.map_err(|error| camtrast_common::Error::thread(std::io::Error::other(error)))?;
+        if silent {
+            crate::output::silence();
+            return Ok(Screen::silent());
+        }
         Ok(Screen::new(self.quiet))
     }
+}
+
+/// Processes of a group on this machine, as torchrun and `--nproc` say; srun gives each its own cores.
+fn processes_here() -> usize {
+    let text = std::env::var("LOCAL_WORLD_SIZE").unwrap_or_default();
+    text.parse().ok().filter(|count| *count > 0).unwrap_or(1)
 }
 
 /// The value of `--threads`.

@@ -12,6 +12,8 @@ mod output;
 mod commands;
 mod config_file;
 mod demo;
+mod launch;
+mod processes;
 mod protocol;
 mod screen;
 mod suite;
@@ -198,7 +200,10 @@ fn parse() -> camtrast_common::Result<(Cli, clap::Command)> {
 fn end(outcome: anyhow::Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => match output::finish() {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => {
+                processes::leave();
+                ExitCode::SUCCESS
+            }
             Err(error) => fail(&Error::io("standard output", "write")(error).into()),
         },
         Err(error) => fail(&error),
@@ -221,15 +226,13 @@ fn command_line() -> clap::Command {
     override_self(Cli::command())
 }
 
-/// Prints one line on standard error; exit code 2 for an invalid command line, 1 for all other errors.
+/// Prints one line on standard error, of several processes in one of them; exit code 2 for an invalid command
+/// line, 1 for all other errors.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    let known = error.downcast_ref::<Error>();
-    match known {
-        // Its message includes that of its source.
-        Some(error) => eprintln!("camtrast: {error}"),
-        None => eprintln!("camtrast: {error:#}"),
+    if let Some(words) = processes::words(error) {
+        eprintln!("camtrast: {words}");
     }
-    ExitCode::from(if matches!(known, Some(Error::Usage { .. })) {
+    ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage { .. })) {
         2
     } else {
         1
@@ -243,6 +246,13 @@ fn report_panics_in_one_line() {
         return;
     }
     std::panic::set_hook(Box::new(|info| {
+        // Of batch norm over several processes.
+        if let Some(Error::Lost { problem, remedy, reported }) = info.payload().downcast_ref() {
+            if !reported {
+                eprintln!("camtrast: {problem}; {remedy}");
+            }
+            std::process::exit(1);
+        }
         let text = info.payload_as_str().unwrap_or("unknown cause");
         // The main thread comes back from it, and says what to lower.
         if memory::exhausted(text).is_some() && std::thread::current().name() == Some("main") {

@@ -7,12 +7,24 @@
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Why results could not be printed, if so. A reader that stops early (`| head`) is not a failure.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
+/// Whether another process prints the results.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Prints no results from now on: another process does.
+pub fn silence() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
 /// Writes results to standard output.
 pub fn print(text: Arguments) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     let mut out = io::stdout().lock();
     match out.write_fmt(text).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -13,6 +13,8 @@ const LINE_SECONDS: f64 = 10.0;
 /// Progress on standard error.
 pub struct Screen {
     quiet: bool,
+    /// Not even warnings: another process prints them.
+    silent: bool,
     terminal: bool,
     work: Mutex<Option<Work>>,
 }
@@ -33,8 +35,17 @@ impl Screen {
     pub fn new(quiet: bool) -> Self {
         Screen {
             quiet,
+            silent: false,
             terminal: std::io::stderr().is_terminal(),
             work: Mutex::new(None),
+        }
+    }
+
+    /// For one of several processes, of which another speaks to the user.
+    pub fn silent() -> Self {
+        Screen {
+            silent: true,
+            ..Screen::new(true)
         }
     }
 
@@ -126,7 +137,7 @@ impl Progress for Screen {
 
     fn note(&self, line: &str) {
         // Warnings are printed even then.
-        if self.quiet && !line.starts_with("warning") {
+        if self.silent || self.quiet && !line.starts_with("warning") {
             return;
         }
         match self

@@ -67,6 +67,7 @@ pub fn with_head(
     let Compute {
         device,
         precision,
+        group,
         progress,
     } = compute;
     let own = checkpoint.with_file_name(CLASSIFIER_FILE);
@@ -75,7 +76,7 @@ pub fn with_head(
         let classes = classifier.bias.size()[0];
         (classifier, HeadOrigin::Own { classes })
     } else {
-        let features = extract(&backbone, pack, device, precision, progress)?;
+        let features = extract(&backbone, pack, device, precision, group, progress)?;
         let classes = pack.class_names().len() as i64;
         let labels = send(Tensor::from_slice(pack.labels()), device);
         let (classifier, accuracy) = head::fit(&features, &labels, classes)?;

@@ -28,6 +28,7 @@ pub mod representation;
 pub mod similarity;
 
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::progress::Progress;
 use tch::Device;
 
@@ -36,6 +37,8 @@ use tch::Device;
 pub struct Compute<'a> {
     /// Device of backbones and tensors.
     pub device: Device,
+    /// The processes that share the work.
+    pub group: Group,
     /// Precision of the networks' forward passes.
     pub precision: Precision,
     /// Receives the progress.

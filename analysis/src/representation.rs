@@ -112,6 +112,7 @@ pub fn describe(
         rows,
         compute.device,
         compute.precision,
+        compute.group,
         compute.progress,
     )?;
     let order = permutation(rows.len(), &mut generator(seed, "alignment/images", 0, 0));
@@ -155,6 +156,7 @@ fn seen(
         device,
         precision,
         progress,
+        ..
     } = compute;
     let augment = Augment::MOCO_V2;
     let mut parts = Vec::new();

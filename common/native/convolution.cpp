@@ -4,9 +4,8 @@
 #include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "guarded.h"
+#include "guard.h"
 
-using camtrast::guarded;
 
 namespace {
 using torch::autograd::AutogradContext;

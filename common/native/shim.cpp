@@ -16,11 +16,7 @@
 #include <string_view>
 #include <vector>
 
-#include "guarded.h"
-
-thread_local std::string camtrast::last_error;
-using camtrast::guarded;
-using camtrast::last_error;
+#include "guard.h"
 
 namespace {
 std::vector<at::Tensor> list(void *const *tensors, size_t n) {

@@ -54,18 +54,18 @@ impl Augment {
         Draws::new(self, size, IMAGENET, generator)
     }
 
-    /// As [`Augment::apply`], with numbers that are on the pixels' device already.
+    /// As [`Augment::apply`], with numbers that are on the pixels' device already. `pixels` are the images
+    /// that the numbers are used for.
     pub fn apply_draws(&self, pixels: &Tensor, draws: &Draws) -> Tensor {
-        let n = draws.images();
+        let part = draws.part();
         // On a CPU a few images at a time stay in its cache; a GPU is fastest with all at once.
         let chunk = if pixels.device() == Device::Cpu {
             16
         } else {
-            n.max(1)
+            part.len().max(1)
         };
-        let parts: Vec<Tensor> = (0..n)
-            .step_by(chunk)
-            .map(|start| self.augment(pixels, draws, start..n.min(start + chunk)))
+        let parts: Vec<Tensor> = (part.clone().step_by(chunk))
+            .map(|start| self.augment(pixels, draws, start..part.end.min(start + chunk)))
             .map(|images| scale_and_shift(&images, &draws.normalisation()))
             .collect();
         match parts.len() {
@@ -76,7 +76,8 @@ impl Augment {
 
     // Some images of a batch, values in 0..1, not yet normalised.
     fn augment(&self, pixels: &Tensor, draws: &Draws, images: Range<usize>) -> Tensor {
-        let mut x = unit_range(&pixels.narrow(0, images.start as i64, images.len() as i64));
+        let first = (images.start - draws.part().start) as i64;
+        let mut x = unit_range(&pixels.narrow(0, first, images.len() as i64));
         if let Some(windows) = draws.windows(&images) {
             x = geometry::sample(&x, &windows);
         }

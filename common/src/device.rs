@@ -79,6 +79,11 @@ impl DeviceChoice {
         Ok(self.find()?.device)
     }
 
+    /// Whether [`DeviceChoice::Auto`] can use a GPU. Loads libtorch's CUDA half, as [`DeviceChoice::find`].
+    pub fn has_gpu() -> bool {
+        native::load_cuda().is_ok() && Cuda::is_available()
+    }
+
     /// Finds the device, loading libtorch's CUDA half where it is wanted. Call once, before anything else
     /// touches libtorch.
     ///

@@ -5,6 +5,7 @@
 //! one loader thread, which must not use libtorch's random generators: those belong to the training thread,
 //! which seeds them at every step.
 
+mod exchange;
 mod meter;
 mod task;
 #[cfg(test)]
@@ -16,11 +17,13 @@ use crate::error::{Error, Result};
 use crate::log::Log;
 use crate::memory::guarded;
 use crate::native;
+use crate::nn::sync;
 use crate::optim::{Optimizer, copy_into};
 use crate::progress::Progress;
 use crate::random::torch_seed;
 use crate::run::{Position, RunFolder};
 use crate::schedule::Schedule;
+use exchange::Exchange;
 use meter::Meter;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,9 +34,11 @@ use tch::Tensor;
 const SAVE_SECONDS: f64 = 120.0;
 const BATCHES_AHEAD: usize = 3;
 
-/// Trains from the saved state in the run folder, if any, to the end, or until `stop` is set.
+/// Trains from the saved state in the run folder, if any, to the end, or until `stop` is set in a process of
+/// the plan's group. All processes hold the same bytes after every step; rank 0 writes the folder.
 ///
 /// # Errors
+/// [`Error::Settings`] when a batch cannot be divided among the processes, [`Error::Lost`] when one ends;
 /// [`Error::Diverged`] when the loss or what would be saved is not finite, the last good state is kept;
 /// otherwise the errors of the task, the source and the disk.
 ///
@@ -42,6 +47,7 @@ const BATCHES_AHEAD: usize = 3;
 ///
 /// ```
 /// use camtrast_common::Result;
+/// use camtrast_common::distributed::Group;
 /// use camtrast_common::engine::{Loss, Source, StepContext, Task, TrainPlan, train};
 /// use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
 /// use camtrast_common::progress::Silent;
@@ -81,8 +87,8 @@ const BATCHES_AHEAD: usize = 3;
 ///     warmup_steps: 0, warmup_factor: 0.0, steps_per_epoch: 2, total_steps: 40,
 /// };
 /// let plan = TrainPlan {
-///     seed: 0, device: Device::Cpu, epochs: 20, batches_per_epoch: 2, accumulate: 1, batch_size: 2,
-///     clip_norm: None, log_every: 10, save_every: None, profile_step: None,
+///     seed: 0, device: Device::Cpu, group: Group::ALONE, epochs: 20, batches_per_epoch: 2, accumulate: 1,
+///     batch_size: 2, clip_norm: None, log_every: 10, save_every: None, profile_step: None,
 /// };
 /// let folder = tempfile::tempdir().unwrap();
 /// let run = RunFolder::begin(folder.path())?;
@@ -107,14 +113,29 @@ pub fn train<T: Task>(
 ) -> Result<Outcome> {
     let steps_per_epoch = plan.batches_per_epoch / plan.accumulate;
     let total = plan.epochs * steps_per_epoch;
-    let (mut position, mut meter) = resume(task, optimizer, run, progress)?;
+    let (leads, world) = (plan.group.leads(), plan.group.world());
+    if !plan.batch_size.is_multiple_of(world) {
+        let problem = format!("a batch of {} images cannot be divided among {world} processes", plan.batch_size);
+        return Err(Error::settings(
+            problem,
+            "give a --batch-size that is a multiple of their number",
+        ));
+    }
+    let (mut position, mut meter) = match leads {
+        true => resume(task, optimizer, run, progress)?,
+        false => (Position { step: 0, seconds: 0.0 }, Meter::new(run)),
+    };
+    let states = [task.state(), optimizer.state()];
+    let mut exchange = Exchange::begin(plan.group, plan.device, &mut position, states, task.statistics())?;
     if position.step >= total {
         // Nothing to train, or interrupted between the last state and the result.
-        if !run.file("log.jsonl").exists() {
-            save(task, optimizer, &mut meter, position, steps_per_epoch)?;
-            Log::open(run, position.step)?;
+        if leads {
+            if !run.file("log.jsonl").exists() {
+                save(task, optimizer, &mut meter, position, steps_per_epoch)?;
+                Log::open(run, position.step)?;
+            }
+            task.export(run, plan.epochs, position.step)?;
         }
-        task.export(run, plan.epochs, position.step)?;
         let Position { step, seconds } = position;
         return Ok(Outcome {
             step,
@@ -126,7 +147,7 @@ pub fn train<T: Task>(
     }
     let first = position.step;
     let seconds_before = position.seconds;
-    let mut log = Log::open(run, first)?;
+    let mut log = leads.then(|| Log::open(run, first)).transpose()?;
     let clock = Instant::now();
     progress.start("training", total, first);
 
@@ -150,12 +171,14 @@ pub fn train<T: Task>(
 
         meter.start();
         let mut last_save = Instant::now();
-        while position.step < total && !stop.load(Ordering::Relaxed) {
+        let asked = || stop.load(Ordering::Relaxed);
+        while position.step < total && !(exchange.stops() || plan.group.is_alone() && asked()) {
             let step = position.step;
             let epoch = step / steps_per_epoch;
             let lr = schedule.lr(step);
             let mut one_step = || {
                 optimizer.zero_grad();
+                let mut losses = Vec::new();
                 for micro in 0..plan.accumulate {
                     let index = (step % steps_per_epoch) * plan.accumulate + micro;
                     let at = StepContext {
@@ -166,16 +189,18 @@ pub fn train<T: Task>(
                         total_steps: total,
                     };
                     let batch = meter.waiting(|| receive(&batches))?;
-                    tch::manual_seed(torch_seed(plan.seed, "step", epoch, index));
+                    tch::manual_seed(plan.group.seed(torch_seed(plan.seed, "step", epoch, index) as u64) as i64);
                     let forth_and_back = || {
                         let loss = task.forward(batch, &at)?;
-                        (&loss.total / plan.accumulate as f64).backward();
+                        backward(&(&loss.total / plan.accumulate as f64))?;
                         Ok(loss)
                     };
-                    let loss = guarded(forth_and_back, |wanted| meter.out_of_memory(plan, wanted))?;
+                    losses.push(guarded(forth_and_back, |wanted| meter.out_of_memory(plan, wanted))?);
+                }
+                let averaged = || exchange.average(&optimizer.params(), losses, asked());
+                for loss in meter.exchanging(averaged)? {
                     meter.add(step, epoch, loss);
                 }
-                // Data-parallel training would average the gradients over processes here, and only here.
                 if let Some(norm) = plan.clip_norm {
                     let _ = optimizer.clip_gradients(norm);
                 }
@@ -193,28 +218,39 @@ pub fn train<T: Task>(
                 _ => one_step()?,
             }
 
+            if step + 1 == total || exchange.stops() {
+                exchange.verify([task.state(), optimizer.state()])?;
+            }
+
             position.step += 1;
             position.seconds = seconds_before + clock.elapsed().as_secs_f64();
             let (done, epoch_ends) = (position.step, position.step % steps_per_epoch == 0);
             if done % plan.log_every == 0 || epoch_ends {
-                log.write(&meter.interval(done, epoch, lr, plan)?)?;
+                let line = meter.interval(done, epoch, lr, plan)?;
+                log.iter_mut().try_for_each(|log| log.write(&line))?;
                 if epoch_ends {
-                    let measures = task.epoch_measures(epoch)?;
-                    log.write(&meter.epoch(done, epoch, position.seconds, &measures))?;
+                    let measures = match leads {
+                        true => task.epoch_measures(epoch)?,
+                        false => Vec::new(),
+                    };
+                    let line = meter.epoch(done, epoch, position.seconds, &measures);
+                    log.iter_mut().try_for_each(|log| log.write(&line))?;
                 }
             }
             progress.advance(1, &meter.detail(epoch, plan.epochs));
-            let asked = plan.save_every.is_some_and(|every| done % every == 0);
-            if done == total || asked || last_save.elapsed().as_secs_f64() > SAVE_SECONDS {
+            let wanted = plan.save_every.is_some_and(|every| done % every == 0);
+            if leads && (done == total || wanted || last_save.elapsed().as_secs_f64() > SAVE_SECONDS) {
                 save(task, optimizer, &mut meter, position, steps_per_epoch)?;
                 task.export(run, done / steps_per_epoch, done)?;
                 last_save = Instant::now();
             }
         }
         let interrupted = position.step < total;
-        if interrupted {
+        if interrupted && leads {
             save(task, optimizer, &mut meter, position, steps_per_epoch)?;
         }
+        // Rank 0 may still be writing.
+        plan.group.barrier()?;
         let Position { step, seconds } = position;
         Ok(Outcome {
             step,
@@ -225,7 +261,25 @@ pub fn train<T: Task>(
         })
     });
     progress.finish();
-    outcome
+    match outcome {
+        // Losses are the same in all processes, and rank 0 knows what is saved.
+        Err(error @ Error::Diverged { .. }) if !leads => Err(Error::Lost {
+            problem: error.to_string(),
+            remedy: String::new(),
+            reported: true,
+        }),
+        outcome => outcome,
+    }
+}
+
+// Fails by name where the gradient needs a process that is lost; other errors are libtorch's.
+fn backward(loss: &Tensor) -> Result<()> {
+    let done = loss.f_backward();
+    if let (Err(_), Some(lost)) = (&done, sync::failure()) {
+        return Err(lost);
+    }
+    done.expect("memory for the backward pass");
+    Ok(())
 }
 
 fn receive<B>(batches: &Receiver<Result<B>>) -> Result<B> {

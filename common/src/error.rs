@@ -90,6 +90,16 @@ pub enum Error {
         /// The run's folder.
         run: PathBuf,
     },
+    /// Other processes of a training or evaluation have ended or do not answer.
+    #[error("{problem}; {remedy}")]
+    Lost {
+        /// What happened, with the rank of the process at fault.
+        problem: String,
+        /// What the user can do.
+        remedy: String,
+        /// Whether another process tells the user.
+        reported: bool,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),

@@ -3,6 +3,7 @@
 use crate::augment::Input;
 use crate::checkpoint::Backbone;
 use crate::device::{Precision, send};
+use crate::distributed::Group;
 use crate::error::Result;
 use crate::nn::Mode;
 use crate::progress::Progress;
@@ -33,35 +34,43 @@ pub fn extract(
     images: &dyn Images,
     device: Device,
     precision: Precision,
+    group: Group,
     progress: &dyn Progress,
 ) -> Result<Tensor> {
     let rows: Vec<i64> = (0..images.count() as i64).collect();
-    extract_rows(backbone, images, &rows, device, precision, progress)
+    extract_rows(backbone, images, &rows, device, precision, group, progress)
 }
 
-/// Features of some rows, in their order.
+/// Features of some rows, in their order. Each process of `group` computes those of its share of the batches,
+/// and all get all: the same features, to the bit, as of one process.
 ///
 /// # Errors
-/// [`crate::Error::Torch`].
+/// [`crate::Error::Torch`], [`crate::Error::Lost`].
 pub fn extract_rows(
     backbone: &Backbone,
     images: &dyn Images,
     rows: &[i64],
     device: Device,
     precision: Precision,
+    group: Group,
     progress: &dyn Progress,
 ) -> Result<Tensor> {
-    progress.start("features", rows.len() as u64, 0);
+    let batches: Vec<&[i64]> = rows.chunks(BATCH).collect();
+    let own = &batches[group.share(batches.len())];
+    progress.start("features", own.iter().map(|rows| rows.len() as u64).sum(), 0);
     let input = Input::new(&backbone.info.mean, &backbone.info.std, device);
-    let parts = rows.chunks(BATCH).map(|rows| {
+    let parts = own.iter().map(|rows| {
         let pixels = send(images.rows(rows)?, device);
         let features = pooled(&backbone.net, &input.of(&pixels), device, precision)?;
         progress.advance(rows.len() as u64, "");
         Ok(features)
     });
-    let parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
+    let mut parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
     progress.finish();
-    Ok(Tensor::cat(&parts, 0))
+    if parts.is_empty() {
+        parts.push(Tensor::zeros([0, backbone.info.arch.features()], (Kind::Float, device)));
+    }
+    group.gather_rows(&Tensor::cat(&parts, 0))
 }
 
 /// Pooled features f32 [N, D] of network input [N, 3, H, W], as a trained network gives them.

@@ -58,6 +58,7 @@ pub mod cam;
 pub mod checkpoint;
 pub mod classifier;
 pub mod device;
+pub mod distributed;
 pub mod ema;
 pub mod engine;
 pub mod error;

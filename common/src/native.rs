@@ -59,7 +59,8 @@ unsafe extern "C" {
     fn camtrast_cuda_card(index: i32, name: *mut c_char, capability: *mut i32) -> i32;
 }
 
-fn check(status: i32) -> Result<()> {
+/// The result of a call of the shim.
+pub(crate) fn check(status: i32) -> Result<()> {
     if status == 0 {
         return Ok(());
     }

@@ -3,6 +3,7 @@
 //! Symbols: N images, C channels, H x W pixels, D features. Tensors are [N, C, H, W], laid out channels-last.
 
 pub(crate) mod mode;
+pub(crate) mod sync;
 
 pub use mode::{Mode, Modes};
 
@@ -197,6 +198,16 @@ impl BatchNorm {
                 } else {
                     self.split(x, splits)
                 }
+            }
+            Mode::Sync { group } => {
+                let _ = no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
+                let tensors = sync::Tensors {
+                    weight: self.weight.as_ref(),
+                    bias: self.bias.as_ref(),
+                    running_mean: &self.running_mean,
+                    running_var: &self.running_var,
+                };
+                sync::normalise(x, tensors, Self::MOMENTUM, Self::EPSILON, group)
             }
         }
     }

@@ -130,11 +130,15 @@ impl Optimizer {
         }
     }
 
+    /// The parameters, group after group.
+    pub fn params(&self) -> Vec<Tensor> {
+        let params = self.groups.iter().flat_map(|g| &g.params);
+        params.map(|(_, param)| param.shallow_clone()).collect()
+    }
+
     /// Clears all gradients (`zero_grad(set_to_none=True)`).
     pub fn zero_grad(&mut self) {
-        let params = self.groups.iter().flat_map(|g| &g.params);
-        let params: Vec<Tensor> = params.map(|(_, param)| param.shallow_clone()).collect();
-        native::forget_gradients(&params);
+        native::forget_gradients(&self.params());
     }
 
     /// Scales all gradients down so that their joint Euclidean norm is at most `max_norm`; returns the norm

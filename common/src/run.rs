@@ -4,6 +4,7 @@ use crate::arithmetic;
 use crate::checkpoint::{STATE_FORMAT, VERSION};
 use crate::classifier::CLASSIFIER_FILE;
 use crate::device::device_name;
+use crate::distributed::Group;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::tensor_file::{self, Metadata, TensorFile};
@@ -55,6 +56,8 @@ pub struct RunOptions {
     pub overwrite: bool,
     /// Where tensors live.
     pub device: Device,
+    /// The processes that train together; rank 0 writes the folder.
+    pub group: Group,
     /// Steps between log lines.
     pub log_every: u64,
     /// Steps between saved states, in addition to those saved every two minutes and at the end.
@@ -67,11 +70,14 @@ pub struct RunOptions {
 
 impl RunOptions {
     /// Opens the folder to train in; with `overwrite`, an earlier run in it is removed first (and the files
-    /// that `also` names, see [`RunFolder::clear`]).
+    /// that `also` names, see [`RunFolder::clear`]). It is not opened for a process that does not write it.
     ///
     /// # Errors
     /// As [`RunFolder::begin`].
     pub fn begin(&self, also: &[&str]) -> Result<RunFolder> {
+        if !self.group.leads() {
+            return Ok(RunFolder::unopened(&self.out));
+        }
         let run = RunFolder::begin(&self.out)?;
         if self.overwrite {
             run.clear(also)?;
@@ -120,6 +126,14 @@ impl RunFolder {
         })
     }
 
+    /// A folder that this process does not write.
+    pub fn unopened(path: &Path) -> Self {
+        RunFolder {
+            path: path.to_owned(),
+            _lock: None,
+        }
+    }
+
     /// Opens a folder to train in, which no other process may do until this value is dropped.
     ///
     /// # Errors
@@ -149,13 +163,19 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Writes config.toml, or checks that the existing one is the same up to its `[build]` table (device and
-    /// program of the first start). Paths of files ([`PLACES`] and the backbone) are not compared: their
+    /// Checks that all processes of `group` have the same configuration. Then rank 0 writes config.toml, or
+    /// checks that the existing one is the same up to its `[build]` table (device and program of the first
+    /// start). Paths of files ([`PLACES`] and the backbone) are not compared: their
     /// checksums are in the `[dataset]` table.
     ///
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
-    pub fn claim(&self, config: &str, build: &Build, device: Device) -> Result<()> {
+    pub fn claim(&self, config: &str, build: &Build, device: Device, group: Group) -> Result<()> {
+        let whole = format!("version = {:?}\ncommit = {:?}\n{config}", build.version, build.commit);
+        group.agree("settings", &whole, difference)?;
+        if !group.leads() {
+            return Ok(());
+        }
         let path = self.file("config.toml");
         let old = match fs::read_to_string(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

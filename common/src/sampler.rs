@@ -1,6 +1,7 @@
 //! The order of samples, for training counted in steps: pass after pass over the data, each in another random
 //! order; a batch may span two passes.
 
+use crate::distributed::Group;
 use crate::random::{generator, permutation};
 
 /// The order of the samples, from the seed alone.
@@ -8,16 +9,18 @@ use crate::random::{generator, permutation};
 pub struct Passes {
     samples: u64,
     seed: u64,
+    group: Group,
     /// The current pass, and its order.
     order: (u64, Vec<i64>),
 }
 
 impl Passes {
-    /// A sampler over this many samples (at least 1).
-    pub fn new(samples: usize, seed: u64) -> Self {
+    /// A sampler over this many samples (at least 1). Every process of `group` gets its part of each batch.
+    pub fn new(samples: usize, seed: u64, group: Group) -> Self {
         Passes {
             samples: samples as u64,
             seed,
+            group,
             order: (u64::MAX, Vec::new()),
         }
     }
@@ -37,10 +40,11 @@ impl Passes {
         self.order.1[(place % self.samples) as usize] as usize
     }
 
-    /// Positions and samples of the batch with this index; it may span two passes, so that any number of
-    /// samples works. Data-parallel training would give each process its own part here, and only here.
+    /// Positions and samples of this process's part of the batch with this index; a batch may span two
+    /// passes, so that any number of samples works.
     pub fn batch(&mut self, number: u64, size: u64) -> Vec<(u64, usize)> {
-        (number * size..(number + 1) * size)
+        let part = self.group.share(size as usize);
+        (number * size + part.start as u64..number * size + part.end as u64)
             .map(|place| (place, self.sample(place)))
             .collect()
     }
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn every_pass_holds_every_sample_once() {
-        let mut passes = Passes::new(7, 3);
+        let mut passes = Passes::new(7, 3, Group::ALONE);
         let orders: Vec<Vec<usize>> = (0..3)
             .map(|p| (p * 7..p * 7 + 7).map(|i| passes.sample(i)).collect())
             .collect();

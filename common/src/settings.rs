@@ -153,6 +153,6 @@ pub enum BatchNormMode {
     Train,
     /// The checkpoint's statistics, scale and shift are not changed
     Frozen,
-    /// Batch statistics over all processes: on one device the same as `train`
+    /// Batch statistics over all processes (see --nproc): with one process the same as `train`
     Sync,
 }

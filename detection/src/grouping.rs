@@ -2,9 +2,10 @@
 //!
 //! Source: detectron2's `AspectRatioGroupedDataset`: images wait in one of two lists, wider than high or not,
 //! and leave it as a group when the list has as many as a group takes. detectron2 has separate lists in each
-//! process, we have one pair for all.
+//! process, we have one pair for all: a batch does not depend on the number of processes.
 
 use crate::Dataset;
+use camtrast_common::distributed::Group as Processes;
 use camtrast_common::sampler::Passes;
 
 /// How batches are made of groups.
@@ -34,6 +35,7 @@ pub type Group = Vec<(u64, usize)>;
 /// Draws groups pass after pass.
 pub struct Groups {
     grouping: Grouping,
+    processes: Processes,
     passes: Passes,
     /// Whether each sample is wider than high.
     wide: Vec<bool>,
@@ -44,11 +46,12 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Over a data set with at least one image.
-    pub fn new(dataset: &Dataset, grouping: Grouping, seed: u64) -> Self {
+    /// Over a data set with at least one image, for one of the `processes` that train together.
+    pub fn new(dataset: &Dataset, grouping: Grouping, seed: u64, processes: Processes) -> Self {
         Groups {
             grouping,
-            passes: Passes::new(dataset.images.len(), seed),
+            processes,
+            passes: Passes::new(dataset.images.len(), seed, Processes::ALONE),
             wide: dataset
                 .images
                 .iter()
@@ -59,9 +62,23 @@ impl Groups {
         }
     }
 
-    /// The groups of the batch of this number, which depend only on the seed; batches requested in order are
-    /// quick, others need all batches before them to be drawn.
+    /// This process's part of the batch of this number, in groups: its share of the images in their order.
+    /// The batch depends only on the seed; batches requested in order are quick, others need all batches
+    /// before them to be drawn.
     pub fn batch(&mut self, number: u64) -> Vec<Group> {
+        let share = self.processes.share(self.grouping.batch_size as usize);
+        let mut first = 0;
+        let part = |group: Group| -> Group {
+            let places = first..;
+            first += group.len();
+            let own = group.into_iter().zip(places).filter(|(_, place)| share.contains(place));
+            own.map(|(image, _)| image).collect()
+        };
+        let parts = self.whole_batch(number).into_iter().map(part);
+        parts.filter(|group| !group.is_empty()).collect()
+    }
+
+    fn whole_batch(&mut self, number: u64) -> Vec<Group> {
         let size = self.grouping.group_size();
         if !self.grouping.by_aspect {
             let batch = self.passes.batch(number, self.grouping.batch_size);
@@ -122,7 +139,7 @@ mod tests {
             images_per_group: 2,
             by_aspect: true,
         };
-        let mut groups = Groups::new(&data, grouping, 5);
+        let mut groups = Groups::new(&data, grouping, 5, Processes::ALONE);
         let batches: Vec<_> = (0..40).map(|number| groups.batch(number)).collect();
         for batch in &batches {
             assert_eq!(batch.len(), 3);
@@ -146,8 +163,8 @@ mod tests {
         assert!(last - 239 <= 2, "{last}");
         // A batch is the same whenever it is asked for, also by a loader that starts there.
         assert_eq!(groups.batch(7), batches[7]);
-        assert_eq!(Groups::new(&data, grouping, 5).batch(33), batches[33]);
-        assert_ne!(Groups::new(&data, grouping, 6).batch(33), batches[33]);
+        assert_eq!(Groups::new(&data, grouping, 5, Processes::ALONE).batch(33), batches[33]);
+        assert_ne!(Groups::new(&data, grouping, 6, Processes::ALONE).batch(33), batches[33]);
     }
 
     #[test]
@@ -159,9 +176,9 @@ mod tests {
                 images_per_group,
                 by_aspect: false,
             };
-            Groups::new(&data, grouping, 5).batch(4)
+            Groups::new(&data, grouping, 5, Processes::ALONE).batch(4)
         };
-        assert_eq!(of(0), [Passes::new(31, 5).batch(4, 6)]);
+        assert_eq!(of(0), [Passes::new(31, 5, Processes::ALONE).batch(4, 6)]);
         assert_eq!(of(2).concat(), of(0)[0]);
         assert_eq!(of(2).len(), 3);
     }

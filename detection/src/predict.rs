@@ -6,6 +6,7 @@ use crate::transform::{Padded, Prepared, Scale, rescale};
 use crate::{Annotated, Dataset};
 use camtrast_common::augment::Input;
 use camtrast_common::device::{Precision, to_host};
+use camtrast_common::distributed::Group;
 use camtrast_common::progress::Progress;
 use camtrast_common::{Error, Result};
 use camtrast_images::decode;
@@ -32,14 +33,17 @@ pub struct Predictor<'a> {
 
 impl Predictor<'_> {
     /// The detections in every image, in pixels of the image files; images pass through the network one at a
-    /// time.
+    /// time. Each process of `group` does its share of the images, and all get all detections, in the order
+    /// of one process.
     ///
     /// # Errors
-    /// As [`decode::read`], or [`Error::Torch`].
-    pub fn predict(&self, dataset: &Dataset, progress: &dyn Progress) -> Result<Results> {
+    /// As [`decode::read`], or [`Error::Torch`], [`Error::Lost`].
+    pub fn predict(&self, dataset: &Dataset, group: Group, progress: &dyn Progress) -> Result<Results> {
         let mut found = Vec::new();
         let scale = self.scale;
-        progress.start("detecting", dataset.images.len() as u64, 0);
+        let share = group.share(dataset.images.len());
+        let images = &dataset.images[share.clone()];
+        progress.start("detecting", images.len() as u64, 0);
         std::thread::scope(|scope| {
             let (sender, prepared) = sync_channel(2 * CHUNK);
             let read = move || {
@@ -50,7 +54,7 @@ impl Predictor<'_> {
                         &scale,
                     ))
                 };
-                for chunk in dataset.images.chunks(CHUNK) {
+                for chunk in images.chunks(CHUNK) {
                     let chunk: Vec<Result<Prepared>> = chunk.par_iter().map(prepare).collect();
                     // The receiver is gone when it ends early.
                     if chunk.into_iter().any(|image| sender.send(image).is_err()) {
@@ -61,7 +65,7 @@ impl Predictor<'_> {
             std::thread::Builder::new()
                 .spawn_scoped(scope, read)
                 .map_err(Error::thread)?;
-            for (place, (prepared, annotated)) in prepared.iter().zip(&dataset.images).enumerate() {
+            for (place, (prepared, annotated)) in share.zip(prepared.iter().zip(images)) {
                 let prepared = prepared?.image;
                 let back = [
                     annotated.width as f64 / prepared.width as f64,
@@ -82,7 +86,7 @@ impl Predictor<'_> {
         })?;
         progress.finish();
         Ok(Results {
-            found,
+            found: gather(&found, group)?,
             ..Results::default()
         })
     }
@@ -100,4 +104,24 @@ impl Predictor<'_> {
             .map(|((b, score), label)| (label as usize - 1, score, [b[0], b[1], b[2], b[3]]))
             .collect())
     }
+}
+
+// The detections of all processes, in the order of ranks. Numbers of images and classes are exact in double
+// precision.
+fn gather(found: &[Detection], group: Group) -> Result<Vec<Detection>> {
+    const COLUMNS: usize = 7;
+    let row = |one: &Detection| {
+        let [x1, y1, x2, y2] = one.bbox;
+        [one.image as f64, one.class as f64, one.score, x1, y1, x2, y2]
+    };
+    let own: Vec<f64> = found.iter().flat_map(row).collect();
+    let all = group.gather_rows(&Tensor::from_slice(&own).view([-1, COLUMNS as i64]))?;
+    let all: Vec<f64> = to_host(&all.reshape([-1]))?;
+    let detection = |row: &[f64]| Detection {
+        image: row[0] as usize,
+        class: row[1] as usize,
+        score: row[2],
+        bbox: [row[3], row[4], row[5], row[6]],
+    };
+    Ok(all.chunks_exact(COLUMNS).map(detection).collect())
 }

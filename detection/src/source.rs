@@ -6,6 +6,7 @@ use crate::transform::{Padded, Prepared, Scale, mirror, rescale};
 use crate::{Annotated, Dataset, Object};
 use camtrast_common::Result;
 use camtrast_common::device::send;
+use camtrast_common::distributed::Group as Processes;
 use camtrast_common::engine::Source;
 use camtrast_common::random::generator;
 use camtrast_images::decode;
@@ -56,7 +57,7 @@ pub struct DetectionSource {
 }
 
 impl DetectionSource {
-    /// Over a data set with at least one image.
+    /// Over a data set with at least one image, for one of the `processes` that train together.
     pub fn new(
         dataset: Arc<Dataset>,
         augment: DetectionAugment,
@@ -64,8 +65,9 @@ impl DetectionSource {
         batches_per_epoch: u64,
         seed: u64,
         device: Device,
+        processes: Processes,
     ) -> Self {
-        let groups = Groups::new(&dataset, grouping, seed);
+        let groups = Groups::new(&dataset, grouping, seed, processes);
         DetectionSource {
             dataset,
             augment,

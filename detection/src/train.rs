@@ -9,6 +9,7 @@ use crate::predict::Predictor;
 use crate::report::write_report;
 use crate::source::{Batch, DetectionAugment, DetectionSource};
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::leakage::Prints;
 use camtrast_common::nn::Modes;
@@ -202,6 +203,7 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         batches_per_epoch: u64,
         seed: u64,
         device: Device,
+        group: Group,
     ) -> Result<DetectionSource> {
         Ok(DetectionSource::new(
             self.training.clone(),
@@ -210,6 +212,7 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
             batches_per_epoch,
             seed,
             device,
+            group,
         ))
     }
 
@@ -269,7 +272,10 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
             device: network.device,
             precision: network.precision,
         };
-        let results = predictor.predict(test, progress)?;
+        let results = predictor.predict(test, network.group, progress)?;
+        if !network.group.leads() {
+            return Ok(None);
+        }
         let evaluation = evaluate(test, &results)?;
         write_report(folder, test, &results, &evaluation, self.pictures)?;
         let metrics = evaluation.metrics();

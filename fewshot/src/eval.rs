@@ -6,6 +6,8 @@ use crate::score::{Score, ScoreOptions, score};
 use camtrast_common::Result;
 use camtrast_common::checkpoint::Backbone;
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
+use camtrast_common::features::extract;
 use camtrast_common::progress::Progress;
 use camtrast_common::tensor_file::bytes_of;
 use camtrast_datasets::Pack;
@@ -50,15 +52,17 @@ impl EvalResult {
     }
 }
 
-/// Extracts each image's feature once, on `device`, and scores every protocol's episodes on them, on the CPU.
+/// Extracts each image's feature once, on `device`, the work shared among the processes of `group`, and scores
+/// every protocol's episodes on them, on the CPU.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Settings`] when the pack has too few classes, or a class too few images;
-/// otherwise as [`camtrast_common::features::extract`] and [`score()`].
+/// otherwise as [`extract`] and [`score()`].
 pub fn eval(
     backbone: &Backbone,
     pack: &Pack,
     device: Device,
+    group: Group,
     options: &EvalOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<EvalResult>> {
@@ -83,7 +87,7 @@ pub fn eval(
         )
     };
     let sets = options.shots.iter().map(sample).collect::<Result<Vec<_>>>()?;
-    let features = camtrast_common::features::extract(backbone, pack, device, options.precision, progress)?;
+    let features = extract(backbone, pack, device, options.precision, group, progress)?;
     let features = features.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
     let features = Features::from_bytes(bytes_of(&features), features.size2()?.1 as usize)?;
     let result = |set: &EpisodeSet| {

@@ -3,6 +3,7 @@
 use camtrast_common::augment::Input;
 use camtrast_common::checkpoint::{BackboneInfo, Origin};
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::leakage::Prints;
 use camtrast_common::nn::weights_channels_last;
 use camtrast_common::optim::copy_into;
@@ -21,6 +22,8 @@ pub struct Network<N> {
     pub vs: VarStore,
     /// Where they live.
     pub device: Device,
+    /// The processes that train or evaluate it together.
+    pub group: Group,
     /// Precision of its forward passes.
     pub precision: Precision,
     /// The backbone that it was initialised from.

@@ -6,6 +6,7 @@ use camtrast_common::Result;
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, Source, StepContext};
 use camtrast_common::leakage::Prints;
 use camtrast_common::nn::Modes;
@@ -44,7 +45,7 @@ pub struct Course {
     pub steps: u64,
     /// Steps of one pass over the training images.
     pub pass: u64,
-    /// Images per step, over all of its batches.
+    /// Images per step, over all of its batches and all processes.
     pub batch_size: u64,
     /// Batches whose gradients make one step; divides `batch_size`.
     pub accumulate: u64,
@@ -135,8 +136,8 @@ pub trait DenseTask {
         ]
     }
 
-    /// Batches for training, which the source sends to `device` ([`camtrast_common::device::send`]);
-    /// `batches_per_epoch` of them make one epoch of the engine.
+    /// Batches for training, of which each process of `group` gets its part; the source sends them to `device`
+    /// ([`camtrast_common::device::send`]). `batches_per_epoch` of them make one epoch of the engine.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Settings`] when the settings do not fit the backbone.
@@ -146,6 +147,7 @@ pub trait DenseTask {
         batches_per_epoch: u64,
         seed: u64,
         device: Device,
+        group: Group,
     ) -> Result<Self::Source>;
 
     /// Forward pass and loss of one batch.
@@ -166,8 +168,9 @@ pub trait DenseTask {
     /// [`camtrast_common::Error::Io`]; nothing is left half-written.
     fn save(&self, path: &Path, network: &Network<Self::Net>, trained: &Trained) -> Result<()>;
 
-    /// Evaluates the network on the test images, and writes [`DenseTask::ARTIFACTS`] into the run's folder.
-    /// `None` without test images.
+    /// Evaluates the network on the test images, which the processes of the network's group share, and writes
+    /// [`DenseTask::ARTIFACTS`] into the run's folder. `None` without test images, and in all processes but
+    /// rank 0.
     ///
     /// # Errors
     /// Those of the test images and of writing.

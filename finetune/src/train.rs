@@ -7,6 +7,7 @@ use camtrast_common::arithmetic;
 use camtrast_common::augment::Input;
 use camtrast_common::checkpoint::{Backbone, Origin, load_backbone};
 use camtrast_common::device::device_name;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{self, Loss, Outcome, Source, StepContext, Task, TrainPlan};
 use camtrast_common::leakage::LEAKAGE;
 use camtrast_common::network_file;
@@ -71,7 +72,8 @@ pub fn train<T: DenseTask>(
     let described = toml::to_string(&settings).expect("settings serialise")
         + "\n[dataset]\n"
         + &task.describe_data(&backbone, tested.as_ref())?;
-    run.claim(&described, &options.build, options.device)?;
+    let group = options.group;
+    run.claim(&described, &options.build, options.device, group)?;
     if options.device.is_cuda() {
         progress.note(&arithmetic::describe(start.precision, options.device)?);
     }
@@ -90,18 +92,19 @@ pub fn train<T: DenseTask>(
                 commit: options.build.commit.clone(),
             },
         },
-        network: initialise(task, start, backbone, options.device)?,
-        modes: start.tune.modes(Modes::training(course.batch_norm)),
+        network: initialise(task, start, backbone, options)?,
+        modes: start.tune.modes(Modes::training(course.batch_norm, group)),
         task,
     };
     let held = start.tune.sum(&tuning.network.vs);
     start.tune.freeze(&tuning.network.vs);
     let mut optimizer = Optimizer::new(course.optimizer, task.parameter_groups(&tuning.network.vs));
     let backbone = tuning.network.backbone.clone();
-    let source = |seed| task.source(&backbone, plan.batches_per_epoch, seed, options.device);
+    let source =
+        |seed, group| task.source(&backbone, plan.batches_per_epoch, seed, options.device, group);
     let outcome = engine::train(
         &mut tuning,
-        source(start.seed)?,
+        source(start.seed, group)?,
         &mut optimizer,
         &course.schedule,
         &plan,
@@ -114,10 +117,13 @@ pub fn train<T: DenseTask>(
 
     // A finished run that is started again keeps its measurements.
     let measured = outcome.was_done && run.file("metrics.json").exists();
+    let measured = group.first_says(measured)?;
     let mut evaluation = None;
     if !outcome.interrupted && !measured {
         tuning.estimate_batch_norm(course.precise_bn, source, start.seed, progress)?;
-        tuning.save(&run, outcome.step)?;
+        if group.leads() {
+            tuning.save(&run, outcome.step)?;
+        }
         let mut metrics = BTreeMap::from([(format!("{}/steps", T::NAME), outcome.step as f64)]);
         if outcome.seconds > 0.0 {
             let rate = (outcome.step * course.batch_size) as f64 / outcome.seconds;
@@ -129,7 +135,9 @@ pub fn train<T: DenseTask>(
         }
         let mut texts = tuning.trained.provenance.origin.texts();
         texts.extend(leakage.map(|leakage| (LEAKAGE.to_owned(), leakage)));
-        run.write_metrics(&metrics, texts, outcome.seconds, &device_name(options.device))?;
+        if group.leads() {
+            run.write_metrics(&metrics, texts, outcome.seconds, &device_name(options.device))?;
+        }
     }
     Ok(TrainReport {
         network: run.file(T::FILE),
@@ -155,6 +163,7 @@ fn plan(course: &Course, start: &Start, options: &RunOptions) -> TrainPlan {
     TrainPlan {
         seed: start.seed,
         device: options.device,
+        group: options.group,
         epochs: course.steps / period,
         batches_per_epoch: period * course.accumulate,
         accumulate: course.accumulate,
@@ -171,13 +180,13 @@ fn initialise<T: DenseTask>(
     task: &T,
     start: &Start,
     backbone: Backbone,
-    device: Device,
+    options: &RunOptions,
 ) -> Result<Network<T::Net>> {
     tch::manual_seed(torch_seed(start.seed, "initialise", 0, 0));
     let mut vs = VarStore::new(Device::Cpu);
     let net = task.network(&vs.root(), &backbone.info)?;
     backbone.copy_into(&vs, "backbone.")?;
-    vs.set_device(device);
+    vs.set_device(options.device);
     weights_channels_last(&vs);
     if task.course().batch_norm == BatchNormMode::Frozen {
         freeze_batch_norm(&vs);
@@ -185,7 +194,8 @@ fn initialise<T: DenseTask>(
     Ok(Network {
         net,
         vs,
-        device,
+        device: options.device,
+        group: options.group,
         precision: start.precision,
         input: Input::new(&backbone.info.mean, &backbone.info.std, device),
         backbone: backbone.info,
@@ -210,11 +220,12 @@ struct FineTuning<'a, T: DenseTask> {
 }
 
 impl<T: DenseTask> FineTuning<'_, T> {
-    // On images and random numbers of its own, so that resuming does not change them.
+    // On images and random numbers of its own, so that resuming does not change them. Rank 0 does it for all
+    // processes.
     fn estimate_batch_norm(
         &mut self,
         batches: u64,
-        source: impl Fn(u64) -> Result<T::Source>,
+        source: impl Fn(u64, Group) -> Result<T::Source>,
         seed: u64,
         progress: &dyn Progress,
     ) -> Result<()> {
@@ -222,7 +233,12 @@ impl<T: DenseTask> FineTuning<'_, T> {
             return Ok(());
         }
         let seed = torch_seed(seed, "precise batch norm", 0, 0) as u64;
-        let mut source = source(seed)?;
+        let group = self.network.group;
+        self.trained.precise_bn = batches;
+        if !group.leads() {
+            return self.state().values().try_for_each(|tensor| group.broadcast(tensor));
+        }
+        let mut source = source(seed, Group::ALONE)?;
         progress.start("estimating batch norm", batches, 0);
         precise_bn::re_estimate(batches, |batch, mode: Mode| {
             let at = StepContext {
@@ -239,8 +255,7 @@ impl<T: DenseTask> FineTuning<'_, T> {
             Ok(())
         })?;
         progress.finish();
-        self.trained.precise_bn = batches;
-        Ok(())
+        self.state().values().try_for_each(|tensor| group.broadcast(tensor))
     }
 
     fn save(&self, run: &RunFolder, step: u64) -> Result<()> {
@@ -256,7 +271,12 @@ impl<T: DenseTask> Task for FineTuning<'_, T> {
     type Batch = T::Batch;
 
     fn forward(&mut self, batch: T::Batch, at: &StepContext) -> Result<Loss> {
-        self.task.loss(&self.network, &batch, at, self.modes)
+        // Dropout and sampling are each process's own.
+        let at = StepContext {
+            seed: self.network.group.seed(at.seed),
+            ..*at
+        };
+        self.task.loss(&self.network, &batch, &at, self.modes)
     }
 
     fn after_step(&mut self, _at: &StepContext) -> Result<()> {
@@ -268,6 +288,16 @@ impl<T: DenseTask> Task for FineTuning<'_, T> {
         variables
             .map(|(name, tensor)| (format!("online/{name}"), tensor))
             .collect()
+    }
+
+    fn statistics(&self) -> Vec<Tensor> {
+        let frozen = self.modes.backbone == Mode::Eval;
+        let moving = |name: &str| {
+            let own = name.ends_with(".running_mean") || name.ends_with(".running_var");
+            own && !(frozen && name.starts_with("online/backbone."))
+        };
+        let state = self.state().into_iter();
+        state.filter(|(name, _)| moving(name)).map(|(_, tensor)| tensor).collect()
     }
 
     fn export(&self, run: &RunFolder, _epoch: u64, step: u64) -> Result<()> {

@@ -9,6 +9,7 @@
 
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::StepContext;
 use camtrast_common::nn::Mode;
 use camtrast_common::optim::{Algorithm, Optimizer, OptimizerConfig, ParamGroup};
@@ -85,6 +86,7 @@ fn bare(method: Method, arch: Arch, batch: u64, precision: Precision) -> f64 {
         images,
         image_size: SIZE as i64,
         device,
+        group: Group::ALONE,
         precision,
         seed: 0,
     };
@@ -176,6 +178,7 @@ fn config(
             out: out.to_owned(),
             overwrite: true,
             device: Device::Cpu,
+            group: Group::ALONE,
             log_every: STEPS,
             save_every: None,
             profile_step: None,

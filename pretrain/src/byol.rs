@@ -72,6 +72,7 @@ pub(crate) struct Byol {
     ema: Ema,
     base_momentum: f64,
     views: [Augment; 2],
+    mode: Mode,
     device: Device,
     precision: Precision,
 }
@@ -121,6 +122,7 @@ impl Byol {
             target,
             base_momentum,
             views: [first, second.augment()?],
+            mode: setting.norm("bn-splits", options.bn_splits, options)?,
             device: setting.device,
             precision: setting.precision,
         })
@@ -138,9 +140,11 @@ impl Pretraining for Byol {
             heads: Heads { projector, predictor },
             ..
         } = &self.online;
+        let mode = self.mode;
         let predictions = self.precision.run(self.device, || {
             Ok([0, 1].map(|i| {
-                predictor.forward(&projector.forward(&pool(&backbone.feature_map(&views[i], Mode::TRAIN))))
+                let features = pool(&backbone.feature_map(&views[i], mode));
+                predictor.forward(&projector.forward(&features, mode), mode)
             }))
         })?;
         let Network {
@@ -150,7 +154,7 @@ impl Pretraining for Byol {
         } = &self.target;
         let targets = no_grad(|| {
             self.precision.run(self.device, || {
-                Ok([0, 1].map(|i| projector.forward(&pool(&backbone.feature_map(&views[i], Mode::TRAIN)))))
+                Ok([0, 1].map(|i| projector.forward(&pool(&backbone.feature_map(&views[i], mode)), mode)))
             })
         })?;
         let cosine =

@@ -117,9 +117,10 @@ impl Camtrast {
             class: options.cam_class.unwrap_or(CamClass::Predicted),
         };
         Ok(Camtrast {
-            mode: contrast
-                .as_ref()
-                .map_or(Mode::TRAIN, |contrast| contrast.query_mode),
+            mode: match &contrast {
+                Some(contrast) => contrast.query_mode,
+                None => setting.norm("bn-splits", options.bn_splits, options)?,
+            },
             network,
             contrast,
             augment: options.augment()?,
@@ -213,7 +214,7 @@ impl Pretraining for Camtrast {
                 measures.push(("contrast_accuracy", found));
             }
             (SelfSupervised::Simsiam(heads), Some(other_features)) => {
-                let outputs = precision.run(device, || Ok(heads.outputs(&[features, other_features])))?;
+                let outputs = precision.run(device, || Ok(heads.outputs(&[features, other_features], mode)))?;
                 let (loss, spread) = heads.loss(&outputs);
                 terms.push(("loss_contrast", loss));
                 measures.push(("output_std", spread));

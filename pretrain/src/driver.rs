@@ -57,7 +57,7 @@ pub fn pretrain(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<PretrainReport> {
-    let device = config.run.device;
+    let (device, group) = (config.run.device, config.run.group);
     config.recipe.arithmetic.begin(device, /* one shape */ true)?;
     let pack = Arc::new(Pack::open(&config.recipe.data)?);
     let Settled {
@@ -65,7 +65,7 @@ pub fn pretrain(
         setting,
         selection,
         batches_per_epoch,
-    } = config.recipe.clone().settle(&pack, device)?;
+    } = config.recipe.clone().settle(&pack, device, group)?;
     let plan = plan(config, &recipe, batches_per_epoch);
     let method = recipe.method.build(&setting, &recipe.options)?;
 
@@ -74,7 +74,9 @@ pub fn pretrain(
     if device.is_cuda() {
         progress.note(&arithmetic::describe(recipe.precision, device)?);
     }
-    write_subset(&run, &selection)?;
+    if group.leads() {
+        write_subset(&run, &selection)?;
+    }
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
     let resident = resident_pixels(&pack, device)?;
     let look = |every| Probe::new(every, &pack, &selection, recipe.precision, device, recipe.seed);
@@ -90,13 +92,13 @@ pub fn pretrain(
     });
     let probe = config
         .probe_every
-        .filter(|_| plan.epochs > 0)
+        .filter(|_| plan.epochs > 0 && group.leads())
         .map(look)
         .transpose()?;
     let source = PackSource::new(
         (pack.clone(), selection),
         plan.batch_size as usize,
-        recipe.seed,
+        (recipe.seed, group),
         resident.is_some(),
         method.views(),
         device,
@@ -138,7 +140,7 @@ pub fn pretrain(
         progress,
         stop,
     )?;
-    if !outcome.interrupted {
+    if !outcome.interrupted && group.leads() {
         write_metrics(&run, &outcome, &plan, device)?;
     }
     Ok(PretrainReport {
@@ -152,6 +154,7 @@ fn plan(config: &PretrainConfig, recipe: &PretrainRecipe, batches_per_epoch: u64
     TrainPlan {
         seed: recipe.seed,
         device: config.run.device,
+        group: config.run.group,
         epochs: set(&recipe.options.epochs),
         batches_per_epoch,
         accumulate: recipe.accumulate,
@@ -172,7 +175,8 @@ fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &PretrainRecipe, pack
         text(pack.sha256()),
         text(&pack.fit())
     );
-    run.claim(&(recipe + &dataset), &config.run.build, config.run.device)
+    let RunOptions { build, device, group, .. } = &config.run;
+    run.claim(&(recipe + &dataset), build, *device, *group)
 }
 
 // The pack's classes that have an image in the selection, whose own labels may be general categories.

@@ -25,8 +25,7 @@ impl Projector {
     }
 }
 
-/// The heads of SimSiam and BYOL: linear layers, each but the last followed by batch norm and ReLU. Trains on
-/// whole batches.
+/// The heads of SimSiam and BYOL: linear layers, each but the last followed by batch norm and ReLU.
 #[derive(Debug)]
 pub(crate) struct NormMlp {
     hidden: Vec<(Linear, BatchNorm)>,
@@ -57,13 +56,13 @@ impl NormMlp {
     }
 
     /// [N, inputs] to [N, outputs].
-    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let hidden = self.hidden.iter().fold(x.shallow_clone(), |x, (linear, norm)| {
-            norm.forward(&linear.forward(&x), Mode::TRAIN).relu_()
+            norm.forward(&linear.forward(&x), mode).relu_()
         });
         let y = self.output.forward(&hidden);
         self.norm
             .as_ref()
-            .map_or(y.shallow_clone(), |norm| norm.forward(&y, Mode::TRAIN))
+            .map_or(y.shallow_clone(), |norm| norm.forward(&y, mode))
     }
 }

@@ -12,6 +12,7 @@
 //! use camtrast_common::checkpoint::load_backbone;
 //! use camtrast_common::arithmetic::Arithmetic;
 //! use camtrast_common::device::Precision;
+//! use camtrast_common::distributed::Group;
 //! use camtrast_common::progress::Silent;
 //! use camtrast_common::run::{Build, RunOptions};
 //! use camtrast_datasets::{PackDescription, PackWriter};
@@ -53,6 +54,7 @@
 //!     out: folder.path().join("run"),
 //!     overwrite: false,
 //!     device: Device::Cpu,
+//!     group: Group::ALONE,
 //!     log_every: 1,
 //!     save_every: None,
 //!     build: Build { version: "1".into(), commit: "unknown".into() },

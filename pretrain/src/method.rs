@@ -1,8 +1,9 @@
 //! What a pretraining method is.
 
-use crate::options::PretrainOptions;
+use crate::options::{BatchNormScope, PretrainOptions, set};
 use camtrast_common::augment::Augment;
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::Mode;
 use camtrast_common::optim::ParamGroup;
@@ -26,10 +27,38 @@ pub struct Setting {
     pub image_size: i64,
     /// Where tensors live.
     pub device: Device,
+    /// The processes that train together.
+    pub group: Group,
     /// Precision of the networks' forward passes.
     pub precision: Precision,
     /// The run's seed.
     pub seed: u64,
+}
+
+impl Setting {
+    /// Batch norm in `splits` parts of the batch (1, the whole batch, when `None`), which must divide it; `flag`
+    /// is the setting with their number. Processes that train together have the same number of parts each.
+    /// Where they share a whole batch, each takes its own part's statistics, unless `--batch-norm sync`.
+    pub(crate) fn norm(&self, flag: &str, splits: Option<i64>, options: &PretrainOptions) -> Result<Mode> {
+        let (batch_size, group) = (set(&options.batch_size), self.group);
+        let (splits, world) = (splits.unwrap_or(1), group.world() as i64);
+        if splits < 1 || !batch_size.is_multiple_of(splits as u64) {
+            let problem = format!("--{flag} {splits} does not divide --batch-size {batch_size}");
+            return Err(Error::settings(
+                problem,
+                "choose a divisor, or 1 for the whole batch",
+            ));
+        }
+        match splits {
+            _ if splits % world == 0 => Ok(Mode::Train { splits: splits / world }),
+            1 if options.batch_norm == Some(BatchNormScope::Sync) => Ok(Mode::Sync { group }),
+            1 => Ok(Mode::TRAIN),
+            _ => Err(Error::settings(
+                format!("the parts of --{flag} {splits} cannot be divided among {world} processes"),
+                "choose a multiple of their number, or 1 for the whole batch",
+            )),
+        }
+    }
 }
 
 /// A method in training.
@@ -90,16 +119,4 @@ impl<H> Network<H> {
             self.backbone.zero_init_residuals();
         }
     }
-}
-
-/// Batch norm in `splits` parts, which must divide the batch; `flag` is the setting with their number.
-pub(crate) fn split_mode(flag: &str, splits: i64, batch_size: u64) -> Result<Mode> {
-    if splits < 1 || !batch_size.is_multiple_of(splits as u64) {
-        let problem = format!("--{flag} {splits} does not divide --batch-size {batch_size}");
-        return Err(Error::settings(
-            problem,
-            "choose a divisor, or 1 for the whole batch",
-        ));
-    }
-    Ok(Mode::Train { splits })
 }

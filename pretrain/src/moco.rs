@@ -7,14 +7,16 @@
 //! `q = f_q(x_q)`, `k = f_k(x_k)`, `L = -log exp(q.k/T) / (exp(q.k/T) + sum_j exp(q.k_j/T))`,
 //! `theta_k <- m theta_k + (1-m) theta_q`. On one device, batch statistics would reveal which key belongs to
 //! a query. The keys are therefore computed in shuffled order and batch norm sees the batch in parts, as on
-//! several devices.
+//! several devices. On several devices, keys are shuffled over all of them, and the queue, the same
+//! everywhere, gets the keys of all.
 
 use crate::contrast::{Queue, info_nce, unit};
 use crate::heads::Projector;
-use crate::method::{Network, Pretraining, Setting, split_mode};
+use crate::method::{Network, Pretraining, Setting};
 use crate::options::{Numbers, PretrainOptions, set};
 use camtrast_common::augment::Augment;
 use camtrast_common::device::{Precision, send};
+use camtrast_common::distributed::Group;
 use camtrast_common::ema::Ema;
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::nn::Mode;
@@ -138,6 +140,7 @@ pub(crate) struct MomentumContrast {
     key_mode: Mode,
     /// How batch norm works in the query encoder.
     pub(crate) query_mode: Mode,
+    group: Group,
     pub(crate) device: Device,
     pub(crate) precision: Precision,
 }
@@ -168,8 +171,9 @@ impl MomentumContrast {
             key,
             temperature,
             momentum,
-            key_mode: split_mode("bn-splits", set(&options.bn_splits), batch_size)?,
-            query_mode: split_mode("query-bn-splits", set(&options.query_bn_splits), batch_size)?,
+            key_mode: setting.norm("bn-splits", options.bn_splits, options)?,
+            query_mode: setting.norm("query-bn-splits", options.query_bn_splits, options)?,
+            group: setting.group,
             device: setting.device,
             precision: setting.precision,
         })
@@ -189,17 +193,19 @@ impl MomentumContrast {
         let same_class = labels.map(|labels| labels.unsqueeze(1).eq_tensor(&self.queue.labels)); // [N, K]
         let (loss, accuracy) = info_nce(
             &unit(q),
-            &keys,
+            &self.group.part(&keys),
             &self.queue.keys.copy(),
             same_class.as_ref(),
             self.temperature,
         )?;
-        self.queue.push(&keys, labels);
+        let labels = labels.map(|labels| self.group.all_gather(labels)).transpose()?;
+        self.queue.push(&keys, labels.as_ref());
         Ok((loss, accuracy))
     }
 
+    // The keys of all processes, [N, P] in the order of the whole batch.
     fn keys(&self, images: &Tensor, at: &StepContext) -> Result<Tensor> {
-        let n = images.size()[0];
+        let n = images.size()[0] * self.group.world() as i64;
         let order = permutation(
             n as usize,
             &mut generator(at.seed, "moco/shuffle", at.epoch, at.batch),
@@ -207,12 +213,14 @@ impl MomentumContrast {
         let order = send(Tensor::from_slice(&order), self.device);
         let back = order.argsort(0, false);
         no_grad(|| {
-            let shuffled = images.index_select(0, &order);
+            // Channels-last images are gathered without a copy.
+            let all = self.group.all_gather(&images.permute([0, 2, 3, 1]))?;
+            let shuffled = all.permute([0, 3, 1, 2]).index_select(0, &self.group.part(&order));
             let keys = self.precision.run(self.device, || {
                 let features = pool(&self.key.backbone.feature_map(&shuffled, self.key_mode));
                 Ok(self.key.heads.forward(&features))
             })?;
-            Ok(unit(&keys).index_select(0, &back))
+            Ok(self.group.all_gather(&unit(&keys))?.index_select(0, &back))
         })
     }
 

@@ -83,10 +83,14 @@ pub struct PretrainOptions under "Method settings (defaults are the method's own
     temperature: f64,
     /// m, the momentum of the key encoder (BYOL: tau_0 of the target network)
     key_momentum: f64,
-    /// Number of parts of the key encoder's shuffled batch for batch norm (1: the whole batch)
+    /// Number of parts of the batch for batch norm (1: the whole batch); of the key encoder's shuffled batch
+    /// where there is one
     bn_splits: i64,
     /// Number of parts of the query encoder's batch for batch norm (1: the whole batch)
     query_bn_splits: i64,
+    /// Batch norm of a whole batch that several processes share: device (each normalises its own part) or
+    /// sync (statistics of the whole batch)
+    batch_norm: BatchNormScope,
     /// CAM-guided suppression: on, or off (a second augmented view in its place)
     cam: Switch,
     /// The self-supervised loss in addition to the classifier's: none, moco or simsiam
@@ -157,7 +161,11 @@ impl PretrainOptions {
     /// [`Error::Usage`] when a setting is given that has no meaning for the method, [`Error::Settings`] for
     /// values that no training can use.
     pub fn resolve(self, defaults: PretrainOptions, method: &str) -> Result<PretrainOptions> {
-        let known = defaults.given();
+        let mut known = defaults.given();
+        // Without a default of their own: they have a meaning for whatever trains.
+        if defaults.optimizer.is_some() {
+            known.extend(["bn-splits", "batch-norm"].map(String::from));
+        }
         if let Some(flag) = self.given().into_iter().find(|flag| !known.contains(flag)) {
             let problem = format!("--{flag} has no meaning for --method {method}");
             return Err(Error::Usage {
@@ -323,6 +331,16 @@ pub enum CropKind {
     Padded,
     /// RandomResizedCrop.
     Resized,
+}
+
+/// The value of `--batch-norm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNormScope {
+    /// Each process normalises its part of the batch by itself.
+    Device,
+    /// Statistics are those of the whole batch.
+    Sync,
 }
 
 /// The value of `--cam-class`.

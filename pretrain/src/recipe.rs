@@ -6,6 +6,7 @@ use crate::options::{PretrainOptions, Subset, set};
 use crate::preset::Preset;
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::resnet::Arch;
 use camtrast_common::settings::check_counts;
 use camtrast_common::{Error, Result};
@@ -65,12 +66,12 @@ pub struct Settled {
 }
 
 impl PretrainRecipe {
-    /// Fills in every default for a pack, and refuses what cannot work before anything is written.
+    /// Fills in every default for a pack and for the processes that train together, and refuses what cannot work before anything is written.
     ///
     /// # Errors
     /// [`Error::Settings`] and [`Error::Usage`] for a recipe that does not fit the data or contradicts
     /// itself.
-    pub fn settle(mut self, pack: &Pack, device: Device) -> Result<Settled> {
+    pub fn settle(mut self, pack: &Pack, device: Device, group: Group) -> Result<Settled> {
         let selection = self.subset.select(pack, self.seed)?;
         let setting = Setting {
             arch: self.arch,
@@ -78,6 +79,7 @@ impl PretrainRecipe {
             images: selection.indices.len() as u64,
             image_size: pack.height() as i64,
             device,
+            group,
             precision: self.precision,
             seed: self.seed,
         };

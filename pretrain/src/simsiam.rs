@@ -55,6 +55,7 @@ pub(crate) struct SimSiam {
     network: Network<Siamese>,
     augment: Augment,
     constant_predictor_lr: bool,
+    mode: Mode,
     device: Device,
     precision: Precision,
 }
@@ -67,6 +68,7 @@ impl SimSiam {
             network,
             augment: options.augment()?,
             constant_predictor_lr: set(&options.constant_predictor_lr),
+            mode: setting.norm("bn-splits", options.bn_splits, options)?,
             device: setting.device,
             precision: setting.precision,
         })
@@ -81,8 +83,8 @@ impl Pretraining for SimSiam {
     fn loss(&mut self, views: &[Tensor], _: &Tensor, _: &StepContext) -> Result<Loss> {
         let Network { backbone, heads, .. } = &self.network;
         let outputs = self.precision.run(self.device, || {
-            let features = [0, 1].map(|i| pool(&backbone.feature_map(&views[i], Mode::TRAIN)));
-            Ok(heads.outputs(&features))
+            let features = [0, 1].map(|i| pool(&backbone.feature_map(&views[i], self.mode)));
+            Ok(heads.outputs(&features, self.mode))
         })?;
         let (total, spread) = heads.loss(&outputs);
         Ok(Loss {
@@ -144,9 +146,9 @@ impl Siamese {
     }
 
     /// From pooled features of two views, [N, D] each.
-    pub(crate) fn outputs(&self, features: &[Tensor; 2]) -> Outputs {
-        let z = [0, 1].map(|i| self.projector.forward(&features[i]));
-        let p = [0, 1].map(|i| self.predictor.forward(&z[i]));
+    pub(crate) fn outputs(&self, features: &[Tensor; 2], mode: Mode) -> Outputs {
+        let z = [0, 1].map(|i| self.projector.forward(&features[i], mode));
+        let p = [0, 1].map(|i| self.predictor.forward(&z[i], mode));
         Outputs { z, p }
     }
 

@@ -3,6 +3,7 @@
 use camtrast_common::Result;
 use camtrast_common::augment::{Augment, Draws};
 use camtrast_common::device::send;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::Source;
 use camtrast_common::features::Images;
 use camtrast_common::random::{generator, permutation};
@@ -27,6 +28,7 @@ pub(crate) struct PackSource {
     selection: Selection,
     batch_size: usize,
     seed: u64,
+    group: Group,
     /// Whether the pixels lie on the device already, and rows are enough.
     resident: bool,
     views: Vec<Augment>,
@@ -35,11 +37,12 @@ pub(crate) struct PackSource {
 }
 
 impl PackSource {
-    /// Over the selected images, in batches of `batch_size`, with numbers for `views`.
+    /// Over the selected images, in batches of `batch_size`, with numbers for `views`. Each process of `group`
+    /// gets its part of every batch, with the numbers that one process would draw for it.
     pub(crate) fn new(
         (pack, selection): (Arc<Pack>, Selection),
         batch_size: usize,
-        seed: u64,
+        (seed, group): (u64, Group),
         resident: bool,
         views: Vec<Augment>,
         device: Device,
@@ -49,6 +52,7 @@ impl PackSource {
             selection,
             batch_size,
             seed,
+            group,
             resident,
             views,
             device,
@@ -65,8 +69,8 @@ impl Source for PackSource {
             let mut generator = generator(self.seed, "sampler", epoch, 0);
             self.order = (epoch, permutation(self.selection.indices.len(), &mut generator));
         }
-        // Data-parallel training would give each process its own part of `chosen` here, and nowhere else.
-        let chosen = &self.order.1[index as usize * self.batch_size..][..self.batch_size];
+        let part = self.group.share(self.batch_size);
+        let chosen = &self.order.1[index as usize * self.batch_size..][part.clone()];
         let labels: Vec<i64> = chosen
             .iter()
             .map(|&i| self.selection.labels[i as usize])
@@ -82,10 +86,8 @@ impl Source for PackSource {
         };
         let size = [self.batch_size, self.pack.height(), self.pack.width()].map(|d| d as i64);
         let draw = |(i, view): (usize, &Augment)| {
-            view.draw(
-                size,
-                &mut generator(self.seed, &format!("augment/{i}"), epoch, index),
-            )
+            let mut generator = generator(self.seed, &format!("augment/{i}"), epoch, index);
+            view.draw(size, &mut generator).of(part.clone())
         };
         Ok(Batch {
             images: send(images, self.device),

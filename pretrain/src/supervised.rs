@@ -43,6 +43,7 @@ pub(crate) fn defaults(setting: &Setting, given: &PretrainOptions) -> PretrainOp
 pub(crate) struct Supervised {
     network: Network<Linear>,
     augment: Augment,
+    mode: Mode,
     device: Device,
     precision: Precision,
 }
@@ -55,6 +56,7 @@ impl Supervised {
         Ok(Supervised {
             network,
             augment: options.augment()?,
+            mode: setting.norm("bn-splits", options.bn_splits, options)?,
             device: setting.device,
             precision: setting.precision,
         })
@@ -71,7 +73,7 @@ impl Pretraining for Supervised {
             backbone, heads: fc, ..
         } = &self.network;
         let logits = self.precision.run(self.device, || {
-            let features = pool(&backbone.feature_map(&views[0], Mode::TRAIN));
+            let features = pool(&backbone.feature_map(&views[0], self.mode));
             Ok(fc.forward(&features)) // [N, classes]
         })?;
         let logits = logits.to_kind(Kind::Float);

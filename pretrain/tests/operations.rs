@@ -5,6 +5,7 @@
 
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::native::{Operations, count_operations};
 use camtrast_common::progress::Silent;
 use camtrast_common::run::{Build, RunOptions};
@@ -68,6 +69,7 @@ fn operations(folder: &Path, method: Method, splits: Option<i64>, epochs: u64) -
             out: folder.join(format!("{method}-{epochs}")),
             overwrite: true,
             device: Device::Cpu,
+            group: Group::ALONE,
             log_every: 1000,
             save_every: None,
             profile_step: None,

@@ -15,7 +15,10 @@
 use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
 use crate::label_png::all_are;
+use camtrast_common::Error;
+use camtrast_common::distributed::Group;
 use serde::Serialize;
+use tch::Tensor;
 
 /// Pixels by true and predicted class.
 #[derive(Debug, Clone)]
@@ -107,6 +110,18 @@ impl Confusion {
             .iter_mut()
             .zip(&other.counts)
             .for_each(|(a, b)| *a += b);
+    }
+
+    /// Adds the counts of all processes, in every one.
+    ///
+    /// # Errors
+    /// [`camtrast_common::Error::Lost`].
+    pub fn sum(&mut self, group: Group) -> Result<(), Error> {
+        let counts: Vec<i64> = self.counts.iter().map(|&count| count as i64).collect();
+        let counts = Tensor::from_slice(&counts);
+        group.all_reduce(&counts)?;
+        self.counts = Vec::<i64>::try_from(counts)?.into_iter().map(|count| count as u64).collect();
+        Ok(())
     }
 
     /// Pixels of true class `truth` (train id) predicted as class `predicted`, or as not a class (K).

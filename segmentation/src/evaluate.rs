@@ -4,9 +4,11 @@
 use crate::classes::ClassSet;
 use crate::confusion::{Confusion, Scores};
 use crate::dataset::{Dataset, Sample, unknown_id};
+use crate::files::{Files, Leave};
 use crate::label_image::LabelImage;
 use crate::picture;
 use crate::predict::Predictor;
+use camtrast_common::distributed::Group;
 use camtrast_common::files::write_atomically;
 use camtrast_common::progress::Progress;
 use camtrast_common::{Error, Result};
@@ -16,15 +18,6 @@ use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
-/// The files that an evaluation writes.
-#[derive(Debug, Clone, Copy)]
-pub struct Leave {
-    /// Whether predictions are written, as PNGs in file ids.
-    pub predictions: bool,
-    /// Number of pictures of samples, spread over the data set.
-    pub pictures: usize,
-}
-
 /// The files that an evaluation writes into a folder besides metrics.json.
 pub const ARTIFACTS: [&str; 4] = ["predictions", "pictures", "confusion.png", "confusion.csv"];
 
@@ -32,22 +25,24 @@ pub const ARTIFACTS: [&str; 4] = ["predictions", "pictures", "confusion.png", "c
 const AHEAD: usize = 2;
 
 /// Predicts every sample and counts its pixels. Below `out`: `predictions/<name>_labelIds.png` in file ids,
-/// `pictures/<name>.png` (image, truth, prediction, errors), `confusion.png` and `confusion.csv`.
+/// `pictures/<name>.png` (image, truth, prediction, errors), `confusion.png` and `confusion.csv`. Each process
+/// of `group` predicts its share of the samples, all get the counts of all, and rank 0 writes the files.
 ///
 /// # Errors
 /// [`camtrast_common::Error::File`] for a sample that cannot be read, [`camtrast_common::Error::Torch`],
-/// [`camtrast_common::Error::Io`].
+/// [`camtrast_common::Error::Io`], [`camtrast_common::Error::Lost`].
 pub fn evaluate(
     predictor: &Predictor,
     dataset: &Dataset,
     out: Option<(&Path, Leave)>,
+    group: Group,
     progress: &dyn Progress,
 ) -> Result<Confusion> {
-    let samples = &dataset.samples;
+    let samples = &dataset.samples[group.share(dataset.samples.len())];
     progress.start("evaluating", samples.len() as u64, 0);
     let confusion = std::thread::scope(|scope| {
         let (decoded, images) = sync_channel::<Result<(&Sample, Image, LabelImage)>>(AHEAD);
-        let (predicted, predictions) = sync_channel::<(&Sample, Image, LabelImage, LabelImage)>(AHEAD);
+        let (predicted, predictions) = sync_channel::<(&Sample, LabelImage, LabelImage)>(AHEAD);
         let decode = move || {
             for sample in samples {
                 let read = sample.read().map(|(image, truth)| (sample, image, truth));
@@ -63,23 +58,15 @@ pub fn evaluate(
             .map_err(Error::thread)?;
         let scoring = move || -> Result<Confusion> {
             let mut confusion = Confusion::new(&dataset.classes);
-            for (n, (sample, image, truth, prediction)) in predictions.into_iter().enumerate() {
+            let mut files = out.map(|(folder, leave)| Files::new(folder, leave, dataset, group));
+            for (sample, truth, prediction) in predictions {
                 score(&mut confusion, &dataset.classes, sample, &truth, &prediction)?;
-                if let Some((folder, leave)) = out {
-                    let pictured = is_pictured(n, samples.len(), leave.pictures);
-                    write_files(
-                        folder,
-                        leave.predictions,
-                        pictured,
-                        &dataset.classes,
-                        sample,
-                        &image,
-                        &truth,
-                        &prediction,
-                    )?;
-                }
+                files
+                    .iter_mut()
+                    .try_for_each(|files| files.write(Some(&prediction)))?;
                 progress.advance(1, "");
             }
+            files.map_or(Ok(()), Files::finish)?;
             Ok(confusion)
         };
         let scoring = Builder::new()
@@ -94,7 +81,7 @@ pub fn evaluate(
                     .pixels
                     .iter_mut()
                     .for_each(|id| *id = ids[usize::from(*id)]);
-                Ok((sample, image, truth, prediction))
+                Ok((sample, truth, prediction))
             });
             match step {
                 Ok(step) => {
@@ -113,8 +100,9 @@ pub fn evaluate(
         failure.map_or(confusion, Err)
     });
     progress.finish();
-    let confusion = confusion?;
-    if let Some((folder, _)) = out {
+    let mut confusion = confusion?;
+    confusion.sum(group)?;
+    if let Some((folder, _)) = out.filter(|_| group.leads()) {
         picture::confusion(&folder.join("confusion.png"), &confusion, &dataset.classes)?;
         write_csv(&folder.join("confusion.csv"), &confusion, &dataset.classes)?;
     }
@@ -159,49 +147,6 @@ fn score(
         .map(|_| ())
 }
 
-// Spread evenly, from the first on.
-fn is_pictured(n: usize, samples: usize, pictures: usize) -> bool {
-    let before = |n: usize| n * pictures.min(samples) / samples;
-    pictures > 0 && (n == 0 || before(n) > before(n - 1))
-}
-
-#[expect(clippy::too_many_arguments)]
-fn write_files(
-    folder: &Path,
-    prediction_wanted: bool,
-    picture_wanted: bool,
-    classes: &ClassSet,
-    sample: &Sample,
-    image: &Image,
-    truth: &LabelImage,
-    prediction: &LabelImage,
-) -> Result<()> {
-    if prediction_wanted {
-        // Cityscapes' files are matched by their prefix, others by their whole name.
-        let suffix = if classes.categories().is_empty() {
-            ""
-        } else {
-            "_labelIds"
-        };
-        prediction.write(
-            &folder
-                .join("predictions")
-                .join(format!("{}{suffix}.png", sample.name)),
-        )?;
-    }
-    if picture_wanted {
-        let name = sample.name.replace('/', "-");
-        picture::sample(
-            &folder.join("pictures").join(format!("{name}.png")),
-            classes,
-            image,
-            truth,
-            prediction,
-        )?;
-    }
-    Ok(())
-}
-
 fn write_csv(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Result<()> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let names: Vec<String> = classes.classes().iter().map(|c| quoted(&c.name)).collect();
@@ -214,22 +159,4 @@ fn write_csv(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Result<(
             writeln!(out, "{name},{}", counts.join(","))
         })
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pictures_are_spread_over_the_data_set() {
-        let chosen = |samples, pictures| {
-            (0..samples)
-                .filter(|&n| is_pictured(n, samples, pictures))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(chosen(500, 4), [0, 125, 250, 375]);
-        assert_eq!(chosen(3, 8), [0, 1, 2]);
-        assert_eq!(chosen(7, 3), [0, 3, 5]);
-        assert_eq!(chosen(5, 0), [0usize; 0]);
-    }
 }

@@ -4,6 +4,7 @@ use crate::augment::SegmentationAugment;
 use crate::dataset::Dataset;
 use camtrast_common::Result;
 use camtrast_common::device::send;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::Source;
 use camtrast_common::random::generator;
 use camtrast_common::sampler::Passes;
@@ -32,7 +33,7 @@ pub struct CropSource {
 
 impl CropSource {
     /// Over a data set with at least one sample. `batches_per_epoch` is the engine's, which need not be a
-    /// pass of the data.
+    /// pass of the data. Each process of `group` gets its part of every batch.
     pub fn new(
         dataset: Arc<Dataset>,
         augment: SegmentationAugment,
@@ -40,8 +41,9 @@ impl CropSource {
         batches_per_epoch: u64,
         seed: u64,
         device: Device,
+        group: Group,
     ) -> Self {
-        let passes = Passes::new(dataset.samples.len(), seed);
+        let passes = Passes::new(dataset.samples.len(), seed, group);
         CropSource {
             dataset,
             augment,
@@ -69,7 +71,7 @@ impl Source for CropSource {
         let crops = chosen.par_iter().map(crop).collect::<Result<Vec<_>>>()?;
         let (images, labels): (Vec<_>, Vec<_>) = crops.into_iter().unzip();
         let (n, height, width) = (
-            self.batch_size as i64,
+            images.len() as i64,
             self.augment.height as i64,
             self.augment.width as i64,
         );

@@ -4,13 +4,15 @@ use crate::confusion::Scores;
 use crate::data::TrainData;
 use crate::dataset::Dataset;
 use crate::deeplab::{DeepLab, cross_entropy};
-use crate::evaluate::{ARTIFACTS, Leave, evaluate, metrics};
+use crate::evaluate::{ARTIFACTS, evaluate, metrics};
+use crate::files::Leave;
 use crate::options::{EvaluationOptions, Preset, SegmentationOptions};
 use crate::predict::{PredictOptions, Predictor};
 use crate::segmenter::{self, SegmenterInfo};
 use crate::source::{Batch, CropSource};
 use camtrast_common::Result;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, StepContext};
 use camtrast_common::leakage::Prints;
 use camtrast_common::nn::Modes;
@@ -178,6 +180,7 @@ impl DenseTask for SegmentationTask {
         batches_per_epoch: u64,
         seed: u64,
         device: Device,
+        group: Group,
     ) -> Result<CropSource> {
         let options = &self.settings.options;
         Ok(CropSource::new(
@@ -187,6 +190,7 @@ impl DenseTask for SegmentationTask {
             batches_per_epoch,
             seed,
             device,
+            group,
         ))
     }
 
@@ -248,7 +252,11 @@ impl DenseTask for SegmentationTask {
             predictions: true,
             pictures: self.settings.evaluation.pictures,
         };
-        let confusion = evaluate(&predictor, &self.validation, Some((folder, leave)), progress)?;
+        let out = Some((folder, leave));
+        let confusion = evaluate(&predictor, &self.validation, out, network.group, progress)?;
+        if !network.group.leads() {
+            return Ok(None);
+        }
         let scores = confusion.scores(&self.validation.classes);
         let metrics = metrics(&scores);
         Ok(Some((scores, metrics)))

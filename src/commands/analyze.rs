@@ -1,6 +1,7 @@
 //! `camtrast analyze representation` and `cam`.
 
 use super::{Common, checkpoint_name, tell_origin};
+use crate::processes::ProcessArgs;
 use crate::protocol::Protocol;
 use anyhow::Result;
 use camtrast_analysis::Compute;
@@ -9,6 +10,7 @@ use camtrast_analysis::representation::{Representation, describe};
 use camtrast_analysis::similarity::cka;
 use camtrast_common::checkpoint::load_backbone;
 use camtrast_common::device::device_name;
+use camtrast_common::distributed::Group;
 use camtrast_common::run::Texts;
 use camtrast_datasets::{Pack, SubsetOptions, select_subset};
 use camtrast_report::table::Table;
@@ -52,6 +54,8 @@ pub struct RepresentationArgs {
     #[arg(long, help_heading = "Part of the data", conflicts_with = "images_per_class")]
     total_images: Option<usize>,
     #[command(flatten)]
+    processes: ProcessArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -84,7 +88,7 @@ pub fn run(command: AnalyzeCommand) -> Result<()> {
 }
 
 fn run_representation(args: RepresentationArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
+    let (device, screen, group) = args.common.open_shared(&args.processes)?;
     let mut protocol = Protocol::begin("analyze representation", args.out.as_deref())?;
     let pack = Pack::open(&args.data)?;
     let subset = SubsetOptions {
@@ -112,6 +116,7 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
     ]);
     let compute = Compute {
         device,
+        group,
         precision: args.common.precision,
         progress: &screen,
     };
@@ -165,7 +170,7 @@ fn run_representation(args: RepresentationArgs) -> Result<()> {
     if all.len() > 1 {
         println!("\n{}", similarities(&all, &names, &mut metrics)?);
     }
-    if let Some(out) = args.out {
+    if let Some(out) = args.out.filter(|_| group.leads()) {
         protocol.set("checkpoint", paths(&args.checkpoint));
         protocol.set("data", args.data.display().to_string());
         protocol.set("views", args.views as i64);
@@ -213,6 +218,7 @@ fn run_cam(args: CamArgs) -> Result<()> {
     let mut protocol = Protocol::begin("analyze cam", Some(&args.out))?;
     let compute = Compute {
         device,
+        group: Group::ALONE,
         precision: args.common.precision,
         progress: &screen,
     };

@@ -2,6 +2,7 @@
 
 use super::finetune::{FineTuneArgs, fine_tune};
 use super::{Common, is_json, metrics_path, tell_origin};
+use crate::processes::ProcessArgs;
 use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::Screen;
 use anyhow::Result;
@@ -73,6 +74,8 @@ pub struct EvalArgs {
     #[command(flatten)]
     data: TestData,
     #[command(flatten)]
+    processes: ProcessArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -130,7 +133,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
 }
 
 fn run_eval(args: EvalArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
+    let (device, screen, group) = args.common.open_shared(&args.processes)?;
     let mut protocol = Protocol::begin("detection eval", args.out.as_deref())?;
     let path = args
         .checkpoint
@@ -173,7 +176,10 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         device,
         precision: args.common.precision,
     }
-    .predict(&dataset, &screen)?;
+    .predict(&dataset, group, &screen)?;
+    if !group.leads() {
+        return Ok(());
+    }
     let evaluation = evaluate(&dataset, &results)?;
     show(&evaluation, &screen);
     tell_origin(&detector.info.provenance.origin, &screen);

@@ -1,6 +1,7 @@
 //! `camtrast fewshot eval` and `score`.
 
 use super::{Common, metrics_path, tell_origin};
+use crate::processes::ProcessArgs;
 use crate::protocol::{Protocol, tell_leakage};
 use anyhow::Result;
 use camtrast_common::checkpoint::load_backbone;
@@ -38,6 +39,8 @@ pub struct EvalArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     protocol: ProtocolArgs,
+    #[command(flatten)]
+    processes: ProcessArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -99,7 +102,7 @@ pub fn run(command: FewshotCommand) -> Result<()> {
 }
 
 fn run_eval(args: EvalArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
+    let (device, screen, group) = args.common.open_shared(&args.processes)?;
     let mut protocol = Protocol::begin("fewshot eval", args.out.as_deref())?;
     let options = args.protocol.options(&args.common);
     let pack = Pack::open(&args.data)?;
@@ -113,7 +116,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let origin = backbone.origin();
     let mut texts = origin.texts();
     tell_leakage(overlap::of_backbone(&backbone.info, &pack), &mut texts, &screen);
-    let results = eval(&backbone, &pack, device, &options, &screen)?;
+    let results = eval(&backbone, &pack, device, group, &options, &screen)?;
     let mut table = Table::new(["task", "accuracy (%, 95 % CI)"]);
     for result in &results {
         table.row([
@@ -122,7 +125,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         ]);
     }
     println!("{}", table.to_text());
-    if let Some(out) = args.out {
+    if let Some(out) = args.out.filter(|_| group.leads()) {
         let path = metrics_path(&out)?;
         if path != out {
             // Results of an earlier evaluation must not be left next to the new episodes.

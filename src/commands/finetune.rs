@@ -26,7 +26,6 @@ pub fn fine_tune<T: DenseTask>(
     task: impl FnOnce(&Screen) -> Result<T>,
     show: impl FnOnce(&T::Evaluation, &Screen),
 ) -> Result<()> {
-    let (device, screen) = common.open()?;
     let start = Start {
         checkpoint: args.checkpoint,
         seed: common.seed,
@@ -35,14 +34,17 @@ pub fn fine_tune<T: DenseTask>(
         tune: args.tune,
     };
     if args.run.print_config {
+        let (_, screen) = common.open()?;
         let task = &task(&screen)?;
         return print_config(&Settings {
             start: &start,
             task: task.settings(),
         });
     }
+    let (device, screen, group) = common.open_shared(&args.run.processes)?;
     catch_interrupts()?;
-    let report = train(&task(&screen)?, &start, &args.run.options(device), &screen, &STOP)?;
+    let options = args.run.options(device, group);
+    let report = train(&task(&screen)?, &start, &options, &screen, &STOP)?;
     tell_outcome("fine-tuning", &report.outcome, &screen)?;
     if let Some(evaluation) = &report.evaluation {
         show(evaluation, &screen);

@@ -3,6 +3,7 @@
 use super::{Common, RunArgs, print_config, tell_outcome};
 use crate::screen::{STOP, catch_interrupts};
 use anyhow::Result;
+use camtrast_common::distributed::Group;
 use camtrast_common::resnet::{Arch, Stem};
 use camtrast_datasets::Pack;
 use camtrast_pretrain::{
@@ -56,14 +57,15 @@ pub struct PretrainArgs {
 }
 
 pub fn run(args: PretrainArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
     if args.run.print_config {
+        let (device, _) = args.common.open()?;
         let recipe = args.recipe()?;
         let pack = Pack::open(&recipe.data)?;
-        return print_config(&recipe.settle(&pack, device)?.recipe);
+        return print_config(&recipe.settle(&pack, device, Group::ALONE)?.recipe);
     }
+    let (device, screen, group) = args.common.open_shared(&args.run.processes)?;
     catch_interrupts()?;
-    let (run, probe_every) = (args.run.clone().options(device), args.probe_every);
+    let (run, probe_every) = (args.run.clone().options(device, group), args.probe_every);
     let config = PretrainConfig {
         recipe: args.recipe()?,
         run,

@@ -2,6 +2,7 @@
 
 use super::finetune::{FineTuneArgs, fine_tune};
 use super::{Common, tell_origin};
+use crate::processes::ProcessArgs;
 use crate::protocol::{Protocol, tell_leakage};
 use crate::screen::Screen;
 use anyhow::Result;
@@ -77,6 +78,8 @@ pub struct EvalArgs {
     #[command(flatten)]
     evaluation: EvaluationOptions,
     #[command(flatten)]
+    processes: ProcessArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -142,7 +145,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
 }
 
 fn run_eval(args: EvalArgs) -> Result<()> {
-    let (device, screen) = args.common.open()?;
+    let (device, screen, group) = args.common.open_shared(&args.processes)?;
     let mut protocol = Protocol::begin("segmentation eval", args.out.as_deref())?;
     let path = args
         .checkpoint
@@ -189,10 +192,10 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         pictures: args.evaluation.pictures,
     };
     let out = args.out.as_deref().map(|folder| (folder, leave));
-    let scores = evaluate(&predictor, &dataset, out, &screen)?.scores(&dataset.classes);
+    let scores = evaluate(&predictor, &dataset, out, group, &screen)?.scores(&dataset.classes);
     show(&scores, &screen);
     tell_origin(&segmenter.info.provenance.origin, &screen);
-    if let Some(out) = args.out {
+    if let Some(out) = args.out.filter(|_| group.leads()) {
         protocol.set("checkpoint", path.display().to_string());
         protocol.set("split", args.split);
         protocol.set_all(&args.evaluation);

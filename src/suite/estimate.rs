@@ -3,6 +3,7 @@
 
 use super::plan::SuiteCell;
 use crate::commands::pretrain::PretrainArgs;
+use camtrast_common::distributed::Group;
 use camtrast_common::device::{Precision, channels_last};
 use camtrast_common::nn::{Mode, weights_channels_last};
 use camtrast_common::resnet::{Arch, ResNet};
@@ -52,7 +53,7 @@ impl Rates {
             .ok()?;
         let recipe = PretrainArgs::from_arg_matches(&matches).ok()?.recipe().ok()?;
         let pack = Pack::open(&recipe.data).ok()?;
-        let Settled { recipe, setting, .. } = recipe.settle(&pack, self.device).ok()?;
+        let Settled { recipe, setting, .. } = recipe.settle(&pack, self.device, Group::ALONE).ok()?;
         let images = recipe.options.epochs? as f64 * setting.images as f64;
         if let Some(threads) = self.threads.or(cell.threads) {
             tch::set_num_threads(threads as i32);

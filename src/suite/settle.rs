@@ -9,6 +9,7 @@ use crate::commands::fewshot::EvalArgs;
 use crate::commands::pretrain::PretrainArgs;
 use crate::commands::segmentation::TrainArgs as SegmentationArgs;
 use anyhow::Result;
+use camtrast_common::distributed::Group;
 use camtrast_common::Error;
 use camtrast_datasets::Pack;
 use camtrast_report::record::{COURSE, PLACES, PRETRAIN};
@@ -156,7 +157,7 @@ impl<'a> Settler<'a> {
             "pretrain" => {
                 let recipe = PretrainArgs::from_arg_matches(matches)?.recipe()?;
                 let pack = self.pack(&recipe.data)?;
-                let settled = recipe.settle(&pack, self.device)?;
+                let settled = recipe.settle(&pack, self.device, Group::ALONE)?;
                 // They are part of the architecture.
                 settings.retain(|key, _| !["width", "stem"].contains(&&key[..]));
                 fill(&mut settings, &settled.recipe, &["data"]);

@@ -6,6 +6,7 @@ mod arithmetic;
 mod bad_input;
 mod commands;
 mod detection;
+mod distributed;
 mod fetch;
 mod gpu;
 mod help;

@@ -16,6 +16,8 @@ pub struct Draws {
     /// Everything below one after the other: f32 `[numbers]`.
     numbers: Tensor,
     images: usize,
+    /// The images that are augmented: all, unless other processes do the rest.
+    part: Range<usize>,
     /// Position of the columns top, left, height, width and flip, each of one number per image; `None` where
     /// images are not cut. Likewise below.
     windows: Option<usize>,
@@ -90,6 +92,7 @@ impl Draws {
         Draws {
             numbers: Tensor::from_slice(&numbers),
             images: n,
+            part: 0..n,
             windows,
             jitter,
             grayscale,
@@ -118,9 +121,14 @@ impl Draws {
         views.into_iter().map(view).collect()
     }
 
-    /// Images that the numbers are for.
-    pub fn images(&self) -> usize {
-        self.images
+    /// The same numbers, for some images of the batch only.
+    pub fn of(self, part: Range<usize>) -> Draws {
+        Draws { part, ..self }
+    }
+
+    /// The images of the batch that are augmented.
+    pub(super) fn part(&self) -> Range<usize> {
+        self.part.clone()
     }
 
     /// Windows of some images, `[5, n]`: top, left, height, width and flip.

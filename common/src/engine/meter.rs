@@ -31,6 +31,7 @@ struct Sums {
     resumed: u64,
     since: Instant,
     waited: f64,
+    exchanged: f64,
 }
 
 impl Sums {
@@ -41,6 +42,7 @@ impl Sums {
             resumed: 0,
             since: Instant::now(),
             waited: 0.0,
+            exchanged: 0.0,
         }
     }
 
@@ -147,6 +149,13 @@ impl<'a> Meter<'a> {
         batch
     }
 
+    pub fn exchanging<T>(&mut self, exchange: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let exchanged = exchange();
+        self.interval.exchanged += start.elapsed().as_secs_f64();
+        exchanged
+    }
+
     pub fn add(&mut self, step: u64, epoch: u64, loss: Loss) {
         self.names = std::iter::once("loss")
             .chain(loss.parts.iter().map(|(name, _)| *name))
@@ -200,6 +209,9 @@ impl<'a> Meter<'a> {
         line.insert("lr".into(), json!(lr));
         line.insert("images_per_second".into(), json!(self.rate));
         line.insert("data_wait_share".into(), json!(self.interval.waited / seconds));
+        if !plan.group.is_alone() {
+            line.insert("exchange_share".into(), json!(self.interval.exchanged / seconds));
+        }
         if let Device::Cuda(index) = plan.device {
             line.insert(
                 "cuda_peak_bytes".into(),

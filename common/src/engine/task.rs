@@ -1,5 +1,6 @@
 //! What the engine asks of a task and its data, and what it answers.
 
+use crate::distributed::Group;
 use crate::error::Result;
 use crate::run::RunFolder;
 use std::collections::BTreeMap;
@@ -62,6 +63,13 @@ pub trait Task {
     }
     /// All tensors that training changes, by name; states are saved from them and restored into them.
     fn state(&self) -> BTreeMap<String, Tensor>;
+    /// Those of the state that each process changes by its own part of the batch: running statistics of batch
+    /// norm. They are averaged over the processes in every step.
+    fn statistics(&self) -> Vec<Tensor> {
+        let own = |name: &str| name.ends_with(".running_mean") || name.ends_with(".running_var");
+        let state = self.state().into_iter();
+        state.filter(|(name, _)| own(name)).map(|(_, tensor)| tensor).collect()
+    }
     /// Writes the result of the run (a backbone, for example) after `step` steps.
     ///
     /// # Errors
@@ -75,13 +83,15 @@ pub struct TrainPlan {
     pub seed: u64,
     /// Where tensors live.
     pub device: Device,
+    /// The processes that train together, each on its part of every batch.
+    pub group: Group,
     /// Epochs in all.
     pub epochs: u64,
     /// Batches per epoch; a multiple of `accumulate`.
     pub batches_per_epoch: u64,
     /// Batches whose gradients make one step.
     pub accumulate: u64,
-    /// Images in a batch, for the throughput.
+    /// Images in a batch, over all processes; a multiple of their number.
     pub batch_size: u64,
     /// Joint gradient norm above which gradients are scaled down.
     pub clip_norm: Option<f64>,

@@ -1,5 +1,6 @@
 //! Train and eval, as batch norm and dropout are given them.
 
+use crate::distributed::Group;
 use crate::settings::BatchNormMode;
 
 /// How batch normalisation takes its statistics.
@@ -11,6 +12,11 @@ pub enum Mode {
         /// Number of parts of the batch, as if each were on a separate device (MoCo's CIFAR demo:
         /// `SplitBatchNorm`).
         splits: i64,
+    },
+    /// From the batches of all processes together.
+    Sync {
+        /// The processes.
+        group: Group,
     },
     /// From the batch, as [`Mode::TRAIN`]; running statistics become those over all batches of the round so
     /// far. See [`crate::precise_bn::re_estimate`], which numbers the rounds.
@@ -48,10 +54,14 @@ impl Modes {
         head: Mode::TRAIN,
     };
 
-    /// Training as `--batch-norm` says. Over all processes is the same as over the batch while there is one
+    /// Training as `--batch-norm` says. Over all processes is the same as over the batch where there is one
     /// process.
-    pub fn training(backbone: BatchNormMode) -> Modes {
+    pub fn training(backbone: BatchNormMode, group: Group) -> Modes {
         match backbone {
+            BatchNormMode::Sync if !group.is_alone() => {
+                let mode = Mode::Sync { group };
+                Modes { backbone: mode, head: mode }
+            }
             BatchNormMode::Train | BatchNormMode::Sync => Modes::TRAIN,
             BatchNormMode::Frozen => Modes {
                 backbone: Mode::Eval,

@@ -5,6 +5,7 @@ mod task;
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::checkpoint::load_backbone;
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::network_file;
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::{Build, RunOptions};
@@ -64,6 +65,7 @@ fn options(folder: &Path, out: &str) -> RunOptions {
         out: folder.join(out),
         overwrite: false,
         device: Device::Cpu,
+        group: Group::ALONE,
         log_every: 10,
         save_every: Some(7),
         profile_step: None,

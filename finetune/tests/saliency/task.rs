@@ -4,6 +4,7 @@
 use camtrast_common::Result;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::send;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, Source, StepContext};
 use camtrast_common::leakage::Prints;
 use camtrast_common::network_file;
@@ -58,6 +59,7 @@ pub struct Squares {
     batches_per_epoch: u64,
     seed: u64,
     device: Device,
+    group: Group,
 }
 
 impl Squares {
@@ -76,8 +78,11 @@ impl Squares {
         }
         let (n, side) = (self.batch_size as i64, SIDE as i64);
         Batch {
-            images: send(Tensor::from_slice(&images).view([n, side, side, 3]), self.device),
-            masks: send(Tensor::from_slice(&masks).view([n, side, side]), self.device),
+            images: send(
+                self.group.part(&Tensor::from_slice(&images).view([n, side, side, 3])),
+                self.device,
+            ),
+            masks: send(self.group.part(&Tensor::from_slice(&masks).view([n, side, side])), self.device),
         }
     }
 }
@@ -184,16 +189,18 @@ impl DenseTask for SaliencyTask {
 
     fn source(
         &self,
-        _backbone: &BackboneInfo,
+        _: &BackboneInfo,
         batches_per_epoch: u64,
         seed: u64,
         device: Device,
+        group: Group,
     ) -> Result<Squares> {
         Ok(Squares {
             batch_size: self.settings.batch_size as usize,
             batches_per_epoch,
             seed,
             device,
+            group,
         })
     }
 
@@ -244,6 +251,7 @@ impl DenseTask for SaliencyTask {
             batches_per_epoch: 1,
             seed: 0,
             device: network.device,
+            group: Group::ALONE,
         };
         let test = squares.batch_of("test", 0);
         let logits = no_grad(|| self.logits(network, &test.images, Modes::EVAL))?;

@@ -2,6 +2,7 @@
 
 use super::{BATCH, CLASSES, build, initialised, labels, moment, views};
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::optim::Algorithm;
 use camtrast_common::schedule::Decay;
 use camtrast_common::settings::Numbers;
@@ -16,6 +17,7 @@ fn resolved(method: Method, given: PretrainOptions) -> PretrainOptions {
         images: 38_400,
         image_size: 84,
         device: Device::Cpu,
+        group: Group::ALONE,
         precision: Precision::Fp32,
         seed: 0,
     };

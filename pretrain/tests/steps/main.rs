@@ -12,6 +12,7 @@ mod passes;
 mod simsiam;
 
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::StepContext;
 use camtrast_common::optim::{Optimizer, OptimizerConfig};
 use camtrast_common::schedule::Schedule;
@@ -33,6 +34,7 @@ fn initialised(method: Method, options: &Value) -> (Box<dyn Pretraining>, Pretra
         images: BATCH as u64,
         image_size: 32,
         device: Device::Cpu,
+        group: Group::ALONE,
         precision: Precision::Fp32,
         seed: 0,
     };

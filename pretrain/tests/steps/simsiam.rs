@@ -2,6 +2,7 @@
 
 use super::{build, compare, gradients, labels, moment, state, training, views};
 use camtrast_common::device::Precision;
+use camtrast_common::distributed::Group;
 use camtrast_common::random::generator;
 use camtrast_common::testing::{Case, Worst, fill, relative_error, uniform};
 use camtrast_pretrain::simsiam::negative_cosine;
@@ -46,6 +47,7 @@ fn blocks_begin_as_the_identity() {
         images: 8,
         image_size: 32,
         device: Device::Cpu,
+        group: Group::ALONE,
         precision: Precision::Fp32,
         seed: 0,
     };
@@ -141,6 +143,7 @@ fn outputs_collapse_without_stop_gradient_and_only_then() {
             images: 256,
             image_size: 16,
             device: Device::Cpu,
+            group: Group::ALONE,
             precision: Precision::Fp32,
             seed: 0,
         };

@@ -2,6 +2,7 @@
 
 use crate::network::{compare, gradients, labels};
 use camtrast_common::device::channels_last;
+use camtrast_common::distributed::Group;
 use camtrast_common::nn::Modes;
 use camtrast_common::schedule::{Decay, Schedule};
 use camtrast_common::testing::{Case, Worst, fill, fill_variables, probe, relative_error, strings};
@@ -36,7 +37,7 @@ fn agrees(case: &str, arch: &str) {
     fill_variables(&vs);
     vs.double();
     let x = channels_last(&fill("input", &[3, 3, 65, 97]).to_kind(Kind::Double));
-    let logits = net.forward(&x, Modes::training(options.batch_norm.unwrap()));
+    let logits = net.forward(&x, Modes::training(options.batch_norm.unwrap(), Group::ALONE));
     let labels = labels("labels", 5, [3, 65, 97]);
     let logits = [logits.main, logits.auxiliary.unwrap()];
     let average = options.loss_average.unwrap();

@@ -1,13 +1,14 @@
-// Failures of libtorch as a status and a message.
+// Errors of C++ as plain C.
 #pragma once
 #include <c10/util/Exception.h>
 
+#include <exception>
 #include <string>
 
-namespace camtrast {
-extern thread_local std::string last_error;
+// The message of the last failure of this thread, for camtrast_last_error().
+inline thread_local std::string last_error;
 
-// Runs `f`: 0, or 1 after storing the message that camtrast_last_error() hands out.
+// Runs `f`; 0, or 1 after storing the message of what it threw.
 template <typename F>
 int guarded(F &&f) {
   try {
@@ -20,4 +21,3 @@ int guarded(F &&f) {
   }
   return 1;
 }
-}  // namespace camtrast
