@@ -85,7 +85,10 @@ impl Place {
         };
         let Place { rank, world, .. } = place;
         if rank >= world {
-            let problem = format!("process {rank} of {world} cannot be: ranks go from 0 to {}", world.max(1) - 1);
+            let problem = format!(
+                "process {rank} of {world} cannot be: ranks go from 0 to {}",
+                world.max(1) - 1
+            );
             return Err(Error::settings(problem, "correct RANK or WORLD_SIZE"));
         }
         Ok(Some(place))
@@ -94,7 +97,8 @@ impl Place {
 
 fn port(number: u64) -> Result<u16> {
     let problem = format!("{number} is no port");
-    u16::try_from(number).map_err(|_| Error::settings(problem, "set MASTER_PORT to a number from 1024 to 65535"))
+    u16::try_from(number)
+        .map_err(|_| Error::settings(problem, "set MASTER_PORT to a number from 1024 to 65535"))
 }
 
 /// Jobs that share a machine get different ports; below those that the system gives to connections.
@@ -135,14 +139,18 @@ mod tests {
     fn without_variables_or_with_one_process_there_is_no_group() {
         assert_eq!(find("").unwrap(), None);
         assert_eq!(find("RANK=0 WORLD_SIZE=1").unwrap(), None);
-        assert_eq!(find("SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0").unwrap(), None);
+        assert_eq!(
+            find("SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0").unwrap(),
+            None
+        );
         // An allocation without srun.
         assert_eq!(find("SLURM_JOB_ID=7").unwrap(), None);
     }
 
     #[test]
     fn torchrun_comes_before_slurm() {
-        let slurm = "SLURM_PROCID=5 SLURM_NTASKS=8 SLURM_LOCALID=1 SLURM_JOB_ID=31234 SLURM_STEP_NODELIST=n[07-09]";
+        let slurm =
+            "SLURM_PROCID=5 SLURM_NTASKS=8 SLURM_LOCALID=1 SLURM_JOB_ID=31234 SLURM_STEP_NODELIST=n[07-09]";
         let torchrun = "RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 MASTER_ADDR=h MASTER_PORT=29500";
         let place = find(&format!("{slurm} {torchrun}")).unwrap().unwrap();
         assert_eq!((place.rank, place.world, place.local_rank), (3, 4, 1));
@@ -171,11 +179,23 @@ mod tests {
         for (variables, name) in [
             ("RANK=0", "WORLD_SIZE is not set"),
             ("WORLD_SIZE=2", "RANK is not set"),
-            ("RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_PORT=1", "MASTER_ADDR is not set"),
+            (
+                "RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_PORT=1",
+                "MASTER_ADDR is not set",
+            ),
             ("RANK=x WORLD_SIZE=2", "RANK is \"x\", no number"),
-            ("RANK=2 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1", "process 2 of 2 cannot be"),
-            ("RANK=0 WORLD_SIZE=0 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1", "process 0 of 0 cannot be"),
-            ("RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=99999", "99999 is no port"),
+            (
+                "RANK=2 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1",
+                "process 2 of 2 cannot be",
+            ),
+            (
+                "RANK=0 WORLD_SIZE=0 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1",
+                "process 0 of 0 cannot be",
+            ),
+            (
+                "RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=99999",
+                "99999 is no port",
+            ),
         ] {
             let error = find(variables).unwrap_err().to_string();
             assert!(error.contains(name), "{variables}: {error}");
