@@ -247,7 +247,12 @@ fn report_panics_in_one_line() {
     }
     std::panic::set_hook(Box::new(|info| {
         // Of batch norm over several processes.
-        if let Some(Error::Lost { problem, remedy, reported }) = info.payload().downcast_ref() {
+        if let Some(Error::Lost {
+            problem,
+            remedy,
+            reported,
+        }) = info.payload().downcast_ref()
+        {
             if !reported {
                 eprintln!("camtrast: {problem}; {remedy}");
             }

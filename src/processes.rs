@@ -44,7 +44,11 @@ impl ProcessArgs {
             }
             .into());
         }
-        let wanted = if counted > 0 { counted } else { self.nproc.unwrap_or(1) };
+        let wanted = if counted > 0 {
+            counted
+        } else {
+            self.nproc.unwrap_or(1)
+        };
         if place.is_none() && std::env::var_os("WORLD_SIZE").is_none() && (wanted > 1 || counted > 0) {
             std::process::exit(launch(wanted, &self.devices)?);
         }
@@ -53,7 +57,9 @@ impl ProcessArgs {
 
     /// Joins the other processes.
     pub fn join(&self, place: Option<Place>, device: Device) -> Result<Group> {
-        let Some(place) = place else { return Ok(Group::ALONE) };
+        let Some(place) = place else {
+            return Ok(Group::ALONE);
+        };
         let group = Group::join(place, device, Duration::from_secs(self.process_timeout))?;
         GROUP.set(group).expect("a process joins once");
         Ok(group)
@@ -88,5 +94,11 @@ pub fn words(error: &anyhow::Error) -> Option<String> {
         _ => group.fail(&text),
     };
     let rank = group.rank();
-    mine.then(|| if rank == 0 { text } else { format!("rank {rank}: {text}") })
+    mine.then(|| {
+        if rank == 0 {
+            text
+        } else {
+            format!("rank {rank}: {text}")
+        }
+    })
 }

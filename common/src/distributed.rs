@@ -20,7 +20,7 @@ mod meeting;
 mod nccl;
 mod place;
 
-pub use place::Place;
+pub use place::{Place, in_batch_script};
 
 use crate::error::{Error, Result};
 use crate::random::torch_seed;
@@ -176,7 +176,8 @@ impl Group {
         let padding = [&[most - own], &tensor.size()[1..]].concat();
         let padding = Tensor::zeros(padding, (tensor.kind(), tensor.device()));
         let all = self.all_gather(&Tensor::cat(&[tensor, &padding], 0))?;
-        let parts = (counts.iter().enumerate()).map(|(rank, &count)| all.narrow(0, rank as i64 * most, count));
+        let parts =
+            (counts.iter().enumerate()).map(|(rank, &count)| all.narrow(0, rank as i64 * most, count));
         Ok(Tensor::cat(&parts.collect::<Vec<_>>(), 0))
     }
 
@@ -209,7 +210,9 @@ impl Group {
         text: &str,
         difference: impl Fn(&str, &str) -> Option<(String, String)>,
     ) -> Result<()> {
-        let Some(Member { meeting, .. }) = self.0 else { return Ok(()) };
+        let Some(Member { meeting, .. }) = self.0 else {
+            return Ok(());
+        };
         meeting.store.set(&format!("{thing}/{}", self.rank()), text)?;
         let first = meeting.wait(&format!("{thing}/0"))?;
         for rank in 1..self.world() {

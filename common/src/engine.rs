@@ -115,7 +115,10 @@ pub fn train<T: Task>(
     let total = plan.epochs * steps_per_epoch;
     let (leads, world) = (plan.group.leads(), plan.group.world());
     if !plan.batch_size.is_multiple_of(world) {
-        let problem = format!("a batch of {} images cannot be divided among {world} processes", plan.batch_size);
+        let problem = format!(
+            "a batch of {} images cannot be divided among {world} processes",
+            plan.batch_size
+        );
         return Err(Error::settings(
             problem,
             "give a --batch-size that is a multiple of their number",
@@ -123,7 +126,13 @@ pub fn train<T: Task>(
     }
     let (mut position, mut meter) = match leads {
         true => resume(task, optimizer, run, progress)?,
-        false => (Position { step: 0, seconds: 0.0 }, Meter::new(run)),
+        false => (
+            Position {
+                step: 0,
+                seconds: 0.0,
+            },
+            Meter::new(run),
+        ),
     };
     let states = [task.state(), optimizer.state()];
     let mut exchange = Exchange::begin(plan.group, plan.device, &mut position, states, task.statistics())?;
@@ -189,13 +198,19 @@ pub fn train<T: Task>(
                         total_steps: total,
                     };
                     let batch = meter.waiting(|| receive(&batches))?;
-                    tch::manual_seed(plan.group.seed(torch_seed(plan.seed, "step", epoch, index) as u64) as i64);
+                    tch::manual_seed(
+                        plan.group
+                            .seed(torch_seed(plan.seed, "step", epoch, index) as u64)
+                            as i64,
+                    );
                     let forth_and_back = || {
                         let loss = task.forward(batch, &at)?;
                         backward(&(&loss.total / plan.accumulate as f64))?;
                         Ok(loss)
                     };
-                    losses.push(guarded(forth_and_back, |wanted| meter.out_of_memory(plan, wanted))?);
+                    losses.push(guarded(forth_and_back, |wanted| {
+                        meter.out_of_memory(plan, wanted)
+                    })?);
                 }
                 let averaged = || exchange.average(&optimizer.params(), losses, asked());
                 for loss in meter.exchanging(averaged)? {

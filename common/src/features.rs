@@ -68,7 +68,10 @@ pub fn extract_rows(
     let mut parts: Vec<Tensor> = parts.collect::<Result<_>>()?;
     progress.finish();
     if parts.is_empty() {
-        parts.push(Tensor::zeros([0, backbone.info.arch.features()], (Kind::Float, device)));
+        parts.push(Tensor::zeros(
+            [0, backbone.info.arch.features()],
+            (Kind::Float, device),
+        ));
     }
     group.gather_rows(&Tensor::cat(&parts, 0))
 }

@@ -171,7 +171,10 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Settings`] naming the first setting that differs.
     pub fn claim(&self, config: &str, build: &Build, device: Device, group: Group) -> Result<()> {
-        let whole = format!("version = {:?}\ncommit = {:?}\n{config}", build.version, build.commit);
+        let whole = format!(
+            "version = {:?}\ncommit = {:?}\n{config}",
+            build.version, build.commit
+        );
         group.agree("settings", &whole, difference)?;
         if !group.leads() {
             return Ok(());

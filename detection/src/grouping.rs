@@ -71,7 +71,10 @@ impl Groups {
         let part = |group: Group| -> Group {
             let places = first..;
             first += group.len();
-            let own = group.into_iter().zip(places).filter(|(_, place)| share.contains(place));
+            let own = group
+                .into_iter()
+                .zip(places)
+                .filter(|(_, place)| share.contains(place));
             own.map(|(image, _)| image).collect()
         };
         let parts = self.whole_batch(number).into_iter().map(part);
@@ -163,8 +166,14 @@ mod tests {
         assert!(last - 239 <= 2, "{last}");
         // A batch is the same whenever it is asked for, also by a loader that starts there.
         assert_eq!(groups.batch(7), batches[7]);
-        assert_eq!(Groups::new(&data, grouping, 5, Processes::ALONE).batch(33), batches[33]);
-        assert_ne!(Groups::new(&data, grouping, 6, Processes::ALONE).batch(33), batches[33]);
+        assert_eq!(
+            Groups::new(&data, grouping, 5, Processes::ALONE).batch(33),
+            batches[33]
+        );
+        assert_ne!(
+            Groups::new(&data, grouping, 6, Processes::ALONE).batch(33),
+            batches[33]
+        );
     }
 
     #[test]

@@ -100,8 +100,7 @@ pub fn train<T: DenseTask>(
     start.tune.freeze(&tuning.network.vs);
     let mut optimizer = Optimizer::new(course.optimizer, task.parameter_groups(&tuning.network.vs));
     let backbone = tuning.network.backbone.clone();
-    let source =
-        |seed, group| task.source(&backbone, plan.batches_per_epoch, seed, options.device, group);
+    let source = |seed, group| task.source(&backbone, plan.batches_per_epoch, seed, options.device, group);
     let outcome = engine::train(
         &mut tuning,
         source(start.seed, group)?,
@@ -197,7 +196,7 @@ fn initialise<T: DenseTask>(
         device: options.device,
         group: options.group,
         precision: start.precision,
-        input: Input::new(&backbone.info.mean, &backbone.info.std, device),
+        input: Input::new(&backbone.info.mean, &backbone.info.std, options.device),
         backbone: backbone.info,
     })
 }
@@ -236,7 +235,10 @@ impl<T: DenseTask> FineTuning<'_, T> {
         let group = self.network.group;
         self.trained.precise_bn = batches;
         if !group.leads() {
-            return self.state().values().try_for_each(|tensor| group.broadcast(tensor));
+            return self
+                .state()
+                .values()
+                .try_for_each(|tensor| group.broadcast(tensor));
         }
         let mut source = source(seed, Group::ALONE)?;
         progress.start("estimating batch norm", batches, 0);
@@ -255,7 +257,9 @@ impl<T: DenseTask> FineTuning<'_, T> {
             Ok(())
         })?;
         progress.finish();
-        self.state().values().try_for_each(|tensor| group.broadcast(tensor))
+        self.state()
+            .values()
+            .try_for_each(|tensor| group.broadcast(tensor))
     }
 
     fn save(&self, run: &RunFolder, step: u64) -> Result<()> {
@@ -297,7 +301,10 @@ impl<T: DenseTask> Task for FineTuning<'_, T> {
             own && !(frozen && name.starts_with("online/backbone."))
         };
         let state = self.state().into_iter();
-        state.filter(|(name, _)| moving(name)).map(|(_, tensor)| tensor).collect()
+        state
+            .filter(|(name, _)| moving(name))
+            .map(|(_, tensor)| tensor)
+            .collect()
     }
 
     fn export(&self, run: &RunFolder, _epoch: u64, step: u64) -> Result<()> {

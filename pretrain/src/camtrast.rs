@@ -214,7 +214,8 @@ impl Pretraining for Camtrast {
                 measures.push(("contrast_accuracy", found));
             }
             (SelfSupervised::Simsiam(heads), Some(other_features)) => {
-                let outputs = precision.run(device, || Ok(heads.outputs(&[features, other_features], mode)))?;
+                let outputs =
+                    precision.run(device, || Ok(heads.outputs(&[features, other_features], mode)))?;
                 let (loss, spread) = heads.loss(&outputs);
                 terms.push(("loss_contrast", loss));
                 measures.push(("output_std", spread));

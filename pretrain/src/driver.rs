@@ -175,7 +175,9 @@ fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &PretrainRecipe, pack
         text(pack.sha256()),
         text(&pack.fit())
     );
-    let RunOptions { build, device, group, .. } = &config.run;
+    let RunOptions {
+        build, device, group, ..
+    } = &config.run;
     run.claim(&(recipe + &dataset), build, *device, *group)
 }
 

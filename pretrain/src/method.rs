@@ -50,7 +50,9 @@ impl Setting {
             ));
         }
         match splits {
-            _ if splits % world == 0 => Ok(Mode::Train { splits: splits / world }),
+            _ if splits % world == 0 => Ok(Mode::Train {
+                splits: splits / world,
+            }),
             1 if options.batch_norm == Some(BatchNormScope::Sync) => Ok(Mode::Sync { group }),
             1 => Ok(Mode::TRAIN),
             _ => Err(Error::settings(

@@ -215,7 +215,9 @@ impl MomentumContrast {
         no_grad(|| {
             // Channels-last images are gathered without a copy.
             let all = self.group.all_gather(&images.permute([0, 2, 3, 1]))?;
-            let shuffled = all.permute([0, 3, 1, 2]).index_select(0, &self.group.part(&order));
+            let shuffled = all
+                .permute([0, 3, 1, 2])
+                .index_select(0, &self.group.part(&order));
             let keys = self.precision.run(self.device, || {
                 let features = pool(&self.key.backbone.feature_map(&shuffled, self.key_mode));
                 Ok(self.key.heads.forward(&features))

@@ -120,7 +120,10 @@ impl Confusion {
         let counts: Vec<i64> = self.counts.iter().map(|&count| count as i64).collect();
         let counts = Tensor::from_slice(&counts);
         group.all_reduce(&counts)?;
-        self.counts = Vec::<i64>::try_from(counts)?.into_iter().map(|count| count as u64).collect();
+        self.counts = Vec::<i64>::try_from(counts)?
+            .into_iter()
+            .map(|count| count as u64)
+            .collect();
         Ok(())
     }
 

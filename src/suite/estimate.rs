@@ -3,8 +3,8 @@
 
 use super::plan::SuiteCell;
 use crate::commands::pretrain::PretrainArgs;
-use camtrast_common::distributed::Group;
 use camtrast_common::device::{Precision, channels_last};
+use camtrast_common::distributed::Group;
 use camtrast_common::nn::{Mode, weights_channels_last};
 use camtrast_common::resnet::{Arch, ResNet};
 use camtrast_datasets::Pack;

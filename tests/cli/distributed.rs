@@ -64,17 +64,26 @@ fn two_processes_equal_one_that_normalises_in_two_parts_or_whole_batches() {
         ("simsiam", "", "--bn-splits 2"),
         ("byol", "", "--bn-splits 2"),
         ("exemplar", QUEUE, "--bn-splits 2"),
-        ("camtrast-moco", "--queue-size 32 --cam-warmup-epochs 0", "--bn-splits 2 --query-bn-splits 2"),
+        (
+            "camtrast-moco",
+            "--queue-size 32 --cam-warmup-epochs 0",
+            "--bn-splits 2 --query-bn-splits 2",
+        ),
         ("camtrast-simsiam", "--cam-warmup-epochs 0", "--bn-splits 2"),
     ] {
         let run = |out: &str, more: &str| {
-            place.ok(&format!("pretrain --method {method} {SHORT} {flags} {more} --out {method}-{out}"));
+            place.ok(&format!(
+                "pretrain --method {method} {SHORT} {flags} {more} --out {method}-{out}"
+            ));
         };
         let whole = parts.replace('2', "1");
         run("parts", parts);
         run("whole", &whole);
         // Methods with a queue normalise in eight parts by default: the number must be given.
-        run("two", &format!("--nproc 2 {}", if flags.contains("queue") { parts } else { "" }));
+        run(
+            "two",
+            &format!("--nproc 2 {}", if flags.contains("queue") { parts } else { "" }),
+        );
         run("sync", &format!("--nproc 2 --batch-norm sync {whole}"));
         same_numbers(&place, &format!("{method}-two"), &format!("{method}-parts"));
         same_numbers(&place, &format!("{method}-sync"), &format!("{method}-whole"));
@@ -86,7 +95,11 @@ fn two_processes_equal_one_that_normalises_in_two_parts_or_whole_batches() {
         );
         assert!(apart > 1e-4, "{method}: {apart:e}");
         let lines = |out: &str| place.log(&format!("{method}-{out}"), "step").len();
-        assert_eq!([lines("two"), lines("parts")], [20, 20], "one process writes the log");
+        assert_eq!(
+            [lines("two"), lines("parts")],
+            [20, 20],
+            "one process writes the log"
+        );
     }
 }
 
@@ -94,7 +107,9 @@ fn two_processes_equal_one_that_normalises_in_two_parts_or_whole_batches() {
 fn a_run_goes_on_with_another_number_of_processes() {
     let place = Place::new();
     let command = |out: &str, processes: u64| {
-        format!("pretrain --method moco {LONG} --lr 0.003 --queue-size 32 --bn-splits 4 --nproc {processes} --out {out}")
+        format!(
+            "pretrain --method moco {LONG} --lr 0.003 --queue-size 32 --bn-splits 4 --nproc {processes} --out {out}"
+        )
     };
     place.ok(&command("whole", 1));
     let previous = place.path("cut/state.previous.safetensors");
@@ -114,11 +129,16 @@ fn a_run_goes_on_with_another_number_of_processes() {
 fn process_of(parent: &Child, rank: u64) -> Option<i32> {
     let children = format!("/proc/{0}/task/{0}/children", parent.id());
     let wanted = format!("RANK={rank}");
-    fs::read_to_string(children).ok()?.split_whitespace().find_map(|child| {
-        let environment = fs::read(format!("/proc/{child}/environ")).ok()?;
-        let found = environment.split(|byte| *byte == 0).any(|pair| pair == wanted.as_bytes());
-        found.then(|| child.parse().unwrap())
-    })
+    fs::read_to_string(children)
+        .ok()?
+        .split_whitespace()
+        .find_map(|child| {
+            let environment = fs::read(format!("/proc/{child}/environ")).ok()?;
+            let found = environment
+                .split(|byte| *byte == 0)
+                .any(|pair| pair == wanted.as_bytes());
+            found.then(|| child.parse().unwrap())
+        })
 }
 
 /// Waits until a run has two states, then sends a signal to the process of a rank.
@@ -188,7 +208,9 @@ fn free_port() -> u16 {
 
 /// Starts one process a command; the error lines of all, of which there must be one that says `saying`.
 fn refused(place: &Place, commands: &[(String, u64, u64)], port: u16, saying: &[&str]) {
-    let started = commands.iter().map(|(command, rank, world)| start(place, command, *rank, *world, port));
+    let started = commands
+        .iter()
+        .map(|(command, rank, world)| start(place, command, *rank, *world, port));
     let started: Vec<Child> = started.collect();
     let mut said = Vec::new();
     for child in started {
@@ -198,23 +220,36 @@ fn refused(place: &Place, commands: &[(String, u64, u64)], port: u16, saying: &[
         said.extend(lines.map(String::from));
     }
     assert_eq!(said.len(), 1, "{said:?}");
-    saying.iter().for_each(|part| assert!(said[0].contains(part), "{said:?}"));
+    saying
+        .iter()
+        .for_each(|part| assert!(said[0].contains(part), "{said:?}"));
 }
 
 #[test]
 fn processes_that_do_not_fit_are_refused_in_one_line() {
     let place = Place::new();
-    let command = |more: &str| {
-        format!("pretrain --method supervised {SHORT} --process-timeout 4 {more} --out run")
-    };
+    let command =
+        |more: &str| format!("pretrain --method supervised {SHORT} --process-timeout 4 {more} --out run");
     let both = |first: &str, second: &str, worlds: [u64; 2]| {
         [(command(first), 0, worlds[0]), (command(second), 1, worlds[1])]
     };
     for (first, second, saying) in [
         ("", "--lr 0.25", ["rank 1 has lr = 0.25", "rank 0 has lr = "]),
-        ("", "--data test.pack --total-images 159", ["rank 1 has", "rank 0 has"]),
-        ("--batch-size 9", "--batch-size 9", ["a batch of 9 images", "2 processes"]),
-        ("--data none.pack", "--data none.pack", ["none.pack", "no such file"]),
+        (
+            "",
+            "--data test.pack --total-images 159",
+            ["rank 1 has", "rank 0 has"],
+        ),
+        (
+            "--batch-size 9",
+            "--batch-size 9",
+            ["a batch of 9 images", "2 processes"],
+        ),
+        (
+            "--data none.pack",
+            "--data none.pack",
+            ["none.pack", "no such file"],
+        ),
     ] {
         refused(&place, &both(first, second, [2, 2]), free_port(), &saying);
     }
@@ -225,15 +260,30 @@ fn processes_that_do_not_fit_are_refused_in_one_line() {
         &["rank 1 was started as one of 3 processes, rank 0 as one of 2"],
     );
     let alone = [(command(""), 0, 2)];
-    refused(&place, &alone, free_port(), &["rank 1 of 2 did not come within 4 s"]);
+    refused(
+        &place,
+        &alone,
+        free_port(),
+        &["rank 1 of 2 did not come within 4 s"],
+    );
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    refused(&place, &alone, port, &[&format!("cannot listen on port {port}"), "MASTER_PORT"]);
+    refused(
+        &place,
+        &alone,
+        port,
+        &[&format!("cannot listen on port {port}"), "MASTER_PORT"],
+    );
     // The other pack has other content under the same name.
     fs::create_dir(place.path("elsewhere")).unwrap();
     symlink(place.path("test.pack"), place.path("elsewhere/train.pack")).unwrap();
     let other = "--data elsewhere/train.pack";
-    refused(&place, &both("", other, [2, 2]), free_port(), &["rank 1 has", "elsewhere/train.pack"]);
+    refused(
+        &place,
+        &both("", other, [2, 2]),
+        free_port(),
+        &["rank 1 has", "elsewhere/train.pack"],
+    );
     assert!(!place.path("run/state.safetensors").exists());
 }
 
@@ -241,10 +291,19 @@ fn processes_that_do_not_fit_are_refused_in_one_line() {
 fn flags_of_several_processes_are_checked() {
     let place = Place::new();
     let command = format!("pretrain --method moco {SHORT} --queue-size 32 --out run");
-    place.misused(&format!("{command} --nproc 2 --devices 0,1,2"), &["--nproc 2 does not fit the 3 numbers"]);
+    place.misused(
+        &format!("{command} --nproc 2 --devices 0,1,2"),
+        &["--nproc 2 does not fit the 3 numbers"],
+    );
     let parts = "the parts of --bn-splits 4 cannot be divided among 3 processes";
-    place.fails(&format!("{command} --batch-size 12 --bn-splits 4 --nproc 3"), &[parts]);
-    place.misused("pretrain --method scratch --data train.pack --bn-splits 2 --out run", &["no meaning"]);
+    place.fails(
+        &format!("{command} --batch-size 12 --bn-splits 4 --nproc 3"),
+        &[parts],
+    );
+    place.misused(
+        "pretrain --method scratch --data train.pack --bn-splits 2 --out run",
+        &["no meaning"],
+    );
 }
 
 #[test]
@@ -258,7 +317,9 @@ fn one_process_opens_no_socket() {
     let files = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
     let opened = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
     // Standard streams are pipes here.
-    let sockets: Vec<_> = opened.filter(|target| target.to_string_lossy().starts_with("socket:")).collect();
+    let sockets: Vec<_> = opened
+        .filter(|target| target.to_string_lossy().starts_with("socket:"))
+        .collect();
     send(&child, libc::SIGKILL);
     child.wait().unwrap();
     assert!(sockets.is_empty(), "{sockets:?}");
@@ -287,8 +348,12 @@ fn evaluations_are_shared_and_exact() {
     place.ok(&format!("pretrain --method supervised {SHORT} --out run"));
     let backbone = "--checkpoint run/backbone.safetensors";
     // Every process of a training writes nothing but rank 0's folder, whichever the task.
-    place.ok(&format!("detection train {backbone} {DETECTION} {plain} --nproc 2 --out detector"));
-    place.ok(&format!("segmentation train {backbone} {SEGMENTATION} {plain} --nproc 2 --out segmenter"));
+    place.ok(&format!(
+        "detection train {backbone} {DETECTION} {plain} --nproc 2 --out detector"
+    ));
+    place.ok(&format!(
+        "segmentation train {backbone} {SEGMENTATION} {plain} --nproc 2 --out segmenter"
+    ));
     place.ok(&format!(
         "segmentation train {backbone} {SEGMENTATION} {plain} --batch-norm sync --nproc 2 --out synchronous"
     ));
@@ -304,7 +369,11 @@ fn evaluations_are_shared_and_exact() {
             "representation",
             &[],
         ),
-        (format!("detection eval --run detector {test} {plain}"), "detection", &["detections.json"]),
+        (
+            format!("detection eval --run detector {test} {plain}"),
+            "detection",
+            &["detections.json"],
+        ),
         (
             format!("segmentation eval --run segmenter --cityscapes world --pictures 1 {plain}"),
             "segmentation",
@@ -315,7 +384,10 @@ fn evaluations_are_shared_and_exact() {
         // More processes than some have images for: three for two streets.
         let shared = place.ok(&format!("{command} --nproc 3 --out {out}-three"));
         assert_eq!(shared.stdout, done.stdout, "{command}");
-        assert_eq!(metrics(&place, &format!("{out}-three")), metrics(&place, &format!("{out}-one")));
+        assert_eq!(
+            metrics(&place, &format!("{out}-three")),
+            metrics(&place, &format!("{out}-one"))
+        );
         for file in files {
             let [one, three] = ["one", "three"].map(|n| place.path(&format!("{out}-{n}/{file}")));
             assert_eq!(tree(&one), tree(&three), "{out}: {file}");

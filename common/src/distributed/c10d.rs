@@ -189,9 +189,7 @@ impl Collectives for Gloo {
         let input = input.to_device(Device::Cpu).contiguous();
         // SAFETY: as above; `output` is the larger by the number of processes.
         Self::on_host(output, |host| {
-            check(unsafe {
-                camtrast_gloo_all_gather(self.0, input.as_ptr().cast(), host.as_ptr().cast())
-            })
+            check(unsafe { camtrast_gloo_all_gather(self.0, input.as_ptr().cast(), host.as_ptr().cast()) })
         })
     }
 }

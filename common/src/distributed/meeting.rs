@@ -64,9 +64,8 @@ impl Meeting {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let theirs = self.store.get(&format!("world/{other}"), left.max(POLL));
                 let seconds = self.timeout.as_secs();
-                let theirs = theirs.map_err(|_| {
-                    format!("rank {other} of {world} did not come within {seconds} s")
-                })?;
+                let theirs =
+                    theirs.map_err(|_| format!("rank {other} of {world} did not come within {seconds} s"))?;
                 match theirs == world.to_string() {
                     true => Ok(()),
                     false => Err(format!(
@@ -77,12 +76,21 @@ impl Meeting {
             let verdict = outcome.as_ref().err().cloned().unwrap_or_default();
             self.store.set("verdict", &verdict)?;
             return outcome.map_err(|problem| {
-                Error::settings(problem, "start every rank once, with the same number of processes")
+                Error::settings(
+                    problem,
+                    "start every rank once, with the same number of processes",
+                )
             });
         }
         let first = self.store.get("world/0", self.timeout).map_err(|_| {
-            let problem = format!("rank 0 of {world} did not come within {} s", self.timeout.as_secs());
-            Error::settings(problem, "start every rank once, with the same number of processes")
+            let problem = format!(
+                "rank 0 of {world} did not come within {} s",
+                self.timeout.as_secs()
+            );
+            Error::settings(
+                problem,
+                "start every rank once, with the same number of processes",
+            )
         })?;
         // Rank 0 does not wait for a rank that it does not know of.
         if first.parse::<u64>().is_ok_and(|first| rank >= first) {
@@ -149,7 +157,10 @@ impl Meeting {
         let sign = |rank| {
             let text = self.store.look(&format!("beat/{rank}"))?.unwrap_or_default();
             let mut numbers = text.split(' ').map(|number| number.parse().unwrap_or_default());
-            Ok((numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default()))
+            Ok((
+                numbers.next().unwrap_or_default(),
+                numbers.next().unwrap_or_default(),
+            ))
         };
         (0..self.place.world).map(sign).collect()
     }
@@ -177,7 +188,10 @@ impl Meeting {
         let slow = error.to_string().to_lowercase().contains("timed out");
         let problem = match (self.others().find(silent), self.others().find(late)) {
             (Some(rank), _) if slow => {
-                format!("rank {rank} does not answer (waited {} s)", self.timeout.as_secs())
+                format!(
+                    "rank {rank} does not answer (waited {} s)",
+                    self.timeout.as_secs()
+                )
             }
             (Some(rank), _) => format!("rank {rank} has ended"),
             (None, Some(rank)) if slow => format!(
@@ -225,7 +239,11 @@ impl Meeting {
 
 fn lost(problem: String, reported: bool) -> Error {
     let remedy = CONTINUE.into();
-    Error::Lost { problem, remedy, reported }
+    Error::Lost {
+        problem,
+        remedy,
+        reported,
+    }
 }
 
 fn reported(problem: String) -> Error {
@@ -243,7 +261,10 @@ fn open_store(place: &Place, timeout: Duration) -> Result<Store> {
             place.rank,
             timeout.as_secs()
         );
-        Error::settings(problem, "start rank 0 there, or correct MASTER_ADDR and MASTER_PORT")
+        Error::settings(
+            problem,
+            "start rank 0 there, or correct MASTER_ADDR and MASTER_PORT",
+        )
     })
 }
 

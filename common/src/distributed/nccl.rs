@@ -62,7 +62,11 @@ impl Functions {
         let find = |name: &CStr| {
             // SAFETY: an open library.
             let found = unsafe { libc::dlsym(handle, name.as_ptr()) };
-            if found.is_null() { Err(missing()) } else { Ok(found) }
+            if found.is_null() {
+                Err(missing())
+            } else {
+                Ok(found)
+            }
         };
         // SAFETY: types as in nccl.h, which has kept them since NCCL 2.0.
         unsafe {
@@ -134,7 +138,12 @@ impl Nccl {
             rank as i32,
         ))?;
         let aborted = Cell::new(false);
-        Ok(Nccl { functions, communicator, timeout, aborted })
+        Ok(Nccl {
+            functions,
+            communicator,
+            timeout,
+            aborted,
+        })
     }
 
     // Runs `work` on a dense form of the tensor, with its address and the stream, and waits for its end.
@@ -154,7 +163,11 @@ impl Nccl {
         loop {
             let mut status = 0;
             let asked = (self.functions.comm_get_async_error)(self.communicator, &mut status);
-            let failure = (self.functions.check(asked).and_then(|()| self.functions.check(status))).err();
+            let failure = (self
+                .functions
+                .check(asked)
+                .and_then(|()| self.functions.check(status)))
+            .err();
             let late = (begun.elapsed() > self.timeout).then(|| failed("an exchange timed out"));
             if let Some(error) = failure.or(late) {
                 self.aborted.set(true);
@@ -269,7 +282,10 @@ mod tests {
     fn stand_in(folder: &TempDir) -> String {
         let (source, library) = (folder.path().join("nccl.c"), folder.path().join("libnccl.so"));
         std::fs::write(&source, STAND_IN).unwrap();
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .status();
         assert!(built.unwrap().success());
         library.display().to_string()
     }
@@ -289,12 +305,18 @@ mod tests {
         let x = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([2, 2]);
         // Not contiguous: the result goes back into the tensor itself.
         nccl.all_reduce(&x.tr()).unwrap();
-        assert_eq!(Vec::<f32>::try_from(x.reshape([-1])).unwrap(), [2.0, 4.0, 6.0, 8.0]);
+        assert_eq!(
+            Vec::<f32>::try_from(x.reshape([-1])).unwrap(),
+            [2.0, 4.0, 6.0, 8.0]
+        );
         nccl.all_reduce(&Tensor::from_slice(&[0.5f64])).unwrap();
         let bytes = Tensor::from_slice(&[9u8, 9]);
         nccl.broadcast(&bytes).unwrap();
         assert_eq!(Vec::<u8>::try_from(bytes).unwrap(), [1, 1]);
-        let (own, all) = (Tensor::from_slice(&[5i64, 6]), Tensor::zeros([2, 2], (Kind::Int64, Device::Cpu)));
+        let (own, all) = (
+            Tensor::from_slice(&[5i64, 6]),
+            Tensor::zeros([2, 2], (Kind::Int64, Device::Cpu)),
+        );
         nccl.all_gather(&own, &all).unwrap();
         assert_eq!(Vec::<i64>::try_from(all.reshape([-1])).unwrap(), [5, 6, 5, 6]);
         // Rank 1 begins with the identity that rank 0 drew.
@@ -309,11 +331,24 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let nccl = open(&stand_in(&folder), 0, "").unwrap();
         let lost = nccl.all_reduce(&Tensor::zeros([13], (Kind::Float, Device::Cpu)));
-        assert_eq!(lost.unwrap_err().to_string(), "libtorch: NCCL: remote process exited");
+        assert_eq!(
+            lost.unwrap_err().to_string(),
+            "libtorch: NCCL: remote process exited"
+        );
         assert!(nccl.aborted.get());
-        let bools = open(&stand_in(&folder), 0, "").unwrap().all_reduce(&Tensor::from_slice(&[true]));
-        assert!(bools.unwrap_err().to_string().contains("Bool cannot be exchanged"));
+        let bools = open(&stand_in(&folder), 0, "")
+            .unwrap()
+            .all_reduce(&Tensor::from_slice(&[true]));
+        assert!(
+            bools
+                .unwrap_err()
+                .to_string()
+                .contains("Bool cannot be exchanged")
+        );
         let missing = open("libnothing.so.2", 0, "").map(drop).unwrap_err().to_string();
-        assert!(missing.contains("NCCL cannot be loaded") && missing.contains("CUDA=1"), "{missing}");
+        assert!(
+            missing.contains("NCCL cannot be loaded") && missing.contains("CUDA=1"),
+            "{missing}"
+        );
     }
 }

@@ -53,7 +53,10 @@ impl Place {
                     .map(|name| variable(name).unwrap_or_default())
                     .join("/"),
             }
-        } else if variable("SLURM_PROCID").is_some() && variable("SLURM_NTASKS").is_some() {
+        } else if variable("SLURM_PROCID").is_some()
+            && variable("SLURM_NTASKS").is_some()
+            && !in_batch_script(&variable)
+        {
             let world = number("SLURM_NTASKS")?;
             if world == 1 {
                 return Ok(None);
@@ -85,16 +88,26 @@ impl Place {
         };
         let Place { rank, world, .. } = place;
         if rank >= world {
-            let problem = format!("process {rank} of {world} cannot be: ranks go from 0 to {}", world.max(1) - 1);
+            let problem = format!(
+                "process {rank} of {world} cannot be: ranks go from 0 to {}",
+                world.max(1) - 1
+            );
             return Err(Error::settings(problem, "correct RANK or WORLD_SIZE"));
         }
         Ok(Some(place))
     }
 }
 
+/// Whether this is Slurm's batch script itself, which has the variables of one of several tasks but is alone:
+/// srun has not started them.
+pub fn in_batch_script(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("ENVIRONMENT").as_deref() == Some("BATCH") && variable("SLURM_STEP_ID").is_none()
+}
+
 fn port(number: u64) -> Result<u16> {
     let problem = format!("{number} is no port");
-    u16::try_from(number).map_err(|_| Error::settings(problem, "set MASTER_PORT to a number from 1024 to 65535"))
+    u16::try_from(number)
+        .map_err(|_| Error::settings(problem, "set MASTER_PORT to a number from 1024 to 65535"))
 }
 
 /// Jobs that share a machine get different ports; below those that the system gives to connections.
@@ -135,14 +148,18 @@ mod tests {
     fn without_variables_or_with_one_process_there_is_no_group() {
         assert_eq!(find("").unwrap(), None);
         assert_eq!(find("RANK=0 WORLD_SIZE=1").unwrap(), None);
-        assert_eq!(find("SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0").unwrap(), None);
+        assert_eq!(
+            find("SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0").unwrap(),
+            None
+        );
         // An allocation without srun.
         assert_eq!(find("SLURM_JOB_ID=7").unwrap(), None);
     }
 
     #[test]
     fn torchrun_comes_before_slurm() {
-        let slurm = "SLURM_PROCID=5 SLURM_NTASKS=8 SLURM_LOCALID=1 SLURM_JOB_ID=31234 SLURM_STEP_NODELIST=n[07-09]";
+        let slurm =
+            "SLURM_PROCID=5 SLURM_NTASKS=8 SLURM_LOCALID=1 SLURM_JOB_ID=31234 SLURM_STEP_NODELIST=n[07-09]";
         let torchrun = "RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 MASTER_ADDR=h MASTER_PORT=29500";
         let place = find(&format!("{slurm} {torchrun}")).unwrap().unwrap();
         assert_eq!((place.rank, place.world, place.local_rank), (3, 4, 1));
@@ -152,6 +169,16 @@ mod tests {
         let place = find(slurm).unwrap().unwrap();
         assert_eq!((place.rank, place.world, place.local_rank), (5, 8, 1));
         assert_eq!(place.store, ("n07".into(), 15_000 + 1_234));
+    }
+
+    #[test]
+    fn a_batch_script_is_alone_until_srun_starts_its_tasks() {
+        let batch = "SLURM_PROCID=0 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_JOB_ID=7 ENVIRONMENT=BATCH";
+        assert_eq!(find(batch).unwrap(), None);
+        assert_eq!(
+            find(&format!("{batch} SLURM_STEP_ID=0")).unwrap().unwrap().world,
+            2
+        );
     }
 
     #[test]
@@ -171,11 +198,23 @@ mod tests {
         for (variables, name) in [
             ("RANK=0", "WORLD_SIZE is not set"),
             ("WORLD_SIZE=2", "RANK is not set"),
-            ("RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_PORT=1", "MASTER_ADDR is not set"),
+            (
+                "RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_PORT=1",
+                "MASTER_ADDR is not set",
+            ),
             ("RANK=x WORLD_SIZE=2", "RANK is \"x\", no number"),
-            ("RANK=2 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1", "process 2 of 2 cannot be"),
-            ("RANK=0 WORLD_SIZE=0 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1", "process 0 of 0 cannot be"),
-            ("RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=99999", "99999 is no port"),
+            (
+                "RANK=2 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1",
+                "process 2 of 2 cannot be",
+            ),
+            (
+                "RANK=0 WORLD_SIZE=0 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=1",
+                "process 0 of 0 cannot be",
+            ),
+            (
+                "RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=h MASTER_PORT=99999",
+                "99999 is no port",
+            ),
         ] {
             let error = find(variables).unwrap_err().to_string();
             assert!(error.contains(name), "{variables}: {error}");

@@ -32,10 +32,18 @@ impl Exchange {
             let place = Tensor::from_slice(&[position.step as f64, position.seconds]).to_device(device);
             group.broadcast(&place)?;
             (position.step, position.seconds) = (place.double_value(&[0]) as u64, place.double_value(&[1]));
-            states.iter().flat_map(BTreeMap::values).try_for_each(|tensor| group.broadcast(tensor))?;
+            states
+                .iter()
+                .flat_map(BTreeMap::values)
+                .try_for_each(|tensor| group.broadcast(tensor))?;
         }
         let flat = Tensor::zeros([0], (Kind::Float, device));
-        Ok(Exchange { group, statistics, flat, stop: false })
+        Ok(Exchange {
+            group,
+            statistics,
+            flat,
+            stop: false,
+        })
     }
 
     /// Averages over the processes, in place, the gradients of `params` and the losses of a step. `stop` asks
@@ -74,10 +82,14 @@ impl Exchange {
         }))
         .collect();
         no_grad(|| -> Result<()> {
-            places.iter().try_for_each(|(place, tensor)| place.shallow_clone().f_copy_(tensor).map(drop))?;
+            places
+                .iter()
+                .try_for_each(|(place, tensor)| place.shallow_clone().f_copy_(tensor).map(drop))?;
             self.group.all_reduce(flat)?;
             let _ = flat.shallow_clone().f_div_scalar_(self.group.world() as f64)?;
-            places.iter().try_for_each(|(place, tensor)| tensor.shallow_clone().f_copy_(place).map(drop))?;
+            places
+                .iter()
+                .try_for_each(|(place, tensor)| tensor.shallow_clone().f_copy_(place).map(drop))?;
             Ok(())
         })?;
         let mut logged = logged.unbind(0).into_iter();

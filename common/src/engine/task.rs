@@ -68,7 +68,10 @@ pub trait Task {
     fn statistics(&self) -> Vec<Tensor> {
         let own = |name: &str| name.ends_with(".running_mean") || name.ends_with(".running_var");
         let state = self.state().into_iter();
-        state.filter(|(name, _)| own(name)).map(|(_, tensor)| tensor).collect()
+        state
+            .filter(|(name, _)| own(name))
+            .map(|(_, tensor)| tensor)
+            .collect()
     }
     /// Writes the result of the run (a backbone, for example) after `step` steps.
     ///

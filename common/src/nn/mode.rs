@@ -60,7 +60,10 @@ impl Modes {
         match backbone {
             BatchNormMode::Sync if !group.is_alone() => {
                 let mode = Mode::Sync { group };
-                Modes { backbone: mode, head: mode }
+                Modes {
+                    backbone: mode,
+                    head: mode,
+                }
             }
             BatchNormMode::Train | BatchNormMode::Sync => Modes::TRAIN,
             BatchNormMode::Frozen => Modes {

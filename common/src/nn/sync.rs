@@ -42,7 +42,12 @@ pub(super) struct Tensors<'a> {
 /// With the [`Error`] as payload when another process is lost.
 pub(super) fn normalise(x: &Tensor, tensors: Tensors, momentum: f64, epsilon: f64, group: Group) -> Tensor {
     let handle = |tensor: &Tensor| tensor.as_ptr().cast_mut().cast::<c_void>();
-    let Tensors { weight, bias, running_mean, running_var } = tensors;
+    let Tensors {
+        weight,
+        bias,
+        running_mean,
+        running_var,
+    } = tensors;
     let maybe = |tensor: Option<&Tensor>| tensor.map_or(null_mut(), handle);
     let mut out = null_mut();
     // SAFETY: live tensors; the group outlives the process's last backward pass.

@@ -79,10 +79,14 @@ impl Squares {
         let (n, side) = (self.batch_size as i64, SIDE as i64);
         Batch {
             images: send(
-                self.group.part(&Tensor::from_slice(&images).view([n, side, side, 3])),
+                self.group
+                    .part(&Tensor::from_slice(&images).view([n, side, side, 3])),
                 self.device,
             ),
-            masks: send(self.group.part(&Tensor::from_slice(&masks).view([n, side, side])), self.device),
+            masks: send(
+                self.group.part(&Tensor::from_slice(&masks).view([n, side, side])),
+                self.device,
+            ),
         }
     }
 }
