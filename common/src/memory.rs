@@ -79,6 +79,9 @@ mod tests {
             of("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
             "tried to allocate 2.00 GiB; lower something"
         );
-        assert_eq!(of("no such device"), "libtorch: no such device");
+        assert_eq!(
+            of("no such device"),
+            "libtorch: Internal torch error: no such device"
+        );
     }
 }
