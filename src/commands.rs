@@ -131,6 +131,7 @@ pub struct RunArgs {
     pub print_config: bool,
     #[command(flatten)]
     pub arithmetic: Arithmetic,
+    #[command(flatten)]
     pub processes: ProcessArgs,
 }
 

@@ -20,7 +20,7 @@ mod meeting;
 mod nccl;
 mod place;
 
-pub use place::Place;
+pub use place::{Place, in_batch_script};
 
 use crate::error::{Error, Result};
 use crate::random::torch_seed;

@@ -75,8 +75,8 @@ pub enum Error {
     /// A device, or the host, has no memory left for a step of a training.
     #[error(
         "out of memory on {device} with {batch_size} images in a batch ({wanted}); {}: lower --batch-size, \
-         use --precision bf16 or smaller images, and start again with --overwrite, or free the device and run \
-         the same command again", state_kept(*kept, run)
+         use --precision bf16 or smaller images, and start again with --overwrite, or free the device and \
+         run the same command again", state_kept(*kept, run)
     )]
     OutOfMemory {
         /// The device.

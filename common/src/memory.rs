@@ -53,7 +53,7 @@ mod tests {
     fn libtorchs_ways_to_say_it_are_known() {
         let cuda = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried to \
                     allocate 392.00 MiB. GPU 0 has a total capacity of 79.10 GiB of which 12.25 MiB is free. \
-                    Including non-PyTorch memory, this process has 79.07 GiB memory in use.\\nException raised from\")";
+                    Including non-PyTorch memory, it has 79.07 GiB in use.\\nException raised from\")";
         assert_eq!(exhausted(cuda).unwrap(), "tried to allocate 392.00 MiB");
         let cpu = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: \
                    you tried to allocate 8388608 bytes. Error code 12 (Cannot allocate memory)";
@@ -79,6 +79,9 @@ mod tests {
             of("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"),
             "tried to allocate 2.00 GiB; lower something"
         );
-        assert_eq!(of("no such device"), "libtorch: no such device");
+        assert_eq!(
+            of("no such device"),
+            "libtorch: Internal torch error: no such device"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Small data sets for the tests of this crate.
 
-use camtrast_images::picture::{Canvas, jpeg};
+use camtrast_images::picture::Canvas;
 use camtrast_images::resample::Image;
+use camtrast_images::thumbnail::jpeg;
 use std::fs;
 use std::path::Path;
 

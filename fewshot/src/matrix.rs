@@ -143,6 +143,22 @@ impl Cholesky {
         }
     }
 
+    /// The inverse of the factor L.
+    pub fn inverse_factor(&self) -> Matrix {
+        let side = self.lower.rows();
+        let mut inverse = Matrix::zeros(side, side);
+        for i in 0..side {
+            let (above, own) = inverse.values.split_at_mut(i * side);
+            let row = self.lower.row(i);
+            for (factor, before) in row[..i].iter().zip(above.chunks_exact(side)) {
+                add_scaled(&mut own[..side], -factor, before);
+            }
+            own[i] += 1.0;
+            own[..side].iter_mut().for_each(|value| *value /= row[i]);
+        }
+        inverse
+    }
+
     /// The inverse of the factored matrix.
     pub fn inverse(&self) -> Matrix {
         let side = self.lower.rows();

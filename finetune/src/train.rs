@@ -196,7 +196,7 @@ fn initialise<T: DenseTask>(
         device: options.device,
         group: options.group,
         precision: start.precision,
-        input: Input::new(&backbone.info.mean, &backbone.info.std, device),
+        input: Input::new(&backbone.info.mean, &backbone.info.std, options.device),
         backbone: backbone.info,
     })
 }

@@ -1,8 +1,10 @@
 //! Fine-tuning of a whole backbone with a linear classifier, on all labels of a pack or a share of them.
 
 use crate::accuracy::{Accuracy, Tally};
-use camtrast_common::augment::{Augment, Crop, to_input};
+use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
+use camtrast_common::device::send;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::{Loss, Source, StepContext};
 use camtrast_common::features::{BATCH, Images};
 use camtrast_common::leakage::Prints;
@@ -22,7 +24,7 @@ use camtrast_finetune::{Course, DenseTask, Network, Provenance, Trained};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tch::{Kind, Tensor, nn, no_grad};
+use tch::{Device, Kind, Tensor, nn, no_grad};
 
 settings! {
 /// Settings of fine-tuning. `None`: not given; after [`FineTuneOptions::resolve`] all are set.
@@ -232,6 +234,7 @@ pub struct LabelledSource {
     batch_size: u64,
     batches_per_epoch: u64,
     seed: u64,
+    device: Device,
 }
 
 impl Source for LabelledSource {
@@ -242,8 +245,8 @@ impl Source for LabelledSource {
         let places = self.passes.batch(number, self.batch_size);
         let of = |all: &[i64]| places.iter().map(|&(_, place)| all[place]).collect::<Vec<_>>();
         Ok(Batch {
-            images: self.pack.rows(&of(&self.chosen.indices))?,
-            labels: Tensor::from_slice(&of(&self.chosen.labels)),
+            images: send(self.pack.rows(&of(&self.chosen.indices))?, self.device),
+            labels: send(Tensor::from_slice(&of(&self.chosen.labels)), self.device),
             random: (self.seed, number),
         })
     }
@@ -253,6 +256,7 @@ impl DenseTask for ClassificationTask {
     const NAME: &'static str = "probe";
     const FILE: &'static str = "network.safetensors";
     const ARTIFACTS: &'static [&'static str] = &[];
+    const ONE_SHAPE: bool = true;
     type Settings = FineTuneSettings;
     type Net = Classification;
     type Batch = Batch;
@@ -329,14 +333,22 @@ impl DenseTask for ClassificationTask {
         })
     }
 
-    fn source(&self, _backbone: &BackboneInfo, batches_per_epoch: u64, seed: u64) -> Result<LabelledSource> {
+    fn source(
+        &self,
+        _backbone: &BackboneInfo,
+        batches_per_epoch: u64,
+        seed: u64,
+        device: Device,
+        group: Group,
+    ) -> Result<LabelledSource> {
         Ok(LabelledSource {
             pack: self.train.clone(),
             chosen: self.chosen.clone(),
-            passes: Passes::new(self.chosen.indices.len(), seed),
+            passes: Passes::new(self.chosen.indices.len(), seed, group),
             batch_size: self.batch_size(),
             batches_per_epoch,
             seed,
+            device,
         })
     }
 
@@ -350,19 +362,20 @@ impl DenseTask for ClassificationTask {
         let (device, backbone) = (network.device, &network.backbone);
         let (seed, number) = batch.random;
         let x = self.augment().apply_with(
-            &batch.images.to_device(device),
+            &batch.images,
             &backbone.mean,
             &backbone.std,
-            &mut generator(seed, "augment", 0, number),
+            // Processes have images of their own, and random numbers of their own.
+            &mut generator(seed, "augment", network.group.rank(), number),
         );
-        let labels = batch.labels.to_device(device);
+        let labels = &batch.labels;
         let logits = network
             .precision
             .run(device, || Ok(network.net.forward(&x, modes)))?
             .to_kind(Kind::Float);
-        let right = logits.argmax(1, false).eq_tensor(&labels);
+        let right = logits.argmax(1, false).eq_tensor(labels);
         Ok(Loss {
-            total: logits.cross_entropy_for_logits(&labels),
+            total: logits.cross_entropy_for_logits(labels),
             parts: vec![("accuracy", right.to_kind(Kind::Float).mean(Kind::Float))],
         })
     }
@@ -397,7 +410,7 @@ impl DenseTask for ClassificationTask {
         _folder: &Path,
         progress: &dyn Progress,
     ) -> Result<Option<(Accuracy, Metrics)>> {
-        let (device, backbone) = (network.device, &network.backbone);
+        let device = network.device;
         let mut tally = Tally::default();
         progress.start("test images", self.test.len() as u64, 0);
         for (rows, labels) in (0..self.test.len() as i64)
@@ -405,16 +418,12 @@ impl DenseTask for ClassificationTask {
             .chunks(BATCH)
             .zip(self.test_labels.chunks(BATCH))
         {
-            let x = to_input(
-                &self.test.rows(rows)?.to_device(device),
-                &backbone.mean,
-                &backbone.std,
-            );
+            let x = network.input.of(&send(self.test.rows(rows)?, device));
             let forward = || Ok(network.net.forward(&x, Modes::EVAL));
             let logits = no_grad(|| network.precision.run(device, forward))?;
             tally.add(
                 &logits.to_kind(Kind::Float),
-                &Tensor::from_slice(labels).to_device(device),
+                &send(Tensor::from_slice(labels), device),
             );
             progress.advance(rows.len() as u64, "");
         }

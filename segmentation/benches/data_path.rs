@@ -6,6 +6,7 @@
 //! here, times cores there over cores here.
 
 use camtrast_common::device::channels_last;
+use camtrast_common::distributed::Group;
 use camtrast_common::engine::Source;
 use camtrast_common::nn::{Modes, weights_channels_last};
 use camtrast_common::progress::Silent;
@@ -52,7 +53,15 @@ fn main() {
         photometric: false,
         padding: [124, 116, 104],
     };
-    let mut source = CropSource::new(dataset.clone(), augment, BATCH, u64::MAX, 0, Device::Cpu);
+    let mut source = CropSource::new(
+        dataset.clone(),
+        augment,
+        BATCH,
+        u64::MAX,
+        0,
+        Device::Cpu,
+        Group::ALONE,
+    );
     let config = DeepLabConfig {
         head: Head::Deeplab,
         arch: "resnet50".parse().expect("a known architecture"),

@@ -8,6 +8,7 @@ use anyhow::Result;
 use camtrast_common::Error;
 use camtrast_common::checkpoint::load_backbone;
 use camtrast_common::device::device_name;
+use camtrast_common::distributed::Group;
 use camtrast_common::features::extract;
 use camtrast_common::progress::Progress;
 use camtrast_common::run::Texts;
@@ -242,7 +243,14 @@ fn run_eval(args: EvalArgs) -> Result<()> {
     let pretrained = pretrained.then(|| "the backbone was trained on the test pack".to_owned());
     tell_leakage(pretrained.or(repeats), &mut texts, &screen);
     let features = |pack: &Pack, labels: Vec<i64>| {
-        let x = extract(&backbone, pack, device, args.common.precision, &screen)?;
+        let x = extract(
+            &backbone,
+            pack,
+            device,
+            args.common.precision,
+            Group::ALONE,
+            &screen,
+        )?;
         Features::new(x, labels)
     };
     let task = ProbeTask::new(

@@ -545,6 +545,11 @@ impl SuiteCell {
         words
     }
 
+    /// Whether several processes can share the work of its command.
+    pub fn shares_work(&self) -> bool {
+        self.command != "analyze cam" && !self.command.starts_with("probe")
+    }
+
     /// `moco s0 detection`.
     pub fn name(&self) -> String {
         format!("{} s{} {}", self.run, self.seed, self.task)

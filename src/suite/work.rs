@@ -10,6 +10,7 @@ use crate::screen::{CHILD, STOP, clock};
 use anyhow::{Context, Result, bail};
 use camtrast_common::Error;
 use camtrast_common::checkpoint::Origin;
+use camtrast_common::distributed::in_batch_script;
 use camtrast_common::run::{SCHEMA, is_locked};
 use camtrast_report::record::{self, CELL, PRETRAIN, State};
 use std::collections::BTreeMap;
@@ -347,7 +348,7 @@ fn wait_for_lock(cell: &SuiteCell, line: &Line) {
 /// how an interrupt reaches it, and the death of this process.
 fn run(cell: &SuiteCell, machine: &Machine, line: &Line) -> Result<Result<(), String>> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let mut command = Command::new(program);
+    let mut command = launcher(&program, cell);
     command.args(cell.arguments(machine));
     // Ctrl-C goes to the suite only, which stops its commands.
     command
@@ -391,6 +392,19 @@ fn run(cell: &SuiteCell, machine: &Machine, line: &Line) -> Result<Result<(), St
         }
         None => bail!("a command ended, but its exit status is unknown"),
     }
+}
+
+/// This program; in a batch script of Slurm with several tasks, started by srun in each of them, if the
+/// command of the cell can share its work.
+fn launcher(program: &Path, cell: &SuiteCell) -> Command {
+    let variable = |name: &str| std::env::var(name).ok();
+    let tasks = variable("SLURM_NTASKS").and_then(|tasks| tasks.parse::<u64>().ok());
+    if !cell.shares_work() || !in_batch_script(variable) || tasks.is_none_or(|tasks| tasks == 1) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("srun");
+    command.arg("--kill-on-bad-exit").arg(program);
+    command
 }
 
 /// Shows and stores the output of a command; returns its error line.

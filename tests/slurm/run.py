@@ -233,7 +233,18 @@ def failed(world):
     assert "the loss became" in status and "its pretraining failed" in status and "12 of 18 done" in status, status
 
 
-TESTS = [same_report, interrupted, time_limit, cancelled, failed]
+def several_tasks(world):
+    """A pretraining of two tasks is one training of two processes, started by srun; its probe has one."""
+    recipe = (world.folder / "r.toml").read_text() + "[slurm.pretrain]\nntasks = 2\n"
+    (world.folder / "two.toml").write_text(recipe)
+    world.camtrast("suite run two.toml --out two-tasks --device cpu --executor slurm --slurm mem=500M --only run=moco,seed=0,task=fewshot")
+    world.camtrast("pretrain --method moco --queue-size 64 --bn-splits 2 --data train.pack --arch resnet18-w8-small --batch-size 16 --epochs 2 "
+                   "--save-every 5 --device cpu --threads 1 --seed 0 --nproc 2 --out by-hand")
+    ours, by_hand = world.folder / "two-tasks/runs/moco-s0", world.folder / "by-hand"
+    assert (ours / "backbone.safetensors").read_bytes() == (by_hand / "backbone.safetensors").read_bytes()
+
+
+TESTS = [same_report, interrupted, time_limit, cancelled, failed, several_tasks]
 
 
 def main():

@@ -53,7 +53,10 @@ impl Place {
                     .map(|name| variable(name).unwrap_or_default())
                     .join("/"),
             }
-        } else if variable("SLURM_PROCID").is_some() && variable("SLURM_NTASKS").is_some() {
+        } else if variable("SLURM_PROCID").is_some()
+            && variable("SLURM_NTASKS").is_some()
+            && !in_batch_script(&variable)
+        {
             let world = number("SLURM_NTASKS")?;
             if world == 1 {
                 return Ok(None);
@@ -93,6 +96,12 @@ impl Place {
         }
         Ok(Some(place))
     }
+}
+
+/// Whether this is Slurm's batch script itself, which has the variables of one of several tasks but is alone:
+/// srun has not started them.
+pub fn in_batch_script(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("ENVIRONMENT").as_deref() == Some("BATCH") && variable("SLURM_STEP_ID").is_none()
 }
 
 fn port(number: u64) -> Result<u16> {
@@ -160,6 +169,16 @@ mod tests {
         let place = find(slurm).unwrap().unwrap();
         assert_eq!((place.rank, place.world, place.local_rank), (5, 8, 1));
         assert_eq!(place.store, ("n07".into(), 15_000 + 1_234));
+    }
+
+    #[test]
+    fn a_batch_script_is_alone_until_srun_starts_its_tasks() {
+        let batch = "SLURM_PROCID=0 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_JOB_ID=7 ENVIRONMENT=BATCH";
+        assert_eq!(find(batch).unwrap(), None);
+        assert_eq!(
+            find(&format!("{batch} SLURM_STEP_ID=0")).unwrap().unwrap().world,
+            2
+        );
     }
 
     #[test]

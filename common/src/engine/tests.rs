@@ -77,6 +77,7 @@ fn run(folder: &std::path::Path, room: u64) -> Result<f64> {
         total_steps: 10,
     };
     let plan = TrainPlan {
+        group: crate::distributed::Group::ALONE,
         seed: 0,
         device: Device::Cpu,
         epochs: 5,

@@ -126,8 +126,12 @@ impl Problem<'_> {
         let n = root.len();
         let scaled = |i: usize, j: usize| root[i] * root[j] * self.gram.row(i)[j];
         let matrix = Matrix::from_fn(n, n, |i, j| scaled(i, j) + f64::from(u8::from(i == j)));
-        let inverse = Cholesky::new(matrix).inverse();
-        Matrix::from_fn(n, n, |i, j| root[i] * root[j] * inverse.row(i)[j])
+        // As a product with its transpose, which rounding leaves positive semi-definite.
+        let mut half = Cholesky::new(matrix).inverse_factor();
+        for row in 0..n {
+            half.row_mut(row).iter_mut().zip(&root).for_each(|(value, root)| *value *= root);
+        }
+        Matrix::from_fn(n, n, |i, j| half.row(j)[i]).times(&half)
     }
 }
 
