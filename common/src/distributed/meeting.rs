@@ -8,9 +8,9 @@ use super::c10d::Store;
 use super::place::Place;
 use crate::error::{Error, Result};
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{Builder, sleep};
+use std::sync::{Arc, Mutex};
+use std::thread::{Builder, JoinHandle, park_timeout, sleep};
 use std::time::{Duration, Instant};
 
 const BEAT: Duration = Duration::from_millis(500);
@@ -29,6 +29,7 @@ pub(super) struct Meeting {
     /// Exchanges begun.
     entered: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
+    heart: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Meeting {
@@ -42,6 +43,7 @@ impl Meeting {
             timeout,
             entered: Arc::default(),
             over: Arc::default(),
+            heart: Mutex::default(),
         };
         meeting.greet()?;
         meeting.beat()?;
@@ -120,10 +122,12 @@ impl Meeting {
                 if over.load(Ordering::Relaxed) || store.set(&format!("beat/{rank}"), &sign).is_err() {
                     break;
                 }
-                sleep(BEAT);
+                park_timeout(BEAT);
             }
         };
-        Builder::new().spawn(beats).map(drop).map_err(Error::thread)
+        let heart = Builder::new().spawn(beats).map_err(Error::thread)?;
+        *self.heart.lock().expect("nothing panics here") = Some(heart);
+        Ok(())
     }
 
     /// Runs an exchange in which all processes take part; an error becomes one that names who is missing.
@@ -230,13 +234,17 @@ impl Meeting {
     /// Parts from the others: rank 0, which may serve the store, goes last.
     pub(super) fn part(&self) {
         self.over.store(true, Ordering::Relaxed);
+        if let Some(heart) = self.heart.lock().expect("nothing panics here").take() {
+            heart.thread().unpark();
+            let _ = heart.join();
+        }
         let rank = self.place.rank;
         if rank != 0 {
             let _ = self.store.set(&format!("left/{rank}"), "");
             return;
         }
         for other in self.others() {
-            let _ = self.store.get(&format!("left/{other}"), self.timeout);
+            let _ = self.wait(&format!("left/{other}"));
         }
     }
 }

@@ -3,10 +3,10 @@
 use crate::distributed::Group;
 use crate::error::{Error, Result};
 use crate::native::check;
-use std::cell::RefCell;
 use std::ffi::c_void;
 use std::panic::panic_any;
 use std::ptr::null_mut;
+use std::sync::Mutex;
 use tch::Tensor;
 
 type Handle = *mut c_void;
@@ -72,13 +72,12 @@ pub(super) fn normalise(x: &Tensor, tensors: Tensors, momentum: f64, epsilon: f6
     unsafe { Tensor::from_ptr(out.cast()) }
 }
 
-thread_local! {
-    static FAILURE: RefCell<Option<Error>> = const { RefCell::new(None) };
-}
+// Not of a thread: on a GPU the backward pass has one of its own.
+static FAILURE: Mutex<Option<Error>> = Mutex::new(None);
 
-/// Why the last forward or backward pass of this thread failed, if another process was lost in it.
+/// Why the last forward or backward pass failed, if another process was lost in it.
 pub(crate) fn failure() -> Option<Error> {
-    FAILURE.take()
+    FAILURE.lock().expect("nothing panics here").take()
 }
 
 extern "C" fn sum(group: Handle, tensor: Handle) -> i32 {
@@ -89,7 +88,7 @@ extern "C" fn sum(group: Handle, tensor: Handle) -> i32 {
     };
     done.map_or_else(
         |error| {
-            FAILURE.set(Some(error));
+            *FAILURE.lock().expect("nothing panics here") = Some(error);
             1
         },
         |()| 0,
