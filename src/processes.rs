@@ -31,6 +31,16 @@ pub struct ProcessArgs {
 /// The group of this process, once it has one.
 static GROUP: OnceLock<Group> = OnceLock::new();
 
+/// What a process does at its end that has joined others. Pointers, which only [`ProcessArgs::join`] sets: the
+/// program without libtorch reaches none of their code.
+static END: OnceLock<End> = OnceLock::new();
+
+struct End {
+    rank: u64,
+    fail: fn(&str) -> bool,
+    leave: fn(),
+}
+
 impl ProcessArgs {
     /// The place of this process, as torchrun, srun or a parent of our own says. With `--nproc` or
     /// `--devices` and no such place, this is the parent: it starts the processes and ends with them.
@@ -61,7 +71,13 @@ impl ProcessArgs {
             return Ok(Group::ALONE);
         };
         let group = Group::join(place, device, Duration::from_secs(self.process_timeout))?;
-        GROUP.set(group).expect("a process joins once");
+        let end = End {
+            rank: group.rank(),
+            fail: |words| GROUP.get().is_none_or(|group| group.fail(words)),
+            leave: || GROUP.get().into_iter().for_each(|group| group.leave()),
+        };
+        let once = GROUP.set(group).is_ok() && END.set(end).is_ok();
+        assert!(once, "a process joins once");
         Ok(group)
     }
 }
@@ -78,8 +94,8 @@ pub fn device_of(choice: DeviceChoice, place: Option<&Place>) -> DeviceChoice {
 
 /// Parts from the other processes at the end of a command that worked.
 pub fn leave() {
-    if let Some(group) = GROUP.get() {
-        group.leave();
+    if let Some(end) = END.get() {
+        (end.leave)();
     }
 }
 
@@ -88,17 +104,12 @@ pub fn words(error: &anyhow::Error) -> Option<String> {
     let known = error.downcast_ref::<Error>();
     // The message of ours includes that of its source.
     let text = known.map_or_else(|| format!("{error:#}"), Error::to_string);
-    let group = GROUP.get().copied().unwrap_or(Group::ALONE);
-    let mine = match known {
-        Some(Error::Lost { reported, .. }) => !reported,
-        _ => group.fail(&text),
-    };
-    let rank = group.rank();
-    mine.then(|| {
-        if rank == 0 {
-            text
-        } else {
-            format!("rank {rank}: {text}")
-        }
-    })
+    if let Some(Error::Lost { reported, .. }) = known {
+        return (!reported).then_some(text);
+    }
+    match END.get() {
+        Some(end) if !(end.fail)(&text) => None,
+        Some(end) if end.rank > 0 => Some(format!("rank {}: {text}", end.rank)),
+        _ => Some(text),
+    }
 }

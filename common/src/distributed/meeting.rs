@@ -75,6 +75,10 @@ impl Meeting {
             });
             let verdict = outcome.as_ref().err().cloned().unwrap_or_default();
             self.store.set("verdict", &verdict)?;
+            if outcome.is_err() {
+                // The store ends with this process: others must have heard.
+                sleep(WORDS);
+            }
             return outcome.map_err(|problem| {
                 Error::settings(
                     problem,
