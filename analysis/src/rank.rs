@@ -104,7 +104,8 @@ pub fn lidar(views: &Tensor) -> Result<f64> {
             .f_linalg_solve_triangular(&between.tr(), false, true, false)?
             .tr();
         let gram = smaller_gram(&whitened)? / (n - 1) as f64;
-        let eigenvalues = Vec::<f64>::try_from(gram.f_linalg_eigvalsh("L")?.clamp_min(0.0))?;
+        let mut eigenvalues = Vec::<f64>::try_from(gram.f_linalg_eigvalsh("L")?.clamp_min(0.0))?;
+        eigenvalues.resize(d as usize, 0.0);
         Ok(smooth_rank(&eigenvalues))
     })
 }

@@ -117,7 +117,15 @@ fn main() {
         images_per_group: 0,
         by_aspect: false,
     };
-    let mut source = DetectionSource::new(Arc::new(dataset), augment, grouping, 1, 0, Device::Cpu);
+    let mut source = DetectionSource::new(
+        Arc::new(dataset),
+        augment,
+        grouping,
+        1,
+        0,
+        Device::Cpu,
+        camtrast_common::distributed::Group::ALONE,
+    );
     let seconds = median(|| drop(black_box(source.batch(0, 0).expect("a whole image"))));
     println!("data_images_per_second {:.1}", 16.0 / seconds);
 }

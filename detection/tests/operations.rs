@@ -152,11 +152,13 @@ fn operations(folder: &Path, case: Case, steps: u64) -> Operations {
         seed: 0,
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
+        tune: camtrast_finetune::Tune::All,
     };
     let run = RunOptions {
         out: folder.join("run"),
         overwrite: true,
         device: Device::Cpu,
+        group: camtrast_common::distributed::Group::ALONE,
         log_every: 1000,
         save_every: None,
         profile_step: None,

@@ -158,14 +158,6 @@ impl Cholesky {
         }
         inverse
     }
-
-    /// The inverse of the factored matrix.
-    pub fn inverse(&self) -> Matrix {
-        let side = self.lower.rows();
-        let mut inverse = Matrix::from_fn(side, side, |i, j| f64::from(u8::from(i == j)));
-        (0..side).for_each(|i| self.solve(inverse.row_mut(i)));
-        inverse
-    }
 }
 
 #[cfg(test)]
@@ -181,7 +173,10 @@ mod tests {
         let transposed = Matrix::from_fn(side, side, |i, j| half.row(j)[i]);
         let mut matrix = half.times(&transposed);
         (0..side).for_each(|i| matrix.row_mut(i)[i] += 1.0);
-        let one = Cholesky::new(matrix.clone()).inverse().times(&matrix);
+        let factored = Cholesky::new(matrix.clone());
+        let mut inverse = Matrix::from_fn(side, side, |i, j| f64::from(u8::from(i == j)));
+        (0..side).for_each(|i| factored.solve(inverse.row_mut(i)));
+        let one = inverse.times(&matrix);
         for i in 0..side {
             for j in 0..side {
                 let expected = f64::from(u8::from(i == j));

@@ -56,7 +56,10 @@ fn rest(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
-fn fastest() -> fn([&[f32]; ROWS], [&[f32]; COLUMNS]) -> Sums {
+/// Computes the products of a tile.
+type Tile = fn([&[f32]; ROWS], [&[f32]; COLUMNS]) -> Sums;
+
+fn fastest() -> Tile {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the processor has what it needs.

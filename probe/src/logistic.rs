@@ -20,13 +20,8 @@ mod minimise;
 use crate::features::{Normalisation, chunks};
 use camtrast_common::{Error, Result};
 use minimise::{Minimiser, Value};
+pub use minimise::{ROUGH, TOLERANCE};
 use tch::{Kind, Tensor, no_grad};
-
-/// How close to the optimum is close enough: the root mean square, over images, of the error of logits,
-/// weighted with the curvature of the loss.
-pub const TOLERANCE: f64 = 1e-6;
-/// The same where only a choice depends on it: an image whose two best logits are closer is one in thousands.
-pub const ROUGH: f64 = 1e-4;
 
 /// A linear classifier of normalised features, with intercepts as the last column: [c, D + 1] float64.
 #[derive(Debug)]

@@ -86,7 +86,7 @@ fn main() {
         let batch = source.batch(0, round).expect("a batch");
         loading.push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
-        step(&net, &vs, batch);
+        step(&net, batch);
         training.push(begun.elapsed().as_secs_f64());
     }
     let rate = |seconds: &mut Vec<f64>| {
@@ -102,7 +102,7 @@ fn main() {
     );
 }
 
-fn step(net: &DeepLab, vs: &VarStore, batch: Batch) {
+fn step(net: &DeepLab, batch: Batch) {
     let pixels = batch.images.permute([0, 3, 1, 2]).to_kind(Kind::Float) / 255.0;
     let labels = batch.labels.to_kind(Kind::Int64);
     let loss: Tensor = cross_entropy(

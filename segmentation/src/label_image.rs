@@ -226,9 +226,9 @@ mod tests {
             (BitDepth::One, 1, 64),
         ] {
             for filter in [NoFilter, Sub, Up, Avg, Paeth, Adaptive] {
-                let (line, height) = ((width * bits as usize).div_ceil(8), 1500);
+                let (line, height) = (usize::div_ceil(width * bits, 8), 1500);
                 let byte = |i: usize| match (i % line, i / line) {
-                    (x, y) if (x / 20 + y / 30) % 5 == 0 => (i * i * 31 >> 3) as u8,
+                    (x, y) if (x / 20 + y / 30) % 5 == 0 => ((i * i * 31) >> 3) as u8,
                     (x, y) => ((x + y / 7) / 40 * 37) as u8,
                 };
                 let data: Vec<u8> = (0..line * height).map(byte).collect();

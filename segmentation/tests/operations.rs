@@ -85,11 +85,13 @@ fn operations(folder: &Path, preset: Preset, batch_norm: BatchNormMode, steps: u
         seed: 0,
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
+        tune: camtrast_finetune::Tune::All,
     };
     let run = RunOptions {
         out: folder.join("run"),
         overwrite: true,
         device: Device::Cpu,
+        group: camtrast_common::distributed::Group::ALONE,
         log_every: 1000,
         save_every: None,
         profile_step: None,

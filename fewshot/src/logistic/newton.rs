@@ -129,7 +129,10 @@ impl Problem<'_> {
         // As a product with its transpose, which rounding leaves positive semi-definite.
         let mut half = Cholesky::new(matrix).inverse_factor();
         for row in 0..n {
-            half.row_mut(row).iter_mut().zip(&root).for_each(|(value, root)| *value *= root);
+            half.row_mut(row)
+                .iter_mut()
+                .zip(&root)
+                .for_each(|(value, root)| *value *= root);
         }
         Matrix::from_fn(n, n, |i, j| half.row(j)[i]).times(&half)
     }

@@ -3,10 +3,15 @@
 //! multiple of the identity. It is exact where all images are equally certain, takes one factorisation of a
 //! [D, D] matrix, and leaves tens of steps where plain L-BFGS takes hundreds.
 
-use super::ROUGH;
 use camtrast_common::{Error, Result};
 use std::collections::VecDeque;
 use tch::{Kind, Tensor};
+
+/// How close to the optimum is close enough: the root mean square, over images, of the error of logits,
+/// weighted with the curvature of the loss.
+pub const TOLERANCE: f64 = 1e-6;
+/// The same where only a choice depends on it: an image whose two best logits are closer is one in thousands.
+pub const ROUGH: f64 = 1e-4;
 
 /// Pairs of steps and gradient changes that are remembered.
 const MEMORY: usize = 20;
