@@ -105,7 +105,10 @@ impl Store {
                 &mut value,
                 &mut length,
             ))?;
-            std::slice::from_raw_parts(value, length)
+            match length {
+                0 => &[][..], // without an address
+                _ => std::slice::from_raw_parts(value, length),
+            }
         };
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }
