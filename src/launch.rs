@@ -78,8 +78,8 @@ fn supervise(mut children: Vec<Child>) -> Result<i32> {
                     failed = Some((status.code().unwrap_or(1), Instant::now()));
                     if let Some(signal) = status.signal() {
                         eprintln!(
-                            "camtrast: rank {rank} was killed (signal {signal}), and ends all others; run the \
-                             same command again to go on from the last saved state"
+                            "camtrast: rank {rank} was killed (signal {signal}), and ends all others; run \
+                             the same command again to go on from the last saved state"
                         );
                         failed = Some((1, Instant::now() - GRACE));
                     }

@@ -31,8 +31,8 @@ pub struct ProcessArgs {
 /// The group of this process, once it has one.
 static GROUP: OnceLock<Group> = OnceLock::new();
 
-/// What a process does at its end that has joined others. Pointers, which only [`ProcessArgs::join`] sets: the
-/// program without libtorch reaches none of their code.
+/// What a process does at its end that has joined others. Pointers, which only [`ProcessArgs::join`] sets:
+/// the program without libtorch reaches none of their code.
 static END: OnceLock<End> = OnceLock::new();
 
 struct End {

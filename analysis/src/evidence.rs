@@ -5,6 +5,7 @@
 //! alpha/beta.
 
 use crate::measures::smaller_gram;
+use camtrast_common::device::send;
 use camtrast_common::{Error, Result};
 use std::f64::consts::PI;
 use tch::{Kind, Tensor, no_grad};
@@ -27,7 +28,7 @@ pub fn logme(features: &Tensor, labels: &[i64], classes: i64) -> Result<f64> {
                 "give one for each",
             ));
         }
-        let y = Tensor::from_slice(labels).to_device(f.device()).one_hot(classes);
+        let y = send(Tensor::from_slice(labels), f.device()).one_hot(classes);
         let y = y.to_kind(Kind::Double); // [N, classes]
         // Left singular vectors U [N, k] of F, k = min(N, D), times y.
         let (s, vectors) = smaller_gram(&f)?.f_linalg_eigh("L")?;

@@ -163,6 +163,12 @@ where
     Ok(Vec::try_from(tensor.f_to_device(Device::Cpu)?)?)
 }
 
+/// A tensor's elements on the host, one after the other in memory and without a gradient; no copy where they
+/// already are so.
+pub fn on_host(tensor: &Tensor) -> Tensor {
+    tensor.detach().to_device(Device::Cpu).contiguous()
+}
+
 /// Sends a tensor to a device. The copy to a GPU is from pinned memory and blocks nobody: this is the one
 /// place where tensors go to a device, batches by the loader thread.
 pub fn send(tensor: Tensor, device: Device) -> Tensor {

@@ -4,6 +4,7 @@
 //! hash map, so two writes of the same content differ in bytes; ours are reproducible (sorted keys), which
 //! resumed runs are tested on.
 
+use crate::device::on_host;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use memmap2::Mmap;
@@ -36,7 +37,7 @@ pub fn save(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &Metadata
     let mut plain = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         // Channels-last tensors must be made contiguous: the format has no strides.
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        let tensor = on_host(tensor);
         let dtype = dtype_name(tensor.kind()).ok_or_else(|| {
             Error::file(
                 path,

@@ -52,8 +52,8 @@ impl EvalResult {
     }
 }
 
-/// Extracts each image's feature once, on `device`, the work shared among the processes of `group`, and scores
-/// every protocol's episodes on them, on the CPU.
+/// Extracts each image's feature once, on `device`, the work shared among the processes of `group`, and
+/// scores every protocol's episodes on them, on the CPU.
 ///
 /// # Errors
 /// [`camtrast_common::Error::Settings`] when the pack has too few classes, or a class too few images;

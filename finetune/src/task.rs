@@ -136,8 +136,9 @@ pub trait DenseTask {
         ]
     }
 
-    /// Batches for training, of which each process of `group` gets its part; the source sends them to `device`
-    /// ([`camtrast_common::device::send`]). `batches_per_epoch` of them make one epoch of the engine.
+    /// Batches for training, of which each process of `group` gets its part; the source sends them to
+    /// `device` ([`camtrast_common::device::send`]). `batches_per_epoch` of them make one epoch of the
+    /// engine.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Settings`] when the settings do not fit the backbone.

@@ -1,5 +1,6 @@
 //! Which part of a backbone is fine-tuned.
 
+use camtrast_common::device::on_host;
 use camtrast_common::nn::{Mode, Modes};
 use camtrast_common::tensor_file::{absorb, bytes_of, hex};
 use camtrast_common::{Error, Result};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// The part of a backbone that is fine-tuned; a task's own layers always are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -74,7 +75,7 @@ impl Tune {
     pub(crate) fn sum(self, vs: &VarStore) -> String {
         let mut hash = Sha256::new();
         for (name, variable) in self.held(vs) {
-            let variable = variable.detach().to_device(Device::Cpu).contiguous();
+            let variable = on_host(&variable);
             absorb(&mut hash, &name, "", &variable.size(), bytes_of(&variable));
         }
         hex(&hash.finalize())
@@ -98,7 +99,7 @@ impl Tune {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::no_grad;
+    use tch::{Device, no_grad};
 
     #[test]
     fn a_change_of_what_is_held_is_found() {

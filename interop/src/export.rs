@@ -3,6 +3,7 @@
 //! torch's and numpy's functions that create arrays.
 
 use camtrast_common::checkpoint::Backbone;
+use camtrast_common::device::on_host;
 use camtrast_common::files::{WholeFile, write_atomically};
 use camtrast_common::resnet::Stem;
 use camtrast_common::tensor_file::{self, bytes_of};
@@ -11,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::str::FromStr;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
@@ -123,7 +124,7 @@ pub fn export(backbone: &Backbone, target: Target, out: &Path) -> Result<ExportR
         .filter_map(|(name, tensor)| {
             Some((
                 target.rename(&name)?,
-                tensor.detach().to_device(Device::Cpu).contiguous(),
+                on_host(&tensor),
             ))
         })
         .collect();

@@ -36,9 +36,10 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Batch norm in `splits` parts of the batch (1, the whole batch, when `None`), which must divide it; `flag`
-    /// is the setting with their number. Processes that train together have the same number of parts each.
-    /// Where they share a whole batch, each takes its own part's statistics, unless `--batch-norm sync`.
+    /// Batch norm in `splits` parts of the batch (1, the whole batch, when `None`), which must divide it;
+    /// `flag` is the setting with their number. Processes that train together have the same number of parts
+    /// each. Where they share a whole batch, each takes its own part's statistics, unless `--batch-norm
+    /// sync`.
     pub(crate) fn norm(&self, flag: &str, splits: Option<i64>, options: &PretrainOptions) -> Result<Mode> {
         let (batch_size, group) = (set(&options.batch_size), self.group);
         let (splits, world) = (splits.unwrap_or(1), group.world() as i64);

@@ -66,7 +66,8 @@ pub struct Settled {
 }
 
 impl PretrainRecipe {
-    /// Fills in every default for a pack and for the processes that train together, and refuses what cannot work before anything is written.
+    /// Fills in every default for a pack and for the processes that train together, and refuses what cannot
+    /// work before anything is written.
     ///
     /// # Errors
     /// [`Error::Settings`] and [`Error::Usage`] for a recipe that does not fit the data or contradicts

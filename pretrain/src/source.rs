@@ -37,8 +37,8 @@ pub(crate) struct PackSource {
 }
 
 impl PackSource {
-    /// Over the selected images, in batches of `batch_size`, with numbers for `views`. Each process of `group`
-    /// gets its part of every batch, with the numbers that one process would draw for it.
+    /// Over the selected images, in batches of `batch_size`, with numbers for `views`. Each process of
+    /// `group` gets its part of every batch, with the numbers that one process would draw for it.
     pub(crate) fn new(
         (pack, selection): (Arc<Pack>, Selection),
         batch_size: usize,

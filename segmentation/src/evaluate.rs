@@ -25,8 +25,9 @@ pub const ARTIFACTS: [&str; 4] = ["predictions", "pictures", "confusion.png", "c
 const AHEAD: usize = 2;
 
 /// Predicts every sample and counts its pixels. Below `out`: `predictions/<name>_labelIds.png` in file ids,
-/// `pictures/<name>.png` (image, truth, prediction, errors), `confusion.png` and `confusion.csv`. Each process
-/// of `group` predicts its share of the samples, all get the counts of all, and rank 0 writes the files.
+/// `pictures/<name>.png` (image, truth, prediction, errors), `confusion.png` and `confusion.csv`. Each
+/// process of `group` predicts its share of the samples, all get the counts of all, and rank 0 writes the
+/// files.
 ///
 /// # Errors
 /// [`camtrast_common::Error::File`] for a sample that cannot be read, [`camtrast_common::Error::Torch`],

@@ -119,8 +119,6 @@ fn libraries_neither_print_nor_exit() {
 fn copies_between_host_and_device_go_through_one_file() {
     let allowed = [
         "common/src/device.rs",
-        // States and checkpoints on their way to the disk.
-        "common/src/tensor_file.rs",
         // A whole pack, once before training, and too large to pin.
         "pretrain/src/driver.rs",
     ];

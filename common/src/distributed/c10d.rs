@@ -1,6 +1,7 @@
 //! Safe wrappers of `native/c10d.cpp`: PyTorch's store and Gloo.
 
 use super::collectives::Collectives;
+use crate::device;
 use crate::error::Result;
 use crate::native::check;
 use std::ffi::{CString, c_char, c_void};
@@ -166,7 +167,7 @@ impl Gloo {
         if tensor.device() == Device::Cpu && tensor.is_contiguous() {
             return work(tensor);
         }
-        let host = tensor.detach().to_device(Device::Cpu).contiguous();
+        let host = device::on_host(tensor);
         work(&host)?;
         tch::no_grad(|| tensor.shallow_clone().f_copy_(&host))?;
         Ok(())
@@ -189,7 +190,7 @@ impl Collectives for Gloo {
     }
 
     fn all_gather(&self, input: &Tensor, output: &Tensor) -> Result<()> {
-        let input = input.to_device(Device::Cpu).contiguous();
+        let input = device::on_host(input);
         // SAFETY: as above; `output` is the larger by the number of processes.
         Self::on_host(output, |host| {
             check(unsafe { camtrast_gloo_all_gather(self.0, input.as_ptr().cast(), host.as_ptr().cast()) })

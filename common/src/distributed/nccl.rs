@@ -252,7 +252,10 @@ mod tests {
         int aborts = 0, ranks = 0;
         static int state = 0;
         static size_t width(int type) { return type == 4 || type == 8 ? 8 : type == 1 ? 1 : 4; }
-        int ncclGetUniqueId(Id *id) { for (int i = 0; i < 128; ++i) id->bytes[i] = (char)(255 - i); return 0; }
+        int ncclGetUniqueId(Id *id) {
+            for (int i = 0; i < 128; ++i) id->bytes[i] = (char)(255 - i);
+            return 0;
+        }
         int ncclCommInitRank(void **comm, int n, Id id, int rank) {
             for (int i = 0; i < 128; ++i) if (id.bytes[i] != (char)(255 - i)) return 4;
             ranks = n; *comm = &ranks; return rank < n ? 0 : 4;

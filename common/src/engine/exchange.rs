@@ -2,6 +2,7 @@
 //! buffer, gradients, running statistics of batch norm, losses, and whether one was asked to stop.
 
 use super::task::Loss;
+use crate::device::{on_host, send};
 use crate::distributed::Group;
 use crate::error::Result;
 use crate::run::Position;
@@ -29,7 +30,7 @@ impl Exchange {
         statistics: Vec<Tensor>,
     ) -> Result<Self> {
         if !group.is_alone() {
-            let place = Tensor::from_slice(&[position.step as f64, position.seconds]).to_device(device);
+            let place = send(Tensor::from_slice(&[position.step as f64, position.seconds]), device);
             group.broadcast(&place)?;
             (position.step, position.seconds) = (place.double_value(&[0]) as u64, place.double_value(&[1]));
             states
@@ -59,7 +60,7 @@ impl Exchange {
             std::iter::once(scalar(&loss.total)).chain(parts).collect()
         };
         let mut logged: Vec<Tensor> = losses.iter().flat_map(scalars).collect();
-        logged.push(Tensor::from(f32::from(u8::from(stop))).to_device(self.flat.device()));
+        logged.push(send(Tensor::from(f32::from(u8::from(stop))), self.flat.device()));
         let logged = Tensor::stack(&logged, 0);
 
         let trained: Vec<(&Tensor, Tensor)> = (params.iter().map(|param| (param, param.grad())))
@@ -111,7 +112,7 @@ impl Exchange {
         let mut hash = Sha256::new();
         for (name, tensor) in states.iter().flatten() {
             hash.update(name);
-            hash.update(bytes_of(&tensor.detach().to_device(Device::Cpu).contiguous()));
+            hash.update(bytes_of(&on_host(tensor)));
         }
         let sum = hex(&hash.finalize()[..8]);
         self.group.agree("weights", &sum, |first, other| {
