@@ -254,6 +254,7 @@ fn report_panics_in_one_line() {
         }) = info.payload().downcast_ref()
         {
             if !reported {
+                processes::let_parent_speak();
                 eprintln!("camtrast: {problem}; {remedy}");
             }
             std::process::exit(1);

@@ -36,8 +36,8 @@ pub fn print(text: Arguments) {
 
 /// Writes progress and notes to standard error.
 pub fn eprint(text: Arguments) {
-    // There is no other place to report a failure.
-    let _ = io::stderr().lock().write_fmt(text);
+    // At once: other processes may write lines, too. There is no other place to report a failure.
+    let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
 }
 
 /// Whether all results could be printed.

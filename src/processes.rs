@@ -1,6 +1,7 @@
 //! Commands whose work several processes share: which of them this one is, and how they begin and end.
 
 use crate::launch::launch;
+use crate::screen::CHILD;
 use anyhow::Result;
 use camtrast_common::distributed::{Group, Place};
 use camtrast_common::{Error, device::DeviceChoice};
@@ -99,13 +100,21 @@ pub fn leave() {
     }
 }
 
+/// A process that `--nproc` started waits a moment before it says that another one is lost: if that was
+/// killed, the parent says so, and ends this one.
+pub fn let_parent_speak() {
+    if std::env::var_os(CHILD).is_some() && std::env::var_os("WORLD_SIZE").is_some() {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// The words of an error for the user; `None` when another process says them.
 pub fn words(error: &anyhow::Error) -> Option<String> {
     let known = error.downcast_ref::<Error>();
     // The message of ours includes that of its source.
     let text = known.map_or_else(|| format!("{error:#}"), Error::to_string);
     if let Some(Error::Lost { reported, .. }) = known {
-        return (!reported).then_some(text);
+        return (!reported).then_some(text).inspect(|_| let_parent_speak());
     }
     match END.get() {
         Some(end) if !(end.fail)(&text) => None,

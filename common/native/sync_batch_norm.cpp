@@ -20,6 +20,13 @@ void sum_over_processes(int64_t sum, int64_t group, const Tensor &tensor) {
   }
 }
 
+// The shape in which a number for each channel of `x` fits it.
+std::vector<int64_t> per_channel(const Tensor &x) {
+  std::vector<int64_t> shape(x.dim(), 1);
+  shape[1] = x.size(1);
+  return shape;
+}
+
 // With N positions in all processes, mean m, variance v and s = 1 / sqrt(v + eps), per channel:
 //   xhat = (x - m) s,  y = w xhat + b,
 //   dx = w s (dy - sum(dy) / N - xhat sum(dy xhat) / N), sums over all processes.
@@ -45,11 +52,14 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
       auto unbiased = var * (count / (count - 1).clamp_min(1));
       running_var.mul_(1 - momentum).add_(unbiased.to(running_var.scalar_type()), momentum);
     }
+    // As libtorch rounds them on one device.
+    auto invstd = (var + epsilon).rsqrt().to(at::kFloat);
     mean = mean.to(at::kFloat);
-    var = var.to(at::kFloat);
-    auto y = std::get<0>(at::native_batch_norm(x, weight, bias, mean, var, /*training=*/false, 0, epsilon));
-    ctx->save_for_backward({x, weight.value_or(Tensor()), mean, var, count});
-    ctx->saved_data["epsilon"] = epsilon;
+    auto scale = weight ? *weight * invstd : invstd;
+    auto shift = (bias ? *bias : at::zeros_like(mean)) - mean * scale;
+    auto shape = per_channel(x);
+    auto y = at::addcmul(shift.view(shape), x, scale.view(shape));
+    ctx->save_for_backward({x, weight.value_or(Tensor()), mean, invstd, count});
     ctx->saved_data["sum"] = sum;
     ctx->saved_data["group"] = group;
     return y.to(input.scalar_type());
@@ -57,24 +67,20 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
 
   static variable_list backward(AutogradContext *ctx, variable_list grads) {
     auto saved = ctx->get_saved_variables();
-    auto x = saved[0], weight = saved[1], mean = saved[2], var = saved[3], count = saved[4];
-    auto epsilon = ctx->saved_data["epsilon"].toDouble();
+    auto x = saved[0], weight = saved[1], mean = saved[2], invstd = saved[3], count = saved[4];
     auto dy = grads[0].to(at::kFloat);
     auto channels = x.size(1);
-    auto s = (var + epsilon).rsqrt();
+    auto shape = per_channel(x);
     auto w = weight.defined() ? weight : at::ones_like(mean);
     // Of this process alone; gradients of parameters are averaged over processes with all others.
-    auto [none, dw, db] = at::native_batch_norm_backward(dy, x, w, mean, var, mean, s, /*train=*/false, epsilon,
+    auto [none, dw, db] = at::native_batch_norm_backward(dy, x, w, {}, {}, mean, invstd, /*train=*/true, /*eps=*/0,
                                                          {false, true, true});
     auto sums = at::cat({db, dw});
     sum_over_processes(ctx->saved_data["sum"].toInt(), ctx->saved_data["group"].toInt(), sums);
     sums = sums / count.to(at::kFloat);
-    std::vector<int64_t> shape(x.dim(), 1);
-    shape[1] = channels;
-    auto scale = w * s;
-    auto of_x = -scale * s * sums.slice(0, channels, 2 * channels);
-    auto constant = -scale * sums.slice(0, 0, channels) - of_x * mean;
-    auto dx = (dy * scale.view(shape)).addcmul_(x, of_x.view(shape)).add_(constant.view(shape));
+    auto of_all = sums.slice(0, 0, channels), of_xhat = sums.slice(0, channels, 2 * channels);
+    auto dx = (x - mean.view(shape)).mul_((of_xhat * invstd).view(shape)).add_(of_all.view(shape));
+    dx = (dy - dx).mul_((w * invstd).view(shape));
     auto affine = weight.defined();
     return {dx.to(grads[0].scalar_type()), affine ? dw : Tensor(), affine ? db : Tensor(), {}, {}, {}, {}, {}, {}};
   }

@@ -121,12 +121,7 @@ pub fn export(backbone: &Backbone, target: Target, out: &Path) -> Result<ExportR
         .unwrap_or_default();
     let variables = backbone.vs.variables().into_iter();
     let tensors: BTreeMap<String, Tensor> = variables
-        .filter_map(|(name, tensor)| {
-            Some((
-                target.rename(&name)?,
-                on_host(&tensor),
-            ))
-        })
+        .filter_map(|(name, tensor)| Some((target.rename(&name)?, on_host(&tensor))))
         .collect();
     match (ending.as_str(), target) {
         ("safetensors", _) => save_safetensors(out, &tensors, backbone)?,

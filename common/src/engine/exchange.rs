@@ -30,7 +30,10 @@ impl Exchange {
         statistics: Vec<Tensor>,
     ) -> Result<Self> {
         if !group.is_alone() {
-            let place = send(Tensor::from_slice(&[position.step as f64, position.seconds]), device);
+            let place = send(
+                Tensor::from_slice(&[position.step as f64, position.seconds]),
+                device,
+            );
             group.broadcast(&place)?;
             (position.step, position.seconds) = (place.double_value(&[0]) as u64, place.double_value(&[1]));
             states
