@@ -110,9 +110,14 @@ pub fn fit(gram: &Matrix, targets: &[usize], ways: usize, options: &SolverOption
     let labels = &problem.labels;
     let mut point = problem.ridge(&labels.with(labels, |y, _| (y - 1.0 / ways as f64) * options.c));
     let soft = problem.is_soft();
+    // Below this a gradient of features so long is rounding in float64.
+    let longest = gram.largest_on_diagonal().sqrt();
+    let tolerance = options
+        .tolerance
+        .max(1e-14 * options.c * longest * targets.len() as f64);
     for iterations in 0.. {
         let gradient = problem.gradient(&point);
-        if gradient.norm <= options.tolerance {
+        if gradient.norm <= tolerance {
             let Point { dual, intercept, .. } = point;
             return Ok(Solution {
                 dual,

@@ -160,9 +160,52 @@ impl Cholesky {
     }
 }
 
+/// Replaces `right` by the solution x of `matrix x = right`, by elimination with partial pivoting: for small
+/// matrices that rounding may have left indefinite.
+pub fn eliminate(mut matrix: Matrix, right: &mut [f64]) {
+    let side = right.len();
+    for column in 0..side {
+        let size = |row: &usize| matrix.row(*row)[column].abs();
+        let pivot = (column..side).max_by(|a, b| size(a).total_cmp(&size(b)));
+        let pivot = pivot.expect("a column that is left");
+        for at in 0..side {
+            let own = matrix.row(column)[at];
+            matrix.row_mut(column)[at] = matrix.row(pivot)[at];
+            matrix.row_mut(pivot)[at] = own;
+        }
+        right.swap(column, pivot);
+        for row in column + 1..side {
+            let factor = matrix.row(row)[column] / matrix.row(column)[column];
+            for at in column..side {
+                let above = matrix.row(column)[at];
+                matrix.row_mut(row)[at] -= factor * above;
+            }
+            right[row] -= factor * right[column];
+        }
+    }
+    for row in (0..side).rev() {
+        let known = dot(&matrix.row(row)[row + 1..], &right[row + 1..]);
+        right[row] = (right[row] - known) / matrix.row(row)[row];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn elimination_solves_what_needs_pivots() {
+        let matrix = Matrix::from_fn(3, 3, |i, j| {
+            [[0.0, 2.0, 1.0], [1.0, 0.0, -1.0], [3.0, 1.0, 0.0]][i][j]
+        });
+        let x = [0.5, -2.0, 4.0];
+        let mut right: Vec<f64> = (0..3).map(|i| dot(matrix.row(i), &x)).collect();
+        eliminate(matrix, &mut right);
+        right
+            .iter()
+            .zip(x)
+            .for_each(|(found, x)| assert!((found - x).abs() < 1e-14));
+    }
 
     #[test]
     fn a_factored_matrix_times_its_inverse_is_one() {

@@ -388,7 +388,7 @@ mod tests {
             let fields = serde_json::to_value(&options).unwrap();
             assert_eq!(
                 fields.as_object().unwrap().len(),
-                26,
+                27,
                 "{preset:?} leaves a setting open"
             );
         }

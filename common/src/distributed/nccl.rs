@@ -334,10 +334,8 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let nccl = open(&stand_in(&folder), 0, "").unwrap();
         let lost = nccl.all_reduce(&Tensor::zeros([13], (Kind::Float, Device::Cpu)));
-        assert_eq!(
-            lost.unwrap_err().to_string(),
-            "libtorch: NCCL: remote process exited"
-        );
+        let lost = lost.unwrap_err().to_string();
+        assert!(lost.ends_with("NCCL: remote process exited"), "{lost}");
         assert!(nccl.aborted.get());
         let bools = open(&stand_in(&folder), 0, "")
             .unwrap()

@@ -8,7 +8,7 @@
 //! c system.
 
 use super::{Gradient, Point, Problem, inner};
-use crate::matrix::{Cholesky, Matrix};
+use crate::matrix::{Cholesky, Matrix, eliminate};
 
 impl Problem<'_> {
     /// Whether conjugate gradients suit this problem: the longest feature decides how far probabilities can
@@ -78,17 +78,23 @@ impl Problem<'_> {
     /// `Q v = E v - E R (R^T E R)^-1 R^T E v` with `E_k = (D_k^-1 + K)^-1` for class k.
     pub(super) fn factored_direction(&self, at: &Point, gradient: &Gradient) -> Point {
         let (ways, n) = (self.labels.rows(), self.labels.columns());
-        // E_k = D_k^1/2 (I + D_k^1/2 K D_k^1/2)^-1 D_k^1/2.
-        let blocks: Vec<Matrix> = gradient.probabilities.each_row().map(|p| self.block(p)).collect();
-        let mut sum = blocks[0].clone();
-        blocks[1..].iter().for_each(|block| sum.add(1.0, block));
+        // E_k = V_k^T V_k: D_k^1/2 (I + D_k^1/2 K D_k^1/2)^-1 D_k^1/2. Never multiplied out for a vector, which
+        // loses digits where features are long.
+        let halves: Vec<[Matrix; 2]> = gradient
+            .probabilities
+            .each_row()
+            .map(|p| self.halves(p))
+            .collect();
+        let mut sum = Matrix::zeros(n, n);
+        halves
+            .iter()
+            .for_each(|[transposed, half]| sum.add(1.0, &transposed.times(half)));
         let sum = Cholesky::new(sum);
         let each = |vector: &dyn Fn(usize) -> Matrix| {
             let mut result = Matrix::zeros(ways, n);
-            for (class, block) in blocks.iter().enumerate() {
-                result
-                    .row_mut(class)
-                    .copy_from_slice(vector(class).times(block).values());
+            for (class, [transposed, half]) in halves.iter().enumerate() {
+                let product = vector(class).times(transposed).times(half);
+                result.row_mut(class).copy_from_slice(product.values());
             }
             result
         };
@@ -110,10 +116,10 @@ impl Problem<'_> {
         // Equal intercepts change nothing: fill that null direction at the matrix's own scale, so that db
         // sums to zero.
         let scale = (0..ways).map(|k| sums[k][k]).sum::<f64>() / (ways * ways) as f64;
-        let border = Cholesky::new(Matrix::from_fn(ways, ways, |j, k| sums[k][j] + scale));
+        let border = Matrix::from_fn(ways, ways, |j, k| sums[k][j] + scale);
         let wanted = free.row_sums().into_iter().zip(at.dual.row_sums());
         let mut intercept: Vec<f64> = wanted.map(|(free, own)| free + own).collect();
-        border.solve(&mut intercept);
+        eliminate(border, &mut intercept);
         answers
             .iter()
             .zip(&intercept)
@@ -121,12 +127,12 @@ impl Problem<'_> {
         self.point(free, intercept)
     }
 
-    fn block(&self, probabilities: &[f64]) -> Matrix {
+    /// V^T and V, whose product is E of a class with these probabilities.
+    fn halves(&self, probabilities: &[f64]) -> [Matrix; 2] {
         let root: Vec<f64> = probabilities.iter().map(|p| (p * self.c).sqrt()).collect();
         let n = root.len();
         let scaled = |i: usize, j: usize| root[i] * root[j] * self.gram.row(i)[j];
         let matrix = Matrix::from_fn(n, n, |i, j| scaled(i, j) + f64::from(u8::from(i == j)));
-        // As a product with its transpose, which rounding leaves positive semi-definite.
         let mut half = Cholesky::new(matrix).inverse_factor();
         for row in 0..n {
             half.row_mut(row)
@@ -134,7 +140,7 @@ impl Problem<'_> {
                 .zip(&root)
                 .for_each(|(value, root)| *value *= root);
         }
-        Matrix::from_fn(n, n, |i, j| half.row(j)[i]).times(&half)
+        [Matrix::from_fn(n, n, |i, j| half.row(j)[i]), half]
     }
 }
 

@@ -111,7 +111,7 @@ fn it_learns_and_records_what_the_real_tasks_record() {
     assert_eq!(metrics["saliency/steps"], STEPS as f64);
     assert_eq!(metrics["method"], "scratch");
     let config = fs::read_to_string(place.path().join("run/config.toml")).unwrap();
-    let settings = "seed = 3\nprecision = \"fp32\"\nsteps = 40\nbatch-size = 8\n";
+    let settings = "seed = 3\nprecision = \"fp32\"\ntune = \"all\"\nsteps = 40\nbatch-size = 8\n";
     assert!(
         config.contains(settings) && config.contains("[dataset]\nbackbone_sha256"),
         "{config}"
