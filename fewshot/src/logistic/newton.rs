@@ -78,8 +78,8 @@ impl Problem<'_> {
     /// `Q v = E v - E R (R^T E R)^-1 R^T E v` with `E_k = (D_k^-1 + K)^-1` for class k.
     pub(super) fn factored_direction(&self, at: &Point, gradient: &Gradient) -> Point {
         let (ways, n) = (self.labels.rows(), self.labels.columns());
-        // E_k = V_k^T V_k: D_k^1/2 (I + D_k^1/2 K D_k^1/2)^-1 D_k^1/2. Never multiplied out for a vector, which
-        // loses digits where features are long.
+        // E_k = V_k^T V_k: D_k^1/2 (I + D_k^1/2 K D_k^1/2)^-1 D_k^1/2. Never multiplied out for a vector,
+        // which loses digits where features are long.
         let halves: Vec<[Matrix; 2]> = gradient
             .probabilities
             .each_row()
