@@ -57,6 +57,7 @@
 //!     group: Group::ALONE,
 //!     log_every: 1,
 //!     save_every: None,
+//!     profile_step: None,
 //!     build: Build { version: "1".into(), commit: "unknown".into() },
 //! };
 //! let config = PretrainConfig { recipe, run, probe_every: None };
