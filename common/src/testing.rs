@@ -3,7 +3,10 @@
 
 use crate::augment::{IMAGENET_MEAN, IMAGENET_STD};
 use crate::checkpoint::{BackboneInfo, save_backbone};
+use crate::distributed::Group;
+use crate::native::{Operations, count_operations};
 use crate::resnet::ResNet;
+use crate::run::{Build, RunOptions};
 use crate::tensor_file::TensorFile;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -189,6 +192,35 @@ pub fn save_untrained(path: &Path, arch: &str) {
         commit: "none".into(),
     };
     save_backbone(path, &vs.variables().into_iter().collect(), &info).expect("a folder that can be written");
+}
+
+/// A run on the CPU, in `out`, that is started again whatever is there, logs next to nothing and saves no
+/// state on the way.
+pub fn quiet_run(out: PathBuf) -> RunOptions {
+    RunOptions {
+        out,
+        overwrite: true,
+        device: Device::Cpu,
+        group: Group::ALONE,
+        log_every: 1000,
+        save_every: None,
+        profile_step: None,
+        build: Build {
+            version: "0".into(),
+            commit: "none".into(),
+        },
+    }
+}
+
+/// Operations of a whole training in the folder `run`, without the one read for each step that it logs.
+pub fn operations_of(run: &Path, training: impl FnOnce()) -> Operations {
+    let ((), counted) = count_operations(training).expect("a counter that is not running");
+    let log = std::fs::read_to_string(run.join("log.jsonl")).expect("a run has a log");
+    let logged = log.lines().filter(|line| line.contains("\"kind\":\"step\""));
+    Operations {
+        waits: counted.waits - logged.count() as i64,
+        ..counted
+    }
 }
 
 #[cfg(test)]

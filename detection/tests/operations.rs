@@ -7,21 +7,18 @@
 
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
-use camtrast_common::native::{Operations, count_operations};
+use camtrast_common::native::Operations;
 use camtrast_common::progress::Silent;
-use camtrast_common::run::{Build, RunOptions};
 use camtrast_common::settings::{BatchNormMode, Numbers, Switch};
-use camtrast_common::testing::save_untrained;
+use camtrast_common::testing::{operations_of, quiet_run, save_untrained};
 use camtrast_detection::model::DetectorArch;
 use camtrast_detection::{
     Annotated, Dataset, DetectionOptions, DetectionSettings, DetectionTask, Object, Preset,
 };
-use camtrast_finetune::{Start, train};
+use camtrast_finetune::{Start, Tune, train};
 use camtrast_images::picture::Canvas;
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::Device;
 use tempfile::TempDir;
 
 /// Names the data in a run's settings: nothing to name.
@@ -152,32 +149,12 @@ fn operations(folder: &Path, case: Case, steps: u64) -> Operations {
         seed: 0,
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
-        tune: camtrast_finetune::Tune::All,
+        tune: Tune::All,
     };
-    let run = RunOptions {
-        out: folder.join("run"),
-        overwrite: true,
-        device: Device::Cpu,
-        group: camtrast_common::distributed::Group::ALONE,
-        log_every: 1000,
-        save_every: None,
-        profile_step: None,
-        build: Build {
-            version: "0".into(),
-            commit: "none".into(),
-        },
-    };
-    let training = || train(&task, &start, &run, &Silent, &AtomicBool::new(false)).unwrap();
-    let (_, counted) = count_operations(training).unwrap();
-    let log = fs::read_to_string(folder.join("run/log.jsonl")).unwrap();
-    let read = log
-        .lines()
-        .filter(|line| line.contains("\"kind\":\"step\""))
-        .count();
-    Operations {
-        waits: counted.waits - read as i64,
-        ..counted
-    }
+    let run = quiet_run(folder.join("run"));
+    operations_of(&run.out, || {
+        train(&task, &start, &run, &Silent, &AtomicBool::new(false)).unwrap();
+    })
 }
 
 #[test]

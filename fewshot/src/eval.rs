@@ -5,7 +5,7 @@ use crate::features::Features;
 use crate::score::{Score, ScoreOptions, score};
 use camtrast_common::Result;
 use camtrast_common::checkpoint::Backbone;
-use camtrast_common::device::Precision;
+use camtrast_common::device::{Precision, on_host};
 use camtrast_common::distributed::Group;
 use camtrast_common::features::extract;
 use camtrast_common::progress::Progress;
@@ -88,7 +88,7 @@ pub fn eval(
     };
     let sets = options.shots.iter().map(sample).collect::<Result<Vec<_>>>()?;
     let features = extract(backbone, pack, device, options.precision, group, progress)?;
-    let features = features.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let features = on_host(&features.to_kind(Kind::Float));
     let features = Features::from_bytes(bytes_of(&features), features.size2()?.1 as usize)?;
     let result = |set: &EpisodeSet| {
         let score = score(&features, pack.labels(), set, &options.probe, progress)?;

@@ -5,15 +5,13 @@
 
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
-use camtrast_common::distributed::Group;
 use camtrast_common::native::{Operations, count_operations};
 use camtrast_common::progress::Silent;
-use camtrast_common::run::{Build, RunOptions};
+use camtrast_common::testing::quiet_run;
 use camtrast_datasets::{PackDescription, PackWriter};
 use camtrast_pretrain::{Method, PretrainConfig, PretrainOptions, PretrainRecipe, Subset, pretrain};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::Device;
 use tempfile::TempDir;
 
 const SIDE: usize = 16;
@@ -65,19 +63,7 @@ fn operations(folder: &Path, method: Method, splits: Option<i64>, epochs: u64) -
                 ..PretrainOptions::default()
             },
         },
-        run: RunOptions {
-            out: folder.join(format!("{method}-{epochs}")),
-            overwrite: true,
-            device: Device::Cpu,
-            group: Group::ALONE,
-            log_every: 1000,
-            save_every: None,
-            profile_step: None,
-            build: Build {
-                version: "0".into(),
-                commit: "none".into(),
-            },
-        },
+        run: quiet_run(folder.join(format!("{method}-{epochs}"))),
         probe_every: None,
     };
     let run = || pretrain(&config, &Silent, &AtomicBool::new(false)).unwrap();

@@ -1,5 +1,6 @@
 //! Labelled features, read where they lie, and how they are normalised.
 
+use camtrast_common::device::{on_host, send};
 use camtrast_common::tensor_file::{TensorFile, bytes_of, hex};
 use camtrast_common::{Error, Result};
 use clap::ValueEnum;
@@ -65,7 +66,7 @@ impl Features {
             // the tensor and stays where it is when the file moves. Nothing writes into the tensor.
             unsafe { Tensor::from_blob(bytes.as_ptr(), &shape, &strides, Kind::Float, Device::Cpu) }
         } else {
-            file.any_tensor("features")?.to_device(device)
+            send(file.any_tensor("features")?, device)
         };
         let features = Features::new(x, labels).map_err(|error| match error {
             Error::Settings { problem, remedy } => Error::file(path, problem, remedy),
@@ -96,7 +97,7 @@ impl Features {
     pub fn sum(&self) -> String {
         let mut hash = Sha256::new();
         for (_, rows) in chunks(&self.x) {
-            hash.update(bytes_of(&rows.to_device(Device::Cpu)));
+            hash.update(bytes_of(&on_host(&rows)));
         }
         for label in &self.labels {
             hash.update(label.to_le_bytes());

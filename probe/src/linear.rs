@@ -7,6 +7,7 @@ use crate::sgd;
 use crate::split::Split;
 use crate::task::ProbeTask;
 use camtrast_common::Result;
+use camtrast_common::device::send;
 use camtrast_common::progress::Progress;
 use tch::{Kind, Tensor};
 
@@ -81,11 +82,11 @@ pub fn run(
     let mut best = (f64::NEG_INFINITY, settings[0], problem.zero());
     if let Some(split) = split.filter(|_| settings.len() > 1) {
         let [training, validation] = split.rows();
-        let rows = Tensor::from_slice(&validation).to_device(train.x.device());
+        let rows = send(Tensor::from_slice(&validation), train.x.device());
         let held = train.x.index_select(0, &rows);
         let labels: Vec<i64> = validation.iter().map(|&row| train.labels[row as usize]).collect();
         let used: Vec<f32> = split.validation.iter().map(|&held| f32::from(!held)).collect();
-        let used = Tensor::from_slice(&used).to_device(train.x.device()).unsqueeze(1);
+        let used = send(Tensor::from_slice(&used), train.x.device()).unsqueeze(1);
         let mut trained = match protocol {
             Protocol::Exact(_) => Vec::new(),
             Protocol::Sgd(settings, course) => by_sgd(settings, &training, *course),
@@ -128,7 +129,7 @@ pub fn run(
 }
 
 fn tally(problem: &Problem, x: &Tensor, labels: &[i64], classifier: &Classifier) -> Tally {
-    let targets = Tensor::from_slice(labels).to_device(x.device());
+    let targets = send(Tensor::from_slice(labels), x.device());
     let mut tally = Tally::default();
     for (start, logits) in problem.logits(x, classifier) {
         tally.add(&logits, &targets.narrow(0, start, logits.size()[0]));

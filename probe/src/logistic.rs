@@ -18,6 +18,7 @@
 mod minimise;
 
 use crate::features::{Normalisation, chunks};
+use camtrast_common::device::send;
 use camtrast_common::{Error, Result};
 use minimise::{Minimiser, Value};
 pub use minimise::{ROUGH, TOLERANCE};
@@ -61,7 +62,7 @@ impl<'a> Problem<'a> {
             x,
             normalisation,
             lengths: normalisation.inverse_lengths(x),
-            targets: Tensor::from_slice(targets).to_device(x.device()).view([-1, 1]),
+            targets: send(Tensor::from_slice(targets), x.device()).view([-1, 1]),
             classes,
             covariance: covariance(x, normalisation),
         }))
@@ -97,7 +98,7 @@ impl<'a> Problem<'a> {
     fn objective(&self, at: &Tensor, c: f64, used: &Tensor, kind: Kind) -> Value {
         let weights = at.narrow(1, 0, at.size()[1] - 1);
         let folded = Folded::new(at, self.normalisation, kind);
-        let mut loss = Tensor::from(0f64).to_device(at.device());
+        let mut loss = send(Tensor::from(0f64), at.device());
         let mut curvature = loss.zeros_like();
         let (mut pulled, mut sums) = (weights.zeros_like(), at.select(1, -1).zeros_like());
         for (start, rows) in chunks(self.x) {

@@ -7,6 +7,7 @@
 
 use crate::accuracy::Tally;
 use crate::features::{Normalisation, chunks};
+use camtrast_common::device::send;
 use camtrast_common::nn::unit;
 use camtrast_common::{Error, Result};
 use tch::{Kind, Tensor, no_grad};
@@ -38,7 +39,7 @@ impl<'a> Neighbours<'a> {
     ) -> Self {
         Neighbours {
             x,
-            targets: Tensor::from_slice(targets).to_device(x.device()),
+            targets: send(Tensor::from_slice(targets), x.device()),
             classes: classes as i64,
             normalisation,
             temperature,
@@ -58,7 +59,7 @@ impl<'a> Neighbours<'a> {
             ));
         }
         no_grad(|| {
-            let targets = Tensor::from_slice(targets).to_device(self.x.device());
+            let targets = send(Tensor::from_slice(targets), self.x.device());
             let mut tallies = vec![Tally::default(); ks.len()];
             let piece = (DISTANCES / n).clamp(1, 2048);
             for start in (0..test.size()[0]).step_by(piece as usize) {

@@ -7,6 +7,7 @@ use crate::neighbours::{Neighbours, TEMPERATURE};
 use crate::split::Split;
 use crate::task::ProbeTask;
 use camtrast_common::Result;
+use camtrast_common::device::send;
 use camtrast_common::progress::Progress;
 use camtrast_common::run::Metrics;
 use tch::Tensor;
@@ -109,7 +110,7 @@ fn votes(
         Some(split) => {
             let parts = split.rows().map(|rows| {
                 let labels: Vec<i64> = rows.iter().map(|&row| train.labels[row as usize]).collect();
-                let rows = Tensor::from_slice(&rows).to_device(train.x.device());
+                let rows = send(Tensor::from_slice(&rows), train.x.device());
                 (train.x.index_select(0, &rows), labels)
             });
             let [(x, labels), (held, of_held)] = &parts;

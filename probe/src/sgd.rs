@@ -5,6 +5,7 @@
 use crate::features::Normalisation;
 use crate::logistic::Classifier;
 use crate::task::ProbeTask;
+use camtrast_common::device::send;
 use camtrast_common::progress::Progress;
 use camtrast_common::random::{generator, permutation, torch_seed};
 use std::f64::consts::PI;
@@ -46,19 +47,18 @@ pub fn train(
     let (device, d) = (x.device(), x.size()[1]);
     let (c, r) = (task.classes.len() as i64, rates.len() as i64);
     no_grad(|| {
-        let targets = Tensor::from_slice(&task.train.labels).to_device(device);
+        let targets = send(Tensor::from_slice(&task.train.labels), device);
         tch::manual_seed(torch_seed(seed, "linear probe", 0, 0));
         // Intercepts are the last column.
         let first = Tensor::randn([c, d + 1], (Kind::Float, tch::Device::Cpu)) * 0.01;
         let _ = first.select(1, d).fill_(0.0);
-        let mut weights = first.to_device(device).repeat([r, 1]); // [r c, D + 1]
+        let mut weights = send(first, device).repeat([r, 1]); // [r c, D + 1]
         let mut momentum = weights.zeros_like();
         let rates: Vec<f32> = rates
             .iter()
             .map(|rate| (rate * batch_size as f64 / 256.0) as f32)
             .collect();
-        let rates = Tensor::from_slice(&rates)
-            .to_device(device)
+        let rates = send(Tensor::from_slice(&rates), device)
             .repeat_interleave_self_int(c, 0, None)
             .unsqueeze(1);
         let steps = epochs * rows.len().div_ceil(batch_size);
@@ -68,7 +68,7 @@ pub fn train(
             let order = permutation(rows.len(), &mut generator(seed, "linear probe", epoch as u64, 0));
             for chosen in order.chunks(batch_size) {
                 let chosen: Vec<i64> = chosen.iter().map(|&place| rows[place as usize]).collect();
-                let chosen = Tensor::from_slice(&chosen).to_device(device);
+                let chosen = send(Tensor::from_slice(&chosen), device);
                 let n = chosen.size()[0];
                 let batch = normalisation.centred(&x.index_select(0, &chosen));
                 let batch = Tensor::cat(&[batch, Tensor::ones([n, 1], (Kind::Float, device))], 1);

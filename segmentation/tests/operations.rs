@@ -6,12 +6,11 @@
 
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::device::Precision;
-use camtrast_common::native::{Operations, count_operations};
+use camtrast_common::native::Operations;
 use camtrast_common::progress::Silent;
-use camtrast_common::run::{Build, RunOptions};
 use camtrast_common::settings::{BatchNormMode, Numbers};
-use camtrast_common::testing::save_untrained;
-use camtrast_finetune::{Start, train};
+use camtrast_common::testing::{operations_of, quiet_run, save_untrained};
+use camtrast_finetune::{Start, Tune, train};
 use camtrast_images::picture::Canvas;
 use camtrast_segmentation::label_image::LabelImage;
 use camtrast_segmentation::options::EvaluationOptions;
@@ -19,7 +18,6 @@ use camtrast_segmentation::{Preset, SegmentationOptions, SegmentationSettings, S
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::Device;
 use tempfile::TempDir;
 
 // Four images of two classes, with their labels.
@@ -85,32 +83,12 @@ fn operations(folder: &Path, preset: Preset, batch_norm: BatchNormMode, steps: u
         seed: 0,
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
-        tune: camtrast_finetune::Tune::All,
+        tune: Tune::All,
     };
-    let run = RunOptions {
-        out: folder.join("run"),
-        overwrite: true,
-        device: Device::Cpu,
-        group: camtrast_common::distributed::Group::ALONE,
-        log_every: 1000,
-        save_every: None,
-        profile_step: None,
-        build: Build {
-            version: "0".into(),
-            commit: "none".into(),
-        },
-    };
-    let training = || train(&task, &start, &run, &Silent, &AtomicBool::new(false)).unwrap();
-    let (_, counted) = count_operations(training).unwrap();
-    let log = fs::read_to_string(folder.join("run/log.jsonl")).unwrap();
-    let read = log
-        .lines()
-        .filter(|line| line.contains("\"kind\":\"step\""))
-        .count();
-    Operations {
-        waits: counted.waits - read as i64,
-        ..counted
-    }
+    let run = quiet_run(folder.join("run"));
+    operations_of(&run.out, || {
+        train(&task, &start, &run, &Silent, &AtomicBool::new(false)).unwrap();
+    })
 }
 
 #[test]

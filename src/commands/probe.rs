@@ -7,7 +7,7 @@ use crate::screen::Screen;
 use anyhow::Result;
 use camtrast_common::Error;
 use camtrast_common::checkpoint::load_backbone;
-use camtrast_common::device::device_name;
+use camtrast_common::device::{device_name, on_host};
 use camtrast_common::distributed::Group;
 use camtrast_common::features::extract;
 use camtrast_common::progress::Progress;
@@ -402,7 +402,7 @@ fn of_features(train: &Features, test: &Features, path: &Path) -> Result<Option<
     if train.dimension() != test.dimension() {
         return Ok(None);
     }
-    let [train, rows] = [train, test].map(|features| features.x.to_device(tch::Device::Cpu));
+    let [train, rows] = [train, test].map(|features| on_host(&features.x));
     let length = 4 * test.dimension() as usize;
     let full = |row: &&[u8]| row.iter().any(|byte| *byte != 0);
     let found = repeated(

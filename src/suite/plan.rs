@@ -39,6 +39,8 @@ pub struct SuiteCell {
     pub threads: Option<usize>,
     /// The cell that makes [`SuiteCell::checkpoint`].
     pub after: Option<usize>,
+    /// Whether several processes can share the work of its command.
+    pub shares_work: bool,
 }
 
 /// The cells of a recipe, and the columns and rows of its report.
@@ -436,6 +438,7 @@ fn cell(
         checkpoint: None,
         threads,
         after: None,
+        shares_work: clap.get_arguments().any(|a| a.get_long() == Some("nproc")),
     })
 }
 
@@ -545,27 +548,26 @@ impl SuiteCell {
         words
     }
 
-    /// Whether several processes can share the work of its command.
-    pub fn shares_work(&self) -> bool {
-        self.command != "analyze cam" && !self.command.starts_with("probe")
-    }
-
     /// `moco s0 detection`.
     pub fn name(&self) -> String {
         format!("{} s{} {}", self.run, self.seed, self.task)
     }
 }
 
+/// A word as a shell reads it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// `camtrast` and its arguments, quoted as a user would type them.
 pub fn typed(words: impl Iterator<Item = String>) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-    let quoted = |word: String| match !word.is_empty() && word.chars().all(plain) {
-        true => word,
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    };
     ["camtrast".to_owned()]
         .into_iter()
-        .chain(words.map(quoted))
+        .chain(words.map(|word| quoted(&word)))
         .collect::<Vec<_>>()
         .join(" ")
 }

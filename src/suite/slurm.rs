@@ -14,7 +14,7 @@ mod script;
 use super::board::Board;
 use super::content::Contents;
 use super::machine::Machine;
-use super::plan::SuitePlan;
+use super::plan::{SuiteCell, SuitePlan, quoted};
 use super::settle::Settled;
 use super::store::{Step, Store, recorded};
 use super::work::{End, backbone_sha256, record_failure};
@@ -102,7 +102,7 @@ pub fn write_scripts(
             Some(Source::Job(job)) => format!(" --dependency=aftercorr:{job}"),
             None => String::new(),
         };
-        let script = script::quoted(&script.display().to_string());
+        let script = quoted(&script.display().to_string());
         lines += &format!("array{number}=$(sbatch --parsable{after} {script} | cut -d ';' -f 1)\n");
     }
     let path = out.join("slurm").join("submit.sh");
@@ -123,13 +123,13 @@ fn needs(
         let parent_is_done = cell
             .after
             .is_none_or(|parent| matches!(needs[parent], Need::Nothing));
-        let need = match settled {
-            None => Need::Nothing,
-            Some(_) if waiting(&cell.folder).is_some() => {
-                Need::Waits(waiting(&cell.folder).expect("as the line above"))
+        let need = match (settled, waiting(&cell.folder)) {
+            (None, _) => Need::Nothing,
+            (Some(_), Some(place)) => Need::Waits(place),
+            (Some(settled), None) if parent_is_done && is_done(cell, settled, store, contents) => {
+                Need::Nothing
             }
-            Some(settled) if parent_is_done && is_done(cell, settled, store, contents) => Need::Nothing,
-            Some(_) => Need::Job,
+            (Some(_), None) => Need::Job,
         };
         needs.push(need);
     }
@@ -137,7 +137,7 @@ fn needs(
 }
 
 /// Whether a cell whose backbone exists has its result.
-fn is_done(cell: &super::plan::SuiteCell, settled: &Settled, store: &Store, contents: &mut Contents) -> bool {
+fn is_done(cell: &SuiteCell, settled: &Settled, store: &Store, contents: &mut Contents) -> bool {
     let checkpoint = match &cell.checkpoint {
         Some(path) => backbone_sha256(path).ok(),
         None => Some(String::new()),

@@ -399,7 +399,7 @@ fn run(cell: &SuiteCell, machine: &Machine, line: &Line) -> Result<Result<(), St
 fn launcher(program: &Path, cell: &SuiteCell) -> Command {
     let variable = |name: &str| std::env::var(name).ok();
     let tasks = variable("SLURM_NTASKS").and_then(|tasks| tasks.parse::<u64>().ok());
-    if !cell.shares_work() || !in_batch_script(variable) || tasks.is_none_or(|tasks| tasks == 1) {
+    if !cell.shares_work || !in_batch_script(variable) || tasks.is_none_or(|tasks| tasks == 1) {
         return Command::new(program);
     }
     let mut command = Command::new("srun");

@@ -5,11 +5,10 @@ mod task;
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::checkpoint::load_backbone;
 use camtrast_common::device::Precision;
-use camtrast_common::distributed::Group;
 use camtrast_common::network_file;
 use camtrast_common::progress::{Progress, Silent};
-use camtrast_common::run::{Build, RunOptions};
-use camtrast_common::testing::save_untrained;
+use camtrast_common::run::RunOptions;
+use camtrast_common::testing::{quiet_run, save_untrained};
 use camtrast_finetune::{DenseTask, Start, TrainReport, Tune, train};
 use std::fs;
 use std::path::Path;
@@ -62,17 +61,10 @@ fn start(folder: &Path, tune: Tune) -> Start {
 
 fn options(folder: &Path, out: &str) -> RunOptions {
     RunOptions {
-        out: folder.join(out),
         overwrite: false,
-        device: Device::Cpu,
-        group: Group::ALONE,
         log_every: 10,
         save_every: Some(7),
-        profile_step: None,
-        build: Build {
-            version: "0".into(),
-            commit: "none".into(),
-        },
+        ..quiet_run(folder.join(out))
     }
 }
 

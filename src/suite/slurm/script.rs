@@ -1,7 +1,7 @@
 //! Job scripts.
 
 use super::super::executor::TaskOptions;
-use super::super::plan::SuitePlan;
+use super::super::plan::{SuitePlan, quoted};
 use super::arrays::{Array, ranges};
 use anyhow::{Context, Result};
 use camtrast_common::Error;
@@ -109,13 +109,4 @@ pub fn write_program(path: &Path, text: &str) -> Result<()> {
     write_atomically(path, |file| file.write_all(text.as_bytes()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(Error::io(path, "write"))?;
     Ok(())
-}
-
-/// A word as a shell reads it.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
 }
