@@ -408,8 +408,8 @@ fn check_expectations(plan: &SuitePlan, recipe: &SuiteRecipe, wanted: &[bool]) -
     Ok(())
 }
 
-/// The plan of a suite's folder.
-fn kept_plan(out: &Path, root: &Command) -> Result<SuitePlan> {
+/// The recipe kept in a suite's folder.
+fn recipe_of(out: &Path) -> Result<PathBuf> {
     let recipe = kept_recipe(out);
     if !recipe.is_file() {
         return Err(Error::file(
@@ -419,6 +419,12 @@ fn kept_plan(out: &Path, root: &Command) -> Result<SuitePlan> {
         )
         .into());
     }
+    Ok(recipe)
+}
+
+/// The plan of a suite's folder.
+fn kept_plan(out: &Path, root: &Command) -> Result<SuitePlan> {
+    let recipe = recipe_of(out)?;
     Ok(SuitePlan::new(&SuiteRecipe::read(&recipe)?, &recipe, out, root)?)
 }
 
@@ -436,6 +442,7 @@ fn show_status(out: &Path, root: &Command) -> Result<()> {
 }
 
 fn cancel(out: &Path) -> Result<()> {
+    recipe_of(out)?;
     match slurm::cancel(out)? {
         0 => say("no job of this suite is in the queue"),
         n => say(&format!(

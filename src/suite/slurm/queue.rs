@@ -171,6 +171,9 @@ pub fn submit(script: &Path, after: Option<&str>) -> Result<String> {
 /// [`Error::File`]; a line with Slurm's message.
 pub fn cancel(out: &Path) -> Result<usize> {
     let jobs = Jobs::read(out)?;
+    if jobs.is_empty() {
+        return Ok(0);
+    }
     let queue = Queue::look()?;
     let elements = jobs
         .all

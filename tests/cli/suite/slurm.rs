@@ -236,6 +236,11 @@ fn what_slurm_cannot_do_is_said_in_one_line() {
         "suite run",
         &["squeue cannot be started", "--executor print"],
     );
+    // What was never submitted is known without Slurm.
+    place.fails("suite cancel none", &["none: is not the folder of a suite"]);
+    place.ok("suite run r.toml --out here --device cpu --executor print");
+    let cancelled = place.ok("suite cancel here").stdout;
+    assert!(cancelled.starts_with("no job of this suite"), "{cancelled}");
     place.fails(
         "suite cell x runs/none",
         &["is not a cell of this suite's recipe"],
