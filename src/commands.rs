@@ -199,6 +199,12 @@ impl Common {
             ),
             false => format!("computing on {device} ({})", found.why),
         });
+        if arithmetic::is_slow(self.precision, found.device) {
+            screen.note(
+                "warning: this processor has no AVX-512, without which bf16 is several times slower than fp32; \
+                 use --precision fp32",
+            );
+        }
         Ok((found.device, screen))
     }
 

@@ -216,19 +216,36 @@ fn mean(scores: &[ClassScore]) -> Option<f64> {
     (!ious.is_empty()).then(|| ious.iter().sum::<f64>() / ious.len() as f64)
 }
 
-// Adds to [256 * 256] counts of (truth, prediction). Labels come in runs: eight equal pairs are counted at
-// once.
+// Adds to [256 * 256] counts of (truth, prediction). Labels come in runs, which are counted at once.
 fn count_pairs(truth: &[u8], prediction: &[u8], counts: &mut [u32]) {
-    let mut one = |t: u8, p: u8, n: u32| counts[usize::from(t) << 8 | usize::from(p)] += n;
-    let ((truths, truths_rest), (predictions, rest)) = (truth.as_chunks::<8>(), prediction.as_chunks::<8>());
-    truths_rest.iter().zip(rest).for_each(|(&t, &p)| one(t, p, 1));
-    for (t, p) in truths.iter().zip(predictions) {
-        if all_are(*t, t[0]) && all_are(*p, p[0]) {
-            one(t[0], p[0], 8);
-        } else {
-            t.iter().zip(p).for_each(|(&t, &p)| one(t, p, 1));
+    let mut start = 0;
+    while start < truth.len() {
+        let pair = (truth[start], prediction[start]);
+        let end = start + run_length(&truth[start..], &prediction[start..], pair);
+        counts[usize::from(pair.0) << 8 | usize::from(pair.1)] += (end - start) as u32;
+        start = end;
+    }
+}
+
+// How many pixels at the start have these labels.
+fn run_length(truth: &[u8], prediction: &[u8], pair: (u8, u8)) -> usize {
+    let repeated = |label: u8| u64::from_le_bytes([label; 8]);
+    let (t, p) = (repeated(pair.0), repeated(pair.1));
+    let ((truths, _), (predictions, _)) = (truth.as_chunks::<8>(), prediction.as_chunks::<8>());
+    for (i, (truth, prediction)) in truths.iter().zip(predictions).enumerate() {
+        let differ = (u64::from_le_bytes(*truth) ^ t) | (u64::from_le_bytes(*prediction) ^ p);
+        if differ != 0 {
+            return i * 8 + differ.trailing_zeros() as usize / 8;
         }
     }
+    let whole = truths.len() * 8;
+    let same = |(t, p): &(&u8, &u8)| (**t, **p) == pair;
+    whole
+        + truth[whole..]
+            .iter()
+            .zip(&prediction[whole..])
+            .take_while(same)
+            .count()
 }
 
 #[cfg(test)]

@@ -95,12 +95,7 @@ fn unfilter(filter: u8, filtered: &[u8], above: &[u8], row: &mut [u8]) -> Option
     match filter {
         0 => row.copy_from_slice(filtered),
         1 => in_runs(filtered, above, row, |left, _, _| left, |_, _| true),
-        2 => {
-            row.copy_from_slice(filtered);
-            row.iter_mut()
-                .zip(above)
-                .for_each(|(byte, up)| *byte = byte.wrapping_add(*up));
-        }
+        2 => add(filtered, above, row),
         3 => in_runs(
             filtered,
             above,
@@ -113,6 +108,14 @@ fn unfilter(filter: u8, filtered: &[u8], above: &[u8], row: &mut [u8]) -> Option
         _ => return None,
     }
     Some(())
+}
+
+/// The sum of two rows. Not inlined: its arguments do not overlap, so that many bytes are added at once.
+#[inline(never)]
+fn add(filtered: &[u8], above: &[u8], row: &mut [u8]) {
+    for ((byte, filtered), up) in row.iter_mut().zip(filtered).zip(above) {
+        *byte = filtered.wrapping_add(*up);
+    }
 }
 
 /// Adds `predict(left, up, up and left)` to every filtered byte. Eight zeros continue the byte before them if
@@ -131,10 +134,11 @@ fn in_runs(
     for ((row, filtered), up) in row.iter_mut().zip(filtered).zip(up) {
         if all_are(*filtered, 0) && continues(before, *up) {
             *row = [left; 8];
+            before = up[7];
         } else {
             one_by_one(filtered, up, row, (left, before), &predict);
+            (left, before) = (row[7], up[7]);
         }
-        (left, before) = (row[7], up[7]);
     }
     one_by_one(filtered_rest, up_rest, row_rest, (left, before), &predict);
 }

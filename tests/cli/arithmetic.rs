@@ -59,6 +59,26 @@ fn tf32_is_for_gpus() {
     assert!(!place.path("run").exists());
 }
 
+// What is slower than the default is not begun without a word.
+#[test]
+fn bf16_without_avx512_is_a_warning() {
+    let place = Place::new();
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let slow = !flags.contains("avx512bw") && cfg!(target_arch = "x86_64");
+    for (precision, warns) in [("fp32", false), ("bf16", slow)] {
+        let scratch = SCRATCH.replace(
+            "--out scratch",
+            &format!("--out {precision} --precision {precision}"),
+        );
+        let printed = place.ok(&scratch).stderr;
+        assert_eq!(
+            printed.contains("warning: this processor has no AVX-512"),
+            warns,
+            "{printed}"
+        );
+    }
+}
+
 #[test]
 fn a_step_is_profiled() {
     let place = Place::new();
