@@ -14,7 +14,6 @@
 
 use crate::classes::{ClassSet, IGNORE, Meaning};
 use crate::label_image::LabelImage;
-use crate::label_png::all_are;
 use camtrast_common::Error;
 use camtrast_common::distributed::Group;
 use serde::Serialize;

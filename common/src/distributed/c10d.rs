@@ -2,12 +2,15 @@
 
 use super::collectives::Collectives;
 use crate::device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::native::check;
 use std::ffi::{CString, c_char, c_void};
 use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::Builder;
 use std::time::Duration;
 use tch::{Device, Tensor};
 
@@ -49,12 +52,24 @@ fn milliseconds(time: Duration) -> i64 {
     time.as_millis() as i64
 }
 
+/// How long the store may take to answer, on a busy machine too.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Keys and values that all processes see (`c10d::TCPStore`).
-pub(super) struct Store(Handle);
+///
+/// c10d waits for ever for an answer of a host that is cut off, and meanwhile keeps the store locked. Each
+/// question is therefore asked by a thread of its own, and the store is given up when one gets no answer.
+pub(super) struct Store {
+    handle: Shared,
+    silent: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+struct Shared(Handle);
 
 // SAFETY: the store locks itself.
-unsafe impl Send for Store {}
-unsafe impl Sync for Store {}
+unsafe impl Send for Shared {}
+unsafe impl Sync for Shared {}
 
 impl Store {
     /// Connects to the store at an address, or serves it on a `listener` there. Keys begin with `prefix`.
@@ -77,66 +92,112 @@ impl Store {
                 &mut store,
             )
         })?;
-        Ok(Store(store))
+        Ok(Self::of(store))
+    }
+
+    fn of(handle: Handle) -> Self {
+        Store {
+            handle: Shared(handle),
+            silent: AtomicBool::new(false),
+        }
     }
 
     /// A connection of its own, for another thread.
     pub(super) fn again(&self) -> Result<Self> {
         let mut store = null_mut();
         // SAFETY: a live store.
-        check(unsafe { camtrast_store_clone(self.0, &mut store) })?;
-        Ok(Store(store))
+        check(unsafe { camtrast_store_clone(self.handle.0, &mut store) })?;
+        Ok(Self::of(store))
+    }
+
+    /// Whether a question got no answer. All others fail at once.
+    pub(super) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        question: impl FnOnce(Handle) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, heard) = mpsc::channel();
+        if !self.is_silent() {
+            let handle = self.handle;
+            let asking = move || drop(answer.send(question({ handle }.0)));
+            Builder::new().spawn(asking).map_err(Error::thread)?;
+        }
+        heard.recv_timeout(patience).unwrap_or_else(|_| {
+            self.silent.store(true, Ordering::Relaxed);
+            Err(Error::Lost {
+                problem: "the store of the processes does not answer".into(),
+                remedy: "see that the hosts reach each other".into(),
+                reported: false,
+            })
+        })
     }
 
     pub(super) fn set(&self, key: &str, value: &str) -> Result<()> {
-        let key = text(key);
+        let (key, value) = (text(key), value.to_owned());
         // SAFETY: a live store; key and value outlive the call.
-        check(unsafe { camtrast_store_set(self.0, key.as_ptr(), value.as_ptr(), value.len()) })
+        self.ask(ANSWER, move |store| {
+            check(unsafe { camtrast_store_set(store, key.as_ptr(), value.as_ptr(), value.len()) })
+        })
     }
 
     /// The value of a key, waited for.
     pub(super) fn get(&self, key: &str, timeout: Duration) -> Result<String> {
-        let (key, mut value, mut length) = (text(key), std::ptr::null(), 0);
-        // SAFETY: a live store; the value is copied before this thread reads another.
-        let bytes = unsafe {
-            check(camtrast_store_get(
-                self.0,
-                key.as_ptr(),
-                milliseconds(timeout),
-                &mut value,
-                &mut length,
-            ))?;
-            match length {
-                0 => &[][..], // without an address
-                _ => std::slice::from_raw_parts(value, length),
-            }
-        };
-        Ok(String::from_utf8_lossy(bytes).into_owned())
+        let key = text(key);
+        self.ask(timeout + ANSWER, move |store| {
+            let (mut value, mut length) = (null(), 0);
+            // SAFETY: a live store; the value is copied before this thread reads another.
+            let bytes = unsafe {
+                check(camtrast_store_get(
+                    store,
+                    key.as_ptr(),
+                    milliseconds(timeout),
+                    &mut value,
+                    &mut length,
+                ))?;
+                match length {
+                    0 => &[][..], // without an address
+                    _ => std::slice::from_raw_parts(value, length),
+                }
+            };
+            Ok(String::from_utf8_lossy(bytes).into_owned())
+        })
     }
 
     /// The value of a key, if it is there.
     pub(super) fn look(&self, key: &str) -> Result<Option<String>> {
-        let (name, mut found) = (text(key), 0);
-        // SAFETY: a live store.
-        check(unsafe { camtrast_store_has(self.0, name.as_ptr(), &mut found) })?;
-        (found != 0)
-            .then(|| self.get(key, Duration::from_secs(5)))
-            .transpose()
+        let name = text(key);
+        let found = self.ask(ANSWER, move |store| {
+            let mut found = 0;
+            // SAFETY: a live store.
+            check(unsafe { camtrast_store_has(store, name.as_ptr(), &mut found) })?;
+            Ok(found != 0)
+        })?;
+        found.then(|| self.get(key, Duration::from_secs(5))).transpose()
     }
 
     /// Adds to a number, which begins at 0; returns the sum.
     pub(super) fn add(&self, key: &str, amount: i64) -> Result<i64> {
-        let (key, mut sum) = (text(key), 0);
-        // SAFETY: a live store.
-        check(unsafe { camtrast_store_add(self.0, key.as_ptr(), amount, &mut sum) })?;
-        Ok(sum)
+        let key = text(key);
+        self.ask(ANSWER, move |store| {
+            let mut sum = 0;
+            // SAFETY: a live store.
+            check(unsafe { camtrast_store_add(store, key.as_ptr(), amount, &mut sum) })?;
+            Ok(sum)
+        })
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // SAFETY: made by `open` or `again`, and closed once.
-        unsafe { camtrast_store_close(self.0) }
+        // A thread still waits in a silent store.
+        if !self.is_silent() {
+            // SAFETY: made by `open` or `again`, and closed once.
+            unsafe { camtrast_store_close(self.handle.0) }
+        }
     }
 }
 
@@ -152,7 +213,7 @@ impl Gloo {
         // SAFETY: a live store.
         check(unsafe {
             camtrast_gloo_open(
-                store.0,
+                store.handle.0,
                 rank as i32,
                 world as i32,
                 milliseconds(timeout),

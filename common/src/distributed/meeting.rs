@@ -140,9 +140,13 @@ impl Meeting {
     pub(super) fn wait(&self, key: &str) -> Result<String> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            match self.store.get(key, Duration::from_secs(1)) {
+            let (asked, patience) = (Instant::now(), Duration::from_secs(1));
+            match self.store.get(key, patience) {
                 Ok(value) => return Ok(value),
-                Err(error) if Instant::now() > deadline => return Err(self.explain(&error)),
+                // Whoever serves the store is gone, if it does not even wait.
+                Err(error) if asked.elapsed() < patience || Instant::now() > deadline => {
+                    return Err(self.explain(&error));
+                }
                 Err(_) if self.others().any(|rank| self.last_words(rank).is_some()) => {
                     return Err(reported("another process has failed".into()));
                 }
@@ -186,7 +190,11 @@ impl Meeting {
                 true => "the starter of the processes",
                 false => "rank 0",
             };
-            return lost(format!("{keeper}, which keeps the store, has ended"), false);
+            let state = match self.store.is_silent() {
+                true => "does not answer",
+                false => "has ended",
+            };
+            return lost(format!("{keeper}, which keeps the store, {state}"), false);
         };
         let own = self.place.rank;
         let silent = |rank: &u64| *rank != own && before[*rank as usize].0 == after[*rank as usize].0;
