@@ -68,7 +68,12 @@ pub fn write_samples(
 
 /// One image with its objects and detections, the last on top. Small images are enlarged, so that names can
 /// be read.
-fn picture(pixels: Image, image: &Annotated, found: &[Detection], classes: &[String]) -> Result<Canvas> {
+pub(crate) fn picture(
+    pixels: Image,
+    image: &Annotated,
+    found: &[Detection],
+    classes: &[String],
+) -> Result<Canvas> {
     let factor = 400_usize.div_ceil(pixels.height.max(pixels.width)).clamp(1, 8);
     let (height, width) = (pixels.height * factor, pixels.width * factor);
     let mut canvas = Canvas::new(width, height)?;

@@ -66,6 +66,7 @@ impl SegmentationTask {
         let crop = set(&settings.options.crop);
         let predict = settings
             .evaluation
+            .views
             .predict_options([crop.height as i64, crop.width as i64])?;
         Ok(SegmentationTask {
             predict,
