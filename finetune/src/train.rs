@@ -171,6 +171,9 @@ fn plan(course: &Course, start: &Start, options: &RunOptions) -> TrainPlan {
         log_every: options.log_every.max(1),
         save_every: options.save_every,
         profile_step: options.profile_step,
+        keep_epochs: Vec::new(),
+        validate_every: None,
+        earlier: Vec::new(),
     }
 }
 

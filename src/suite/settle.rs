@@ -10,6 +10,7 @@ use crate::commands::pretrain::PretrainArgs;
 use crate::commands::segmentation::TrainArgs as SegmentationArgs;
 use anyhow::Result;
 use camtrast_common::Error;
+use camtrast_common::checkpoint::BackboneInfo;
 use camtrast_common::distributed::Group;
 use camtrast_datasets::Pack;
 use camtrast_report::record::{COURSE, PLACES, PRETRAIN};
@@ -156,12 +157,18 @@ impl<'a> Settler<'a> {
         let data = match cell.command {
             "pretrain" => {
                 let recipe = PretrainArgs::from_arg_matches(matches)?.recipe()?;
+                let init = recipe.init.clone();
                 let pack = self.pack(&recipe.data)?;
                 let settled = recipe.settle(&pack, self.device, Group::ALONE)?;
                 // They are part of the architecture.
-                settings.retain(|key, _| !["width", "stem"].contains(&&key[..]));
-                fill(&mut settings, &settled.recipe, &["data"]);
-                Data::of(&pack, settled.selection.class_names)
+                settings.retain(|key, _| !["width", "stem", "init"].contains(&&key[..]));
+                fill(&mut settings, &settled.recipe, &["data", "init"]);
+                let mut classes = settled.selection.class_names;
+                if let Some(init) = init {
+                    settings.insert("init_sha256".into(), self.contents.tensors(&init)?);
+                    classes.extend(BackboneInfo::read(&init)?.class_names);
+                }
+                Data::of(&pack, classes)
             }
             "detection train" => {
                 let args = DetectionArgs::from_arg_matches(matches)?;
@@ -278,7 +285,8 @@ impl Data {
 
 /// Flags that say where and how a command runs, and the backbone, whose content is part of the key
 /// separately.
-const MACHINE: [&str; 7] = [
+const MACHINE: [&str; 8] = [
+    "extend",
     "out",
     "overwrite",
     "quiet",

@@ -12,6 +12,7 @@ mod gpu;
 mod help;
 mod honest;
 mod interop;
+mod lengths;
 mod predict;
 mod probe;
 mod resume;
