@@ -11,7 +11,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use task::{Loss, Outcome, PROFILE, Source, StepContext, Task, TrainPlan};
+pub use task::{Loss, Outcome, PROFILE, Source, StepContext, Task, TrainPlan, Validated};
 
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -260,9 +260,12 @@ pub fn train<T: Task>(
             }
             if plan.validates(done) {
                 let begun = Instant::now();
-                let measures = task.validate(run, done)?;
-                let line = meter::validation(done, epoch, &measures);
-                log.iter_mut().try_for_each(|log| log.write(&line))?;
+                let seen = task.validate(run, done)?;
+                let line = meter::validation(done, epoch, &seen.measures);
+                if let Some(log) = &mut log {
+                    log.write(&line)?;
+                    log.show(done, &seen.pictures)?;
+                }
                 meter.pause(begun.elapsed());
                 aside += begun.elapsed();
             }

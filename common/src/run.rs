@@ -23,7 +23,11 @@ pub const SCHEMA: u64 = 1;
 pub const SUBSET: &str = "subset.json";
 
 /// Settings that say where files are.
-pub const PLACES: [&str; 13] = [
+pub const PLACES: [&str; 17] = [
+    "coco-val",
+    "coco-val-images",
+    "dev-images",
+    "dev-labels",
     "data",
     "init",
     "voc",

@@ -38,7 +38,7 @@ pub fn predict_photos(
     pictures: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Error>> {
-    let (ids, mut problems) = (classes.file_ids(), Vec::new());
+    let mut problems = Vec::new();
     let (mut images, mut segments) = (Vec::new(), Vec::new());
     progress.start("predicting", photos.len() as u64, 0);
     for chunk in photos.chunks(CHUNK) {
@@ -48,11 +48,7 @@ pub fn predict_photos(
         for (photo, image) in chunk.iter().zip(decoded) {
             match image {
                 Ok(image) => {
-                    let mut labels = predictor.predict(&image)?;
-                    labels
-                        .pixels
-                        .iter_mut()
-                        .for_each(|id| *id = ids[usize::from(*id)]);
+                    let labels = predictor.predict_ids(&image, classes)?;
                     predicted.push((photo, image, labels));
                 }
                 Err(error) => problems.push(error),
@@ -63,7 +59,7 @@ pub fn predict_photos(
             let name = format!("{}.png", photo.name);
             labels.write(&out.join("labels").join(&name))?;
             if pictures {
-                picture::prediction(&out.join("pictures").join(&name), classes, image, labels)?;
+                picture::prediction(classes, image, labels)?.write(&out.join("pictures").join(&name))?;
             }
             Ok(records(photo, labels, classes))
         };

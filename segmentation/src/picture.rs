@@ -22,15 +22,13 @@ const ENTRY: usize = 170;
 /// the classes that occur. Labels are in file ids.
 ///
 /// # Errors
-/// [`camtrast_common::Error::Io`] when it cannot be written, [`camtrast_common::Error::Settings`] when OpenCV
-/// fails to draw.
+/// [`camtrast_common::Error::Settings`] when OpenCV fails to draw.
 pub fn sample(
-    path: &Path,
     classes: &ClassSet,
     image: &Image,
     truth: &LabelImage,
     prediction: &LabelImage,
-) -> Result<()> {
+) -> Result<Canvas> {
     let (height, width) = panel(image);
     let resized = resize(image.clone(), height, width);
     let (truth, prediction) = (nearest(truth, height, width), nearest(prediction, height, width));
@@ -59,7 +57,7 @@ pub fn sample(
         ("prediction", painted(classes, &prediction)),
         ("errors", errors),
     ];
-    sheet(path, classes, (height, width), panels, present)
+    sheet(classes, (height, width), panels, present)
 }
 
 /// Image, and the image under its prediction, over a legend of the classes that occur. Labels are in file
@@ -67,7 +65,7 @@ pub fn sample(
 ///
 /// # Errors
 /// As [`sample`].
-pub fn prediction(path: &Path, classes: &ClassSet, image: &Image, labels: &LabelImage) -> Result<()> {
+pub fn prediction(classes: &ClassSet, image: &Image, labels: &LabelImage) -> Result<Canvas> {
     let (height, width) = panel(image);
     let resized = resize(image.clone(), height, width);
     let labels = nearest(labels, height, width);
@@ -75,7 +73,7 @@ pub fn prediction(path: &Path, classes: &ClassSet, image: &Image, labels: &Label
     let blend = |(pixel, colour): (&u8, u8)| ((u16::from(*pixel) * 2 + u16::from(colour) * 3) / 5) as u8;
     let blended = resized.pixels.iter().zip(colours).map(blend).collect();
     let panels = [("image", resized.pixels.clone()), ("prediction", blended)];
-    sheet(path, classes, (height, width), panels, |id| labels.contains(&id))
+    sheet(classes, (height, width), panels, |id| labels.contains(&id))
 }
 
 // Height and width of a picture's panels.
@@ -99,12 +97,11 @@ fn painted(classes: &ClassSet, labels: &[u8]) -> Vec<u8> {
 
 // Panels in two columns over a legend of the classes whose file ids are `present`.
 fn sheet<const N: usize>(
-    path: &Path,
     classes: &ClassSet,
     (height, width): (usize, usize),
     panels: [(&str, Vec<u8>); N],
     present: impl Fn(u8) -> bool,
-) -> Result<()> {
+) -> Result<Canvas> {
     let legend: Vec<_> = classes
         .classes()
         .iter()
@@ -132,14 +129,14 @@ fn sheet<const N: usize>(
         canvas.fill([x + 4, y, x + 17, y + 13], class.colour)?;
         canvas.words(&class.name, x + 24, y + 12, 0.45, INK)?;
     }
-    canvas.write(path)
+    Ok(canvas)
 }
 
 /// Share of each true class's pixels (rows) that is predicted as each class (columns); the last column is "no
 /// class". Rows of classes without pixels are grey.
 ///
 /// # Errors
-/// As [`sample`].
+/// [`camtrast_common::Error::Io`] when it cannot be written; otherwise as [`sample`].
 pub fn confusion(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Result<()> {
     let names: Vec<&str> = classes
         .classes()

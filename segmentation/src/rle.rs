@@ -12,7 +12,8 @@ pub struct Mask {
     pub area: u64,
 }
 
-/// The mask of every id that occurs in a label image: what pycocotools' `mask.encode` makes of `labels == id`.
+/// The mask of every id that occurs in a label image: what pycocotools' `mask.encode` makes of `labels ==
+/// id`.
 pub fn masks(labels: &LabelImage) -> BTreeMap<u8, Mask> {
     let LabelImage {
         height,
@@ -64,7 +65,8 @@ impl Runs {
     }
 }
 
-// Five bits a letter, the lowest first; the sixth bit says that more follow, the last one's fifth is the sign.
+// Five bits a letter, the lowest first; the sixth bit says that more follow, the last one's fifth is the
+// sign.
 fn push(mut number: i64, text: &mut String) {
     loop {
         let bits = (number & 0x1f) as u8;

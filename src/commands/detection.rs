@@ -133,9 +133,11 @@ impl TrainArgs {
         &self.data
     }
 
-    /// The data sets that the flags name.
-    pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>)> {
-        Ok(self.data.read(&Silent)?)
+    /// The data sets that the flags name: to train on, to test on, to validate on.
+    pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>, Option<Dataset>)> {
+        let (training, test) = self.data.read(&Silent)?;
+        let validation = self.data.validation(&training, &Silent)?;
+        Ok((training, test, validation))
     }
 
     /// The settings with every default filled in, checked.
@@ -147,13 +149,14 @@ impl TrainArgs {
 fn run_train(args: TrainArgs) -> Result<()> {
     let task = |screen: &Screen| {
         let (training, test) = args.data.read(screen)?;
+        let validation = args.data.validation(&training, screen)?;
         let settings = DetectionSettings {
             arch: args.arch,
             preset: args.preset,
             data: args.data,
             options: args.options,
         };
-        Ok(DetectionTask::new(settings, training, test, args.pictures)?)
+        Ok(DetectionTask::new(settings, training, test, args.pictures)?.validated_on(validation))
     };
     fine_tune(args.start, &args.common, task, show)
 }

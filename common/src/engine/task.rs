@@ -2,6 +2,7 @@
 
 use crate::distributed::Group;
 use crate::error::Result;
+use crate::log::Picture;
 use crate::run::RunFolder;
 use crate::schedule::Schedule;
 use std::collections::BTreeMap;
@@ -28,6 +29,15 @@ pub struct Loss {
     pub total: Tensor,
     /// Scalars worth logging.
     pub parts: Vec<(&'static str, Tensor)>,
+}
+
+/// What was seen on validation data.
+#[derive(Debug, Clone, Default)]
+pub struct Validated {
+    /// Numbers by name.
+    pub measures: BTreeMap<String, f64>,
+    /// Pictures for TensorBoard.
+    pub pictures: Vec<Picture>,
 }
 
 /// Prepares batches, on the loader thread.
@@ -62,13 +72,13 @@ pub trait Task {
     fn epoch_measures(&mut self, _epoch: u64) -> Result<Vec<(&'static str, f64)>> {
         Ok(Vec::new())
     }
-    /// Measures on validation data after `step` steps, by name, which go to the log; where the plan asks for
-    /// it, in all processes. Must not change any state, but may write a file of its own.
+    /// Measures and pictures of validation data after `step` steps, which go to the log; called where the
+    /// plan asks for it, in all processes. Must not change any state, but may write a file of its own.
     ///
     /// # Errors
     /// Any error stops the run.
-    fn validate(&mut self, _run: &RunFolder, _step: u64) -> Result<BTreeMap<String, f64>> {
-        Ok(BTreeMap::new())
+    fn validate(&mut self, _run: &RunFolder, _step: u64) -> Result<Validated> {
+        Ok(Validated::default())
     }
     /// All tensors that training changes, by name; states are saved from them and restored into them.
     fn state(&self) -> BTreeMap<String, Tensor>;
