@@ -1,18 +1,18 @@
 //! Fine-tuning of a whole backbone with a linear classifier, on all labels of a pack or a share of them.
 
 use crate::accuracy::{Accuracy, Tally};
-use camtrast_common::augment::{Augment, Crop, Draws};
+use crate::source::{Batch, LabelledSource};
+use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::send;
 use camtrast_common::distributed::Group;
-use camtrast_common::engine::{Loss, Source, StepContext, Validated};
+use camtrast_common::engine::{Loss, StepContext, Validated};
 use camtrast_common::features::{BATCH, Images};
 use camtrast_common::leakage::Prints;
 use camtrast_common::network_file;
 use camtrast_common::nn::{Linear, Modes};
 use camtrast_common::optim::{Algorithm, OptimizerConfig};
 use camtrast_common::progress::{Progress, Silent};
-use camtrast_common::random::generator;
 use camtrast_common::resnet::{ResNet, pool};
 use camtrast_common::run::Metrics;
 use camtrast_common::sampler::{Passes, period};
@@ -262,51 +262,6 @@ impl Classification {
     pub fn forward(&self, images: &Tensor, modes: Modes) -> Tensor {
         self.fc
             .forward(&pool(&self.backbone.feature_map(images, modes.backbone)))
-    }
-}
-
-/// What one step trains on.
-pub struct Batch {
-    /// Pixels u8 [N, H, W, 3].
-    images: Tensor,
-    /// i64 [N].
-    labels: Tensor,
-    /// The random numbers of its augmentation.
-    draws: Vec<Draws>,
-}
-
-/// Draws batches in an order of its own for every pass.
-pub struct LabelledSource {
-    pack: Arc<Pack>,
-    chosen: Selection,
-    passes: Passes,
-    batch_size: u64,
-    batches_per_epoch: u64,
-    seed: u64,
-    rank: u64,
-    device: Device,
-    augment: Augment,
-    /// Mean and standard deviation of the normalisation.
-    colours: ([f64; 3], [f64; 3]),
-}
-
-impl Source for LabelledSource {
-    type Batch = Batch;
-
-    fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
-        let number = epoch * self.batches_per_epoch + index;
-        let places = self.passes.batch(number, self.batch_size);
-        let of = |all: &[i64]| places.iter().map(|&(_, place)| all[place]).collect::<Vec<_>>();
-        // Processes have images of their own, and random numbers of their own.
-        let mut generator = generator(self.seed, "augment", self.rank, number);
-        let size = [places.len(), self.pack.height(), self.pack.width()].map(|d| d as i64);
-        let (mean, std) = &self.colours;
-        let draws = vec![self.augment.draw_with(size, mean, std, &mut generator)];
-        Ok(Batch {
-            images: send(self.pack.rows(&of(&self.chosen.indices))?, self.device),
-            labels: send(Tensor::from_slice(&of(&self.chosen.labels)), self.device),
-            draws: Draws::send(draws, self.device),
-        })
     }
 }
 

@@ -47,6 +47,9 @@ fn data(folder: &Path) -> TrainData {
         labels: Some(folder.join("labels")),
         val_images: None,
         val_labels: None,
+        dev_split: None,
+        dev_images: None,
+        dev_labels: None,
         class_names: Some(folder.join("names")),
         ignore: Numbers(vec![255.0]),
     }
