@@ -6,6 +6,7 @@ pub mod data;
 pub mod detection;
 pub mod fewshot;
 pub mod finetune;
+pub mod predict;
 pub mod pretrain;
 pub mod probe;
 pub mod report;

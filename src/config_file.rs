@@ -9,7 +9,7 @@ use std::path::Path;
 use toml::Value;
 
 /// Tables of a run's config.toml that only describe it and are not settings.
-const DESCRIPTIONS: [&str; 4] = ["dataset", "build", "network", "episodes"];
+const DESCRIPTIONS: [&str; 5] = ["dataset", "build", "network", "episodes", "extended"];
 
 /// Puts the keys of the file named by `--config`, if any, right after the (sub)command's name.
 ///
@@ -38,7 +38,7 @@ pub fn expand(arguments: Vec<OsString>, root: &Command) -> Result<Vec<OsString>>
     })?;
     let table: toml::Table = table
         .into_iter()
-        .filter(|(key, value)| !(DESCRIPTIONS.contains(&key.as_str()) && value.is_table()))
+        .filter(|(key, value)| !(DESCRIPTIONS.contains(&key.as_str()) && is_tables(value)))
         .collect();
     let flags = flags(table, command).map_err(|(problem, remedy)| usage(problem, &remedy))?;
     let mut expanded = arguments;
@@ -76,6 +76,11 @@ pub fn flags(table: toml::Table, command: &Command) -> std::result::Result<Vec<O
         }
     }
     Ok(flags)
+}
+
+fn is_tables(value: &Value) -> bool {
+    let all = |items: &Vec<Value>| items.iter().all(Value::is_table);
+    value.is_table() || value.as_array().is_some_and(all)
 }
 
 fn config_path(arguments: &[OsString]) -> Option<OsString> {

@@ -73,30 +73,38 @@ impl Protocol {
         }
     }
 
+    /// The command's name.
+    pub fn command(&self) -> &'static str {
+        self.command
+    }
+
     /// Writes config.toml where `out` is a folder, and metrics.json.
     ///
     /// # Errors
     /// [`camtrast_common::Error::Io`].
     pub fn write(self, out: &Path, metrics: &Metrics, texts: Texts, device: &str) -> Result<()> {
-        let path = metrics_path(out)?;
+        let (path, begun) = (metrics_path(out)?, self.begun);
         if path != out {
-            let build = Build {
-                version: env!("CARGO_PKG_VERSION").into(),
-                commit: env!("CAMTRAST_COMMIT").into(),
-            };
-            // Tables last: TOML requires it.
-            let (tables, settings): (Table, Table) =
-                self.config.into_iter().partition(|(_, value)| value.is_table());
-            let config = settings.into_iter().chain(tables).collect::<Table>().to_string();
-            RunFolder::create(out)?.record(self.command, &config, &build, device)?;
+            self.write_config(out, device)?;
         }
-        Ok(write_metrics(
-            &path,
-            metrics,
-            texts,
-            self.begun.elapsed().as_secs_f64(),
-            device,
-        )?)
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(write_metrics(&path, metrics, texts, seconds, device)?)
+    }
+
+    /// Writes config.toml into the folder `out`.
+    ///
+    /// # Errors
+    /// [`camtrast_common::Error::Io`].
+    pub fn write_config(self, out: &Path, device: &str) -> Result<()> {
+        let build = Build {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: env!("CAMTRAST_COMMIT").into(),
+        };
+        // Tables last: TOML requires it.
+        let (tables, settings): (Table, Table) =
+            self.config.into_iter().partition(|(_, value)| value.is_table());
+        let config = settings.into_iter().chain(tables).collect::<Table>().to_string();
+        Ok(RunFolder::create(out)?.record(self.command, &config, &build, device)?)
     }
 }
 

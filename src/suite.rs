@@ -4,6 +4,7 @@ pub mod board;
 mod content;
 mod estimate;
 mod executor;
+mod kept;
 mod leakage;
 mod machine;
 mod only;

@@ -41,17 +41,28 @@ impl Augment {
         generator: &mut ChaCha8Rng,
     ) -> Tensor {
         let (n, height, width, _) = pixels.size4().expect("pixels are [N, H, W, 3]");
-        let normalisation = Normalisation {
-            mean: *mean,
-            std: *std,
-        };
-        let draws = vec![Draws::new(self, [n, height, width], normalisation, generator)];
+        let draws = vec![self.draw_with([n, height, width], mean, std, generator)];
         self.apply_draws(pixels, &Draws::send(draws, pixels.device())[0])
     }
 
     /// Draws the numbers for [`Augment::apply_draws`] on `size` = [N, H, W], normalised as ImageNet.
     pub fn draw(&self, size: [i64; 3], generator: &mut ChaCha8Rng) -> Draws {
         Draws::new(self, size, IMAGENET, generator)
+    }
+
+    /// As [`Augment::draw`], with another normalisation.
+    pub fn draw_with(
+        &self,
+        size: [i64; 3],
+        mean: &[f64; 3],
+        std: &[f64; 3],
+        generator: &mut ChaCha8Rng,
+    ) -> Draws {
+        let normalisation = Normalisation {
+            mean: *mean,
+            std: *std,
+        };
+        Draws::new(self, size, normalisation, generator)
     }
 
     /// As [`Augment::apply`], with numbers that are on the pixels' device already. `pixels` are the images

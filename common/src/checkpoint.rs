@@ -23,6 +23,21 @@ pub const IMPORTED: &str = "imported";
 pub const PARTIAL: &str = "partial";
 const CLASS_NAMES: &str = "class_names";
 
+/// File of the backbone that a run keeps of an epoch on its way, counted from 1.
+pub fn kept_file(epoch: u64) -> String {
+    format!("{KEPT}{epoch}.safetensors")
+}
+
+/// Whether a file's name is one of [`kept_file`].
+pub fn is_kept_file(name: &str) -> bool {
+    let epoch = name
+        .strip_prefix(KEPT)
+        .and_then(|rest| rest.strip_suffix(".safetensors"));
+    epoch.is_some_and(|epoch| epoch.parse::<u64>().is_ok())
+}
+
+const KEPT: &str = "backbone-epoch";
+
 /// The metadata of a backbone file, one key per field.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BackboneInfo {

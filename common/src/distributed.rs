@@ -22,6 +22,7 @@ mod place;
 
 pub use place::{Place, in_batch_script};
 
+use crate::device::to_host;
 use crate::error::{Error, Result};
 use crate::random::torch_seed;
 use c10d::Gloo;
@@ -189,6 +190,23 @@ impl Group {
         let answer = Tensor::from_slice(&[i64::from(own)]);
         self.broadcast(&answer)?;
         Ok(answer.int64_value(&[0]) != 0)
+    }
+
+    /// The text that rank 0 has.
+    ///
+    /// # Errors
+    /// As [`Group::all_reduce`].
+    pub fn text_of_first(self, own: &str) -> Result<String> {
+        if self.is_alone() {
+            return Ok(own.to_owned());
+        }
+        let length = Tensor::from_slice(&[own.len() as i64]);
+        self.broadcast(&length)?;
+        let mut bytes = own.as_bytes().to_vec();
+        bytes.resize(length.int64_value(&[0]) as usize, 0);
+        let text = Tensor::from_slice(&bytes);
+        self.broadcast(&text)?;
+        Ok(String::from_utf8_lossy(&to_host::<u8>(&text)?).into_owned())
     }
 
     /// Waits for all processes.

@@ -11,7 +11,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use task::{Loss, Outcome, PROFILE, Source, StepContext, Task, TrainPlan};
+pub use task::{Loss, Outcome, PROFILE, Source, StepContext, Task, TrainPlan, Validated};
 
 use crate::error::{Error, Result};
 use crate::log::Log;
@@ -28,7 +28,7 @@ use meter::Meter;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 const SAVE_SECONDS: f64 = 120.0;
@@ -89,6 +89,7 @@ const BATCHES_AHEAD: usize = 3;
 /// let plan = TrainPlan {
 ///     seed: 0, device: Device::Cpu, group: Group::ALONE, epochs: 20, batches_per_epoch: 2, accumulate: 1,
 ///     batch_size: 2, clip_norm: None, log_every: 10, save_every: None, profile_step: None,
+///     keep_epochs: vec![], validate_every: None, earlier: vec![],
 /// };
 /// let folder = tempfile::tempdir().unwrap();
 /// let run = RunFolder::begin(folder.path())?;
@@ -111,7 +112,7 @@ pub fn train<T: Task>(
     progress: &dyn Progress,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
-    let steps_per_epoch = plan.batches_per_epoch / plan.accumulate;
+    let steps_per_epoch = plan.steps_per_epoch();
     let total = plan.epochs * steps_per_epoch;
     let (leads, world) = (plan.group.leads(), plan.group.world());
     if !plan.batch_size.is_multiple_of(world) {
@@ -157,7 +158,11 @@ pub fn train<T: Task>(
     let first = position.step;
     let seconds_before = position.seconds;
     let mut log = leads.then(|| Log::open(run, first)).transpose()?;
-    let clock = Instant::now();
+    if leads && plan.keeps(first) {
+        // Interrupted between this epoch's state and its result.
+        task.export(run, first / steps_per_epoch, first)?;
+    }
+    let (clock, mut aside) = (Instant::now(), Duration::ZERO);
     progress.start("training", total, first);
 
     let outcome = std::thread::scope(|scope| {
@@ -184,7 +189,8 @@ pub fn train<T: Task>(
         while position.step < total && !(exchange.stops() || plan.group.is_alone() && asked()) {
             let step = position.step;
             let epoch = step / steps_per_epoch;
-            let lr = schedule.lr(step);
+            let schedule = plan.schedule_at(step, schedule);
+            let (lr, total_steps) = (schedule.lr(step), schedule.total_steps);
             let mut one_step = || {
                 optimizer.zero_grad();
                 let mut losses = Vec::new();
@@ -195,7 +201,7 @@ pub fn train<T: Task>(
                         epoch,
                         step,
                         batch: index,
-                        total_steps: total,
+                        total_steps,
                     };
                     let batch = meter.waiting(|| receive(&batches))?;
                     tch::manual_seed(
@@ -225,7 +231,7 @@ pub fn train<T: Task>(
                     epoch,
                     step,
                     batch: 0,
-                    total_steps: total,
+                    total_steps,
                 })
             };
             match plan.profile_step {
@@ -238,7 +244,7 @@ pub fn train<T: Task>(
             }
 
             position.step += 1;
-            position.seconds = seconds_before + clock.elapsed().as_secs_f64();
+            position.seconds = seconds_before + (clock.elapsed() - aside).as_secs_f64();
             let (done, epoch_ends) = (position.step, position.step % steps_per_epoch == 0);
             if done % plan.log_every == 0 || epoch_ends {
                 let line = meter.interval(done, epoch, lr, plan)?;
@@ -252,8 +258,19 @@ pub fn train<T: Task>(
                     log.iter_mut().try_for_each(|log| log.write(&line))?;
                 }
             }
+            if plan.validates(done) {
+                let begun = Instant::now();
+                let seen = task.validate(run, done)?;
+                let line = meter::validation(done, epoch, &seen.measures);
+                if let Some(log) = &mut log {
+                    log.write(&line)?;
+                    log.show(done, &seen.pictures)?;
+                }
+                meter.pause(begun.elapsed());
+                aside += begun.elapsed();
+            }
             progress.advance(1, &meter.detail(epoch, plan.epochs));
-            let wanted = plan.save_every.is_some_and(|every| done % every == 0);
+            let wanted = plan.keeps(done) || plan.save_every.is_some_and(|every| done % every == 0);
             if leads && (done == total || wanted || last_save.elapsed().as_secs_f64() > SAVE_SECONDS) {
                 save(task, optimizer, &mut meter, position, steps_per_epoch)?;
                 task.export(run, done / steps_per_epoch, done)?;

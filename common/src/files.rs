@@ -21,6 +21,17 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::i
     whole.publish()
 }
 
+/// Writes a value as one line of JSON, as [`write_atomically`] does.
+///
+/// # Errors
+/// [`Error::Io`] naming `path`.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    write_atomically(path, |out| {
+        serde_json::to_writer(&mut *out, value).map_err(std::io::Error::from)?;
+        out.write_all(b"\n")
+    })
+}
+
 /// Writes one of very many small files that can be made again: a kill leaves it whole or absent, but it is
 /// not synced, so that a power failure may lose it.
 ///

@@ -8,6 +8,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// A picture for TensorBoard.
+#[derive(Debug, Clone)]
+pub struct Picture {
+    /// Its name.
+    pub name: String,
+    /// Width and height in pixels.
+    pub size: (u64, u64),
+    /// The content of a PNG file.
+    pub png: Vec<u8>,
+}
+
 /// Appends to both logs.
 pub struct Log {
     json: File,
@@ -81,6 +92,31 @@ impl Log {
             }
         }
         self.event(step, &field(5, &summary))
+    }
+
+    /// Appends pictures to the TensorBoard events of a step.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn show(&mut self, step: u64, pictures: &[Picture]) -> Result<()> {
+        const RGB: u64 = 3;
+        for Picture { name, size, png } in pictures {
+            // `Summary.Image`: height = 1, width = 2, colorspace = 3, encoded_image_string = 4.
+            let mut image = Vec::new();
+            for (number, value) in [(1, size.1), (2, size.0), (3, RGB)] {
+                image.push(number << 3);
+                varint(value, &mut image);
+            }
+            image.extend(field(4, png));
+            // `Summary.Value`: tag = 1, image = 4.
+            let value = [
+                field(1, format!("validation/{name}").as_bytes()),
+                field(4, &image),
+            ]
+            .concat();
+            self.event(step, &field(5, &field(1, &value)))?;
+        }
+        Ok(())
     }
 
     // One TFRecord holding a protocol-buffer `tensorflow.Event`: wall_time = 1, step = 2, file_version = 3,

@@ -1,7 +1,7 @@
 //! The run directory: resolved configuration, logs, metrics, backbone and training state.
 
 use crate::arithmetic;
-use crate::checkpoint::{STATE_FORMAT, VERSION};
+use crate::checkpoint::{STATE_FORMAT, VERSION, is_kept_file};
 use crate::classifier::CLASSIFIER_FILE;
 use crate::device::device_name;
 use crate::distributed::Group;
@@ -23,8 +23,13 @@ pub const SCHEMA: u64 = 1;
 pub const SUBSET: &str = "subset.json";
 
 /// Settings that say where files are.
-pub const PLACES: [&str; 12] = [
+pub const PLACES: [&str; 17] = [
+    "coco-val",
+    "coco-val-images",
+    "dev-images",
+    "dev-labels",
     "data",
+    "init",
     "voc",
     "coco",
     "coco-images",
@@ -266,6 +271,7 @@ impl RunFolder {
             ];
             let ours = known.contains(&&name[..])
                 || also.contains(&&name[..])
+                || is_kept_file(&name)
                 || name.starts_with("events.out.tfevents.")
                 || name.ends_with(".part");
             if ours {

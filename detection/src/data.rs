@@ -66,6 +66,10 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<VocSplit>,
+    /// Splits to validate on while training (see --val-every), such as 2007:val
+    #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
+    #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
+    pub val: Vec<VocSplit>,
     /// Names of the classes, separated by commas (default: the 20 VOC classes)
     #[arg(long, help_heading = "Data", value_delimiter = ',', conflicts_with = "coco")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
@@ -86,6 +90,14 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", requires = "coco_test")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coco_test_images: Option<PathBuf>,
+    /// COCO instances JSON to validate on while training
+    #[arg(long, help_heading = "Data", requires = "coco")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco_val: Option<PathBuf>,
+    /// Folder of the images that --coco-val names (default: that of the training images)
+    #[arg(long, help_heading = "Data", requires = "coco_val")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coco_val_images: Option<PathBuf>,
     /// Skip unusable images and annotations and list them, instead of stopping
     #[arg(long, help_heading = "Data")]
     pub skip_bad: bool,
@@ -171,31 +183,51 @@ impl TrainData {
     pub fn read(&self, progress: &dyn Progress) -> Result<(Dataset, Option<Dataset>)> {
         if let Some(coco) = &self.coco {
             let folder = self.coco_images.clone().unwrap_or_else(|| own_folder(coco));
-            let training = read_coco(coco, Some(folder.clone()), self.skip_bad, progress)?;
-            let Some(test) = &self.coco_test else {
-                return Ok((training, None));
-            };
-            let folder = match (&self.coco_test_images, &self.coco_images) {
-                (Some(own), _) => own.clone(),
-                (None, Some(_)) => folder,
-                (None, None) => own_folder(test),
-            };
-            let test_set = read_coco(test, Some(folder), self.skip_bad, progress)?;
-            if test_set.classes != training.classes {
-                let problem = "has other categories than the instances trained on";
-                return Err(Error::file(
-                    test,
-                    problem,
-                    "give both files the same categories, in the same order",
-                ));
-            }
-            return Ok((training, Some(test_set)));
+            let training = read_coco(coco, Some(folder), self.skip_bad, progress)?;
+            let test = self.other_coco(&self.coco_test, &self.coco_test_images, &training, progress)?;
+            return Ok((training, test));
         }
         let root = self.voc.clone().unwrap_or_default();
         let read = |splits: &[VocSplit]| read_voc(&root, splits, &self.classes, self.skip_bad, progress);
         let training = read(&self.train)?;
         let test = (!self.test.is_empty()).then(|| read(&self.test)).transpose()?;
         Ok((training, test))
+    }
+
+    /// Reads the images to validate on while training on `training`, when some are named.
+    ///
+    /// # Errors
+    /// As [`TrainData::read`].
+    pub fn validation(&self, training: &Dataset, progress: &dyn Progress) -> Result<Option<Dataset>> {
+        if self.val.is_empty() {
+            return self.other_coco(&self.coco_val, &self.coco_val_images, training, progress);
+        }
+        let root = self.voc.clone().unwrap_or_default();
+        read_voc(&root, &self.val, &self.classes, self.skip_bad, progress).map(Some)
+    }
+
+    // Instances of the categories trained on.
+    fn other_coco(
+        &self,
+        instances: &Option<PathBuf>,
+        images: &Option<PathBuf>,
+        training: &Dataset,
+        progress: &dyn Progress,
+    ) -> Result<Option<Dataset>> {
+        let Some(instances) = instances else {
+            return Ok(None);
+        };
+        let folder = images.clone().or(self.coco_images.clone());
+        let folder = folder.unwrap_or_else(|| own_folder(instances));
+        let dataset = read_coco(instances, Some(folder), self.skip_bad, progress)?;
+        if dataset.classes != training.classes {
+            return Err(Error::file(
+                instances,
+                "has other categories than the instances trained on",
+                "give both files the same categories, in the same order",
+            ));
+        }
+        Ok(Some(dataset))
     }
 }
 

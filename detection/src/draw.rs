@@ -31,44 +31,60 @@ impl Default for SampleOptions {
     }
 }
 
-/// Writes pictures `<id>.png` of sample images into `folder`: objects dashed (green; grey when difficult),
-/// detections solid in the colour of their class, with its name and score. Returns their paths.
+/// Writes pictures `<id>.png` of sample images, see [`samples`], into `folder`. Returns their paths.
 ///
 /// # Errors
-/// As [`decode::read`], and [`camtrast_common::Error::Io`] when writing fails.
+/// As [`samples`], and [`camtrast_common::Error::Io`] when writing fails.
 pub fn write_samples(
     folder: &Path,
     dataset: &Dataset,
     results: &Results,
     options: &SampleOptions,
 ) -> Result<Vec<PathBuf>> {
-    let with_objects: Vec<usize> = (0..dataset.images.len())
-        .filter(|&i| !dataset.images[i].objects.is_empty())
-        .collect();
-    let count = options.count.min(with_objects.len());
-    let chosen = (0..count).map(|i| with_objects[i * with_objects.len() / count]);
-    chosen
-        .map(|place| {
-            let image = &dataset.images[place];
-            let shown = |found: &&Detection| found.image == place && found.score >= options.min_score;
-            let mut found: Vec<Detection> = results.found.iter().filter(shown).copied().collect();
-            found.sort_by(|a, b| a.score.total_cmp(&b.score));
-            let path = folder.join(format!("{}.png", file_name(&image.id)));
-            picture(
-                decode::read_upright(&image.image, (image.width, image.height))?,
-                image,
-                &found,
-                &dataset.classes,
-            )?
-            .write(&path)?;
+    samples(dataset, results, options)
+        .map(|sample| {
+            let (id, canvas) = sample?;
+            let path = folder.join(format!("{}.png", file_name(id)));
+            canvas.write(&path)?;
             Ok(path)
         })
         .collect()
 }
 
+/// Pictures of sample images with their ids: objects dashed (green; grey when difficult), detections solid in
+/// the colour of their class, with its name and score.
+///
+/// # Errors
+/// As [`decode::read`].
+pub fn samples<'a>(
+    dataset: &'a Dataset,
+    results: &'a Results,
+    options: &SampleOptions,
+) -> impl Iterator<Item = Result<(&'a str, Canvas)>> {
+    let options = *options;
+    let with_objects: Vec<usize> = (0..dataset.images.len())
+        .filter(|&i| !dataset.images[i].objects.is_empty())
+        .collect();
+    let count = options.count.min(with_objects.len());
+    let chosen = (0..count).map(move |i| with_objects[i * with_objects.len() / count]);
+    chosen.map(move |place| {
+        let image = &dataset.images[place];
+        let shown = |found: &&Detection| found.image == place && found.score >= options.min_score;
+        let mut found: Vec<Detection> = results.found.iter().filter(shown).copied().collect();
+        found.sort_by(|a, b| a.score.total_cmp(&b.score));
+        let pixels = decode::read_upright(&image.image, (image.width, image.height))?;
+        Ok((&image.id[..], picture(pixels, image, &found, &dataset.classes)?))
+    })
+}
+
 /// One image with its objects and detections, the last on top. Small images are enlarged, so that names can
 /// be read.
-fn picture(pixels: Image, image: &Annotated, found: &[Detection], classes: &[String]) -> Result<Canvas> {
+pub(crate) fn picture(
+    pixels: Image,
+    image: &Annotated,
+    found: &[Detection],
+    classes: &[String],
+) -> Result<Canvas> {
     let factor = 400_usize.div_ceil(pixels.height.max(pixels.width)).clamp(1, 8);
     let (height, width) = (pixels.height * factor, pixels.width * factor);
     let mut canvas = Canvas::new(width, height)?;

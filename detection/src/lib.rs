@@ -47,6 +47,7 @@ pub mod grouping;
 mod image_file;
 pub mod model;
 pub mod options;
+pub mod photos;
 mod predict;
 mod problems;
 mod report;

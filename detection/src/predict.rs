@@ -10,6 +10,7 @@ use camtrast_common::distributed::Group;
 use camtrast_common::progress::Progress;
 use camtrast_common::{Error, Result};
 use camtrast_images::decode;
+use camtrast_images::resample::Image;
 use rayon::prelude::*;
 use std::sync::mpsc::sync_channel;
 use tch::{Device, Kind, Tensor, no_grad};
@@ -40,9 +41,33 @@ impl Predictor<'_> {
     /// As [`decode::read`], or [`Error::Torch`], [`Error::Lost`].
     pub fn predict(&self, dataset: &Dataset, group: Group, progress: &dyn Progress) -> Result<Results> {
         let mut found = Vec::new();
-        let scale = self.scale;
         let share = group.share(dataset.images.len());
-        let images = &dataset.images[share.clone()];
+        self.each(&dataset.images[share.clone()], progress, |place, detections| {
+            let placed = |one| Detection {
+                image: share.start + place,
+                ..one
+            };
+            found.extend(detections?.into_iter().map(placed));
+            Ok(())
+        })?;
+        Ok(Results {
+            found: gather(&found, group)?,
+            ..Results::default()
+        })
+    }
+
+    /// Calls a function with the place and the detections of every image, in their order, or with the error
+    /// of an image that cannot be read, after which it may go on.
+    ///
+    /// # Errors
+    /// Those of the function, [`Error::Torch`].
+    pub fn each(
+        &self,
+        images: &[Annotated],
+        progress: &dyn Progress,
+        mut take: impl FnMut(usize, Result<Vec<Detection>>) -> Result<()>,
+    ) -> Result<()> {
+        let scale = self.scale;
         progress.start("detecting", images.len() as u64, 0);
         std::thread::scope(|scope| {
             let (sender, prepared) = sync_channel(2 * CHUNK);
@@ -65,44 +90,41 @@ impl Predictor<'_> {
             std::thread::Builder::new()
                 .spawn_scoped(scope, read)
                 .map_err(Error::thread)?;
-            for (place, (prepared, annotated)) in share.zip(prepared.iter().zip(images)) {
-                let prepared = prepared?.image;
-                let back = [
-                    annotated.width as f64 / prepared.width as f64,
-                    annotated.height as f64 / prepared.height as f64,
-                ];
-                for (class, score, bbox) in self.image(prepared)? {
-                    let bbox = [0, 1, 2, 3].map(|side| bbox[side] * back[side % 2]);
-                    found.push(Detection {
-                        image: place,
-                        class,
-                        score,
-                        bbox,
-                    });
-                }
+            for (place, (prepared, annotated)) in prepared.iter().zip(images).enumerate() {
+                let detections = match prepared {
+                    Ok(prepared) => Ok(self.image(prepared.image, annotated, place)?),
+                    Err(error) => Err(error),
+                };
+                take(place, detections)?;
                 progress.advance(1, "");
             }
             Ok::<_, Error>(())
         })?;
         progress.finish();
-        Ok(Results {
-            found: gather(&found, group)?,
-            ..Results::default()
-        })
+        Ok(())
     }
 
-    // Class (0-based), score and box of everything in one image.
-    fn image(&self, image: camtrast_images::resample::Image) -> Result<Vec<(usize, f64, [f64; 4])>> {
-        let input = Padded::new(&[image], self.scale.pad_to)
+    // Everything in one image, in pixels of its file.
+    fn image(&self, prepared: Image, annotated: &Annotated, place: usize) -> Result<Vec<Detection>> {
+        let back = [
+            annotated.width as f64 / prepared.width as f64,
+            annotated.height as f64 / prepared.height as f64,
+        ];
+        let input = Padded::new(&[prepared], self.scale.pad_to)
             .sent(self.device)
             .input(self.input);
         let found = no_grad(|| self.net.detect(&input, self.precision))?.remove(0);
         let host = |t: &Tensor| to_host::<f64>(&t.to_kind(Kind::Double).reshape([-1]));
         let (boxes, scores, labels) = (host(&found.boxes)?, host(&found.scores)?, host(&found.labels)?);
         let rows = boxes.chunks_exact(4).zip(scores).zip(labels);
-        Ok(rows
-            .map(|((b, score), label)| (label as usize - 1, score, [b[0], b[1], b[2], b[3]]))
-            .collect())
+        let detection = |((bbox, score), label): ((&[f64], f64), f64)| Detection {
+            image: place,
+            // Label 0 is the background.
+            class: label as usize - 1,
+            score,
+            bbox: [0, 1, 2, 3].map(|side| bbox[side] * back[side % 2]),
+        };
+        Ok(rows.map(detection).collect())
     }
 }
 

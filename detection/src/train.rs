@@ -2,6 +2,7 @@
 
 use crate::Dataset;
 use crate::detector::{self, DetectorInfo};
+use crate::draw::{SampleOptions, samples};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::model::{DetectorArch, FasterRcnn};
 use crate::options::{DetectionOptions, Preset};
@@ -10,11 +11,12 @@ use crate::report::write_report;
 use crate::source::{Batch, DetectionAugment, DetectionSource};
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::distributed::Group;
-use camtrast_common::engine::{Loss, StepContext};
+use camtrast_common::engine::{Loss, StepContext, Validated};
 use camtrast_common::leakage::Prints;
+use camtrast_common::log::Picture;
 use camtrast_common::nn::Modes;
 use camtrast_common::optim::{OptimizerConfig, ParamGroup};
-use camtrast_common::progress::Progress;
+use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::Metrics;
 use camtrast_common::settings::{BatchNormMode, set};
 use camtrast_common::{Error, Result};
@@ -41,11 +43,15 @@ pub struct DetectionSettings<D> {
     pub options: DetectionOptions,
 }
 
+/// Largest number of validation images that are drawn.
+const SHOWN: usize = 4;
+
 /// Object detection as a task that a backbone is fine-tuned for.
 pub struct DetectionTask<D> {
     settings: DetectionSettings<D>,
     training: Arc<Dataset>,
     test: Option<Dataset>,
+    validation: Option<Dataset>,
     augment: DetectionAugment,
     pictures: usize,
 }
@@ -81,9 +87,25 @@ impl<D> DetectionTask<D> {
             settings,
             training: Arc::new(training),
             test,
+            validation: None,
             augment,
             pictures,
         })
+    }
+
+    /// With images to validate on while training.
+    pub fn validated_on(self, validation: Option<Dataset>) -> Self {
+        DetectionTask { validation, ..self }
+    }
+
+    fn predictor<'a>(&self, network: &'a Network<FasterRcnn>) -> Predictor<'a> {
+        Predictor {
+            net: &network.net,
+            input: &network.input,
+            scale: self.settings.options.test_scale(),
+            device: network.device,
+            precision: network.precision,
+        }
     }
 }
 
@@ -97,6 +119,8 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         "pictures",
         "curves",
     ];
+    const SCORE: &'static str = "detection/AP";
+    const VALIDATED_BY: &'static str = "--val (or --coco-val)";
     const ONE_SHAPE: bool = false;
     type Settings = DetectionSettings<D>;
     type Net = FasterRcnn;
@@ -144,6 +168,39 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         self.test.as_ref().map(Dataset::prints).transpose()
     }
 
+    fn validation_images(&self) -> Result<Option<Prints>> {
+        self.validation.as_ref().map(Dataset::prints).transpose()
+    }
+
+    fn validate(&self, network: &Network<FasterRcnn>) -> Result<Validated> {
+        let mut seen = Validated::default();
+        let Some(dataset) = &self.validation else {
+            return Ok(seen);
+        };
+        let results = self.predictor(network).predict(dataset, network.group, &Silent)?;
+        if !network.group.leads() {
+            return Ok(seen);
+        }
+        let figures = evaluate(dataset, &results)?.metrics().into_iter();
+        // Not those of single classes.
+        seen.measures = figures
+            .filter(|(name, _)| name.matches('/').count() == 1)
+            .collect();
+        let options = SampleOptions {
+            count: self.pictures.min(SHOWN),
+            ..SampleOptions::default()
+        };
+        for sample in samples(dataset, &results, &options) {
+            let (id, canvas) = sample?;
+            seen.pictures.push(Picture {
+                name: format!("detection/{id}"),
+                size: canvas.pixels(),
+                png: canvas.png()?,
+            });
+        }
+        Ok(seen)
+    }
+
     fn describe_data(&self, backbone: &Backbone, tested: Option<&Prints>) -> Result<String> {
         let mut lines = format!(
             "backbone_sha256 = \"{}\"\ntraining_images = {}\ntraining_annotations = \"{}\"\n",
@@ -154,6 +211,10 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         if let Some(test) = &self.test {
             let (images, annotations) = (test.images.len(), test.fingerprint());
             lines += &format!("test_images = {images}\ntest_annotations = \"{annotations}\"\n");
+        }
+        if let Some(validation) = &self.validation {
+            let (images, annotations) = (validation.images.len(), validation.fingerprint());
+            lines += &format!("val_images = {images}\nval_annotations = \"{annotations}\"\n");
         }
         if let Some(tested) = tested {
             lines += &format!("test_files = \"{}\"\n", tested.sum());
@@ -265,14 +326,7 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
         progress: &dyn Progress,
     ) -> Result<Option<(Evaluation, Metrics)>> {
         let Some(test) = &self.test else { return Ok(None) };
-        let predictor = Predictor {
-            net: &network.net,
-            input: &network.input,
-            scale: self.settings.options.test_scale(),
-            device: network.device,
-            precision: network.precision,
-        };
-        let results = predictor.predict(test, network.group, progress)?;
+        let results = self.predictor(network).predict(test, network.group, progress)?;
         if !network.group.leads() {
             return Ok(None);
         }

@@ -15,7 +15,7 @@ use camtrast_detection::model::DetectorArch;
 use camtrast_detection::{
     Annotated, Dataset, DetectionOptions, DetectionSettings, DetectionTask, Object, Preset,
 };
-use camtrast_finetune::{Start, Tune, train};
+use camtrast_finetune::{Start, Tune, Validation, train};
 use camtrast_images::picture::Canvas;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -150,6 +150,7 @@ fn operations(folder: &Path, case: Case, steps: u64) -> Operations {
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
         tune: Tune::All,
+        validation: Validation::default(),
     };
     let run = quiet_run(folder.join("run"));
     operations_of(&run.out, || {

@@ -13,7 +13,7 @@
 //! ```
 //! use camtrast_common::arithmetic::Arithmetic;
 //! use camtrast_common::device::Precision;
-//! use camtrast_finetune::{Settings, Start, Tune};
+//! use camtrast_finetune::{Settings, Start, Tune, Validation};
 //!
 //! #[derive(serde::Serialize)]
 //! struct Saliency { steps: u64 }
@@ -24,6 +24,7 @@
 //!     precision: Precision::Fp32,
 //!     arithmetic: Arithmetic::default(),
 //!     tune: Tune::Frozen,
+//!     validation: Validation::default(),
 //! };
 //! let settings = Settings { start: &start, task: &Saliency { steps: 100 } };
 //! let lines = [
@@ -40,8 +41,10 @@ mod network;
 mod task;
 mod train;
 mod tune;
+mod validation;
 
 pub use network::{Network, Provenance, Trained, load_into};
 pub use task::{Course, DenseTask, Start};
 pub use train::{Settings, TrainReport, train};
 pub use tune::Tune;
+pub use validation::{BEST, TESTED, Validation};

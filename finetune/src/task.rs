@@ -2,12 +2,13 @@
 
 use crate::network::{Network, Trained};
 use crate::tune::Tune;
+use crate::validation::Validation;
 use camtrast_common::Result;
 use camtrast_common::arithmetic::Arithmetic;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::Precision;
 use camtrast_common::distributed::Group;
-use camtrast_common::engine::{Loss, Source, StepContext};
+use camtrast_common::engine::{Loss, Source, StepContext, Validated};
 use camtrast_common::leakage::Prints;
 use camtrast_common::nn::Modes;
 use camtrast_common::optim::{OptimizerConfig, ParamGroup};
@@ -36,6 +37,9 @@ pub struct Start {
     pub arithmetic: Arithmetic,
     /// The part of the backbone that is trained.
     pub tune: Tune,
+    /// Validation while training.
+    #[serde(flatten)]
+    pub validation: Validation,
 }
 
 /// How long and by which optimiser a task trains: its settings in the terms of the engine.
@@ -75,6 +79,10 @@ pub trait DenseTask {
     const FILE: &'static str;
     /// Files and folders that an evaluation writes beside metrics.json; `--overwrite` removes them.
     const ARTIFACTS: &'static [&'static str];
+    /// The measure on validation images by which the best network is chosen; larger is better.
+    const SCORE: &'static str;
+    /// The flag that names validation images.
+    const VALIDATED_BY: &'static str;
     /// Whether all training batches have one shape, so that it pays to try out which of cuDNN's algorithms is
     /// the fastest for it.
     const ONE_SHAPE: bool;
@@ -106,6 +114,23 @@ pub trait DenseTask {
     /// # Errors
     /// As [`DenseTask::training_images`].
     fn test_images(&self) -> Result<Option<Prints>>;
+
+    /// Prints of the images that the network is validated on while training; `None` without such images.
+    ///
+    /// # Errors
+    /// As [`DenseTask::training_images`].
+    fn validation_images(&self) -> Result<Option<Prints>> {
+        Ok(None)
+    }
+
+    /// Measures the network on the validation images, which the processes of its group share, and draws some
+    /// of them; rank 0's answer counts.
+    ///
+    /// # Errors
+    /// Those of the images.
+    fn validate(&self, _network: &Network<Self::Net>) -> Result<Validated> {
+        Ok(Validated::default())
+    }
 
     /// Lines of config.toml's table `[dataset]` that identify the data; `tested` are the prints of the test
     /// images. A run whose lines differ is another run.

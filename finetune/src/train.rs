@@ -2,14 +2,14 @@
 
 use crate::network::{Network, Provenance, Trained};
 use crate::task::{Course, DenseTask, Start};
-use camtrast_common::Result;
+use crate::validation::{BEST, TESTED, best, scores};
 use camtrast_common::arithmetic;
 use camtrast_common::augment::Input;
 use camtrast_common::checkpoint::{Backbone, Origin, load_backbone};
 use camtrast_common::device::device_name;
 use camtrast_common::distributed::Group;
-use camtrast_common::engine::{self, Loss, Outcome, Source, StepContext, Task, TrainPlan};
-use camtrast_common::leakage::LEAKAGE;
+use camtrast_common::engine::{self, Loss, Outcome, Source, StepContext, Task, TrainPlan, Validated};
+use camtrast_common::leakage::{LEAKAGE, Prints};
 use camtrast_common::network_file;
 use camtrast_common::nn::{Mode, Modes, weights_channels_last};
 use camtrast_common::optim::Optimizer;
@@ -19,12 +19,14 @@ use camtrast_common::random::torch_seed;
 use camtrast_common::run::{RunFolder, RunOptions};
 use camtrast_common::sampler::period;
 use camtrast_common::settings::BatchNormMode;
+use camtrast_common::tensor_file::TensorFile;
+use camtrast_common::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
+use tch::{Device, Tensor, no_grad};
 
 /// Result of a fine-tuning.
 #[derive(Debug, Clone)]
@@ -61,6 +63,13 @@ pub fn train<T: DenseTask>(
     if let Some(leakage) = &leakage {
         progress.note(&format!("warning: {leakage}; these numbers are marked with it"));
     }
+    let none = Prints::default();
+    start.validation.check(
+        [&trained, tested.as_ref().unwrap_or(&none)],
+        task.validation_images()?.as_ref(),
+        T::VALIDATED_BY,
+        progress,
+    )?;
     let course = task.course();
     let plan = plan(&course, start, options);
     let settings = Settings {
@@ -68,7 +77,7 @@ pub fn train<T: DenseTask>(
         task: task.settings(),
     };
 
-    let run = options.begin(&[&[T::FILE][..], T::ARTIFACTS].concat())?;
+    let run = options.begin(&[&[T::FILE, BEST][..], T::ARTIFACTS].concat())?;
     let described = toml::to_string(&settings).expect("settings serialise")
         + "\n[dataset]\n"
         + &task.describe_data(&backbone, tested.as_ref())?;
@@ -121,18 +130,34 @@ pub fn train<T: DenseTask>(
     if !outcome.interrupted && !measured {
         tuning.estimate_batch_norm(course.precise_bn, source, start.seed, progress)?;
         if group.leads() {
-            tuning.save(&run, outcome.step)?;
+            tuning.save(&run, T::FILE, outcome.step)?;
         }
         let mut metrics = BTreeMap::from([(format!("{}/steps", T::NAME), outcome.step as f64)]);
         if outcome.seconds > 0.0 {
             let rate = (outcome.step * course.batch_size) as f64 / outcome.seconds;
             metrics.insert(format!("{}/images_per_second", T::NAME), rate);
         }
+        let mut texts = tuning.trained.provenance.origin.texts();
+        if start.validation.val_every.is_some() {
+            tuning.note_scores(&run, &mut metrics)?;
+            let tested = if start.validation.test_best {
+                "best"
+            } else {
+                "last"
+            };
+            texts.insert(TESTED.to_owned(), tested.to_owned());
+        }
+        if start.validation.test_best {
+            let step = tuning.take_best(&run)?;
+            tuning.estimate_batch_norm(course.precise_bn, source, start.seed, progress)?;
+            if group.leads() {
+                tuning.save(&run, BEST, step)?;
+            }
+        }
         if let Some((result, measures)) = task.evaluate(&tuning.network, run.path(), progress)? {
             metrics.extend(measures);
             evaluation = Some(result);
         }
-        let mut texts = tuning.trained.provenance.origin.texts();
         texts.extend(leakage.map(|leakage| (LEAKAGE.to_owned(), leakage)));
         if group.leads() {
             run.write_metrics(&metrics, texts, outcome.seconds, &device_name(options.device))?;
@@ -171,6 +196,9 @@ fn plan(course: &Course, start: &Start, options: &RunOptions) -> TrainPlan {
         log_every: options.log_every.max(1),
         save_every: options.save_every,
         profile_step: options.profile_step,
+        keep_epochs: Vec::new(),
+        validate_every: start.validation.val_every,
+        earlier: Vec::new(),
     }
 }
 
@@ -262,12 +290,56 @@ impl<T: DenseTask> FineTuning<'_, T> {
             .try_for_each(|tensor| group.broadcast(tensor))
     }
 
-    fn save(&self, run: &RunFolder, step: u64) -> Result<()> {
+    fn save(&self, run: &RunFolder, file: &str, step: u64) -> Result<()> {
         let trained = Trained {
             step,
             ..self.trained.clone()
         };
-        self.task.save(&run.file(T::FILE), &self.network, &trained)
+        self.task.save(&run.file(file), &self.network, &trained)
+    }
+
+    // The scores on validation images as metrics.
+    fn note_scores(&self, run: &RunFolder, metrics: &mut BTreeMap<String, f64>) -> Result<()> {
+        if !self.network.group.leads() {
+            return Ok(());
+        }
+        let scores = scores(run, T::SCORE)?;
+        if let (Some((step, score)), Some((_, last))) = (best(&scores), scores.last()) {
+            let name = |what: &str| format!("{}/validation/{what}", T::NAME);
+            metrics.insert(name("best"), score);
+            metrics.insert(name("best_step"), step as f64);
+            metrics.insert(name("last"), *last);
+        }
+        Ok(())
+    }
+
+    // Puts the best network on the validation images into all processes. Returns its step in rank 0.
+    fn take_best(&mut self, run: &RunFolder) -> Result<u64> {
+        let (group, mut step) = (self.network.group, 0);
+        if group.leads() {
+            let path = run.file(BEST);
+            let Some((of_best, _)) = best(&scores(run, T::SCORE)?) else {
+                let problem = format!("--test-best: no validation gave {}", T::SCORE);
+                return Err(Error::settings(
+                    problem,
+                    "validate on images with labels that count",
+                ));
+            };
+            step = of_best;
+            let file = TensorFile::open(&path)?;
+            file.verify()?;
+            let variables = self.network.vs.variables();
+            for (name, tensor) in file.tensors()? {
+                // Of ours, the file holds all that the network needs outside of training.
+                if let Some(variable) = variables.get(&name) {
+                    no_grad(|| variable.shallow_clone().copy_(&tensor));
+                }
+            }
+        }
+        self.state()
+            .values()
+            .try_for_each(|tensor| group.broadcast(tensor))?;
+        Ok(step)
     }
 }
 
@@ -294,6 +366,18 @@ impl<T: DenseTask> Task for FineTuning<'_, T> {
             .collect()
     }
 
+    fn validate(&mut self, run: &RunFolder, step: u64) -> Result<Validated> {
+        let seen = self.task.validate(&self.network)?;
+        let score = seen.measures.get(T::SCORE).copied();
+        if let Some(score) = score.filter(|_| self.network.group.leads()) {
+            let before = best(&scores(run, T::SCORE)?);
+            if before.is_none_or(|(_, best)| score > best) {
+                self.save(run, BEST, step)?;
+            }
+        }
+        Ok(seen)
+    }
+
     fn statistics(&self) -> Vec<Tensor> {
         let frozen = self.modes.backbone == Mode::Eval;
         let moving = |name: &str| {
@@ -313,7 +397,7 @@ impl<T: DenseTask> Task for FineTuning<'_, T> {
         if stage.is_some_and(|stage| stage.precise_bn > 0 && stage.step == step) {
             return Ok(());
         }
-        self.save(run, step)
+        self.save(run, T::FILE, step)
     }
 }
 

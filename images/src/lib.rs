@@ -1,7 +1,8 @@
 //! Reading and writing images: files decoded by OpenCV, resized as PIL does it, and drawn figures.
 //!
 //! [`size`] reads a file's first bytes; [`decode`] reads a file into an [`Image`](resample::Image),
-//! turned upright by [`orientation`] where that is asked for; [`resample`] resizes and crops it; [`picture`]
+//! turned upright by [`orientation`] where that is asked for; [`folder`] lists the images of a folder;
+//! [`resample`] resizes and crops; [`picture`]
 //! draws and writes; [`thumbnail`] reads what was drawn for a page.
 //!
 //! ```
@@ -21,6 +22,7 @@
 //! ```
 
 pub mod decode;
+pub mod folder;
 pub mod orientation;
 pub mod picture;
 pub mod resample;

@@ -172,14 +172,29 @@ impl Canvas {
         (self.0.cols(), self.0.rows())
     }
 
+    /// The same as numbers of pixels.
+    pub fn pixels(&self) -> (u64, u64) {
+        let (width, height) = self.size();
+        (width as u64, height as u64)
+    }
+
+    /// The content of a PNG file.
+    ///
+    /// # Errors
+    /// As [`Canvas::new`].
+    pub fn png(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vector::new();
+        imgcodecs::imencode(".png", &self.0, &mut bytes, &Vector::new()).map_err(refused)?;
+        Ok(bytes.to_vec())
+    }
+
     /// Writes a PNG file.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be written; otherwise as [`Canvas::new`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut bytes = Vector::new();
-        imgcodecs::imencode(".png", &self.0, &mut bytes, &Vector::new()).map_err(refused)?;
-        write_atomically(path, |file| file.write_all(bytes.as_slice()))
+        let bytes = self.png()?;
+        write_atomically(path, |file| file.write_all(&bytes))
     }
 }
 

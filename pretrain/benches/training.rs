@@ -172,6 +172,7 @@ fn config(
             subset: Subset::default(),
             accumulate: 1,
             clip_norm: None,
+            init: None,
             options,
         },
         run: RunOptions {
@@ -188,6 +189,8 @@ fn config(
             },
         },
         probe_every: None,
+        keep_epochs: vec![],
+        extend: false,
     }
 }
 

@@ -1,6 +1,9 @@
 //! Runs any method: pack, augmentation, engine, checkpoint.
 
 use crate::clean::CleanImages;
+use crate::extend::{self, Extension, Extensions};
+use crate::init;
+use crate::keep;
 use crate::method::Pretraining;
 use crate::options::{PretrainOptions, set};
 use crate::probe::Probe;
@@ -9,7 +12,7 @@ use crate::source::{Batch, PackSource};
 use camtrast_common::Result;
 use camtrast_common::arithmetic;
 use camtrast_common::augment::{Augment, IMAGENET_MEAN, IMAGENET_STD};
-use camtrast_common::checkpoint::{BackboneInfo, save_backbone};
+use camtrast_common::checkpoint::{Backbone, BackboneInfo, kept_file, save_backbone};
 use camtrast_common::classifier::{CLASSIFIER_FILE, Classifier};
 use camtrast_common::device::device_name;
 use camtrast_common::engine::{self, Loss, Outcome, StepContext, Task, TrainPlan};
@@ -34,6 +37,10 @@ pub struct PretrainConfig {
     pub run: RunOptions,
     /// Epochs between looks at the representation, which go to the log; none when `None`.
     pub probe_every: Option<u64>,
+    /// Epochs, counted from 1, whose backbones are kept beside the last.
+    pub keep_epochs: Vec<u64>,
+    /// Whether the folder's run may have been begun with fewer epochs.
+    pub extend: bool,
 }
 
 /// What came of it.
@@ -66,11 +73,32 @@ pub fn pretrain(
         selection,
         batches_per_epoch,
     } = config.recipe.clone().settle(&pack, device, group)?;
-    let plan = plan(config, &recipe, batches_per_epoch);
+    let mut plan = plan(config, &recipe, batches_per_epoch);
+    keep::check(&plan)?;
     let method = recipe.method.build(&setting, &recipe.options)?;
+    let init = init::read(&recipe, progress)?;
+    if let Some(backbone) = &init {
+        init::start_from(backbone, method.as_ref())?;
+    }
 
     let run = config.run.begin(&[])?;
-    claim(&run, config, &recipe, &pack)?;
+    let saved = saved_step(&run, config, progress)?;
+    let extensions = Extensions::of(&run, &recipe, config.extend, saved, group)?;
+    let described = |recipe: &PretrainRecipe, extensions: &[Extension]| {
+        describe(recipe, &pack, init.as_ref()) + &extend::described(extensions)
+    };
+    let claim = |text: &str| run.claim(text, &config.run.build, device, group);
+    let whole = described(&recipe, &extensions.all);
+    if let Some(last) = extensions.all.last().filter(|_| extensions.fresh) {
+        claim(&described(&last.before(&recipe), extensions.recorded()))?;
+        if group.leads() {
+            Extensions::write(&run, &whole, progress)?;
+        }
+    }
+    claim(&whole)?;
+    if group.leads() {
+        keep::check_kept(&run, &plan, saved)?;
+    }
     if device.is_cuda() {
         progress.note(&arithmetic::describe(recipe.precision, device)?);
     }
@@ -78,9 +106,13 @@ pub fn pretrain(
         write_subset(&run, &selection)?;
     }
     let (mut optimizer, schedule) = optimiser(&recipe.options, method.as_ref(), &plan);
+    for extension in &extensions.all {
+        let before = schedule_of(&extension.before(&recipe).options, extension.epochs, &plan);
+        plan.earlier.push((extension.from_step, before));
+    }
     let resident = resident_pixels(&pack, device)?;
     let look = |every| Probe::new(every, &pack, &selection, recipe.precision, device, recipe.seed);
-    let class_names = trained_classes(&pack, &selection);
+    let class_names = trained_classes(&pack, &selection, init.as_ref());
     let clean = recipe.precise_bn.map(|batches| {
         let sizes = (batches, plan.batch_size);
         CleanImages::new(
@@ -110,6 +142,7 @@ pub fn pretrain(
         probe,
         clean,
         epochs: plan.epochs,
+        keep: keep::epochs_by_step(&plan),
         info: BackboneInfo {
             arch: recipe.arch,
             method: recipe.method.to_string(),
@@ -126,7 +159,7 @@ pub fn pretrain(
             std: IMAGENET_STD,
             epoch: 0,
             step: 0,
-            config: serde_json::to_string(&recipe).expect("a recipe serialises"),
+            config: provenance(&recipe, init.as_ref(), &extensions.all),
             commit: config.run.build.commit.clone(),
         },
     };
@@ -163,35 +196,70 @@ fn plan(config: &PretrainConfig, recipe: &PretrainRecipe, batches_per_epoch: u64
         log_every: config.run.log_every.max(1),
         save_every: config.run.save_every,
         profile_step: config.run.profile_step,
+        keep_epochs: config.keep_epochs.clone(),
+        validate_every: None,
+        earlier: Vec::new(),
     }
 }
 
+// The step of the saved state, where it matters: a damaged state counts as the one before it.
+fn saved_step(run: &RunFolder, config: &PretrainConfig, progress: &dyn Progress) -> Result<u64> {
+    if !config.run.group.leads() || !config.extend && config.keep_epochs.is_empty() {
+        return Ok(0);
+    }
+    let saved = run.load_state()?;
+    if let Some(warning) = saved.as_ref().and_then(|saved| saved.warning.as_ref()) {
+        progress.note(&format!("warning: {warning}"));
+    }
+    Ok(saved.map_or(0, |saved| saved.position.step))
+}
+
+// The settings as a backbone's file holds them: all that decided its weights.
+fn provenance(recipe: &PretrainRecipe, init: Option<&Backbone>, extensions: &[Extension]) -> String {
+    let mut config = serde_json::to_value(recipe).expect("a recipe serialises");
+    if let Some(backbone) = init {
+        config["init_sha256"] = backbone.sha256.clone().into();
+    }
+    if !extensions.is_empty() {
+        config["extended"] = serde_json::to_value(extensions).expect("numbers serialise");
+    }
+    config.to_string()
+}
+
 // Names the run by what decides its weights, data included.
-fn claim(run: &RunFolder, config: &PretrainConfig, recipe: &PretrainRecipe, pack: &Pack) -> Result<()> {
+fn describe(recipe: &PretrainRecipe, pack: &Pack, init: Option<&Backbone>) -> String {
     let recipe = toml::to_string(recipe).expect("a recipe serialises");
     let text = |s: &str| toml::Value::from(s).to_string();
-    let dataset = format!(
+    let mut lines = format!(
         "\n[dataset]\nsha256 = {}\nfit = {}\n",
         text(pack.sha256()),
         text(&pack.fit())
     );
-    let RunOptions {
-        build, device, group, ..
-    } = &config.run;
-    run.claim(&(recipe + &dataset), build, *device, *group)
+    if let Some(backbone) = init {
+        lines += &format!("init_sha256 = {}\n", text(&backbone.sha256));
+    }
+    recipe + &lines
 }
 
-// The pack's classes that have an image in the selection, whose own labels may be general categories.
-fn trained_classes(pack: &Pack, selection: &Selection) -> Vec<String> {
+// The pack's classes that have an image in the selection, whose own labels may be general categories, and
+// those that the backbone had been trained on before.
+fn trained_classes(pack: &Pack, selection: &Selection, init: Option<&Backbone>) -> Vec<String> {
     let classes: BTreeSet<i64> = selection
         .indices
         .iter()
         .map(|&row| pack.labels()[row as usize])
         .collect();
-    classes
+    let mut names: Vec<String> = classes
         .into_iter()
         .map(|class| pack.class_names()[class as usize].clone())
-        .collect()
+        .collect();
+    let before = init.into_iter().flat_map(|backbone| &backbone.info.class_names);
+    for name in before {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 // Which classes and rows of the pack the seed drew.
@@ -207,7 +275,6 @@ fn write_subset(run: &RunFolder, selection: &Selection) -> Result<()> {
 }
 
 fn optimiser(options: &PretrainOptions, method: &dyn Pretraining, plan: &TrainPlan) -> (Optimizer, Schedule) {
-    let steps_per_epoch = plan.batches_per_epoch / plan.accumulate;
     // A method that does not train has no optimiser's settings.
     let config = OptimizerConfig {
         algorithm: options
@@ -217,7 +284,13 @@ fn optimiser(options: &PretrainOptions, method: &dyn Pretraining, plan: &TrainPl
         nesterov: false,
         weight_decay: options.weight_decay.unwrap_or_default(),
     };
-    let schedule = Schedule {
+    let schedule = schedule_of(options, plan.epochs, plan);
+    (Optimizer::new(config, method.groups()), schedule)
+}
+
+fn schedule_of(options: &PretrainOptions, epochs: u64, plan: &TrainPlan) -> Schedule {
+    let steps_per_epoch = plan.steps_per_epoch();
+    Schedule {
         base_lr: options.lr.unwrap_or_default(),
         floor: 0.0,
         decay: options
@@ -232,9 +305,8 @@ fn optimiser(options: &PretrainOptions, method: &dyn Pretraining, plan: &TrainPl
         warmup_steps: (options.warmup_epochs.unwrap_or_default() * steps_per_epoch as f64).round() as u64,
         warmup_factor: 0.0,
         steps_per_epoch,
-        total_steps: plan.epochs * steps_per_epoch,
-    };
-    (Optimizer::new(config, method.groups()), schedule)
+        total_steps: epochs * steps_per_epoch,
+    }
 }
 
 fn write_metrics(run: &RunFolder, outcome: &Outcome, plan: &TrainPlan, device: Device) -> Result<()> {
@@ -280,6 +352,8 @@ struct PretrainTask {
     probe: Option<Probe>,
     clean: Option<CleanImages>,
     epochs: u64,
+    /// Epochs whose backbones are kept, by the step that ends them.
+    keep: BTreeMap<u64, u64>,
     info: BackboneInfo,
 }
 
@@ -317,23 +391,36 @@ impl Task for PretrainTask {
     }
 
     fn export(&self, run: &RunFolder, epoch: u64, step: u64) -> Result<()> {
-        // Once, after the last step: nothing trains on.
-        if let Some(clean) = self.clean.as_ref().filter(|_| epoch == self.epochs) {
-            clean.measure(self.method.backbone())?;
-        }
-        let mut variables = self.method.online().variables();
         let info = BackboneInfo {
             epoch,
             step,
             ..self.info.clone()
         };
+        if self.keep.contains_key(&step) {
+            let statistics = keep::Statistics::of(self.method.online());
+            if let Some(clean) = &self.clean {
+                clean.measure(self.method.backbone())?;
+            }
+            save_backbone(&run.file(&kept_file(epoch)), &self.backbone(), &info)?;
+            statistics.restore();
+        }
+        // Once, after the last step: nothing trains on.
+        if let Some(clean) = self.clean.as_ref().filter(|_| epoch == self.epochs) {
+            clean.measure(self.method.backbone())?;
+        }
+        let mut variables = self.method.online().variables();
         if let (Some(weight), Some(bias)) = (variables.remove("fc.weight"), variables.remove("fc.bias")) {
             Classifier { weight, bias }.save(&run.file(CLASSIFIER_FILE), &info)?;
         }
-        let backbone = variables.into_iter();
-        let backbone = backbone
+        save_backbone(&run.file("backbone.safetensors"), &self.backbone(), &info)
+    }
+}
+
+impl PretrainTask {
+    fn backbone(&self) -> BTreeMap<String, Tensor> {
+        let variables = self.method.online().variables().into_iter();
+        variables
             .filter_map(|(name, t)| Some((name.strip_prefix("backbone.")?.to_owned(), t)))
-            .collect();
-        save_backbone(&run.file("backbone.safetensors"), &backbone, &info)
+            .collect()
     }
 }

@@ -47,6 +47,7 @@
 //!     accumulate: 1,
 //!     clip_norm: None,
 //!     precise_bn: None,
+//!     init: None,
 //!     // All else is the method's own default.
 //!     options: PretrainOptions { epochs: Some(1), batch_size: Some(4), ..Default::default() },
 //! };
@@ -60,7 +61,7 @@
 //!     profile_step: None,
 //!     build: Build { version: "1".into(), commit: "unknown".into() },
 //! };
-//! let config = PretrainConfig { recipe, run, probe_every: None };
+//! let config = PretrainConfig { recipe, run, probe_every: None, keep_epochs: vec![], extend: false };
 //! let report = pretrain(&config, &Silent, &AtomicBool::new(false))?;
 //! assert_eq!(report.outcome.step, 2);
 //! assert_eq!(load_backbone(&report.backbone, Device::Cpu)?.info.method, "supervised");
@@ -73,7 +74,10 @@ mod clean;
 pub mod contrast;
 mod driver;
 mod exemplar;
+mod extend;
 mod heads;
+mod init;
+mod keep;
 mod method;
 mod methods;
 mod moco;

@@ -47,6 +47,9 @@ pub struct PretrainRecipe {
     /// when `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precise_bn: Option<u64>,
+    /// The backbone that training starts from; a random one when `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
     /// The method's settings.
     #[serde(flatten)]
     pub options: PretrainOptions,
@@ -93,6 +96,15 @@ impl PretrainRecipe {
             return Err(Error::settings(
                 format!("--epochs 0 does not train --method {}", self.method),
                 remedy,
+            ));
+        }
+        if self.init.is_some() && !self.method.trains() {
+            return Err(Error::settings(
+                format!(
+                    "--method {} does not train, so --init would be all of it",
+                    self.method
+                ),
+                "leave --init out, or choose a method that trains",
             ));
         }
         check_counts(&[("accumulate", Some(accumulate))])?;

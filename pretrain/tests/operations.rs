@@ -53,6 +53,7 @@ fn operations(folder: &Path, method: Method, splits: Option<i64>, epochs: u64) -
             subset: Subset::default(),
             accumulate: 1,
             clip_norm: None,
+            init: None,
             options: PretrainOptions {
                 epochs: Some(epochs),
                 batch_size: Some(BATCH),
@@ -65,6 +66,8 @@ fn operations(folder: &Path, method: Method, splits: Option<i64>, epochs: u64) -
         },
         run: quiet_run(folder.join(format!("{method}-{epochs}"))),
         probe_every: None,
+        keep_epochs: vec![],
+        extend: false,
     };
     let run = || pretrain(&config, &Silent, &AtomicBool::new(false)).unwrap();
     count_operations(run).unwrap().1

@@ -1,18 +1,18 @@
 //! Fine-tuning of a whole backbone with a linear classifier, on all labels of a pack or a share of them.
 
 use crate::accuracy::{Accuracy, Tally};
+use crate::source::{Batch, LabelledSource};
 use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::send;
 use camtrast_common::distributed::Group;
-use camtrast_common::engine::{Loss, Source, StepContext};
+use camtrast_common::engine::{Loss, StepContext, Validated};
 use camtrast_common::features::{BATCH, Images};
 use camtrast_common::leakage::Prints;
 use camtrast_common::network_file;
 use camtrast_common::nn::{Linear, Modes};
 use camtrast_common::optim::{Algorithm, OptimizerConfig};
-use camtrast_common::progress::Progress;
-use camtrast_common::random::generator;
+use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::resnet::{ResNet, pool};
 use camtrast_common::run::Metrics;
 use camtrast_common::sampler::{Passes, period};
@@ -105,6 +105,9 @@ pub struct FineTuneSettings {
     pub train: PathBuf,
     /// Pack to test on.
     pub test: PathBuf,
+    /// Pack to validate on while training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub val: Option<PathBuf>,
     /// Percent of the training pack's images whose labels are used.
     pub label_share: f64,
     /// The settings of training.
@@ -118,9 +121,22 @@ pub struct ClassificationTask {
     seed: u64,
     train: Arc<Pack>,
     chosen: Selection,
-    test: Pack,
-    /// Classes of the test images among the training classes.
-    test_labels: Vec<i64>,
+    test: Labelled,
+    validation: Option<Labelled>,
+}
+
+/// A pack with the classes of its images among the training classes.
+struct Labelled {
+    pack: Pack,
+    labels: Vec<i64>,
+}
+
+impl Labelled {
+    fn open(path: &Path, classes: &[String]) -> Result<Self> {
+        let pack = Pack::open(path)?;
+        let labels = labels_by_name(&pack, classes)?;
+        Ok(Labelled { pack, labels })
+    }
 }
 
 impl ClassificationTask {
@@ -131,7 +147,7 @@ impl ClassificationTask {
     /// [`Error::Settings`], also for test classes that are not trained on, and those of [`Pack::open`].
     pub fn new(mut settings: FineTuneSettings, seed: u64) -> Result<Self> {
         settings.options = settings.options.resolve(settings.label_share)?;
-        let (train, test) = (Pack::open(&settings.train)?, Pack::open(&settings.test)?);
+        let train = Pack::open(&settings.train)?;
         let classes = train.class_names().len();
         if classes < 2 {
             return Err(Error::file(
@@ -147,14 +163,14 @@ impl ClassificationTask {
             ..SubsetOptions::default()
         };
         let chosen = select_subset(&train, &options)?;
-        let test_labels = labels_by_name(&test, train.class_names())?;
+        let labelled = |path: &PathBuf| Labelled::open(path, train.class_names());
         Ok(ClassificationTask {
+            test: labelled(&settings.test)?,
+            validation: settings.val.as_ref().map(labelled).transpose()?,
             settings,
             seed,
             train: Arc::new(train),
             chosen,
-            test,
-            test_labels,
         })
     }
 
@@ -177,7 +193,40 @@ impl ClassificationTask {
 
     /// The pack trained on, and the pack tested on.
     pub fn packs(&self) -> [&Pack; 2] {
-        [&self.train, &self.test]
+        [&self.train, &self.test.pack]
+    }
+
+    /// The pack validated on.
+    pub fn validation_pack(&self) -> Option<&Pack> {
+        self.validation.as_ref().map(|validation| &validation.pack)
+    }
+
+    fn measure(
+        &self,
+        network: &Network<Classification>,
+        data: &Labelled,
+        what: &str,
+        progress: &dyn Progress,
+    ) -> Result<(Accuracy, Metrics)> {
+        let (device, pack) = (network.device, &data.pack);
+        let mut tally = Tally::default();
+        progress.start(what, pack.len() as u64, 0);
+        let rows: Vec<i64> = (0..pack.len() as i64).collect();
+        for (rows, labels) in rows.chunks(BATCH).zip(data.labels.chunks(BATCH)) {
+            let x = network.input.of(&send(pack.rows(rows)?, device));
+            let forward = || Ok(network.net.forward(&x, Modes::EVAL));
+            let logits = no_grad(|| network.precision.run(device, forward))?;
+            tally.add(
+                &logits.to_kind(Kind::Float),
+                &send(Tensor::from_slice(labels), device),
+            );
+            progress.advance(rows.len() as u64, "");
+        }
+        progress.finish();
+        let names = self.train.class_names();
+        let accuracy = tally.accuracy(&data.labels, names.len());
+        let metrics = accuracy.metrics("probe/finetune", names);
+        Ok((accuracy, metrics))
     }
 }
 
@@ -216,46 +265,12 @@ impl Classification {
     }
 }
 
-/// What one step trains on.
-pub struct Batch {
-    /// Pixels u8 [N, H, W, 3].
-    images: Tensor,
-    /// i64 [N].
-    labels: Tensor,
-    /// Seed and number of the random numbers of its augmentation.
-    random: (u64, u64),
-}
-
-/// Draws batches in an order of its own for every pass.
-pub struct LabelledSource {
-    pack: Arc<Pack>,
-    chosen: Selection,
-    passes: Passes,
-    batch_size: u64,
-    batches_per_epoch: u64,
-    seed: u64,
-    device: Device,
-}
-
-impl Source for LabelledSource {
-    type Batch = Batch;
-
-    fn batch(&mut self, epoch: u64, index: u64) -> Result<Batch> {
-        let number = epoch * self.batches_per_epoch + index;
-        let places = self.passes.batch(number, self.batch_size);
-        let of = |all: &[i64]| places.iter().map(|&(_, place)| all[place]).collect::<Vec<_>>();
-        Ok(Batch {
-            images: send(self.pack.rows(&of(&self.chosen.indices))?, self.device),
-            labels: send(Tensor::from_slice(&of(&self.chosen.labels)), self.device),
-            random: (self.seed, number),
-        })
-    }
-}
-
 impl DenseTask for ClassificationTask {
     const NAME: &'static str = "probe";
     const FILE: &'static str = "network.safetensors";
     const ARTIFACTS: &'static [&'static str] = &[];
+    const SCORE: &'static str = "probe/finetune/top1";
+    const VALIDATED_BY: &'static str = "--val";
     const ONE_SHAPE: bool = true;
     type Settings = FineTuneSettings;
     type Net = Classification;
@@ -314,11 +329,30 @@ impl DenseTask for ClassificationTask {
         let lines = [
             format!("backbone_sha256 = \"{}\"", backbone.sha256),
             format!("train_sha256 = \"{}\"", self.train.sha256()),
-            format!("test_sha256 = \"{}\"", self.test.sha256()),
+            format!("test_sha256 = \"{}\"", self.test.pack.sha256()),
             format!("training_images = {}", self.chosen.indices.len()),
             format!("labels_seed = {}", self.seed),
         ];
-        Ok(lines.map(|line| line + "\n").concat())
+        let validation = self.validation_pack();
+        let validation = validation.map(|pack| format!("val_sha256 = \"{}\"\n", pack.sha256()));
+        Ok(lines.map(|line| line + "\n").concat() + &validation.unwrap_or_default())
+    }
+
+    fn validation_images(&self) -> Result<Option<Prints>> {
+        Ok(self.validation.as_ref().map(|_| Prints::default()))
+    }
+
+    fn validate(&self, network: &Network<Classification>) -> Result<Validated> {
+        let mut seen = Validated::default();
+        if let Some(validation) = &self.validation {
+            let (_, metrics) = self.measure(network, validation, "validation images", &Silent)?;
+            let shown = ["probe/finetune/top1", "probe/finetune/top5"];
+            seen.measures = metrics
+                .into_iter()
+                .filter(|(name, _)| shown.contains(&&name[..]))
+                .collect();
+        }
+        Ok(seen)
     }
 
     fn network(&self, root: &nn::Path, backbone: &BackboneInfo) -> Result<Classification> {
@@ -335,7 +369,7 @@ impl DenseTask for ClassificationTask {
 
     fn source(
         &self,
-        _backbone: &BackboneInfo,
+        backbone: &BackboneInfo,
         batches_per_epoch: u64,
         seed: u64,
         device: Device,
@@ -348,7 +382,10 @@ impl DenseTask for ClassificationTask {
             batch_size: self.batch_size(),
             batches_per_epoch,
             seed,
+            rank: group.rank(),
             device,
+            augment: self.augment(),
+            colours: (backbone.mean, backbone.std),
         })
     }
 
@@ -359,19 +396,11 @@ impl DenseTask for ClassificationTask {
         _at: &StepContext,
         modes: Modes,
     ) -> Result<Loss> {
-        let (device, backbone) = (network.device, &network.backbone);
-        let (seed, number) = batch.random;
-        let x = self.augment().apply_with(
-            &batch.images,
-            &backbone.mean,
-            &backbone.std,
-            // Processes have images of their own, and random numbers of their own.
-            &mut generator(seed, "augment", network.group.rank(), number),
-        );
+        let x = self.augment().apply_draws(&batch.images, &batch.draws[0]);
         let labels = &batch.labels;
         let logits = network
             .precision
-            .run(device, || Ok(network.net.forward(&x, modes)))?
+            .run(network.device, || Ok(network.net.forward(&x, modes)))?
             .to_kind(Kind::Float);
         let right = logits.argmax(1, false).eq_tensor(labels);
         Ok(Loss {
@@ -410,27 +439,7 @@ impl DenseTask for ClassificationTask {
         _folder: &Path,
         progress: &dyn Progress,
     ) -> Result<Option<(Accuracy, Metrics)>> {
-        let device = network.device;
-        let mut tally = Tally::default();
-        progress.start("test images", self.test.len() as u64, 0);
-        for (rows, labels) in (0..self.test.len() as i64)
-            .collect::<Vec<_>>()
-            .chunks(BATCH)
-            .zip(self.test_labels.chunks(BATCH))
-        {
-            let x = network.input.of(&send(self.test.rows(rows)?, device));
-            let forward = || Ok(network.net.forward(&x, Modes::EVAL));
-            let logits = no_grad(|| network.precision.run(device, forward))?;
-            tally.add(
-                &logits.to_kind(Kind::Float),
-                &send(Tensor::from_slice(labels), device),
-            );
-            progress.advance(rows.len() as u64, "");
-        }
-        progress.finish();
-        let names = self.train.class_names();
-        let accuracy = tally.accuracy(&self.test_labels, names.len());
-        let metrics = accuracy.metrics("probe/finetune", names);
-        Ok(Some((accuracy, metrics)))
+        self.measure(network, &self.test, "test images", progress)
+            .map(Some)
     }
 }

@@ -41,6 +41,7 @@ pub mod logistic;
 pub mod neighbours;
 mod score;
 pub mod sgd;
+pub mod source;
 mod split;
 mod task;
 

@@ -7,6 +7,7 @@ use crate::record::{
     self, CellRecord, EPISODES, PRETRAIN, RunRecord, SUITE, State, Suite, cell_folder, run_folder,
 };
 use crate::rows::{Gap, Gathered, Row, Seed, TaskResult, tasks};
+use camtrast_common::checkpoint::{Origin, kept_file};
 use camtrast_common::error::{Error, Result};
 use camtrast_common::tensor_file::hex;
 use sha2::{Digest, Sha256};
@@ -80,11 +81,19 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
     let read = |run: &RunRecord, &seed: &u64| -> Result<Seed> {
         let mut cells: Vec<TaskResult> = Vec::new();
         for task in tasks(&suite.columns) {
-            if task == PRETRAIN && run.imported.is_some() {
+            if task == PRETRAIN && (run.imported.is_some() || run.kept.is_some()) {
                 continue;
             }
             let folder = cell_folder(root, &run.slug, seed, task);
-            let mut found = found(task, folder, cells.first().filter(|c| c.task == PRETRAIN))?;
+            let made = match &run.kept {
+                None => None,
+                Some(kept) => {
+                    let path = run_folder(root, &kept.run, seed).join(kept_file(kept.epoch));
+                    Origin::read(&path).ok().map(|origin| origin.backbone_sha256)
+                }
+            };
+            let pretraining = cells.first().filter(|c| c.task == PRETRAIN);
+            let mut found = found(task, folder, pretraining, made)?;
             // A cell that was never started has no record.
             (found.cell.run, found.cell.seed, found.cell.task) = (run.name.clone(), seed, task.to_owned());
             cells.push(found);
@@ -110,10 +119,17 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
     suite.runs.iter().map(row).collect()
 }
 
-fn found(task: &str, folder: PathBuf, pretraining: Option<&TaskResult>) -> Result<TaskResult> {
+// `made` is the checksum of the backbone that the task has to start from, if that is not the pretraining's
+// last.
+fn found(
+    task: &str,
+    folder: PathBuf,
+    pretraining: Option<&TaskResult>,
+    made: Option<String>,
+) -> Result<TaskResult> {
     let cell: Option<CellRecord> = record::read(&folder.join(record::CELL))?;
     let course = Course::read(&folder)?;
-    let (measured, gap) = match outcome(&folder, cell.as_ref(), &course, pretraining)? {
+    let (measured, gap) = match outcome(&folder, cell.as_ref(), &course, pretraining, made)? {
         Ok(measured) => (measured, None),
         Err(gap) => (Measured::default(), Some(gap)),
     };
@@ -140,6 +156,7 @@ fn outcome(
     cell: Option<&CellRecord>,
     course: &Course,
     pretraining: Option<&TaskResult>,
+    made: Option<String>,
 ) -> Result<Result<Measured, Gap>> {
     let Some(cell) = cell else {
         let begun = course.last_step.is_some() || folder.join("config.toml").exists();
@@ -171,10 +188,10 @@ fn outcome(
     if hex(&Sha256::digest(&bytes)) != cell.metrics_sha256 {
         return Ok(Err(Gap::new("edited", "metrics.json was edited after the run")));
     }
-    let made = pretraining
+    let last = pretraining
         .filter(|p| p.metrics.is_ok())
-        .map(|p| &p.cell.checkpoint_sha256);
-    if made.is_some_and(|made| *made != cell.checkpoint_sha256) {
+        .map(|p| p.cell.checkpoint_sha256.clone());
+    if made.or(last).is_some_and(|made| made != cell.checkpoint_sha256) {
         return Ok(Err(Gap::new(
             "outdated",
             "measured with an older backbone than the one in the folder now",

@@ -8,7 +8,7 @@ use crate::compare::{BASELINE, Comparison};
 use crate::gallery::{Gallery, galleries};
 use crate::record::Suite;
 use crate::rows::{Gathered, TaskResult};
-use crate::{curves, words};
+use crate::{curves, validation, words};
 use camtrast_common::error::{Error, Result};
 use grid::{Grid, TableView, costs, table_view};
 use made::{Made, made};
@@ -32,6 +32,8 @@ struct Page<'a> {
     explanation: Vec<String>,
     over_x: Option<Charts>,
     losses: Option<Charts>,
+    validation: Option<Charts>,
+    tested: String,
     galleries: Vec<Gallery>,
     costs: Grid,
     gaps: Vec<[String; 4]>,
@@ -77,6 +79,8 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
         explanation: words::explanation(all, tables),
         over_x: charts(&curves::over_x(all, tables)),
         losses: charts(&curves::losses(all)),
+        validation: charts(&validation::panels(all)),
+        tested: validation::tested(all),
         galleries: galleries(all),
         costs: costs(all),
         gaps: words::gaps(all),

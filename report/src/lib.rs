@@ -37,6 +37,7 @@ mod latex;
 mod markdown;
 mod measured;
 mod protocol;
+mod validation;
 mod words;
 
 use camtrast_common::error::Result;

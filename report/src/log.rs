@@ -2,6 +2,7 @@
 
 use camtrast_common::error::{Error, Result};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +11,8 @@ use std::path::Path;
 pub struct Course {
     /// Steps and losses, at most [`POINTS`], each the mean of its neighbourhood.
     pub losses: Vec<(f64, f64)>,
+    /// Steps and measures on validation images, by the measures' names.
+    pub validation: BTreeMap<String, Vec<(f64, f64)>>,
     /// The last step that was logged.
     pub last_step: Option<u64>,
     /// Median over the log.
@@ -54,7 +57,17 @@ impl Course {
             .filter_map(|line| line["images_per_second"].as_f64())
             .collect();
         rates.sort_by(f64::total_cmp);
+        let mut validation: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+        for line in lines.iter().filter(|line| line["kind"] == "validation") {
+            let measures = line.as_object().into_iter().flatten();
+            for (name, value) in measures.filter(|(name, _)| name.contains('/')) {
+                if let (Some(step), Some(value)) = (line["step"].as_f64(), value.as_f64()) {
+                    validation.entry(name.clone()).or_default().push((step, value));
+                }
+            }
+        }
         Ok(Course {
+            validation,
             losses: thinned(&losses),
             last_step: lines.iter().filter_map(|line| line["step"].as_u64()).max(),
             images_per_second: rates.get(rates.len() / 2).copied(),

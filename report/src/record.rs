@@ -67,6 +67,8 @@ pub struct RunRecord {
     pub method: Option<String>,
     /// The file of a given backbone; empty if it is not known.
     pub imported: Option<PathBuf>,
+    /// Of a row that is an epoch on the way of another run's pretraining: which.
+    pub kept: Option<KeptEpoch>,
     /// The line of the figure that this run belongs to.
     pub series: Option<String>,
     /// Its x value on that line.
@@ -75,6 +77,15 @@ pub struct RunRecord {
     pub own_settings: BTreeMap<String, Vec<String>>,
     /// Published numbers by [`Column::title`], in the column's unit as shown (percent for accuracies).
     pub published: BTreeMap<String, f64>,
+}
+
+/// An epoch of a run whose backbone was kept.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeptEpoch {
+    /// [`RunRecord::slug`] of the run.
+    pub run: String,
+    /// The epoch, counted from 1.
+    pub epoch: u64,
 }
 
 /// A column.

@@ -21,6 +21,10 @@ pub struct TrainData {
     /// Split of Cityscapes to evaluate on
     #[arg(long, default_value = "val", help_heading = "Data")]
     pub val_split: String,
+    /// Split of Cityscapes to validate on while training (see --val-every)
+    #[arg(long, help_heading = "Data", requires = "cityscapes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_split: Option<String>,
     /// Folder of images to train on, in place of Cityscapes
     #[arg(long, help_heading = "Data", requires_all = ["labels", "class_names"])]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,6 +41,14 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", requires = "val_images")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val_labels: Option<PathBuf>,
+    /// Folder of images to validate on while training (see --val-every)
+    #[arg(long, help_heading = "Data", requires_all = ["dev_labels", "images"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_images: Option<PathBuf>,
+    /// Folder of their label PNGs
+    #[arg(long, help_heading = "Data", requires = "dev_images")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_labels: Option<PathBuf>,
     /// Text file with one class name per line, the first for id 0
     #[arg(long, help_heading = "Data", requires = "images")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +80,25 @@ impl TrainData {
             (Some(root), _, _) => Dataset::cityscapes(root, &self.val_split),
             (None, Some(images), Some(labels)) => Dataset::folders(images, labels, self.named_classes()?),
             _ => self.training(),
+        }
+    }
+
+    /// The samples to validate on while training, when some are named.
+    ///
+    /// # Errors
+    /// As [`TrainData::training`].
+    pub fn development(&self) -> Result<Option<Dataset>> {
+        match (
+            &self.cityscapes,
+            &self.dev_split,
+            &self.dev_images,
+            &self.dev_labels,
+        ) {
+            (Some(root), Some(split), ..) => Dataset::cityscapes(root, split).map(Some),
+            (None, _, Some(images), Some(labels)) => {
+                Dataset::folders(images, labels, self.named_classes()?).map(Some)
+            }
+            _ => Ok(None),
         }
     }
 

@@ -6,6 +6,7 @@ use camtrast_common::leakage::{self, Prints};
 use camtrast_common::tensor_file::hex;
 use camtrast_common::{Error, Result};
 use camtrast_images::decode;
+use camtrast_images::folder::files_below;
 use camtrast_images::resample::Image;
 use camtrast_images::size::size;
 use rayon::prelude::*;
@@ -314,35 +315,10 @@ fn single(files: BTreeMap<String, Vec<PathBuf>>) -> Result<Files> {
 
 // All files below a folder whose name (relative, with `/`) has a key.
 fn keyed_all(folder: &Path, key: impl Fn(&str) -> Option<String>) -> Result<BTreeMap<String, Vec<PathBuf>>> {
-    if !folder.is_dir() {
-        let problem = if folder.exists() {
-            "is not a folder"
-        } else {
-            "no such folder"
-        };
-        return Err(Error::file(folder, problem, "give an existing folder"));
-    }
     let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(below) = folders.pop() {
-        for entry in fs::read_dir(&below).map_err(Error::io(&below, "read"))? {
-            let path = entry.map_err(Error::io(&below, "read"))?.path();
-            let name = path
-                .strip_prefix(folder)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
-            if path
-                .file_name()
-                .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."))
-            {
-                continue;
-            }
-            if path.is_dir() {
-                folders.push(path);
-            } else if let Some(key) = key(&name) {
-                found.entry(key).or_default().push(path);
-            }
+    for (name, path) in files_below(folder)? {
+        if let Some(key) = key(&name) {
+            found.entry(key).or_default().push(path);
         }
     }
     found.values_mut().for_each(|paths| paths.sort());

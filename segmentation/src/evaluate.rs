@@ -76,12 +76,7 @@ pub fn evaluate(
         let mut failure = None;
         for read in images {
             let step = read.and_then(|(sample, image, truth)| {
-                let ids = dataset.classes.file_ids();
-                let mut prediction = predictor.predict(&image)?;
-                prediction
-                    .pixels
-                    .iter_mut()
-                    .for_each(|id| *id = ids[usize::from(*id)]);
+                let prediction = predictor.predict_ids(&image, &dataset.classes)?;
                 Ok((sample, truth, prediction))
             });
             match step {

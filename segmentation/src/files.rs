@@ -78,7 +78,7 @@ impl<'a> Files<'a> {
             let (image, truth) = sample.read()?;
             let name = format!("{}.png", sample.name.replace('/', "-"));
             let path = self.folder.join("pictures").join(name);
-            picture::sample(&path, classes, &image, &truth, prediction)?;
+            picture::sample(classes, &image, &truth, prediction)?.write(&path)?;
         }
         Ok(())
     }

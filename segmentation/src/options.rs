@@ -283,10 +283,10 @@ impl SegmentationOptions {
     }
 }
 
-/// How a trained network is evaluated.
+/// The views of an image whose predictions are joined.
 #[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
 #[serde(rename_all = "kebab-case")]
-pub struct EvaluationOptions {
+pub struct ViewOptions {
     /// Predict with sliding windows of the training crop's size, not on whole images
     #[arg(long, help_heading = "Evaluation")]
     pub crop_eval: bool,
@@ -300,26 +300,21 @@ pub struct EvaluationOptions {
     /// Also average the probabilities of the mirror image
     #[arg(long, help_heading = "Evaluation")]
     pub eval_flip: bool,
-    /// Number of samples to draw with ground truth, prediction and errors
-    #[arg(long, default_value_t = 8, help_heading = "Evaluation")]
-    pub pictures: usize,
 }
 
-impl Default for EvaluationOptions {
+impl Default for ViewOptions {
     /// Whole images at their original size.
     fn default() -> Self {
-        let eval_scales = Numbers(vec![1.0]);
-        EvaluationOptions {
+        ViewOptions {
             crop_eval: false,
             eval_stride: None,
-            eval_scales,
+            eval_scales: Numbers(vec![1.0]),
             eval_flip: false,
-            pictures: 8,
         }
     }
 }
 
-impl EvaluationOptions {
+impl ViewOptions {
     /// The prediction settings, for a network trained on crops of `crop` (height and width).
     ///
     /// # Errors
@@ -333,6 +328,28 @@ impl EvaluationOptions {
         };
         options.check()?;
         Ok(options)
+    }
+}
+
+/// How a trained network is evaluated.
+#[derive(Debug, Clone, PartialEq, Serialize, clap::Args)]
+#[serde(rename_all = "kebab-case")]
+pub struct EvaluationOptions {
+    /// How images are predicted.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub views: ViewOptions,
+    /// Number of samples to draw with ground truth, prediction and errors
+    #[arg(long, default_value_t = 8, help_heading = "Evaluation")]
+    pub pictures: usize,
+}
+
+impl Default for EvaluationOptions {
+    fn default() -> Self {
+        EvaluationOptions {
+            views: ViewOptions::default(),
+            pictures: 8,
+        }
     }
 }
 

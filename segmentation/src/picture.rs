@@ -22,29 +22,18 @@ const ENTRY: usize = 170;
 /// the classes that occur. Labels are in file ids.
 ///
 /// # Errors
-/// [`camtrast_common::Error::Io`] when it cannot be written, [`camtrast_common::Error::Settings`] when OpenCV
-/// fails to draw.
+/// [`camtrast_common::Error::Settings`] when OpenCV fails to draw.
 pub fn sample(
-    path: &Path,
     classes: &ClassSet,
     image: &Image,
     truth: &LabelImage,
     prediction: &LabelImage,
-) -> Result<()> {
-    let width = match image.width {
-        wide if wide > PANEL_WIDTH => PANEL_WIDTH,
-        narrow => narrow * (PANEL_WIDTH / 2).div_ceil(narrow),
-    };
-    let height = (image.height * width / image.width).max(1);
+) -> Result<Canvas> {
+    let (height, width) = panel(image);
     let resized = resize(image.clone(), height, width);
     let (truth, prediction) = (nearest(truth, height, width), nearest(prediction, height, width));
 
     let meanings = classes.meanings();
-    let colour = |id: u8| match meanings[usize::from(id)] {
-        Meaning::Class(train) => classes.classes()[usize::from(train)].colour,
-        _ => [0; 3],
-    };
-    let painted = |labels: &[u8]| labels.iter().flat_map(|&id| colour(id)).collect::<Vec<u8>>();
     let error = |(i, (&t, &p)): (usize, (&u8, &u8))| {
         let pixel = &resized.pixels[i * 3..][..3];
         // A pale grey version of the image, for orientation.
@@ -61,19 +50,66 @@ pub fn sample(
         .enumerate()
         .flat_map(error)
         .collect();
-    let present =
-        |class: &&crate::classes::Class| truth.contains(&class.id) || prediction.contains(&class.id);
-    let legend: Vec<_> = classes.classes().iter().filter(present).collect();
-
+    let present = |id: u8| truth.contains(&id) || prediction.contains(&id);
     let panels = [
         ("image", resized.pixels.clone()),
-        ("truth", painted(&truth)),
-        ("prediction", painted(&prediction)),
+        ("truth", painted(classes, &truth)),
+        ("prediction", painted(classes, &prediction)),
         ("errors", errors),
     ];
+    sheet(classes, (height, width), panels, present)
+}
+
+/// Image, and the image under its prediction, over a legend of the classes that occur. Labels are in file
+/// ids.
+///
+/// # Errors
+/// As [`sample`].
+pub fn prediction(classes: &ClassSet, image: &Image, labels: &LabelImage) -> Result<Canvas> {
+    let (height, width) = panel(image);
+    let resized = resize(image.clone(), height, width);
+    let labels = nearest(labels, height, width);
+    let colours = painted(classes, &labels);
+    let blend = |(pixel, colour): (&u8, u8)| ((u16::from(*pixel) * 2 + u16::from(colour) * 3) / 5) as u8;
+    let blended = resized.pixels.iter().zip(colours).map(blend).collect();
+    let panels = [("image", resized.pixels.clone()), ("prediction", blended)];
+    sheet(classes, (height, width), panels, |id| labels.contains(&id))
+}
+
+// Height and width of a picture's panels.
+fn panel(image: &Image) -> (usize, usize) {
+    let width = match image.width {
+        wide if wide > PANEL_WIDTH => PANEL_WIDTH,
+        narrow => narrow * (PANEL_WIDTH / 2).div_ceil(narrow),
+    };
+    ((image.height * width / image.width).max(1), width)
+}
+
+// File ids as the colours of their classes, black where they are none.
+fn painted(classes: &ClassSet, labels: &[u8]) -> Vec<u8> {
+    let meanings = classes.meanings();
+    let colour = |id: u8| match meanings[usize::from(id)] {
+        Meaning::Class(train) => classes.classes()[usize::from(train)].colour,
+        _ => [0; 3],
+    };
+    labels.iter().flat_map(|&id| colour(id)).collect()
+}
+
+// Panels in two columns over a legend of the classes whose file ids are `present`.
+fn sheet<const N: usize>(
+    classes: &ClassSet,
+    (height, width): (usize, usize),
+    panels: [(&str, Vec<u8>); N],
+    present: impl Fn(u8) -> bool,
+) -> Result<Canvas> {
+    let legend: Vec<_> = classes
+        .classes()
+        .iter()
+        .filter(|class| present(class.id))
+        .collect();
     let columns = (2 * width / ENTRY).max(1);
-    let rows = legend.len().div_ceil(columns);
-    let mut canvas = Canvas::new(2 * width, 2 * (height + LINE) + rows * LINE + 6)?;
+    let (rows, above) = (legend.len().div_ceil(columns), N.div_ceil(2) * (height + LINE));
+    let mut canvas = Canvas::new(2 * width, above + rows * LINE + 6)?;
     for (i, (title, pixels)) in panels.into_iter().enumerate() {
         let (x, y) = (i % 2 * width, i / 2 * (height + LINE));
         canvas.words(title, x as i32 + 4, (y + LINE) as i32 - 6, 0.5, INK)?;
@@ -89,18 +125,18 @@ pub fn sample(
     }
     for (i, class) in legend.iter().enumerate() {
         let x = (i % columns * ENTRY) as i32;
-        let y = (2 * (height + LINE) + 6 + i / columns * LINE) as i32;
+        let y = (above + 6 + i / columns * LINE) as i32;
         canvas.fill([x + 4, y, x + 17, y + 13], class.colour)?;
         canvas.words(&class.name, x + 24, y + 12, 0.45, INK)?;
     }
-    canvas.write(path)
+    Ok(canvas)
 }
 
 /// Share of each true class's pixels (rows) that is predicted as each class (columns); the last column is "no
 /// class". Rows of classes without pixels are grey.
 ///
 /// # Errors
-/// As [`sample`].
+/// [`camtrast_common::Error::Io`] when it cannot be written; otherwise as [`sample`].
 pub fn confusion(path: &Path, confusion: &Confusion, classes: &ClassSet) -> Result<()> {
     let names: Vec<&str> = classes
         .classes()

@@ -1,6 +1,7 @@
 //! From an image of any size to a class for each of its pixels: whole or by sliding windows, at one scale or
 //! several, mirrored or not.
 
+use crate::classes::ClassSet;
 use crate::deeplab::{DeepLab, upsample};
 use crate::label_image::LabelImage;
 use camtrast_common::augment::Input;
@@ -93,6 +94,19 @@ impl Predictor<'_> {
             width: image.width,
             pixels: to_host(&ids)?,
         })
+    }
+
+    /// The same in file ids of `classes`.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub fn predict_ids(&self, image: &Image, classes: &ClassSet) -> Result<LabelImage> {
+        let (ids, mut labels) = (classes.file_ids(), self.predict(image)?);
+        labels
+            .pixels
+            .iter_mut()
+            .for_each(|id| *id = ids[usize::from(*id)]);
+        Ok(labels)
     }
 
     /// Class scores [1, K, H, W] of a normalised image [1, 3, H, W]: logits when there is one view, else the

@@ -7,17 +7,19 @@ use crate::deeplab::{DeepLab, cross_entropy};
 use crate::evaluate::{ARTIFACTS, evaluate, metrics};
 use crate::files::Leave;
 use crate::options::{EvaluationOptions, Preset, SegmentationOptions};
+use crate::picture;
 use crate::predict::{PredictOptions, Predictor};
 use crate::segmenter::{self, SegmenterInfo};
 use crate::source::{Batch, CropSource};
 use camtrast_common::Result;
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::distributed::Group;
-use camtrast_common::engine::{Loss, StepContext};
+use camtrast_common::engine::{Loss, StepContext, Validated};
 use camtrast_common::leakage::Prints;
+use camtrast_common::log::Picture;
 use camtrast_common::nn::Modes;
 use camtrast_common::optim::{Algorithm, OptimizerConfig};
-use camtrast_common::progress::Progress;
+use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::resnet::{Arch, Stem};
 use camtrast_common::run::Metrics;
 use camtrast_common::sampler::period;
@@ -54,7 +56,11 @@ pub struct SegmentationTask {
     predict: PredictOptions,
     training: Arc<Dataset>,
     validation: Dataset,
+    development: Option<Dataset>,
 }
+
+/// Largest number of images that are drawn while training.
+const SHOWN: usize = 4;
 
 impl SegmentationTask {
     /// Completes the settings and reads the data.
@@ -66,13 +72,25 @@ impl SegmentationTask {
         let crop = set(&settings.options.crop);
         let predict = settings
             .evaluation
+            .views
             .predict_options([crop.height as i64, crop.width as i64])?;
         Ok(SegmentationTask {
             predict,
             training: Arc::new(settings.data.training()?),
             validation: settings.data.validation()?,
+            development: settings.data.development()?,
             settings,
         })
+    }
+
+    fn predictor<'a>(&self, network: &'a Network<DeepLab>) -> Predictor<'a> {
+        Predictor {
+            net: &network.net,
+            input: &network.input,
+            device: network.device,
+            precision: network.precision,
+            options: self.predict.clone(),
+        }
     }
 }
 
@@ -80,6 +98,8 @@ impl DenseTask for SegmentationTask {
     const NAME: &'static str = "segmentation";
     const FILE: &'static str = segmenter::SEGMENTER;
     const ARTIFACTS: &'static [&'static str] = &ARTIFACTS;
+    const SCORE: &'static str = "segmentation/mIoU";
+    const VALIDATED_BY: &'static str = "--dev-split (or --dev-images)";
     const ONE_SHAPE: bool = true;
     type Settings = SegmentationSettings;
     type Net = DeepLab;
@@ -132,6 +152,39 @@ impl DenseTask for SegmentationTask {
         self.validation.prints().map(Some)
     }
 
+    fn validation_images(&self) -> Result<Option<Prints>> {
+        self.development.as_ref().map(Dataset::prints).transpose()
+    }
+
+    fn validate(&self, network: &Network<DeepLab>) -> Result<Validated> {
+        let mut seen = Validated::default();
+        let Some(dataset) = &self.development else {
+            return Ok(seen);
+        };
+        let predictor = self.predictor(network);
+        let confusion = evaluate(&predictor, dataset, None, network.group, &Silent)?;
+        if !network.group.leads() {
+            return Ok(seen);
+        }
+        let scores = metrics(&confusion.scores(&dataset.classes)).into_iter();
+        // Not those of single classes.
+        seen.measures = scores
+            .filter(|(name, _)| name.matches('/').count() == 1)
+            .collect();
+        let count = self.settings.evaluation.pictures.min(SHOWN);
+        for sample in dataset.samples.iter().take(count) {
+            let (image, truth) = sample.read()?;
+            let prediction = predictor.predict_ids(&image, &dataset.classes)?;
+            let canvas = picture::sample(&dataset.classes, &image, &truth, &prediction)?;
+            seen.pictures.push(Picture {
+                name: format!("segmentation/{}", sample.name),
+                size: canvas.pixels(),
+                png: canvas.png()?,
+            });
+        }
+        Ok(seen)
+    }
+
     fn describe_data(&self, backbone: &Backbone, tested: Option<&Prints>) -> Result<String> {
         let (training, validation) = (&self.training, &self.validation);
         let classes = serde_json::to_vec(&training.classes).expect("classes serialise");
@@ -148,7 +201,12 @@ impl DenseTask for SegmentationTask {
             ),
             format!("validation_labels = \"{}\"", validation.labels_sum()?),
         ];
-        Ok(lines.map(|line| line + "\n").concat())
+        let mut lines = lines.map(|line| line + "\n").concat();
+        if let Some(development) = &self.development {
+            let (files, labels) = (development.prints()?.sum(), development.labels_sum()?);
+            lines += &format!("dev_files = \"{files}\"\ndev_labels = \"{labels}\"\n");
+        }
+        Ok(lines)
     }
 
     fn notes(&self, backbone: &BackboneInfo) -> Vec<String> {
@@ -241,13 +299,7 @@ impl DenseTask for SegmentationTask {
         folder: &Path,
         progress: &dyn Progress,
     ) -> Result<Option<(Scores, Metrics)>> {
-        let predictor = Predictor {
-            net: &network.net,
-            input: &network.input,
-            device: network.device,
-            precision: network.precision,
-            options: self.predict.clone(),
-        };
+        let predictor = self.predictor(network);
         let leave = Leave {
             predictions: true,
             pictures: self.settings.evaluation.pictures,

@@ -10,7 +10,7 @@ use camtrast_common::native::Operations;
 use camtrast_common::progress::Silent;
 use camtrast_common::settings::{BatchNormMode, Numbers};
 use camtrast_common::testing::{operations_of, quiet_run, save_untrained};
-use camtrast_finetune::{Start, Tune, train};
+use camtrast_finetune::{Start, Tune, Validation, train};
 use camtrast_images::picture::Canvas;
 use camtrast_segmentation::label_image::LabelImage;
 use camtrast_segmentation::options::EvaluationOptions;
@@ -47,6 +47,9 @@ fn data(folder: &Path) -> TrainData {
         labels: Some(folder.join("labels")),
         val_images: None,
         val_labels: None,
+        dev_split: None,
+        dev_images: None,
+        dev_labels: None,
         class_names: Some(folder.join("names")),
         ignore: Numbers(vec![255.0]),
     }
@@ -84,6 +87,7 @@ fn operations(folder: &Path, preset: Preset, batch_norm: BatchNormMode, steps: u
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
         tune: Tune::All,
+        validation: Validation::default(),
     };
     let run = quiet_run(folder.join("run"));
     operations_of(&run.out, || {

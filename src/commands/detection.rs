@@ -1,6 +1,7 @@
-//! `camtrast detection train`, `eval` and `score`.
+//! `camtrast detection train`, `eval`, `predict` and `score`.
 
 use super::finetune::{FineTuneArgs, fine_tune};
+use super::predict::PredictArgs;
 use super::{Common, is_json, metrics_path, tell_origin};
 use crate::processes::ProcessArgs;
 use crate::protocol::{Protocol, tell_leakage};
@@ -13,8 +14,10 @@ use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::{RunFolder, Texts};
 use camtrast_detection::curves::write_curves;
 use camtrast_detection::data::{TestData, TrainData, note_problems};
-use camtrast_detection::detector::DETECTOR;
+use camtrast_detection::detector::{DETECTOR, DetectorInfo};
 use camtrast_detection::model::DetectorArch;
+use camtrast_detection::photos::{WRITTEN, detect_photos};
+use camtrast_detection::transform::Scale;
 use camtrast_detection::{
     Dataset, DetectionOptions, DetectionSettings, DetectionTask, Evaluation, Predictor, Preset, Results,
     detector, evaluate, write_report,
@@ -29,6 +32,8 @@ pub enum DetectionCommand {
     Train(Box<TrainArgs>),
     /// Evaluate a trained Faster R-CNN, ours or torchvision's
     Eval(EvalArgs),
+    /// Detect objects in your own images with a trained Faster R-CNN, ours or torchvision's
+    Predict(DetectArgs),
     /// Compute average precision of detections from any program
     Score(ScoreArgs),
 }
@@ -80,6 +85,26 @@ pub struct EvalArgs {
 }
 
 #[derive(Args)]
+pub struct DetectArgs {
+    /// A detector.safetensors of `detection train`, or a torchvision fasterrcnn_resnetNN_fpn as safetensors
+    #[arg(long, required_unless_present = "run", conflicts_with = "run")]
+    checkpoint: Option<PathBuf>,
+    /// Folder of a training run, in place of --checkpoint
+    #[arg(long)]
+    run: Option<PathBuf>,
+    /// Resize the shorter side of images to this many pixels (default: as in training)
+    #[arg(long, value_parser = clap::value_parser!(u64).range(32..=8192))]
+    test_side: Option<u64>,
+    /// Least score of detections in pictures; the files hold all
+    #[arg(long, default_value_t = 0.5)]
+    min_score: f64,
+    #[command(flatten)]
+    photos: PredictArgs,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
 pub struct ScoreArgs {
     /// Folder of VOC devkit result files (`*_det_<split>_<class>.txt`), or a COCO results JSON
     #[arg(long)]
@@ -97,6 +122,7 @@ pub fn run(command: DetectionCommand) -> Result<()> {
     match command {
         DetectionCommand::Train(args) => run_train(*args),
         DetectionCommand::Eval(args) => run_eval(args),
+        DetectionCommand::Predict(args) => run_predict(args),
         DetectionCommand::Score(args) => run_score(args, Some(write_curves)),
     }
 }
@@ -107,9 +133,11 @@ impl TrainArgs {
         &self.data
     }
 
-    /// The data sets that the flags name.
-    pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>)> {
-        Ok(self.data.read(&Silent)?)
+    /// The data sets that the flags name: to train on, to test on, to validate on.
+    pub fn datasets(&self) -> Result<(Dataset, Option<Dataset>, Option<Dataset>)> {
+        let (training, test) = self.data.read(&Silent)?;
+        let validation = self.data.validation(&training, &Silent)?;
+        Ok((training, test, validation))
     }
 
     /// The settings with every default filled in, checked.
@@ -121,13 +149,14 @@ impl TrainArgs {
 fn run_train(args: TrainArgs) -> Result<()> {
     let task = |screen: &Screen| {
         let (training, test) = args.data.read(screen)?;
+        let validation = args.data.validation(&training, screen)?;
         let settings = DetectionSettings {
             arch: args.arch,
             preset: args.preset,
             data: args.data,
             options: args.options,
         };
-        Ok(DetectionTask::new(settings, training, test, args.pictures)?)
+        Ok(DetectionTask::new(settings, training, test, args.pictures)?.validated_on(validation))
     };
     fine_tune(args.start, &args.common, task, show)
 }
@@ -162,10 +191,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         )
         .into());
     }
-    let mut scale = info.scale;
-    if let Some(side) = args.test_side {
-        scale.side = side as usize;
-    }
+    let scale = scale_of(info, args.test_side);
     let input = Input::new(&info.mean, &info.std, device);
     let (tested, mut texts) = (dataset.prints()?, info.provenance.origin.texts());
     tell_leakage(info.provenance.training_images.seen(&tested), &mut texts, &screen);
@@ -205,6 +231,55 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.write(&out, &evaluation.metrics(), texts, &device_name(device))?;
     }
     Ok(())
+}
+
+// As in training, but for the shorter side where another is asked for.
+fn scale_of(info: &DetectorInfo, side: Option<u64>) -> Scale {
+    Scale {
+        side: side.map_or(info.scale.side, |side| side as usize),
+        ..info.scale
+    }
+}
+
+fn run_predict(args: DetectArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let mut protocol = Protocol::begin("detection predict", Some(&args.photos.out))?;
+    let path = args
+        .checkpoint
+        .unwrap_or_else(|| args.run.unwrap_or_default().join(DETECTOR));
+    let detector = detector::load(&path, device)?;
+    let info = &detector.info;
+    let scale = scale_of(info, args.test_side);
+    protocol.set("checkpoint", path.display().to_string());
+    protocol.set("test-side", scale.side as i64);
+    protocol.set("min-score", args.min_score);
+    protocol.set("no-pictures", args.photos.no_pictures);
+    args.common.record(&mut protocol);
+    detector
+        .sha256
+        .iter()
+        .for_each(|sum| protocol.note("dataset", "network_sha256", &sum[..]));
+    protocol.trained(&info.provenance.config, &info.provenance.training_images);
+    let classes = match &info.classes[..] {
+        [] => (1..=info.model.classes).map(|n| format!("class {n}")).collect(),
+        known => known.to_vec(),
+    };
+    let input = Input::new(&info.mean, &info.std, device);
+    let predictor = Predictor {
+        net: &detector.net,
+        input: &input,
+        scale,
+        device,
+        precision: args.common.precision,
+    };
+    let drawn = (!args.photos.no_pictures).then_some(args.min_score);
+    args.photos.run(
+        protocol,
+        &WRITTEN,
+        &device_name(device),
+        &screen,
+        |photos, out| detect_photos(&predictor, &classes, photos, out, drawn, &screen),
+    )
 }
 
 impl ScoreArgs {

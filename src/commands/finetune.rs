@@ -3,7 +3,7 @@
 use super::{Common, RunArgs, print_config, tell_origin, tell_outcome};
 use crate::screen::{STOP, Screen, catch_interrupts};
 use anyhow::Result;
-use camtrast_finetune::{DenseTask, Settings, Start, Tune, train};
+use camtrast_finetune::{DenseTask, Settings, Start, Tune, Validation, train};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -16,7 +16,16 @@ pub struct FineTuneArgs {
     #[arg(long, value_enum, default_value = "all")]
     tune: Tune,
     #[command(flatten)]
+    validation: Validation,
+    #[command(flatten)]
     run: RunArgs,
+}
+
+impl FineTuneArgs {
+    /// Whether the best network on validation images is tested.
+    pub fn tests_best(&self) -> bool {
+        self.validation.test_best
+    }
 }
 
 /// Trains the task that `task` makes, shows its evaluation by `show` and prints the network's file.
@@ -32,6 +41,7 @@ pub fn fine_tune<T: DenseTask>(
         precision: common.precision,
         arithmetic: args.run.arithmetic,
         tune: args.tune,
+        validation: args.validation,
     };
     if args.run.print_config {
         let (_, screen) = common.open()?;

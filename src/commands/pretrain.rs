@@ -48,6 +48,15 @@ pub struct PretrainArgs {
     /// which go to the log
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     probe_every: Option<u64>,
+    /// Start from this backbone instead of random weights
+    #[arg(long)]
+    init: Option<PathBuf>,
+    /// Epochs whose backbones are kept, too, as backbone-epoch50.safetensors and so on
+    #[arg(long, value_delimiter = ',')]
+    keep_epochs: Vec<u64>,
+    /// Train the run in --out for more --epochs than it was begun with
+    #[arg(long)]
+    extend: bool,
     #[command(flatten)]
     subset: Subset,
     #[command(flatten)]
@@ -66,10 +75,13 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     let (device, screen, group) = args.common.open_shared(&args.run.processes)?;
     catch_interrupts()?;
     let (run, probe_every) = (args.run.clone().options(device, group), args.probe_every);
+    let (keep_epochs, extend) = (args.keep_epochs.clone(), args.extend);
     let config = PretrainConfig {
         recipe: args.recipe()?,
         run,
         probe_every,
+        keep_epochs,
+        extend,
     };
     let PretrainReport {
         recipe,
@@ -110,6 +122,7 @@ impl PretrainArgs {
             accumulate: self.accumulate,
             clip_norm: self.clip_norm,
             precise_bn: self.precise_bn,
+            init: self.init,
             options,
         })
     }

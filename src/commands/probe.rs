@@ -83,6 +83,9 @@ pub struct FinetuneArgs {
     /// Pack to test on, of classes of the training pack
     #[arg(long)]
     test: PathBuf,
+    /// Pack to validate on while training (see --val-every), of classes of the training pack
+    #[arg(long)]
+    val: Option<PathBuf>,
     /// Percent of the training images whose labels are used, as many of each class; the literature's are 1,
     /// 10 and 100
     #[arg(long, default_value_t = 100.0)]
@@ -302,15 +305,30 @@ fn run_finetune(args: FinetuneArgs) -> Result<()> {
     let settings = FineTuneSettings {
         train: args.train,
         test: args.test,
+        val: args.val,
         label_share: args.label_share,
         options: args.options,
     };
-    let seed = args.common.seed;
+    let (seed, test_best) = (args.common.seed, args.start.tests_best());
     let task = |screen: &Screen| {
         let task = ClassificationTask::new(settings, seed)?;
         let [train, test] = task.packs();
         if let Some(repeats) = of_packs(train, test)? {
             screen.note(&format!("warning: {repeats}"));
+        }
+        if let Some(validation) = task.validation_pack() {
+            for (among, what) in [(train, "training"), (test, "test")] {
+                let (all, count) = (validation.len(), repeats(among, validation));
+                let seen = format!("{count} of the {all} validation images are among the {what} images");
+                match (count, what) {
+                    (0, _) => {}
+                    (_, "test") if test_best => {
+                        let remedy = "validate on other images, or leave --test-best out";
+                        return Err(Error::settings(format!("--test-best: {seen}"), remedy).into());
+                    }
+                    _ => screen.note(&format!("warning: {seen}")),
+                }
+            }
         }
         Ok(task)
     };
@@ -386,15 +404,19 @@ fn shown(accuracy: &Accuracy) -> String {
 
 /// What training and test pack have in common, as a text.
 fn of_packs(train: &Pack, test: &Pack) -> Result<Option<String>> {
+    overlapping(repeats(train, test), test.len(), test.path())
+}
+
+/// Number of images of the second pack that are also in the first.
+fn repeats(first: &Pack, second: &Pack) -> usize {
     let images = |pack: &Pack| pack.pixels().len() / pack.len();
-    let found = match images(train) == images(test) {
+    match images(first) == images(second) {
         true => repeated(
-            train.pixels().chunks(images(train)),
-            test.pixels().chunks(images(test)),
+            first.pixels().chunks(images(first)),
+            second.pixels().chunks(images(second)),
         ),
         false => 0,
-    };
-    overlapping(found, test.len(), test.path())
+    }
 }
 
 /// What training and test features have in common, as a text; rows of zeros are not compared.

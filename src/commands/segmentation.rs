@@ -1,6 +1,7 @@
-//! `camtrast segmentation train`, `eval` and `score`.
+//! `camtrast segmentation train`, `eval`, `predict` and `score`.
 
 use super::finetune::{FineTuneArgs, fine_tune};
+use super::predict::PredictArgs;
 use super::{Common, tell_origin};
 use crate::processes::ProcessArgs;
 use crate::protocol::{Protocol, tell_leakage};
@@ -13,7 +14,8 @@ use camtrast_common::run::Texts;
 use camtrast_common::settings::{Numbers, set};
 use camtrast_report::table::Table;
 use camtrast_segmentation::data::ignored_ids;
-use camtrast_segmentation::options::EvaluationOptions;
+use camtrast_segmentation::options::{EvaluationOptions, ViewOptions};
+use camtrast_segmentation::photos::{WRITTEN, predict_photos};
 use camtrast_segmentation::segmenter::SEGMENTER;
 use camtrast_segmentation::{
     ClassSet, Dataset, Leave, Naming, Predictor, Preset, Scores, SegmentationOptions, SegmentationSettings,
@@ -28,6 +30,8 @@ pub enum SegmentationCommand {
     Train(Box<TrainArgs>),
     /// Evaluate a trained DeepLab v3+
     Eval(EvalArgs),
+    /// Segment your own images with a trained DeepLab v3+
+    Predict(SegmentArgs),
     /// Compute mIoU of label PNGs from any program, as cityscapesScripts does
     Score(ScoreArgs),
 }
@@ -84,6 +88,22 @@ pub struct EvalArgs {
 }
 
 #[derive(Args)]
+pub struct SegmentArgs {
+    /// Folder of a training run
+    #[arg(long, required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    run: Option<PathBuf>,
+    /// A segmenter.safetensors
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    photos: PredictArgs,
+    #[command(flatten)]
+    views: ViewOptions,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
 pub struct ScoreArgs {
     /// Folder of the ground truth, such as gtFine/val with its *_gtFine_labelIds.png
     #[arg(long)]
@@ -109,6 +129,7 @@ pub fn run(command: SegmentationCommand) -> Result<()> {
     match command {
         SegmentationCommand::Train(args) => run_train(*args),
         SegmentationCommand::Eval(args) => run_eval(args),
+        SegmentationCommand::Predict(args) => run_predict(args),
         SegmentationCommand::Score(args) => run_score(args),
     }
 }
@@ -124,6 +145,7 @@ impl TrainArgs {
         let options = self.options.clone().resolve(self.preset)?;
         let crop = set(&options.crop);
         self.evaluation
+            .views
             .predict_options([crop.height as i64, crop.width as i64])?;
         Ok(options)
     }
@@ -157,7 +179,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         input: &input,
         device,
         precision: args.common.precision,
-        options: args.evaluation.predict_options(segmenter.info.crop)?,
+        options: args.evaluation.views.predict_options(segmenter.info.crop)?,
     };
     for (flag, place) in [
         ("cityscapes", &args.cityscapes),
@@ -216,6 +238,37 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         protocol.write(&out, &metrics(&scores), texts, &device_name(device))?;
     }
     Ok(())
+}
+
+fn run_predict(args: SegmentArgs) -> Result<()> {
+    let (device, screen) = args.common.open()?;
+    let mut protocol = Protocol::begin("segmentation predict", Some(&args.photos.out))?;
+    let path = args
+        .checkpoint
+        .unwrap_or_else(|| args.run.unwrap_or_default().join(SEGMENTER));
+    let segmenter = segmenter::load(&path, device)?;
+    let info = &segmenter.info;
+    protocol.set("checkpoint", path.display().to_string());
+    protocol.set("no-pictures", args.photos.no_pictures);
+    protocol.set_all(&args.views);
+    args.common.record(&mut protocol);
+    protocol.note("dataset", "network_sha256", &segmenter.sha256[..]);
+    protocol.trained(&info.provenance.config, &info.provenance.training_images);
+    let predictor = Predictor {
+        net: &segmenter.net,
+        input: &Input::new(&info.mean, &info.std, device),
+        device,
+        precision: args.common.precision,
+        options: args.views.predict_options(info.crop)?,
+    };
+    let drawn = !args.photos.no_pictures;
+    args.photos.run(
+        protocol,
+        &WRITTEN,
+        &device_name(device),
+        &screen,
+        |photos, out| predict_photos(&predictor, &info.classes, photos, out, drawn, &screen),
+    )
 }
 
 /// `segmentation score`.

@@ -1,10 +1,12 @@
 //! The plan of a recipe: cells, each one command with one output folder.
 
+use super::kept;
 use super::machine::Machine;
 use super::recipe::{Run, SuiteRecipe, slug, usage};
 use crate::commands::thread_count;
 use crate::config_file::flags;
 use camtrast_common::Error;
+use camtrast_common::checkpoint::{is_kept_file, kept_file};
 use camtrast_common::device::device_name;
 use camtrast_pretrain::Method;
 use camtrast_report::record::{self, COURSE, Column, PLACES, PRETRAIN, cell_folder};
@@ -115,7 +117,10 @@ impl SuitePlan {
                     .map_err(|problem| usage(path, problem))?;
             }
         }
-        let runs = recipe.runs.iter().map(|run| recorded(run, &tasks)).collect();
+        let recorded = |run: &Run| kept::records(recipe, run, recorded(run, &tasks));
+        let runs: Result<Vec<_>, String> = recipe.runs.iter().map(recorded).collect();
+        let runs = runs.map_err(|problem| usage(path, problem))?.concat();
+        kept::check_names(&runs).map_err(|problem| usage(path, problem))?;
         let suite = record::Suite {
             schema: camtrast_common::run::SCHEMA,
             title: recipe.title.clone(),
@@ -123,9 +128,9 @@ impl SuitePlan {
             published_protocol: recipe.published_protocol.trim().to_owned(),
             command: String::new(),
             seeds: recipe.seeds.clone(),
+            x_axis: kept::x_axis(recipe, &runs),
             runs,
             columns,
-            x_axis: recipe.x_axis.clone(),
         };
         let packs = tasks
             .iter()
@@ -202,7 +207,23 @@ fn add_run(
         .checkpoint
         .clone()
         .unwrap_or_else(|| folder(PRETRAIN).join("backbone.safetensors"));
-    for task in tasks {
+    let kept = kept::epochs(recipe, run)
+        .map_err(in_run)?
+        .into_iter()
+        .map(|epoch| {
+            let checkpoint = folder(PRETRAIN).join(kept_file(epoch));
+            (kept::name(run, epoch), checkpoint)
+        });
+    let backbones: Vec<_> = [(run.name.clone(), checkpoint)].into_iter().chain(kept).collect();
+    for (number, ((name, checkpoint), task)) in backbones
+        .iter()
+        .flat_map(|backbone| tasks.iter().map(move |task| (backbone, task)))
+        .enumerate()
+    {
+        // What gives no number is done for the last epoch only.
+        if number >= tasks.len() && task.columns.is_empty() {
+            continue;
+        }
         let mut own = (task.own)(run).cloned().unwrap_or_default();
         if task.name == REPRESENTATION {
             // The images that the backbone was trained on.
@@ -222,11 +243,11 @@ fn add_run(
         }
         let about = |problem| in_run(format!("{}: {problem}", task.name));
         cells.push(SuiteCell {
-            run: run.name.clone(),
+            run: name.clone(),
             method: method.clone(),
             seed,
             task: task.name.clone(),
-            folder: folder(&task.name),
+            folder: cell_folder(out, &slug(name), seed, &task.name),
             checkpoint: Some(checkpoint.clone()),
             after,
             ..cell(task.command, &task.shared, &own, seed, root).map_err(about)?
@@ -402,6 +423,7 @@ fn cell(
         "quiet",
         "config",
         "print-config",
+        "extend",
     ] {
         if table.contains_key(key) {
             return Err(format!("{key:?} is set by the suite itself"));
@@ -515,6 +537,7 @@ fn recorded(run: &Run, tasks: &[TaskTemplate]) -> record::RunRecord {
         slug: slug(&run.name),
         method,
         imported: run.checkpoint.clone(),
+        kept: None,
         series: run.series.clone(),
         x: run.x,
         own_settings,
@@ -546,6 +569,12 @@ impl SuiteCell {
         words.push(format!("--device={}", device_name(machine.device)).into());
         words.push(format!("--threads={}", machine.threads(self.threads)).into());
         words
+    }
+
+    /// Whether it starts from a backbone of an epoch on its pretraining's way.
+    pub fn of_kept_epoch(&self) -> bool {
+        let name = self.checkpoint.as_deref().and_then(Path::file_name);
+        name.is_some_and(|name| is_kept_file(&name.to_string_lossy()))
     }
 
     /// `moco s0 detection`.

@@ -146,12 +146,12 @@ impl SuiteRecipe {
                 }
             }
         };
-        in_table(&mut self.pretrain, &["data"]);
+        in_table(&mut self.pretrain, &["data", "init"]);
         in_table(&mut self.probe, &["train", "test"]);
         in_table(&mut self.detection, &PLACES);
         in_table(&mut self.segmentation, &PLACES);
         for run in &mut self.runs {
-            in_table(&mut run.flags, &["data"]);
+            in_table(&mut run.flags, &["data", "init"]);
             in_table(&mut run.detection, &PLACES);
             in_table(&mut run.segmentation, &PLACES);
         }

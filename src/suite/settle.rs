@@ -10,6 +10,7 @@ use crate::commands::pretrain::PretrainArgs;
 use crate::commands::segmentation::TrainArgs as SegmentationArgs;
 use anyhow::Result;
 use camtrast_common::Error;
+use camtrast_common::checkpoint::BackboneInfo;
 use camtrast_common::distributed::Group;
 use camtrast_datasets::Pack;
 use camtrast_report::record::{COURSE, PLACES, PRETRAIN};
@@ -156,12 +157,18 @@ impl<'a> Settler<'a> {
         let data = match cell.command {
             "pretrain" => {
                 let recipe = PretrainArgs::from_arg_matches(matches)?.recipe()?;
+                let init = recipe.init.clone();
                 let pack = self.pack(&recipe.data)?;
                 let settled = recipe.settle(&pack, self.device, Group::ALONE)?;
                 // They are part of the architecture.
-                settings.retain(|key, _| !["width", "stem"].contains(&&key[..]));
-                fill(&mut settings, &settled.recipe, &["data"]);
-                Data::of(&pack, settled.selection.class_names)
+                settings.retain(|key, _| !["width", "stem", "init"].contains(&&key[..]));
+                fill(&mut settings, &settled.recipe, &["data", "init"]);
+                let mut classes = settled.selection.class_names;
+                if let Some(init) = init {
+                    settings.insert("init_sha256".into(), self.contents.tensors(&init)?);
+                    classes.extend(BackboneInfo::read(&init)?.class_names);
+                }
+                Data::of(&pack, classes)
             }
             "detection train" => {
                 let args = DetectionArgs::from_arg_matches(matches)?;
@@ -205,12 +212,16 @@ impl<'a> Settler<'a> {
         if let Some(known) = self.splits.get(&name) {
             return Ok(known.clone());
         }
-        let (training, test) = args.datasets()?;
+        let (training, test, validation) = args.datasets()?;
         let mut parts = vec![training.fingerprint()];
         parts.extend(test.as_ref().map(camtrast_detection::Dataset::fingerprint));
-        let images = |dataset: &camtrast_detection::Dataset| {
+        let images = |dataset: &camtrast_detection::Dataset| -> Vec<PathBuf> {
             dataset.images.iter().map(|image| image.image.clone()).collect()
         };
+        if let Some(validation) = &validation {
+            parts.extend(["validation".into(), validation.fingerprint()]);
+            parts.extend(self.contents.files(&images(validation))?);
+        }
         let training = self.summed(images(&training))?;
         let test = self.summed(test.as_ref().map(images).unwrap_or_default())?;
         self.keep_splits(name, training, test, parts)
@@ -235,6 +246,12 @@ impl<'a> Settler<'a> {
         }
         let [training, validation] =
             <[_; 2]>::try_from(splits).unwrap_or_else(|_| unreachable!("two were pushed"));
+        if let Some(development) = args.data().development()? {
+            parts.push("validation".into());
+            for sample in development.samples {
+                parts.extend(self.contents.files(&[sample.image, sample.label])?);
+            }
+        }
         self.keep_splits(name, training, validation, parts)
     }
 
@@ -278,7 +295,8 @@ impl Data {
 
 /// Flags that say where and how a command runs, and the backbone, whose content is part of the key
 /// separately.
-const MACHINE: [&str; 7] = [
+const MACHINE: [&str; 8] = [
+    "extend",
     "out",
     "overwrite",
     "quiet",
@@ -299,13 +317,15 @@ fn plain(command: &Command, matches: &ArgMatches, name: &str) -> Settings {
         &["data"]
     };
     let decides = |key: &str| ![places, &COURSE, &MACHINE].iter().any(|keys| keys.contains(&key));
+    // What is asked for only where it is given does not distinguish the others.
+    let given = |key: &str, value: &str| key != "test-best" || value != "false";
     let values = command.get_arguments().filter_map(|argument| {
         let key = argument.get_long().filter(|key| decides(key))?;
         let values = matches.try_get_raw(argument.get_id().as_str()).ok()??;
         let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
         Some((key.to_owned(), values.join(",")))
     });
-    values.collect()
+    values.filter(|(key, value)| given(key, value)).collect()
 }
 
 /// Overwrites the given settings with the resolved ones.

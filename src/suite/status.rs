@@ -108,7 +108,13 @@ pub fn plan(
         backbones.push(None);
         let Some(settled) = settled else { continue };
         let checkpoint = match cell.after {
-            Some(parent) => backbones[parent].clone(),
+            Some(parent) => match &backbones[parent] {
+                Some(_) if cell.of_kept_epoch() => cell
+                    .checkpoint
+                    .as_deref()
+                    .and_then(|path| backbone_sha256(path).ok()),
+                last => last.clone(),
+            },
             None => Some(
                 cell.checkpoint
                     .as_deref()

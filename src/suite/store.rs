@@ -5,6 +5,8 @@ use super::content::Contents;
 use super::plan::SuiteCell;
 use anyhow::Result;
 use camtrast_common::Error;
+use camtrast_common::checkpoint::is_kept_file;
+use camtrast_common::files::names;
 use camtrast_common::run::is_locked;
 use camtrast_datasets::fetch::file_sha256;
 use camtrast_report::record::{self, CELL, EPISODES, State};
@@ -135,12 +137,13 @@ pub fn damage(folder: &Path, record: &record::CellRecord, contents: &mut Content
 /// # Errors
 /// [`Error::Io`].
 pub fn files(folder: &Path) -> Result<BTreeMap<String, String>> {
-    let there = FILES
-        .into_iter()
-        .map(|name| (name, folder.join(name)))
-        .filter(|(_, path)| path.exists());
-    Ok(there
-        .map(|(name, path)| Ok((name.to_owned(), file_sha256(&path)?)))
+    let all = names(folder)?.into_iter();
+    let read = all.filter(|name| FILES.contains(&&name[..]) || is_kept_file(name));
+    Ok(read
+        .map(|name| {
+            let sum = file_sha256(&folder.join(&name))?;
+            Ok((name, sum))
+        })
         .collect::<camtrast_common::Result<_>>()?)
 }
 

@@ -237,7 +237,8 @@ impl Place {
 }
 
 /// What depends on how fast a run went.
-const TIMES: [&str; 6] = [
+const TIMES: [&str; 7] = [
+    "probe/images_per_second",
     "seconds",
     "images_per_second",
     "data_wait_share",

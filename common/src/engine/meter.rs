@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::run::RunFolder;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// Gathers losses on the device and reads them only when a line is logged or a state saved, so that a GPU
@@ -96,6 +96,11 @@ impl<'a> Meter<'a> {
     /// The clock starts with training, not with its preparation.
     pub fn start(&mut self) {
         self.interval.since = Instant::now();
+    }
+
+    /// Takes time out of the interval's that was not spent training.
+    pub fn pause(&mut self, time: Duration) {
+        self.interval.since += time;
     }
 
     /// The sums that a resumed run needs so that its means equal those of an uninterrupted run; empty ones
@@ -251,4 +256,16 @@ impl<'a> Meter<'a> {
             None => format!("epoch {}/{epochs}", epoch + 1),
         }
     }
+}
+
+/// The log's line of measures on validation data.
+pub(super) fn validation(step: u64, epoch: u64, measures: &BTreeMap<String, f64>) -> Value {
+    let mut line: Map<String, Value> = measures
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    line.insert("kind".into(), json!("validation"));
+    line.insert("step".into(), json!(step));
+    line.insert("epoch".into(), json!(epoch));
+    Value::Object(line)
 }

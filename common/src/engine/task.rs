@@ -2,7 +2,9 @@
 
 use crate::distributed::Group;
 use crate::error::Result;
+use crate::log::Picture;
 use crate::run::RunFolder;
+use crate::schedule::Schedule;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
@@ -27,6 +29,15 @@ pub struct Loss {
     pub total: Tensor,
     /// Scalars worth logging.
     pub parts: Vec<(&'static str, Tensor)>,
+}
+
+/// What was seen on validation data.
+#[derive(Debug, Clone, Default)]
+pub struct Validated {
+    /// Numbers by name.
+    pub measures: BTreeMap<String, f64>,
+    /// Pictures for TensorBoard.
+    pub pictures: Vec<Picture>,
 }
 
 /// Prepares batches, on the loader thread.
@@ -60,6 +71,14 @@ pub trait Task {
     /// Any error stops the run.
     fn epoch_measures(&mut self, _epoch: u64) -> Result<Vec<(&'static str, f64)>> {
         Ok(Vec::new())
+    }
+    /// Measures and pictures of validation data after `step` steps, which go to the log; called where the
+    /// plan asks for it, in all processes. Must not change any state, but may write a file of its own.
+    ///
+    /// # Errors
+    /// Any error stops the run.
+    fn validate(&mut self, _run: &RunFolder, _step: u64) -> Result<Validated> {
+        Ok(Validated::default())
     }
     /// All tensors that training changes, by name; states are saved from them and restored into them.
     fn state(&self) -> BTreeMap<String, Tensor>;
@@ -104,6 +123,37 @@ pub struct TrainPlan {
     pub save_every: Option<u64>,
     /// The step, from 0, that is recorded in [`PROFILE`].
     pub profile_step: Option<u64>,
+    /// Epochs, counted from 1, at whose end state and result are saved, too.
+    pub keep_epochs: Vec<u64>,
+    /// Steps between measures on validation data, which are also taken after the last step.
+    pub validate_every: Option<u64>,
+    /// Of a run that was extended: the schedules that held before, each with the step at which it ended.
+    pub earlier: Vec<(u64, Schedule)>,
+}
+
+impl TrainPlan {
+    /// Optimiser steps in an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.batches_per_epoch / self.accumulate
+    }
+
+    // Whether a kept epoch ends with these steps.
+    pub(super) fn keeps(&self, done: u64) -> bool {
+        let steps = self.steps_per_epoch();
+        self.keep_epochs.iter().any(|epoch| epoch * steps == done)
+    }
+
+    pub(super) fn validates(&self, done: u64) -> bool {
+        let last = done == self.epochs * self.steps_per_epoch();
+        self.validate_every
+            .is_some_and(|every| last || done.is_multiple_of(every))
+    }
+
+    // The schedule of a step.
+    pub(super) fn schedule_at<'a>(&'a self, step: u64, last: &'a Schedule) -> &'a Schedule {
+        let earlier = self.earlier.iter().find(|(end, _)| step < *end);
+        earlier.map_or(last, |(_, schedule)| schedule)
+    }
 }
 
 /// File of a step's trace in the run's folder.

@@ -88,6 +88,9 @@ fn run(folder: &std::path::Path, room: u64) -> Result<f64> {
         log_every: 5,
         save_every: Some(2),
         profile_step: None,
+        keep_epochs: vec![],
+        validate_every: None,
+        earlier: vec![],
     };
     let mut optimizer = Optimizer::new(config, vec![ParamGroup::all(&vs)]);
     let mut line = Line { vs, slope, room };

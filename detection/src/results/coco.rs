@@ -5,15 +5,15 @@ use super::found::{Detection, Results, digits, image_ids, places};
 use crate::Dataset;
 use crate::dataset::area;
 use crate::problems::Problems;
-use camtrast_common::files::write_atomically;
+use camtrast_common::files::write_json;
 use camtrast_common::{Error, Result};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
-use std::{fmt, io};
 
 const REMEDY: &str = "correct the file, or skip such entries with --skip-bad";
 
@@ -193,13 +193,6 @@ pub fn write_instances(path: &Path, dataset: &Dataset) -> Result<()> {
     let whole =
         json!({"images": images, "annotations": annotations, "categories": categories.collect::<Vec<_>>()});
     write_json(path, &whole)
-}
-
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_atomically(path, |out| {
-        serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
-        out.write_all(b"\n")
-    })
 }
 
 /// Python's `json` writes NaN and Infinity, which are not valid JSON: they become null.

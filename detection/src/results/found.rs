@@ -2,7 +2,8 @@
 
 use crate::{Annotated, Dataset};
 use camtrast_common::{Error, Result};
-use std::collections::{HashMap, HashSet};
+use camtrast_images::folder::numbers;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// One detection of a data set.
@@ -92,22 +93,21 @@ impl Results {
     }
 }
 
-/// The images' numbers in COCO files, in the data set's order: the digits of their ids, as in `5` for
-/// `000005` and `2007000645` for `2007_000645` (so does the public JSON of PASCAL VOC), or 1, 2, .. if those
-/// numbers are not distinct.
+/// The images' numbers in COCO files, in the data set's order: the digits of their ids ([`numbers`]), or 1,
+/// 2, .. if those are not distinct.
 pub fn image_ids(dataset: &Dataset) -> Vec<u64> {
     digits(dataset).unwrap_or_else(|| (1..=dataset.images.len() as u64).collect())
 }
 
 /// The images' ids as numbers, if they are distinct.
 pub(super) fn digits(dataset: &Dataset) -> Option<Vec<u64>> {
-    let digits = |image: &Annotated| -> Option<u64> {
-        let plain = image.id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
-        image.id.replace('_', "").parse().ok().filter(|_| plain)
-    };
-    let numbers: Option<Vec<u64>> = dataset.images.iter().map(digits).collect();
-    let distinct = |numbers: &Vec<u64>| numbers.iter().collect::<HashSet<_>>().len() == numbers.len();
-    numbers.filter(distinct)
+    numbers(
+        &dataset
+            .images
+            .iter()
+            .map(|image| &image.id[..])
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Indices of the images by their ids.

@@ -9,7 +9,7 @@ use camtrast_common::network_file;
 use camtrast_common::progress::{Progress, Silent};
 use camtrast_common::run::RunOptions;
 use camtrast_common::testing::{quiet_run, save_untrained};
-use camtrast_finetune::{DenseTask, Start, TrainReport, Tune, train};
+use camtrast_finetune::{DenseTask, Start, TrainReport, Tune, Validation, train};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -56,6 +56,7 @@ fn start(folder: &Path, tune: Tune) -> Start {
         precision: Precision::Fp32,
         arithmetic: Arithmetic::default(),
         tune,
+        validation: Validation::default(),
     }
 }
 

@@ -124,6 +124,8 @@ impl DenseTask for SaliencyTask {
     const NAME: &'static str = "saliency";
     const FILE: &'static str = "saliency.safetensors";
     const ARTIFACTS: &'static [&'static str] = &[];
+    const SCORE: &'static str = "saliency/error";
+    const VALIDATED_BY: &'static str = "nothing";
     const ONE_SHAPE: bool = true;
     type Settings = SaliencySettings;
     type Net = SaliencyNet;

@@ -60,11 +60,12 @@ fn arrays<'a>(cells: impl Iterator<Item = (&'a str, Option<usize>)>, needs: &[Ne
                 let parent = parent.and_then(|parent| places[parent].clone());
                 let (after, index) =
                     parent.map_or((None, None), |(source, index)| (Some(source), Some(index)));
-                let fits = |array: &Array| {
-                    array.task == task
-                        && array.after == after
-                        && (index.is_some() || array.cells.len() < LARGEST)
+                let has_room = |array: &Array| match index {
+                    // Of kept epochs, several cells wait for one pretraining.
+                    Some(index) => !array.cells.contains_key(&index),
+                    None => array.cells.len() < LARGEST,
                 };
+                let fits = |array: &Array| array.task == task && array.after == after && has_room(array);
                 let number = arrays.iter().position(fits).unwrap_or_else(|| {
                     arrays.push(Array {
                         task: task.to_owned(),
@@ -104,6 +105,27 @@ mod tests {
 
     fn of(array: &Array) -> (String, Option<Source>, String) {
         (array.task.clone(), array.after.clone(), ranges(array))
+    }
+
+    #[test]
+    fn several_cells_of_a_task_may_wait_for_one_pretraining() {
+        let cells = [("pretrain", None), ("fewshot", Some(0)), ("fewshot", Some(0))];
+        let needs = [Need::Job, Need::Job, Need::Job];
+        let arrays = arrays(cells.into_iter(), &needs);
+        let held: Vec<_> = arrays.iter().map(|array| array.cells.clone()).collect();
+        assert_eq!(
+            held,
+            [
+                BTreeMap::from([(0, 0)]),
+                BTreeMap::from([(0, 1)]),
+                BTreeMap::from([(0, 2)])
+            ]
+        );
+        assert!(
+            arrays[1..]
+                .iter()
+                .all(|array| array.after == Some(Source::New(0)))
+        );
     }
 
     #[test]

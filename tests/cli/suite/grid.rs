@@ -280,3 +280,59 @@ fn a_recorded_command_makes_the_same_bytes() {
         place.bytes("alone/backbone.safetensors") == place.bytes("two/runs/scratch-s0/backbone.safetensors")
     );
 }
+
+#[test]
+fn kept_epochs_are_rows_and_a_curve() {
+    let place = Place::new();
+    let recipe = RECIPE
+        .replace("epochs = 1", "epochs = 3\nkeep-epochs = [1, 2, 3]")
+        .replace("x-axis = \"classes\"", "")
+        .replace("seeds = [0, 1]", "seeds = [0]");
+    let only = |recipe: &str| -> String {
+        let kept = recipe
+            .lines()
+            .filter(|line| !line.contains("\"Supervised, 16\"") && !line.contains("scratch"));
+        kept.collect::<Vec<_>>()
+            .join("\n")
+            .replace("series=\"supervised\",x=8,", "")
+    };
+    place.write("recipe.toml", only(&recipe));
+    let plan = place
+        .ok(&format!("{} --dry-run", run("recipe.toml", "suite")))
+        .stdout;
+    assert_eq!(states(&plan, "to do"), 7, "{plan}");
+    place.ok(&run("recipe.toml", "suite"));
+    let csv = results(&place, "suite");
+    assert_eq!(csv.len(), 15, "3 rows of 5 columns: {csv:#?}");
+    let of_row = |name: &str| {
+        let named = csv
+            .iter()
+            .find(|line| line.starts_with(name) && line.contains("5way1shot/mean"));
+        named.unwrap_or_else(|| panic!("{name}: {csv:#?}")).clone()
+    };
+    let [one, three] = ["\"Supervised, 8, epoch 1\"", "\"Supervised, 8\","].map(of_row);
+    let sum = |line: &str| line.split(',').rev().nth(3).unwrap().to_owned();
+    assert_ne!(sum(&one), sum(&three));
+    let kept = place.json("suite/runs/supervised-8-epoch-1-s0/fewshot/metrics.json");
+    assert_eq!(kept["backbone_sha256"], sum(&one));
+    let page = place.text("suite/report.html");
+    assert!(page.contains("epochs of pretraining") && page.contains("Supervised, 8, epoch 2"));
+    let status = place.ok("suite status suite").stdout;
+    assert!(status.contains("7 of 7 done"), "{status}");
+    let again = place.ok(&run("recipe.toml", "suite"));
+    assert!(!again.stderr.contains("done in"), "{}", again.stderr);
+    // A kept backbone that changed is made again.
+    let file = "suite/runs/supervised-8-s0/backbone-epoch1.safetensors";
+    let whole = place.bytes(file);
+    place.write(file, &whole[..whole.len() - 1]);
+    let again = place.ok(&run("recipe.toml", "suite"));
+    assert!(
+        again.stderr.contains("backbone-epoch1.safetensors was changed"),
+        "{}",
+        again.stderr
+    );
+    assert!(place.bytes(file) == whole);
+
+    place.write("wrong.toml", only(&recipe.replace("[1, 2, 3]", "\"one\"")));
+    place.misused(&run("wrong.toml", "wrong"), &["keep-epochs"]);
+}
