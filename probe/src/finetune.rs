@@ -1,6 +1,7 @@
 //! Fine-tuning of a whole backbone with a linear classifier, on all labels of a pack or a share of them.
 
 use crate::accuracy::{Accuracy, Tally};
+use crate::split::Split;
 use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::send;
@@ -18,7 +19,7 @@ use camtrast_common::run::Metrics;
 use camtrast_common::sampler::{Passes, period};
 use camtrast_common::schedule::{Decay, Schedule};
 use camtrast_common::settings::{BatchNormMode, check_counts, check_not_negative, check_range, set};
-use camtrast_common::{Error, Result, settings};
+use camtrast_common::{Error, Result, holdout, settings};
 use camtrast_datasets::{Pack, Selection, SubsetOptions, select_subset};
 use camtrast_finetune::{Course, DenseTask, Network, Provenance, Trained};
 use serde::Serialize;
@@ -107,6 +108,9 @@ pub struct FineTuneSettings {
     pub test: PathBuf,
     /// Percent of the training pack's images whose labels are used.
     pub label_share: f64,
+    /// Share of those that is not trained on but tested on in place of the test pack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<f64>,
     /// The settings of training.
     #[serde(flatten)]
     pub options: FineTuneOptions,
@@ -118,8 +122,10 @@ pub struct ClassificationTask {
     seed: u64,
     train: Arc<Pack>,
     chosen: Selection,
-    test: Pack,
-    /// Classes of the test images among the training classes.
+    test: Arc<Pack>,
+    /// Rows of the test images.
+    test_rows: Vec<i64>,
+    /// Their classes among the training classes.
     test_labels: Vec<i64>,
 }
 
@@ -131,7 +137,7 @@ impl ClassificationTask {
     /// [`Error::Settings`], also for test classes that are not trained on, and those of [`Pack::open`].
     pub fn new(mut settings: FineTuneSettings, seed: u64) -> Result<Self> {
         settings.options = settings.options.resolve(settings.label_share)?;
-        let (train, test) = (Pack::open(&settings.train)?, Pack::open(&settings.test)?);
+        let train = Arc::new(Pack::open(&settings.train)?);
         let classes = train.class_names().len();
         if classes < 2 {
             return Err(Error::file(
@@ -146,14 +152,26 @@ impl ClassificationTask {
             seed,
             ..SubsetOptions::default()
         };
-        let chosen = select_subset(&train, &options)?;
-        let test_labels = labels_by_name(&test, train.class_names())?;
+        let mut chosen = select_subset(&train, &options)?;
+        let (test, test_rows, test_labels) = match settings.holdout {
+            Some(share) => {
+                let (rows, labels) = hold_out(&mut chosen, share, seed)?;
+                (train.clone(), rows, labels)
+            }
+            None => {
+                let test = Pack::open(&settings.test)?;
+                let labels = labels_by_name(&test, train.class_names())?;
+                let rows = (0..test.len() as i64).collect();
+                (Arc::new(test), rows, labels)
+            }
+        };
         Ok(ClassificationTask {
             settings,
             seed,
-            train: Arc::new(train),
+            train,
             chosen,
             test,
+            test_rows,
             test_labels,
         })
     }
@@ -175,10 +193,21 @@ impl ClassificationTask {
         }
     }
 
-    /// The pack trained on, and the pack tested on.
-    pub fn packs(&self) -> [&Pack; 2] {
-        [&self.train, &self.test]
+    /// The pack trained on, and the pack tested on; `None` where images are held out of the former.
+    pub fn packs(&self) -> Option<[&Pack; 2]> {
+        let apart = self.settings.holdout.is_none();
+        apart.then(|| [&*self.train, &*self.test])
     }
+}
+
+/// Takes a share of each class's images out of a selection; returns their rows and labels.
+fn hold_out(chosen: &mut Selection, share: f64, seed: u64) -> Result<(Vec<i64>, Vec<i64>)> {
+    holdout::count(chosen.indices.len(), share)?;
+    let held = Split::stratified(&chosen.labels, share, seed)?.validation;
+    let parts = |all: &mut Vec<i64>| holdout::divide(std::mem::take(all), &held);
+    let ([rows, out], [labels, out_labels]) = (parts(&mut chosen.indices), parts(&mut chosen.labels));
+    (chosen.indices, chosen.labels) = (rows, labels);
+    Ok((out, out_labels))
 }
 
 /// Labels of a pack's images as positions in another list of classes.
@@ -412,12 +441,8 @@ impl DenseTask for ClassificationTask {
     ) -> Result<Option<(Accuracy, Metrics)>> {
         let device = network.device;
         let mut tally = Tally::default();
-        progress.start("test images", self.test.len() as u64, 0);
-        for (rows, labels) in (0..self.test.len() as i64)
-            .collect::<Vec<_>>()
-            .chunks(BATCH)
-            .zip(self.test_labels.chunks(BATCH))
-        {
+        progress.start("test images", self.test_rows.len() as u64, 0);
+        for (rows, labels) in self.test_rows.chunks(BATCH).zip(self.test_labels.chunks(BATCH)) {
             let x = network.input.of(&send(self.test.rows(rows)?, device));
             let forward = || Ok(network.net.forward(&x, Modes::EVAL));
             let logits = no_grad(|| network.precision.run(device, forward))?;

@@ -87,6 +87,10 @@ pub struct FinetuneArgs {
     /// 10 and 100
     #[arg(long, default_value_t = 100.0)]
     label_share: f64,
+    /// Train without this share of each class's labelled images, which is drawn, and test on it instead of
+    /// --test: for choosing settings
+    #[arg(long, value_name = "SHARE")]
+    holdout: Option<f64>,
     #[command(flatten)]
     options: FineTuneOptions,
     #[command(flatten)]
@@ -155,6 +159,18 @@ pub fn run(command: ProbeCommand) -> Result<()> {
         ProbeCommand::Eval(args) => run_eval(args),
         ProbeCommand::Score(args) => run_score(args),
         ProbeCommand::Finetune(args) => run_finetune(*args),
+    }
+}
+
+impl FinetuneArgs {
+    /// The packs to train on and to test on.
+    pub fn packs(&self) -> [&Path; 2] {
+        [&self.train, &self.test]
+    }
+
+    /// The settings with every default filled in, checked.
+    pub fn resolved(&self) -> Result<FineTuneOptions> {
+        Ok(self.options.clone().resolve(self.label_share)?)
     }
 }
 
@@ -303,13 +319,15 @@ fn run_finetune(args: FinetuneArgs) -> Result<()> {
         train: args.train,
         test: args.test,
         label_share: args.label_share,
+        holdout: args.holdout,
         options: args.options,
     };
     let seed = args.common.seed;
     let task = |screen: &Screen| {
         let task = ClassificationTask::new(settings, seed)?;
-        let [train, test] = task.packs();
-        if let Some(repeats) = of_packs(train, test)? {
+        if let Some([train, test]) = task.packs()
+            && let Some(repeats) = of_packs(train, test)?
+        {
             screen.note(&format!("warning: {repeats}"));
         }
         Ok(task)
@@ -385,7 +403,7 @@ fn shown(accuracy: &Accuracy) -> String {
 }
 
 /// What training and test pack have in common, as a text.
-fn of_packs(train: &Pack, test: &Pack) -> Result<Option<String>> {
+pub fn of_packs(train: &Pack, test: &Pack) -> Result<Option<String>> {
     let images = |pack: &Pack| pack.pixels().len() / pack.len();
     let found = match images(train) == images(test) {
         true => repeated(
