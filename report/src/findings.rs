@@ -138,10 +138,10 @@ impl Order {
 
     /// What the ranks are, and what the tests say.
     pub fn sentences(&self, all: &Gathered) -> Vec<String> {
-        let about =
-            "Mean ranks over the seeds of the first number of each task, 1 the best, and their mean over \
-                     the tasks. Runs that lack a seed of the others have no rank."
-                .to_owned();
+        let about = "Mean ranks over the seeds of the first number of each task, 1 the best, and their mean over \
+                     the tasks; the test over tasks ranks the runs' means. Runs that lack a seed of the others \
+                     have no rank."
+            .to_owned();
         let tests = self.tests.iter().map(|tested| {
             let found = match tested.holm < 0.05 {
                 true => "there are differences",

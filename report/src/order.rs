@@ -63,7 +63,7 @@ pub fn order(all: &Gathered, table: &Comparison) -> Option<Order> {
     }
     columns = retain(columns, &ranks);
     ranks.retain(|ranks| ranks.iter().flatten().count() > 2);
-    let (lines, blocks) = over_tasks(table, &columns);
+    let (lines, blocks) = over_tasks(table, &columns, &ranks);
     tests.extend(tested(table, None, &lines, &blocks));
     if columns.is_empty() || tests.is_empty() && columns.len() < 2 {
         return None;
@@ -109,10 +109,14 @@ fn over_seeds(table: &Comparison, column: usize) -> (Vec<usize>, Vec<Vec<f64>>) 
     (lines, blocks)
 }
 
-/// Lines with a mean in every column, and their means by column.
-fn over_tasks(table: &Comparison, columns: &[usize]) -> (Vec<usize>, Vec<Vec<f64>>) {
+/// Lines with a rank in every column, and their means by column.
+fn over_tasks(
+    table: &Comparison,
+    columns: &[usize],
+    ranks: &[Vec<Option<f64>>],
+) -> (Vec<usize>, Vec<Vec<f64>>) {
     let mean = |line: usize, column: usize| Some(table.lines[line].entries[column].summary?.mean);
-    let whole = |&line: &usize| columns.iter().all(|&column| mean(line, column).is_some());
+    let whole = |&line: &usize| ranks.iter().all(|ranks| ranks[line].is_some());
     let lines: Vec<usize> = (0..table.lines.len()).filter(whole).collect();
     let block = |&column: &usize| lines.iter().filter_map(|&line| mean(line, column)).collect();
     let blocks = columns.iter().map(block).collect();

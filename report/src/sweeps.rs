@@ -1,9 +1,10 @@
 //! Settings that were chosen on validation images: the grid, the scores and the choices.
 
 use crate::record::{Choice, Sweep};
-use crate::rows::{Gathered, Row};
+use crate::rows::{Gap, Gathered, Row};
 use crate::stats::summary;
 use crate::words;
+use camtrast_common::error::says_diverged;
 
 /// A sweep of a suite, in words and numbers.
 #[derive(serde::Serialize)]
@@ -112,7 +113,14 @@ fn score(row: &Row, task: &str, metric: &str) -> String {
     let gaps = row
         .cells(task)
         .filter_map(|(_, found)| found.metrics.as_ref().err());
-    let mut gaps: Vec<&str> = gaps.map(|gap| gap.what).collect();
+    let what = |gap: &Gap| {
+        if says_diverged(&gap.why) {
+            "diverged"
+        } else {
+            gap.what
+        }
+    };
+    let mut gaps: Vec<&str> = gaps.map(what).collect();
     gaps.dedup();
     match (summary(&values, None), gaps.is_empty()) {
         (Some(summary), true) => words::number(&summary),

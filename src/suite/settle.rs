@@ -17,6 +17,7 @@ use camtrast_report::record::{COURSE, PLACES, PRETRAIN, Sweep};
 use clap::{ArgMatches, Command, FromArgMatches};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
@@ -128,18 +129,16 @@ impl<'a> Settler<'a> {
             }
             let mut one = self.blamed(plan, cell)?;
             for &i in cell.pick.iter().flat_map(|pick| &pick.among) {
-                if !measured.contains_key(&i) {
-                    let known = settled.get_mut(i).and_then(Option::as_mut);
-                    let own = match known {
+                let (key, data) = match measured.entry(i) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => place.insert(match settled.get(i).and_then(Option::as_ref) {
                         Some(known) => (known.own_keys[0].clone(), known.data.clone()),
                         None => {
-                            let other = self.blamed(plan, &plan.cells[i])?;
-                            (other.own_keys[0].clone(), other.data)
+                            let mut other = self.blamed(plan, &plan.cells[i])?;
+                            (other.own_keys.swap_remove(0), other.data)
                         }
-                    };
-                    measured.insert(i, own);
-                }
-                let (key, data) = &measured[&i];
+                    }),
+                };
                 one.among.push(key.clone());
                 one.validation.get_or_insert_with(|| data.clone());
             }

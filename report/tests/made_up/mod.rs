@@ -238,7 +238,8 @@ impl MadeUp {
             match score {
                 Some(score) => self.done(run, seed, &task, 90, &[("detection/AP50", score)]),
                 None => self.cell(run, seed, &task, |cell| {
-                    let error = "the loss became NaN at step 3 (epoch 0); no state had been saved before";
+                    let error = "the loss became NaN at step 3 (epoch 0): lower --lr, lengthen the warm-up or \
+                                 use --precision fp32";
                     (cell.state, cell.error) = (State::Failed, Some(error.into()));
                 }),
             }
@@ -271,6 +272,7 @@ impl MadeUp {
     #[allow(dead_code)]
     pub fn of_everything(root: &Path) -> Self {
         let mut made = MadeUp::new(root, &[0, 1]);
+        made.add_sweep();
         for (i, name) in ["scratch", "supervised", "moco", "camtrast-moco", ODD_NAME]
             .into_iter()
             .enumerate()
@@ -287,6 +289,15 @@ impl MadeUp {
             for seed in 0..2 {
                 let number = 0.3 + 0.04 * i as f64 + 0.01 * seed as f64 * i as f64;
                 made.all_done(name, seed, number, 2.0 * number);
+                let entropy = [2.0, 2.6, 2.4, 3.1, 3.0][i] + 0.1 * seed as f64;
+                made.done(
+                    name,
+                    seed,
+                    "representation",
+                    1,
+                    &[("representation/entropy", entropy)],
+                );
+                made.measure_sweep(name, seed, 1.8 * number);
                 made.log(name, seed, PRETRAIN, 700);
                 made.log(name, seed, "detection", 30);
                 for picture in [

@@ -5,7 +5,7 @@ use crate::world::Place;
 use std::fs;
 
 /// Two methods with a learning rate of detection to choose.
-fn recipe(rates: &str) -> String {
+pub fn recipe(rates: &str) -> String {
     let tasks = TASKS.split("[segmentation]").next().unwrap();
     let swept = tasks.replace("lr = 0.01", &format!("sweep = {{ lr = {rates} }}"));
     let recipe = RECIPE
@@ -257,7 +257,7 @@ fn sweeps_are_checked_before_anything_is_trained() {
         ("sweep = { lr = [0.02, \"high\"] }", "\"high\" is not a number"),
         ("sweep = [0.02]", "is not one flag with a list of values"),
         ("sweep = { rate = [1, 2] }", "unknown key \"rate\""),
-        ("sweep = { arch = [1, 2] }", "--arch"),
+        ("sweep = { batch-norm = [1, 2] }", "--batch-norm"),
         ("sweep = { seed = [1, 2] }", "\"seed\" is set by the suite itself"),
         ("lr = 0.1\nsweep = { lr = [1, 2] }", "the table sets lr, too"),
         ("sweep = { lr = [0.1, -1] }", "--lr"),
