@@ -1,6 +1,7 @@
 //! `camtrast suite`: a grid of pretraining runs, seeds and tasks from one recipe.
 
 pub mod board;
+mod choice;
 mod content;
 mod estimate;
 mod executor;
@@ -14,6 +15,8 @@ mod settle;
 mod slurm;
 mod status;
 mod store;
+mod sweep;
+mod tasks;
 mod work;
 
 use crate::commands::Common;
@@ -225,6 +228,13 @@ pub fn note_files_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
 
 /// Leakage is an error, or, if the recipe allows it, a warning for each run or task.
 fn refuse_leaks(plan: &SuitePlan, settled: &[Option<Settled>], recipe: &SuiteRecipe) -> Result<Vec<String>> {
+    if let Some(problem) = leakage::validated_on_test(plan, settled)? {
+        return Err(Error::Usage {
+            problem: format!("{}: {problem}", plan.recipe.display()),
+            remedy: "test on other images, or choose nothing by a sweep".into(),
+        }
+        .into());
+    }
     let leaks = leakage::leaks(plan, settled);
     match leaks.first() {
         Some(first) if !recipe.allow_leakage => {

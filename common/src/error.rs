@@ -164,6 +164,11 @@ impl Error {
     }
 }
 
+/// Whether a command's message is that of [`Error::Diverged`].
+pub fn says_diverged(message: &str) -> bool {
+    message.contains("lower --lr, lengthen the warm-up or use --precision")
+}
+
 fn state_kept(kept: Option<u64>, run: &Path) -> String {
     match kept {
         Some(step) => format!("the last good state (step {step}) is kept in {}", run.display()),
@@ -185,4 +190,26 @@ fn io_reason(error: &io::Error) -> String {
 // libtorch's messages carry a C++ backtrace after the first line.
 fn first_line(error: &tch::TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_divergence_is_known_by_its_message() {
+        let run = PathBuf::from("run");
+        let what = "the loss became NaN".to_owned();
+        let diverged = Error::Diverged {
+            step: 3,
+            epoch: 0,
+            what,
+            kept: None,
+            run,
+        };
+        assert!(says_diverged(&diverged.to_string()));
+        assert!(!says_diverged(
+            &Error::settings("the disk is full", "lower --batch-size").to_string()
+        ));
+    }
 }

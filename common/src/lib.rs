@@ -64,6 +64,7 @@ pub mod engine;
 pub mod error;
 pub mod features;
 pub mod files;
+pub mod holdout;
 pub mod leakage;
 pub mod log;
 pub mod memory;

@@ -4,7 +4,7 @@ use crate::Dataset;
 use crate::coco::{self, CocoOptions};
 use crate::voc::{self, VocOptions, VocSplit};
 use camtrast_common::progress::Progress;
-use camtrast_common::{Error, Result};
+use camtrast_common::{Error, Result, holdout};
 use clap::Args;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -62,6 +62,11 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
     pub train: Vec<VocSplit>,
+    /// Train without this share of the training images, which is drawn, and evaluate on it instead of test
+    /// data: for choosing settings
+    #[arg(long, help_heading = "Data", value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<f64>,
     /// Splits to evaluate on, such as 2007:test (default: no evaluation)
     #[arg(long, help_heading = "Data", value_delimiter = ',', requires = "voc")]
     #[serde(serialize_with = "by_commas", skip_serializing_if = "Vec::is_empty")]
@@ -179,8 +184,37 @@ impl TrainData {
     /// left out of them.
     ///
     /// # Errors
-    /// As [`voc::read`] and [`coco::read`]; [`Error::File`] for a test set of other categories.
+    /// As [`voc::read`] and [`coco::read`]; [`Error::File`] for a test set of other categories;
+    /// [`Error::Settings`] for a share that cannot be held out.
     pub fn read(&self, progress: &dyn Progress) -> Result<(Dataset, Option<Dataset>)> {
+        let Some(share) = self.holdout else {
+            return self.splits(progress);
+        };
+        let (training, _) = TrainData {
+            test: Vec::new(),
+            coco_test: None,
+            ..self.clone()
+        }
+        .splits(progress)?;
+        let held = holdout::drawn(training.images.len(), share)?;
+        let [left, out] = holdout::divide(training.images, &held);
+        let out = Dataset {
+            images: out,
+            classes: training.classes.clone(),
+            category_ids: training.category_ids.clone(),
+            crowds: training.crowds,
+            ..Dataset::default()
+        };
+        Ok((
+            Dataset {
+                images: left,
+                ..training
+            },
+            Some(out),
+        ))
+    }
+
+    fn splits(&self, progress: &dyn Progress) -> Result<(Dataset, Option<Dataset>)> {
         if let Some(coco) = &self.coco {
             let folder = self.coco_images.clone().unwrap_or_else(|| own_folder(coco));
             let training = read_coco(coco, Some(folder), self.skip_bad, progress)?;

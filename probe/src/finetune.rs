@@ -2,6 +2,7 @@
 
 use crate::accuracy::{Accuracy, Tally};
 use crate::source::{Batch, LabelledSource};
+use crate::split::Split;
 use camtrast_common::augment::{Augment, Crop};
 use camtrast_common::checkpoint::{Backbone, BackboneInfo};
 use camtrast_common::device::send;
@@ -18,7 +19,7 @@ use camtrast_common::run::Metrics;
 use camtrast_common::sampler::{Passes, period};
 use camtrast_common::schedule::{Decay, Schedule};
 use camtrast_common::settings::{BatchNormMode, check_counts, check_not_negative, check_range, set};
-use camtrast_common::{Error, Result, settings};
+use camtrast_common::{Error, Result, holdout, settings};
 use camtrast_datasets::{Pack, Selection, SubsetOptions, select_subset};
 use camtrast_finetune::{Course, DenseTask, Network, Provenance, Trained};
 use serde::Serialize;
@@ -110,6 +111,9 @@ pub struct FineTuneSettings {
     pub val: Option<PathBuf>,
     /// Percent of the training pack's images whose labels are used.
     pub label_share: f64,
+    /// Share of those that is not trained on but tested on in place of the test pack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<f64>,
     /// The settings of training.
     #[serde(flatten)]
     pub options: FineTuneOptions,
@@ -125,17 +129,19 @@ pub struct ClassificationTask {
     validation: Option<Labelled>,
 }
 
-/// A pack with the classes of its images among the training classes.
+/// Images of a pack with their classes among the training classes.
 struct Labelled {
-    pack: Pack,
+    pack: Arc<Pack>,
+    rows: Vec<i64>,
     labels: Vec<i64>,
 }
 
 impl Labelled {
     fn open(path: &Path, classes: &[String]) -> Result<Self> {
-        let pack = Pack::open(path)?;
+        let pack = Arc::new(Pack::open(path)?);
         let labels = labels_by_name(&pack, classes)?;
-        Ok(Labelled { pack, labels })
+        let rows = (0..pack.len() as i64).collect();
+        Ok(Labelled { pack, rows, labels })
     }
 }
 
@@ -147,7 +153,7 @@ impl ClassificationTask {
     /// [`Error::Settings`], also for test classes that are not trained on, and those of [`Pack::open`].
     pub fn new(mut settings: FineTuneSettings, seed: u64) -> Result<Self> {
         settings.options = settings.options.resolve(settings.label_share)?;
-        let train = Pack::open(&settings.train)?;
+        let train = Arc::new(Pack::open(&settings.train)?);
         let classes = train.class_names().len();
         if classes < 2 {
             return Err(Error::file(
@@ -162,14 +168,22 @@ impl ClassificationTask {
             seed,
             ..SubsetOptions::default()
         };
-        let chosen = select_subset(&train, &options)?;
+        let mut chosen = select_subset(&train, &options)?;
         let labelled = |path: &PathBuf| Labelled::open(path, train.class_names());
+        let test = match settings.holdout {
+            Some(share) => {
+                let (rows, labels) = hold_out(&mut chosen, share, seed)?;
+                let pack = train.clone();
+                Labelled { pack, rows, labels }
+            }
+            None => labelled(&settings.test)?,
+        };
         Ok(ClassificationTask {
-            test: labelled(&settings.test)?,
             validation: settings.val.as_ref().map(labelled).transpose()?,
+            test,
             settings,
             seed,
-            train: Arc::new(train),
+            train,
             chosen,
         })
     }
@@ -191,14 +205,19 @@ impl ClassificationTask {
         }
     }
 
-    /// The pack trained on, and the pack tested on.
-    pub fn packs(&self) -> [&Pack; 2] {
-        [&self.train, &self.test.pack]
+    /// The pack trained on.
+    pub fn training_pack(&self) -> &Pack {
+        &self.train
+    }
+
+    /// The pack tested on; `None` where images are held out of the training pack.
+    pub fn test_pack(&self) -> Option<&Pack> {
+        self.settings.holdout.is_none().then_some(&*self.test.pack)
     }
 
     /// The pack validated on.
     pub fn validation_pack(&self) -> Option<&Pack> {
-        self.validation.as_ref().map(|validation| &validation.pack)
+        self.validation.as_ref().map(|validation| &*validation.pack)
     }
 
     fn measure(
@@ -208,12 +227,11 @@ impl ClassificationTask {
         what: &str,
         progress: &dyn Progress,
     ) -> Result<(Accuracy, Metrics)> {
-        let (device, pack) = (network.device, &data.pack);
+        let device = network.device;
         let mut tally = Tally::default();
-        progress.start(what, pack.len() as u64, 0);
-        let rows: Vec<i64> = (0..pack.len() as i64).collect();
-        for (rows, labels) in rows.chunks(BATCH).zip(data.labels.chunks(BATCH)) {
-            let x = network.input.of(&send(pack.rows(rows)?, device));
+        progress.start(what, data.rows.len() as u64, 0);
+        for (rows, labels) in data.rows.chunks(BATCH).zip(data.labels.chunks(BATCH)) {
+            let x = network.input.of(&send(data.pack.rows(rows)?, device));
             let forward = || Ok(network.net.forward(&x, Modes::EVAL));
             let logits = no_grad(|| network.precision.run(device, forward))?;
             tally.add(
@@ -228,6 +246,16 @@ impl ClassificationTask {
         let metrics = accuracy.metrics("probe/finetune", names);
         Ok((accuracy, metrics))
     }
+}
+
+/// Takes a share of each class's images out of a selection; returns their rows and labels.
+fn hold_out(chosen: &mut Selection, share: f64, seed: u64) -> Result<(Vec<i64>, Vec<i64>)> {
+    holdout::count(chosen.indices.len(), share)?;
+    let held = Split::stratified(&chosen.labels, share, seed)?.validation;
+    let parts = |all: &mut Vec<i64>| holdout::divide(std::mem::take(all), &held);
+    let ([rows, out], [labels, out_labels]) = (parts(&mut chosen.indices), parts(&mut chosen.labels));
+    (chosen.indices, chosen.labels) = (rows, labels);
+    Ok((out, out_labels))
 }
 
 /// Labels of a pack's images as positions in another list of classes.

@@ -28,8 +28,8 @@ impl Split {
             let most = rows.len() - 1;
             if most == 0 {
                 return Err(Error::settings(
-                    "a class with a single training image leaves none to choose C, k or rate on",
-                    "give --c and --k one value each, or more images",
+                    "a class with a single training image leaves none to choose settings on",
+                    "give one value of each (--c, --k), or more images",
                 ));
             }
             let count = (share * rows.len() as f64).round().clamp(1.0, most as f64) as usize;

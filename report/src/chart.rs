@@ -20,6 +20,8 @@ pub enum Axis {
     Places,
     /// A numeric axis.
     Numbers,
+    /// The same, with points and no lines.
+    Scatter,
 }
 
 /// One chart.
@@ -215,6 +217,7 @@ fn drawn(
     }
     let x_scale = match axis {
         Axis::Numbers => Scale::over(first.min(0.0), last, LEFT, right),
+        Axis::Scatter => Scale::over(first, last, LEFT + 4.0, right - 8.0),
         Axis::Places => Scale {
             least: -0.5,
             most: places.len() as f64 - 0.5,
@@ -224,11 +227,11 @@ fn drawn(
         },
     };
     let sx = |x: f64| match axis {
-        Axis::Numbers => x_scale.at(x),
+        Axis::Numbers | Axis::Scatter => x_scale.at(x),
         Axis::Places => x_scale.at(places.iter().position(|&p| p == x).unwrap_or(0) as f64),
     };
     let (ticks, text): (Vec<f64>, &dyn Fn(f64) -> String) = match axis {
-        Axis::Numbers => (x_scale.ticks(), &|x| x_scale.text(x)),
+        Axis::Numbers | Axis::Scatter => (x_scale.ticks(), &|x| x_scale.text(x)),
         Axis::Places => (places.clone(), &|x| x.to_string()),
     };
     for place in ticks {
@@ -256,13 +259,15 @@ fn drawn(
             .map(|p| format!("{:.1},{:.1}", sx(p.x), y_scale.at(p.y)))
             .collect();
         let width = if *axis == Axis::Places { 2.0 } else { 1.6 };
-        let _ = writeln!(
-            svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" \
+        if *axis != Axis::Scatter {
+            let _ = writeln!(
+                svg,
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\" \
              stroke-linejoin=\"round\" stroke-dasharray=\"{dashes}\"><title>{name}</title></polyline>",
-            line.join(" ")
-        );
-        for p in points.into_iter().filter(|_| *axis == Axis::Places) {
+                line.join(" ")
+            );
+        }
+        for p in points.into_iter().filter(|_| *axis != Axis::Numbers) {
             let (x, y) = (sx(p.x), y_scale.at(p.y));
             if p.spread > 0.0 {
                 let (top, foot) = (y_scale.at(p.y + p.spread), y_scale.at(p.y - p.spread));
@@ -339,14 +344,14 @@ fn nice(step: f64) -> f64 {
         .unwrap_or(10.0 * power)
 }
 
-fn shortened(text: &str, length: usize) -> String {
+pub(crate) fn shortened(text: &str, length: usize) -> String {
     match text.chars().count() > length {
         true => text.chars().take(length - 1).chain(['…']).collect(),
         false => text.to_owned(),
     }
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

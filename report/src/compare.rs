@@ -1,6 +1,7 @@
 //! Sorts numbers into tables, one for each protocol: only numbers of the same protocol are compared.
 
 use crate::protocol::difference;
+use crate::ranks::holm;
 use crate::record::Column;
 use crate::rows::{Gap, Gathered, Row, TaskResult};
 use crate::stats::{Difference, Over, Summary, paired, summary};
@@ -292,6 +293,22 @@ fn subtract(all: &Gathered, lines: &mut [Line]) {
             entry.delta = delta;
         }
     }
+    correct(all, lines);
+}
+
+/// Holm's correction of the tests of a table: those of differences in headline columns.
+fn correct(all: &Gathered, lines: &mut [Line]) {
+    let entries = lines
+        .iter_mut()
+        .flat_map(|line| line.entries.iter_mut().zip(&all.columns));
+    let shown = entries.filter(|(_, column)| column.headline);
+    let mut tested: Vec<&mut Difference> = shown.filter_map(|(entry, _)| entry.delta.as_mut()).collect();
+    tested.retain(|delta| delta.p.is_some());
+    let p: Vec<f64> = tested.iter().filter_map(|delta| delta.p).collect();
+    tested
+        .into_iter()
+        .zip(holm(&p))
+        .for_each(|(delta, p)| delta.holm = Some(p));
 }
 
 /// Difference over the seeds that both have; for a single seed, over its episodes. Without a test if the

@@ -74,7 +74,12 @@ pub fn over_x(all: &Gathered, tables: &[Comparison]) -> Vec<Panel> {
             series,
         }
     };
-    let panels = all.columns.iter().enumerate().flat_map(|(i, column)| {
+    let columns = all
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| !column.validation);
+    let panels = columns.flat_map(|(i, column)| {
         let title = words::title(column);
         match column.headline {
             true => tables

@@ -1,6 +1,8 @@
 //! report.csv and report.json: the numbers in machine-readable form.
 
 use crate::compare::{Comparison, Entry};
+use crate::findings::{self, Findings};
+use crate::predict::{Matrix, Pair, Prediction};
 use crate::rows::Gathered;
 use crate::words;
 use serde_json::{Map, Value, json};
@@ -53,8 +55,113 @@ fn quoted(text: &str) -> String {
     }
 }
 
+/// Each pair of a measure and a number with its correlations, a line each; `None` where none are said.
+pub fn correlations(all: &Gathered, findings: &Findings) -> Option<String> {
+    let Prediction::Said(matrix) = &findings.prediction else {
+        return None;
+    };
+    let mut text = "measure,number,backbones,spearman,spearman_low,spearman_high,kendall,kendall_low,\
+                    kendall_high\n"
+        .to_owned();
+    for (measure, number, pair) in pairs(matrix) {
+        let names = [measure, number].map(|column| {
+            let column = &all.columns[column];
+            quoted(&format!("{} {}", column.task, column.metric))
+        });
+        let values = pair.correlations.iter().flatten().flat_map(|of| {
+            let [low, high] = of.interval.map_or([None; 2], |interval| interval.map(Some));
+            [Some(of.value), low, high]
+        });
+        let mut values: Vec<String> = values
+            .map(|v| v.map(|v| v.to_string()).unwrap_or_default())
+            .collect();
+        values.resize(6, String::new());
+        text += &format!(
+            "{},{},{}\n",
+            names.join(","),
+            pair.backbones.len(),
+            values.join(",")
+        );
+    }
+    Some(text)
+}
+
+/// The mean rank of each run in each column, and over all columns; `None` where there are none.
+pub fn ranks(all: &Gathered, findings: &Findings) -> Option<String> {
+    let mut text = "table,run,task,metric,rank\n".to_owned();
+    for (number, order) in &findings.orders {
+        for (row, ranks, mean) in &order.runs {
+            let name = quoted(&all.rows[*row].run.name);
+            let columns = order.columns.iter().map(|&column| &all.columns[column]);
+            let named = columns.map(|column| format!("{},{}", quoted(&column.task), quoted(&column.metric)));
+            for (of, rank) in named.chain(["all,".into()]).zip(ranks.iter().chain([mean])) {
+                let rank = rank.map(|rank| rank.to_string()).unwrap_or_default();
+                text += &format!("{number},{name},{of},{rank}\n");
+            }
+        }
+    }
+    (!findings.orders.is_empty()).then_some(text)
+}
+
+fn pairs(matrix: &Matrix) -> impl Iterator<Item = (usize, usize, &Pair)> {
+    let rows = matrix.measures.iter().zip(&matrix.pairs);
+    rows.flat_map(|(&measure, pairs)| {
+        let numbers = matrix.numbers.iter().zip(pairs);
+        numbers.map(move |(&number, pair)| (measure, number, pair))
+    })
+}
+
+fn json_findings(all: &Gathered, findings: &Findings) -> Value {
+    let title = |column: usize| &all.columns[column].title;
+    let correlations: Vec<Value> = match &findings.prediction {
+        Prediction::Said(matrix) => pairs(matrix)
+            .map(|(measure, number, pair)| {
+                let [rho, tau] = [0, 1].map(|i| pair.correlations.map(|both| both[i]));
+                json!({
+                    "measure": title(measure),
+                    "number": title(number),
+                    "backbones": pair.backbones.len(),
+                    "spearman": rho,
+                    "kendall": tau,
+                })
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    let orders = findings.orders.iter().map(|(number, order)| {
+        let runs = order
+            .runs
+            .iter()
+            .map(|(row, ranks, mean)| json!({"run": all.rows[*row].run.name, "ranks": ranks, "mean": mean}));
+        let tests = order.tests.iter().map(|tested| {
+            let runs: Vec<&String> = tested.rows.iter().map(|&row| &all.rows[row].run.name).collect();
+            json!({
+                "over": tested.title(all),
+                "runs": runs,
+                "ranks": tested.test.ranks,
+                "statistic": tested.test.statistic,
+                "p": tested.test.p,
+                "holm": tested.holm,
+                "critical_difference": tested.test.critical_difference,
+            })
+        });
+        json!({
+            "table": number,
+            "columns": order.columns.iter().map(|&column| title(column)).collect::<Vec<_>>(),
+            "runs": runs.collect::<Vec<_>>(),
+            "tests": tests.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "sweeps": findings.sweeps,
+        "correlations": correlations,
+        "correlations_refused": findings::refusal(&findings.prediction),
+        "ranks": orders.collect::<Vec<_>>(),
+    })
+}
+
 /// All content of the tables, and how it was made. Timings are only under `seconds` and `throughput`.
-pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
+pub fn json(all: &Gathered, tables: &[Comparison], findings: &Findings) -> Value {
     let suites = all.suites.iter().map(|suite| {
         json!({
             "title": suite.title,
@@ -68,6 +175,7 @@ pub fn json(all: &Gathered, tables: &[Comparison]) -> Value {
         "suites": suites.collect::<Vec<_>>(),
         "columns": all.columns,
         "tables": tables.iter().map(|table| json_table(all, table)).collect::<Vec<_>>(),
+        "findings": json_findings(all, findings),
         "intervals": words::explanation(all, tables),
         "runs": runs(all),
     })
@@ -131,6 +239,7 @@ fn runs(all: &Gathered) -> Vec<Value> {
                 "protocol": cell.protocol,
                 "protocol_settings": cell.protocol_settings,
                 "command": cell.command,
+                "choice": cell.choice,
                 "version": cell.version,
                 "commit": cell.commit,
                 "seconds": cell.seconds,

@@ -265,6 +265,7 @@ fn column(metric: &str, task: &str) -> Option<Column> {
             ci95,
             percent,
             headline,
+            validation: false,
         })
     };
     if let Some(probe) = metric

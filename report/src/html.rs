@@ -1,15 +1,19 @@
 //! report.html: the values for the template.
 
+mod findings;
 mod grid;
 mod made;
 
 use crate::chart::{self, Panel, chart};
 use crate::compare::{BASELINE, Comparison};
+use crate::findings::Findings;
 use crate::gallery::{Gallery, galleries};
 use crate::record::Suite;
 use crate::rows::{Gathered, TaskResult};
+use crate::sweeps::Swept;
 use crate::{curves, validation, words};
 use camtrast_common::error::{Error, Result};
+use findings::{Predicted, Ranked, predicted, ranked};
 use grid::{Grid, TableView, costs, table_view};
 use made::{Made, made};
 use minijinja::value::Serde;
@@ -30,6 +34,9 @@ struct Page<'a> {
     several: bool,
     tables: Vec<TableView>,
     explanation: Vec<String>,
+    sweeps: &'a [Swept],
+    predicted: Option<Predicted>,
+    ranked: Vec<Ranked>,
     over_x: Option<Charts>,
     losses: Option<Charts>,
     validation: Option<Charts>,
@@ -64,7 +71,7 @@ struct Status {
 ///
 /// # Errors
 /// [`Error::Settings`] when the template cannot be filled.
-pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
+pub fn page(all: &Gathered, tables: &[Comparison], findings: &Findings) -> Result<String> {
     let page = Page {
         style: include_str!("../templates/style.css"),
         script: include_str!("../templates/script.js"),
@@ -77,6 +84,9 @@ pub fn page(all: &Gathered, tables: &[Comparison]) -> Result<String> {
         several: tables.len() > 1,
         tables: tables.iter().map(|table| table_view(all, table)).collect(),
         explanation: words::explanation(all, tables),
+        sweeps: &findings.sweeps,
+        predicted: predicted(all, findings),
+        ranked: ranked(all, findings),
         over_x: charts(&curves::over_x(all, tables)),
         losses: charts(&curves::losses(all)),
         validation: charts(&validation::panels(all)),

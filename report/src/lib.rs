@@ -23,13 +23,19 @@ pub mod chart;
 pub mod compare;
 pub mod gather;
 pub mod log;
+pub mod order;
+pub mod predict;
+pub mod ranks;
 pub mod record;
 pub mod rows;
 pub mod stats;
+pub mod sweeps;
 pub mod table;
 
 mod curves;
 mod data;
+mod diagram;
+mod findings;
 mod folder;
 mod gallery;
 mod html;
@@ -46,8 +52,8 @@ use std::path::{Path, PathBuf};
 
 /// The result of [`write()`].
 pub struct Written {
-    /// report.html, report.md, report.csv, report.json, report.tex, and figure.svg where runs are points of a
-    /// figure.
+    /// report.html, report.md, report.csv, report.json, report.tex; correlations.csv and ranks.csv where there
+    /// are enough backbones and runs for them, and figure.svg where runs are points of a figure.
     pub files: Vec<PathBuf>,
     /// The headline tables as text for a terminal.
     pub table: String,
@@ -62,20 +68,27 @@ pub struct Written {
 pub fn write(folders: &[PathBuf], out: &Path) -> Result<Written> {
     let all = gather::gather(folders)?;
     let tables = compare::compare(&all);
+    let findings = findings::Findings::of(&all, &tables);
     let panels = curves::over_x(&all, &tables);
     let figure = (!panels.is_empty()).then(|| chart::figure(&panels));
     let pages = [
-        ("report.html", Some(html::page(&all, &tables)?)),
+        ("report.html", Some(html::page(&all, &tables, &findings)?)),
         (
             "report.md",
             Some(markdown::page(
                 &all,
                 &tables,
+                &findings,
                 figure.as_ref().map(|_| "figure.svg"),
             )),
         ),
         ("report.csv", Some(data::csv(&all))),
-        ("report.json", Some(format!("{:#}\n", data::json(&all, &tables)))),
+        (
+            "report.json",
+            Some(format!("{:#}\n", data::json(&all, &tables, &findings))),
+        ),
+        ("correlations.csv", data::correlations(&all, &findings)),
+        ("ranks.csv", data::ranks(&all, &findings)),
         ("report.tex", Some(latex::page(&all, &tables))),
         ("figure.svg", figure),
     ];

@@ -1,6 +1,8 @@
 //! report.md, and the table for the terminal.
 
 use crate::compare::{BASELINE, Comparison, Entry};
+use crate::findings::{self, Findings};
+use crate::predict::Prediction;
 use crate::record::PRETRAIN;
 use crate::rows::Gathered;
 use crate::table::Table;
@@ -28,7 +30,7 @@ pub fn text(all: &Gathered, tables: &[Comparison]) -> String {
 }
 
 /// The page.
-pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> String {
+pub fn page(all: &Gathered, tables: &[Comparison], findings: &Findings, figure: Option<&str>) -> String {
     let mut page = format!("# {}\n\n", words::heading(all));
     for about in all
         .suites
@@ -74,6 +76,7 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
     {
         let _ = writeln!(page, "- Published numbers in brackets: {words}");
     }
+    said(&mut page, all, findings);
     if let Some(figure) = figure {
         let _ = writeln!(page, "\n![{}]({figure})", escape(&all.suites[0].x_axis));
     }
@@ -132,6 +135,46 @@ pub fn page(all: &Gathered, tables: &[Comparison], figure: Option<&str>) -> Stri
         let _ = writeln!(page, "\nMade by `{command}`.");
     }
     page
+}
+
+/// Sweeps, correlations and ranks.
+fn said(page: &mut String, all: &Gathered, findings: &Findings) {
+    let mut part = |title: &str, table: Option<String>, notes: &[String]| {
+        let _ = write!(page, "\n## {title}\n\n");
+        if let Some(table) = table {
+            let _ = write!(page, "{table}\n\n");
+        }
+        for note in notes {
+            let _ = writeln!(page, "- {}", escape(note));
+        }
+    };
+    for sweep in &findings.sweeps {
+        let notes = [&[sweep.about.clone()][..], &sweep.notes].concat();
+        part(
+            &format!("Sweep of {}", escape(&sweep.title)),
+            Some(sweep.table().to_markdown()),
+            &notes,
+        );
+    }
+    for (number, order) in &findings.orders {
+        let of = if findings.orders.len() > 1 {
+            format!(", table {number}")
+        } else {
+            String::new()
+        };
+        let table = order.table(all).to_markdown();
+        part(&format!("Average ranks{of}"), Some(table), &order.sentences(all));
+    }
+    let title = "Which cheap measure predicts which transfer?";
+    if let Prediction::Said(matrix) = &findings.prediction {
+        part(
+            title,
+            Some(matrix.table(all).to_markdown()),
+            &[findings::READING.to_owned()],
+        );
+    } else if let Some(refusal) = findings::refusal(&findings.prediction) {
+        part(title, None, &[refusal]);
+    }
 }
 
 fn marked(entry: &Entry, text: String) -> String {

@@ -53,6 +53,54 @@ pub struct Suite {
     pub columns: Vec<Column>,
     /// Label of the figure's x axis, for [`RunRecord::x`].
     pub x_axis: String,
+    /// Settings that are chosen for every backbone on validation images.
+    pub sweeps: Vec<Sweep>,
+}
+
+/// A setting of a task that is chosen on validation images, which are no test images, before the task is
+/// trained on all training images and tested.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(default)]
+pub struct Sweep {
+    /// The task, whose cells have the best value of each backbone.
+    pub task: String,
+    /// The task whose cells have the value that is best on average over all backbones.
+    pub shared_task: String,
+    /// The flag, such as `lr`.
+    pub flag: String,
+    /// Its values, ascending.
+    pub values: Vec<String>,
+    /// The tasks that measure them on validation images, in the order of the values.
+    pub tasks: Vec<String>,
+    /// The number by which values are chosen, as in metrics.json; the largest is the best.
+    pub metric: String,
+    /// Its column's title.
+    pub title: String,
+    /// What is trained on and what is validated on.
+    pub validation: String,
+}
+
+/// The choice of a value.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(default)]
+pub struct Choice {
+    /// The flag.
+    pub flag: String,
+    /// The chosen value.
+    pub value: String,
+    /// Whether it is best on average over all backbones, and not the best of this one.
+    pub shared: bool,
+    /// Validation scores by value, in the order of the grid; for a shared value means over all backbones.
+    /// `None` where training diverged.
+    pub scores: Vec<(String, Option<f64>)>,
+}
+
+impl Choice {
+    /// Whether the chosen value is the first or the last of its grid, so that a better one may lie outside.
+    pub fn is_at_end(&self) -> bool {
+        let ends = [self.scores.first(), self.scores.last()];
+        ends.into_iter().flatten().any(|(value, _)| *value == self.value)
+    }
 }
 
 /// A row.
@@ -105,6 +153,8 @@ pub struct Column {
     /// Whether it is in the headline table, where the largest is the best; other columns are measures without
     /// a best value.
     pub headline: bool,
+    /// Whether it is measured on validation images, for a [`Sweep`].
+    pub validation: bool,
 }
 
 /// cell.json: the record of a cell, written when it ends.
@@ -146,6 +196,8 @@ pub struct CellRecord {
     /// Checksums of the files that others read (metrics, episodes, backbone, classifier), by name, as the
     /// command wrote them.
     pub files: BTreeMap<String, String>,
+    /// The choice that its command follows, if a setting of its task is swept.
+    pub choice: Option<Choice>,
 }
 
 /// How a cell ended.

@@ -35,6 +35,8 @@ pub struct Difference {
     pub half: Option<f64>,
     /// Two-sided p of the paired t-test; `None` for a single pair, and when all differences are equal.
     pub p: Option<f64>,
+    /// Holm's correction of p for all tests that are shown in the same table.
+    pub holm: Option<f64>,
     /// Number of pairs.
     pub pairs: usize,
     /// The kind of pairs.
@@ -42,9 +44,14 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Whether it is beyond chance at 5 %.
+    /// Whether it is beyond chance at 5 % by itself.
     pub fn is_significant(&self) -> bool {
         self.p.is_some_and(|p| p < 0.05)
+    }
+
+    /// Whether it is beyond chance at 5 % among all tests of its table.
+    pub fn is_significant_among_all(&self) -> bool {
+        self.holm.is_some_and(|p| p < 0.05)
     }
 }
 
@@ -81,6 +88,7 @@ pub fn paired(pairs: &[(f64, f64)], over: Over) -> Option<Difference> {
             mean: *mean,
             half: None,
             p: None,
+            holm: None,
             pairs: 1,
             over,
         }),
@@ -94,6 +102,7 @@ pub fn paired(pairs: &[(f64, f64)], over: Over) -> Option<Difference> {
                 mean,
                 half,
                 p,
+                holm: None,
                 pairs: many.len(),
                 over,
             })

@@ -37,14 +37,18 @@ pub fn difference(difference: &Difference) -> String {
         .map_or(mean.clone(), |half| format!("{mean} ± {half:.2}"))
 }
 
-/// `p = 0.031`, `p < 0.001`.
+/// `p = 0.031, Holm 0.124`: p by itself, and corrected for all tests of the same table.
 pub fn significance(difference: &Difference) -> Option<String> {
-    let p = difference.p?;
-    Some(if p < 0.001 {
-        "p < 0.001".into()
-    } else {
-        format!("p = {p:.3}")
-    })
+    Some(both_p(difference.p?, difference.holm?))
+}
+
+/// The same of two values of p.
+pub fn both_p(p: f64, holm: f64) -> String {
+    let text = |p: f64, equals: &str| match p < 0.001 {
+        true => "< 0.001".to_owned(),
+        false => format!("{equals}{p:.3}"),
+    };
+    format!("p {}, Holm {}", text(p, "= "), text(holm, ""))
 }
 
 /// Text in place of a missing number: the table that has it, or why it is missing.
@@ -226,7 +230,7 @@ pub fn columns<'a>(
         .columns
         .iter()
         .copied()
-        .filter(move |&column| all.columns[column].headline == headline)
+        .filter(move |&column| all.columns[column].headline == headline && !all.columns[column].validation)
 }
 
 /// Whether any row has a difference to the baseline in a headline column.
@@ -270,8 +274,7 @@ pub fn explanation(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
         ),
         (
             pairs(Over::Seeds) || pairs(Over::Episodes),
-            "Values of p are not corrected for the number of \
-            comparisons.",
+            "Holm: the same p, corrected for all tests of the table (Holm 1979); differences are bold by it.",
         ),
     ]
     .into_iter()

@@ -3,7 +3,7 @@
 use crate::classes::ClassSet;
 use crate::dataset::Dataset;
 use camtrast_common::settings::Numbers;
-use camtrast_common::{Error, Result};
+use camtrast_common::{Error, Result, holdout};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -25,6 +25,11 @@ pub struct TrainData {
     #[arg(long, help_heading = "Data", requires = "cityscapes")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev_split: Option<String>,
+    /// Train without this share of the training images, the last ones by name, and evaluate on it instead:
+    /// for choosing settings
+    #[arg(long, help_heading = "Data", value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<f64>,
     /// Folder of images to train on, in place of Cityscapes
     #[arg(long, help_heading = "Data", requires_all = ["labels", "class_names"])]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,8 +67,24 @@ impl TrainData {
     /// The samples to train on.
     ///
     /// # Errors
-    /// [`Error::Usage`] when no data is named, otherwise as [`Dataset::cityscapes`].
+    /// [`Error::Usage`] when no data is named, [`Error::Settings`] for a share that cannot be held out,
+    /// otherwise as [`Dataset::cityscapes`].
     pub fn training(&self) -> Result<Dataset> {
+        self.part(0)
+    }
+
+    /// Of the training split the part that is trained on, or the part that is held out.
+    fn part(&self, number: usize) -> Result<Dataset> {
+        let mut all = self.training_split()?;
+        if let Some(share) = self.holdout {
+            let held = holdout::last(all.samples.len(), share)?;
+            let mut parts = holdout::divide(all.samples, &held);
+            all.samples = std::mem::take(&mut parts[number]);
+        }
+        Ok(all)
+    }
+
+    fn training_split(&self) -> Result<Dataset> {
         match (&self.cityscapes, &self.images, &self.labels) {
             (Some(root), _, _) => Dataset::cityscapes(root, &self.train_split),
             (None, Some(images), Some(labels)) => Dataset::folders(images, labels, self.named_classes()?),
@@ -76,6 +97,9 @@ impl TrainData {
     /// # Errors
     /// As [`TrainData::training`].
     pub fn validation(&self) -> Result<Dataset> {
+        if self.holdout.is_some() {
+            return self.part(1);
+        }
         match (&self.cityscapes, &self.val_images, &self.val_labels) {
             (Some(root), _, _) => Dataset::cityscapes(root, &self.val_split),
             (None, Some(images), Some(labels)) => Dataset::folders(images, labels, self.named_classes()?),

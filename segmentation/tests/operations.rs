@@ -43,6 +43,7 @@ fn data(folder: &Path) -> TrainData {
         cityscapes: None,
         train_split: "train".into(),
         val_split: "val".into(),
+        holdout: None,
         images: Some(folder.join("images")),
         labels: Some(folder.join("labels")),
         val_images: None,

@@ -90,6 +90,10 @@ pub struct FinetuneArgs {
     /// 10 and 100
     #[arg(long, default_value_t = 100.0)]
     label_share: f64,
+    /// Train without this share of each class's labelled images, which is drawn, and test on it instead of
+    /// --test: for choosing settings
+    #[arg(long, value_name = "SHARE")]
+    holdout: Option<f64>,
     #[command(flatten)]
     options: FineTuneOptions,
     #[command(flatten)]
@@ -158,6 +162,18 @@ pub fn run(command: ProbeCommand) -> Result<()> {
         ProbeCommand::Eval(args) => run_eval(args),
         ProbeCommand::Score(args) => run_score(args),
         ProbeCommand::Finetune(args) => run_finetune(*args),
+    }
+}
+
+impl FinetuneArgs {
+    /// The packs to train on and to test on.
+    pub fn packs(&self) -> [&Path; 2] {
+        [&self.train, &self.test]
+    }
+
+    /// The settings with every default filled in, checked.
+    pub fn resolved(&self) -> Result<FineTuneOptions> {
+        Ok(self.options.clone().resolve(self.label_share)?)
     }
 }
 
@@ -307,17 +323,23 @@ fn run_finetune(args: FinetuneArgs) -> Result<()> {
         test: args.test,
         val: args.val,
         label_share: args.label_share,
+        holdout: args.holdout,
         options: args.options,
     };
     let (seed, test_best) = (args.common.seed, args.start.tests_best());
     let task = |screen: &Screen| {
         let task = ClassificationTask::new(settings, seed)?;
-        let [train, test] = task.packs();
-        if let Some(repeats) = of_packs(train, test)? {
+        let (train, test) = (task.training_pack(), task.test_pack());
+        if let Some(test) = test
+            && let Some(repeats) = of_packs(train, test)?
+        {
             screen.note(&format!("warning: {repeats}"));
         }
         if let Some(validation) = task.validation_pack() {
-            for (among, what) in [(train, "training"), (test, "test")] {
+            let among = [(train, "training")]
+                .into_iter()
+                .chain(test.map(|test| (test, "test")));
+            for (among, what) in among {
                 let (all, count) = (validation.len(), repeats(among, validation));
                 let seen = format!("{count} of the {all} validation images are among the {what} images");
                 match (count, what) {
@@ -403,7 +425,7 @@ fn shown(accuracy: &Accuracy) -> String {
 }
 
 /// What training and test pack have in common, as a text.
-fn of_packs(train: &Pack, test: &Pack) -> Result<Option<String>> {
+pub fn of_packs(train: &Pack, test: &Pack) -> Result<Option<String>> {
     overlapping(repeats(train, test), test.len(), test.path())
 }
 

@@ -79,9 +79,12 @@ impl TaskOptions {
         })
     }
 
-    /// Those of a task.
-    pub fn of(&self, task: &str) -> Options {
-        let own = self.tasks.get(task).into_iter().flatten();
+    /// Those of a task that belongs to the recipe's table `table`.
+    pub fn of(&self, table: &str, task: &str) -> Options {
+        let own = [table, task]
+            .into_iter()
+            .filter_map(|name| self.tasks.get(name))
+            .flatten();
         let layers = self.all.iter().chain(own).chain(&self.given);
         layers.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
@@ -153,11 +156,17 @@ mod tests {
             |given| TaskOptions::new(&recipe, Path::new("r.toml"), given, &["pretrain", "detection"]);
         let written = |options: Options| format!("{options:?}");
         let all = options("").unwrap();
-        assert_eq!(written(all.of("pretrain")), r#"{"nodes": "1", "time": "1:00"}"#);
-        assert_eq!(written(all.of("detection")), r#"{"nodes": "1", "time": "2:00"}"#);
+        assert_eq!(
+            written(all.of("pretrain", "pretrain")),
+            r#"{"nodes": "1", "time": "1:00"}"#
+        );
+        assert_eq!(
+            written(all.of("detection", "detection-lr-1")),
+            r#"{"nodes": "1", "time": "2:00"}"#
+        );
         let given = options("time=3:00").unwrap();
         assert_eq!(
-            written(given.of("detection")),
+            written(given.of("detection", "detection")),
             r#"{"nodes": "1", "time": "3:00"}"#
         );
         assert!(options("array=1").is_err());

@@ -3,6 +3,8 @@
 use super::kept;
 use super::machine::Machine;
 use super::recipe::{Run, SuiteRecipe, slug, usage};
+use super::sweep::SWEEP;
+use super::tasks::{REPRESENTATION, Task, tasks};
 use crate::commands::thread_count;
 use crate::config_file::flags;
 use camtrast_common::Error;
@@ -41,8 +43,23 @@ pub struct SuiteCell {
     pub threads: Option<usize>,
     /// The cell that makes [`SuiteCell::checkpoint`].
     pub after: Option<usize>,
+    /// How one of its settings is chosen when it starts.
+    pub pick: Option<Pick>,
     /// Whether several processes can share the work of its command.
     pub shares_work: bool,
+}
+
+/// How a setting of a cell is chosen.
+#[derive(Clone)]
+pub struct Pick {
+    /// Index into the [`record::Suite::sweeps`] of the plan.
+    pub sweep: usize,
+    /// Whether it is the value that is best on average over all backbones.
+    pub shared: bool,
+    /// The cells that measure the values, those of a backbone one after the other in the order of the grid.
+    pub among: Vec<usize>,
+    /// The cell with the same backbone and its own best value, which may be the same.
+    pub twin: Option<usize>,
 }
 
 /// The cells of a recipe, and the columns and rows of its report.
@@ -55,24 +72,11 @@ pub struct SuitePlan {
     pub packs: BTreeMap<String, String>,
 }
 
-/// A task of every run.
-struct TaskTemplate {
-    /// Name, and that of its folder.
-    name: String,
-    /// Name of its test pack.
-    pack: Option<String>,
-    command: &'static str,
-    shared: Table,
-    /// What a run says of it by itself.
-    own: fn(&Run) -> Option<&Table>,
-    columns: Vec<Column>,
-}
-
 impl SuitePlan {
     /// All runs with all seeds and all tasks below `out`. `root` is the whole command line, against which
     /// every flag is checked.
     pub fn new(recipe: &SuiteRecipe, path: &Path, out: &Path, root: &Command) -> Result<SuitePlan, Error> {
-        let tasks = tasks(recipe);
+        let tasks = tasks(recipe).map_err(|problem| usage(path, problem))?;
         let columns: Vec<Column> = tasks.iter().flat_map(|task| task.columns.clone()).collect();
         if recipe.runs.is_empty() || recipe.seeds.is_empty() {
             return Err(usage(path, "names no runs or no seeds".into()));
@@ -117,6 +121,13 @@ impl SuitePlan {
                     .map_err(|problem| usage(path, problem))?;
             }
         }
+        let sweeps: Vec<record::Sweep> = tasks
+            .iter()
+            .filter_map(|task| task.sweep.as_ref().map(|(_, sweep)| sweep.clone()))
+            .collect();
+        for (number, sweep) in sweeps.iter().enumerate() {
+            add_shared(&mut cells, number, sweep, out);
+        }
         let recorded = |run: &Run| kept::records(recipe, run, recorded(run, &tasks));
         let runs: Result<Vec<_>, String> = recipe.runs.iter().map(recorded).collect();
         let runs = runs.map_err(|problem| usage(path, problem))?.concat();
@@ -131,6 +142,7 @@ impl SuitePlan {
             x_axis: kept::x_axis(recipe, &runs),
             runs,
             columns,
+            sweeps,
         };
         let packs = tasks
             .iter()
@@ -142,6 +154,24 @@ impl SuitePlan {
             suite,
             packs,
         })
+    }
+
+    /// The cells that must have ended before a cell can start.
+    pub fn waits(&self, cell: &SuiteCell) -> impl Iterator<Item = usize> {
+        let pick = cell.pick.as_ref();
+        let twin = pick.and_then(|pick| pick.twin);
+        let among = pick.map(|pick| pick.among.clone()).unwrap_or_default();
+        cell.after.into_iter().chain(among).chain(twin)
+    }
+
+    /// The recipe's table that a task belongs to: itself, or the task whose values it sweeps.
+    pub fn table_of<'a>(&'a self, task: &'a str) -> &'a str {
+        let sweep = self
+            .suite
+            .sweeps
+            .iter()
+            .find(|sweep| sweep.shared_task == task || sweep.tasks.iter().any(|name| name == task));
+        sweep.map_or(task, |sweep| &sweep.task)
     }
 
     /// The names of all tasks, in the order of their first cells.
@@ -161,7 +191,7 @@ fn add_run(
     recipe: &SuiteRecipe,
     run: &Run,
     seed: u64,
-    tasks: &[TaskTemplate],
+    tasks: &[Task],
     out: &Path,
     root: &Command,
 ) -> Result<(), String> {
@@ -224,7 +254,21 @@ fn add_run(
         if number >= tasks.len() && task.columns.is_empty() {
             continue;
         }
+        let about = |problem| in_run(format!("{}: {problem}", task.name));
         let mut own = (task.own)(run).cloned().unwrap_or_default();
+        let pick = match &task.sweep {
+            Some((grid, sweep)) => {
+                grid.check_own(&own).map_err(about)?;
+                let before = &tasks[..number % tasks.len()];
+                Some(Pick {
+                    sweep: before.iter().filter(|task| task.sweep.is_some()).count(),
+                    shared: false,
+                    among: (cells.len() - sweep.tasks.len()..cells.len()).collect(),
+                    twin: None,
+                })
+            }
+            None => None,
+        };
         if task.name == REPRESENTATION {
             // The images that the backbone was trained on.
             let part = [
@@ -241,7 +285,6 @@ fn add_run(
                 .filter(|(key, _)| part.contains(&&key[..]));
             own.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         }
-        let about = |problem| in_run(format!("{}: {problem}", task.name));
         cells.push(SuiteCell {
             run: name.clone(),
             method: method.clone(),
@@ -250,156 +293,32 @@ fn add_run(
             folder: cell_folder(out, &slug(name), seed, &task.name),
             checkpoint: Some(checkpoint.clone()),
             after,
+            pick,
             ..cell(task.command, &task.shared, &own, seed, root).map_err(about)?
         });
     }
     Ok(())
 }
 
-const REPRESENTATION: &str = "representation";
-const PROBE: &str = "probe";
-
-fn tasks(recipe: &SuiteRecipe) -> Vec<TaskTemplate> {
-    let mut tasks = Vec::new();
-    // Precision and threads are set once, for all commands.
-    let with = |table: &Table, more: &[(&str, String)]| {
-        let inherited = ["precision", "threads"]
-            .into_iter()
-            .filter_map(|k| Some((k.to_owned(), recipe.pretrain.get(k)?.clone())));
-        let more = more
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), value.clone().into()));
-        inherited.chain(table.clone()).chain(more).collect::<Table>()
-    };
-    let packs = &recipe.data.test;
-    for (name, pack) in packs {
-        let (folder, prefix) = match packs.len() {
-            1 => ("fewshot".to_owned(), String::new()),
-            _ => (format!("fewshot-{}", slug(name)), format!("{name} ")),
-        };
-        let number = |key: &str, default: i64| {
-            recipe
-                .fewshot
-                .get(key)
-                .and_then(toml::Value::as_integer)
-                .unwrap_or(default)
-        };
-        let shots: Vec<String> = match recipe.fewshot.get("shots") {
-            Some(toml::Value::Array(shots)) => shots.iter().map(|s| s.to_string()).collect(),
-            Some(toml::Value::String(shots)) => shots.split(',').map(|s| s.trim().to_owned()).collect(),
-            Some(shots) => vec![shots.to_string()],
-            None => vec!["1".into(), "5".into()],
-        };
-        let column = |shots: &String| {
-            let metric = format!("fewshot/{}way{shots}shot", number("ways", 5));
-            Column {
-                ci95: Some(format!("{metric}/ci95")),
-                ..column(
-                    &format!("{prefix}{shots}-shot"),
-                    &folder,
-                    &format!("{metric}/mean"),
-                    true,
-                )
-            }
-        };
-        tasks.push(TaskTemplate {
-            columns: shots.iter().map(column).collect(),
-            name: folder.clone(),
-            pack: Some(name.clone()),
-            command: "fewshot eval",
-            shared: with(&recipe.fewshot, &[("data", pack.display().to_string())]),
-            own: |run| Some(&run.fewshot),
+/// Beside every cell with its backbone's own best value one with the value that is best on average.
+fn add_shared(cells: &mut Vec<SuiteCell>, number: usize, sweep: &record::Sweep, out: &Path) {
+    let is_own = |cell: &SuiteCell| cell.pick.as_ref().is_some_and(|pick| pick.sweep == number);
+    let own: Vec<usize> = (0..cells.len()).filter(|&i| is_own(&cells[i])).collect();
+    let picks = own.iter().filter_map(|&i| cells[i].pick.as_ref());
+    let among: Vec<usize> = picks.flat_map(|pick| pick.among.clone()).collect();
+    for twin in own {
+        let cell = cells[twin].clone();
+        cells.push(SuiteCell {
+            task: sweep.shared_task.clone(),
+            folder: cell_folder(out, &slug(&cell.run), cell.seed, &sweep.shared_task),
+            pick: Some(Pick {
+                sweep: number,
+                shared: true,
+                among: among.clone(),
+                twin: Some(twin),
+            }),
+            ..cell
         });
-    }
-    if !recipe.probe.is_empty() {
-        let named = [("linear", "linear"), ("kNN", "knn")];
-        let named = named.map(|(title, probe)| Column {
-            ci95: Some(format!("probe/{probe}/ci95")),
-            ..column(title, PROBE, &format!("probe/{probe}/top1"), true)
-        });
-        tasks.push(TaskTemplate {
-            name: PROBE.into(),
-            pack: None,
-            command: "probe eval",
-            shared: with(&recipe.probe, &[]),
-            own: |_| None,
-            columns: named.into(),
-        });
-    }
-    if !recipe.detection.is_empty() {
-        let named = [
-            ("AP", "AP", true),
-            ("AP50", "AP50", true),
-            ("AP75", "AP75", false),
-            ("VOC07 mAP", "voc07_mAP", false),
-        ];
-        let named = named.map(|(title, metric, headline)| {
-            column(title, "detection", &format!("detection/{metric}"), headline)
-        });
-        tasks.push(TaskTemplate {
-            name: "detection".into(),
-            pack: None,
-            command: "detection train",
-            shared: with(&recipe.detection, &[]),
-            own: |run| Some(&run.detection),
-            columns: named.into(),
-        });
-    }
-    if !recipe.segmentation.is_empty() {
-        let named = [("mIoU", "mIoU", true), ("category mIoU", "category_mIoU", false)];
-        let named = named.map(|(title, metric, headline)| {
-            column(title, "segmentation", &format!("segmentation/{metric}"), headline)
-        });
-        tasks.push(TaskTemplate {
-            name: "segmentation".into(),
-            pack: None,
-            command: "segmentation train",
-            shared: with(&recipe.segmentation, &[]),
-            own: |run| Some(&run.segmentation),
-            columns: named.into(),
-        });
-    }
-    if let (true, Some(train)) = (recipe.representation, &recipe.data.train) {
-        let named = [
-            ("H_R", "entropy"),
-            ("U", "uniformity"),
-            ("U unit", "uniformity_unit"),
-        ];
-        let named = named.map(|(title, metric)| Column {
-            percent: false,
-            ..column(title, REPRESENTATION, &format!("representation/{metric}"), false)
-        });
-        tasks.push(TaskTemplate {
-            name: REPRESENTATION.into(),
-            pack: None,
-            command: "analyze representation",
-            shared: with(&Table::new(), &[("data", train.display().to_string())]),
-            own: |_| None,
-            columns: named.into(),
-        });
-    }
-    if let (true, Some(pack)) = (recipe.cam, packs.values().next()) {
-        tasks.push(TaskTemplate {
-            name: "cam".into(),
-            pack: None,
-            command: "analyze cam",
-            shared: with(&Table::new(), &[("data", pack.display().to_string())]),
-            own: |_| None,
-            columns: Vec::new(),
-        });
-    }
-    tasks
-}
-
-fn column(title: &str, task: &str, metric: &str, headline: bool) -> Column {
-    let (title, task, metric) = (title.to_owned(), task.to_owned(), metric.to_owned());
-    Column {
-        title,
-        task,
-        metric,
-        ci95: None,
-        percent: true,
-        headline,
     }
 }
 
@@ -428,6 +347,10 @@ fn cell(
         if table.contains_key(key) {
             return Err(format!("{key:?} is set by the suite itself"));
         }
+    }
+    if table.contains_key(SWEEP) {
+        let tables = "[finetune], [detection] or [segmentation]";
+        return Err(format!("{SWEEP} belongs into {tables}, for all runs"));
     }
     let threads = table.remove("threads").map(threads).transpose()?;
     let joined = |(problem, remedy): (String, String)| format!("{problem}; {remedy}");
@@ -460,6 +383,7 @@ fn cell(
         checkpoint: None,
         threads,
         after: None,
+        pick: None,
         shares_work: clap.get_arguments().any(|a| a.get_long() == Some("nproc")),
     })
 }
@@ -513,14 +437,16 @@ pub fn subcommand(root: &Command, path: &str) -> Command {
 }
 
 /// A run as the report knows it.
-fn recorded(run: &Run, tasks: &[TaskTemplate]) -> record::RunRecord {
+fn recorded(run: &Run, tasks: &[Task]) -> record::RunRecord {
     let settings = |table: &Table| {
         table
             .iter()
             .map(|(key, value)| format!("{key} = {value}"))
             .collect::<Vec<_>>()
     };
-    let own = tasks.iter().map(|task| {
+    // A sweep's own tasks have the settings of the task that it is for.
+    let measured = |task: &&Task| !task.columns.iter().any(|column| column.validation);
+    let own = tasks.iter().filter(measured).map(|task| {
         (
             task.name.clone(),
             (task.own)(run).map(settings).unwrap_or_default(),
@@ -575,6 +501,13 @@ impl SuiteCell {
     pub fn of_kept_epoch(&self) -> bool {
         let name = self.checkpoint.as_deref().and_then(Path::file_name);
         name.is_some_and(|name| is_kept_file(&name.to_string_lossy()))
+    }
+
+    /// The same with a value for the flag that was chosen.
+    pub fn with(&self, flag: &str, value: &str) -> SuiteCell {
+        let mut cell = self.clone();
+        cell.flags.push(format!("--{flag}={value}").into());
+        cell
     }
 
     /// `moco s0 detection`.

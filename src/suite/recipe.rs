@@ -8,9 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-/// A recipe file. The tables `pretrain`, `fewshot`, `probe`, `detection` and `segmentation` hold flags of the
-/// commands `pretrain`, `fewshot eval`, `probe eval`, `detection train` and `segmentation train`; a task
-/// without its table is not run.
+/// A recipe file. The tables `pretrain`, `fewshot`, `probe`, `finetune`, `detection` and `segmentation` hold
+/// flags of the commands `pretrain`, `fewshot eval`, `probe eval`, `probe finetune`, `detection train` and
+/// `segmentation train`; a task without its table is not run. In the last three, `sweep` names values of a
+/// flag to choose from ([`super::sweep`]).
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SuiteRecipe {
@@ -40,6 +41,9 @@ pub struct SuiteRecipe {
     /// Linear probe and nearest neighbours.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub probe: Table,
+    /// Fine-tuning of the whole network on a labelled pack.
+    #[serde(default, skip_serializing_if = "Table::is_empty")]
+    pub finetune: Table,
     /// Faster R-CNN.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub detection: Table,
@@ -148,6 +152,7 @@ impl SuiteRecipe {
         };
         in_table(&mut self.pretrain, &["data", "init"]);
         in_table(&mut self.probe, &["train", "test"]);
+        in_table(&mut self.finetune, &["train", "test"]);
         in_table(&mut self.detection, &PLACES);
         in_table(&mut self.segmentation, &PLACES);
         for run in &mut self.runs {

@@ -7,16 +7,18 @@ use super::recipe::usage;
 use crate::commands::detection::TrainArgs as DetectionArgs;
 use crate::commands::fewshot::EvalArgs;
 use crate::commands::pretrain::PretrainArgs;
+use crate::commands::probe::FinetuneArgs;
 use crate::commands::segmentation::TrainArgs as SegmentationArgs;
 use anyhow::Result;
 use camtrast_common::Error;
 use camtrast_common::checkpoint::BackboneInfo;
 use camtrast_common::distributed::Group;
 use camtrast_datasets::Pack;
-use camtrast_report::record::{COURSE, PLACES, PRETRAIN};
+use camtrast_report::record::{COURSE, PLACES, PRETRAIN, Sweep};
 use clap::{ArgMatches, Command, FromArgMatches};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Device;
@@ -25,8 +27,12 @@ use toml::{Table, Value};
 /// A resolved cell.
 pub struct Settled {
     /// Checksum of the version of the program, settings and data; together with the checksum of the backbone
-    /// it is the cell's key.
-    own_key: String,
+    /// it is the cell's key. One for each value that can be chosen.
+    own_keys: Vec<String>,
+    /// The same of the cells that a choice is made from ([`super::plan::Pick::among`]).
+    pub among: Vec<String>,
+    /// The data that the first of these reads.
+    pub validation: Option<Data>,
     /// See [`camtrast_report::record::CellRecord::protocol`].
     pub protocol: String,
     /// The protocol as text.
@@ -70,7 +76,17 @@ pub struct Settler<'a> {
 impl Settled {
     /// Checksum of everything that the result depends on.
     pub fn key(&self, backbone_sha256: &str) -> String {
-        sha256(&[self.own_key.clone(), backbone_sha256.to_owned()])
+        self.key_with(0, backbone_sha256)
+    }
+
+    /// The same with one of the values that can be chosen.
+    pub fn key_with(&self, value: usize, backbone_sha256: &str) -> String {
+        Settled::joined(&self.own_keys[value], backbone_sha256)
+    }
+
+    /// A cell's key from its own part and the backbone.
+    pub fn joined(own_key: &str, backbone_sha256: &str) -> String {
+        sha256(&[own_key.to_owned(), backbone_sha256.to_owned()])
     }
 }
 
@@ -101,27 +117,64 @@ impl<'a> Settler<'a> {
     /// [`Error::Usage`] naming the run, the task and the setting that cannot work; [`Error::File`] and
     /// [`Error::Io`] for data.
     pub fn all(&mut self, plan: &SuitePlan, wanted: &[bool]) -> Result<Vec<Option<Settled>>> {
-        let mut settled = Vec::new();
+        let mut settled: Vec<Option<Settled>> = Vec::new();
+        // Own keys and data of cells that choices are made from.
+        let mut measured: BTreeMap<usize, (String, Data)> = BTreeMap::new();
         for (cell, wanted) in plan.cells.iter().zip(wanted) {
-            if let (true, Some(path), None) = (*wanted, &cell.checkpoint, cell.after) {
+            if !wanted {
+                settled.push(None);
+                continue;
+            }
+            if let (Some(path), None) = (&cell.checkpoint, cell.after) {
                 self.contents.tensors(path)?;
             }
-            settled.push(
-                wanted
-                    .then(|| self.one(cell).map_err(|error| blame(error, cell, &plan.recipe)))
-                    .transpose()?,
-            );
+            let mut one = self.blamed(plan, cell)?;
+            for &i in cell.pick.iter().flat_map(|pick| &pick.among) {
+                let (key, data) = match measured.entry(i) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => place.insert(match settled.get(i).and_then(Option::as_ref) {
+                        Some(known) => (known.own_keys[0].clone(), known.data.clone()),
+                        None => {
+                            let mut other = self.blamed(plan, &plan.cells[i])?;
+                            (other.own_keys.swap_remove(0), other.data)
+                        }
+                    }),
+                };
+                one.among.push(key.clone());
+                one.validation.get_or_insert_with(|| data.clone());
+            }
+            settled.push(Some(one));
         }
         self.contents.keep();
         Ok(settled)
     }
 
-    fn one(&mut self, cell: &SuiteCell) -> Result<Settled> {
+    fn blamed(&mut self, plan: &SuitePlan, cell: &SuiteCell) -> Result<Settled> {
+        let sweep = cell.pick.as_ref().map(|pick| &plan.suite.sweeps[pick.sweep]);
+        self.one(cell, sweep)
+            .map_err(|error| blame(error, cell, &plan.recipe))
+    }
+
+    /// Settings and data of a cell, and its own key.
+    fn keyed(&mut self, cell: &SuiteCell) -> Result<(Settings, Data, String)> {
         let matches = self.parse(cell, &cell.flags)?;
-        let (mut settings, data) = self.settings(cell, &matches)?;
+        let (settings, data) = self.settings(cell, &matches)?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let mut parts = vec![version, cell.command.to_owned(), data.sha256().to_owned()];
         parts.extend(lines(&settings));
+        Ok((settings, data, sha256(&parts)))
+    }
+
+    fn one(&mut self, cell: &SuiteCell, sweep: Option<&Sweep>) -> Result<Settled> {
+        let mut own_keys = Vec::new();
+        for value in sweep.iter().flat_map(|sweep| &sweep.values) {
+            let flag = sweep.map(|sweep| &sweep.flag[..]).unwrap_or_default();
+            own_keys.push(self.keyed(&cell.with(flag, value))?.2);
+        }
+        let (_, data, own_key) = self.keyed(cell)?;
+        if own_keys.is_empty() {
+            own_keys.push(own_key);
+        }
         // The shared settings alone may be incomplete without the run's own; then the recipe's text is the
         // protocol.
         let shared = if cell.task == PRETRAIN {
@@ -129,18 +182,36 @@ impl<'a> Settler<'a> {
         } else {
             parse(self.root, cell.command, &cell.shared).ok()
         };
-        let protocol_settings = match shared.map(|matches| self.settings(cell, &matches)) {
-            Some(Ok((shared, _))) => {
-                settings = shared;
-                settings.remove("seed");
-                lines(&settings)
+        let protocol_settings: Vec<String> = match shared.map(|matches| self.settings(cell, &matches)) {
+            Some(Ok((mut shared, _))) => {
+                shared.remove("seed");
+                if let Some(sweep) = sweep {
+                    shared.remove(&sweep.flag);
+                }
+                lines(&shared)
             }
             _ => cell.protocol.clone(),
         };
+        let protocol_settings: Vec<String> = protocol_settings
+            .into_iter()
+            .chain(sweep.map(|sweep| {
+                let shared = cell.pick.as_ref().is_some_and(|pick| pick.shared);
+                let of = if shared { "on average" } else { "for each backbone" };
+                let Sweep {
+                    flag,
+                    values,
+                    validation,
+                    ..
+                } = sweep;
+                format!("{flag} = best {of} of {} ({validation})", values.join(", "))
+            }))
+            .collect();
         let mut protocol = vec![cell.command.to_owned(), data.sha256().to_owned()];
         protocol.extend(protocol_settings.iter().cloned());
         Ok(Settled {
-            own_key: sha256(&parts),
+            own_keys,
+            among: Vec::new(),
+            validation: None,
             protocol: sha256(&protocol),
             protocol_settings,
             data,
@@ -186,6 +257,20 @@ impl<'a> Settler<'a> {
                 settings.retain(|key, _| !["train", "test"].contains(&&key[..]));
                 settings.insert("train_sha256".into(), train.sha256().to_owned());
                 Data::of(&test, test.class_names().to_vec())
+            }
+            "probe finetune" => {
+                let args = FinetuneArgs::from_arg_matches(matches)?;
+                fill(&mut settings, &args.resolved()?, &[]);
+                let [train, test] = args.packs();
+                let (train, test) = (self.pack(train)?, self.pack(test)?);
+                settings.retain(|key, _| !["train", "test"].contains(&&key[..]));
+                settings.insert("train_sha256".into(), train.sha256().to_owned());
+                let tested = if settings.contains_key("holdout") {
+                    train
+                } else {
+                    test
+                };
+                Data::of(&tested, tested.class_names().to_vec())
             }
             command => {
                 let path = matches.get_one::<PathBuf>("data").cloned().unwrap_or_default();

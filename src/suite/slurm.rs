@@ -1,5 +1,6 @@
 //! A suite as job arrays of Slurm: one array for each task, each element one cell, run by `camtrast suite
-//! cell`. Elements of a task's array wait for the pretraining with the same number.
+//! cell`. Elements of a task's array wait for the pretraining with the same number, and an array of cells
+//! with a choice to make waits for the end of all arrays that measure what it chooses from.
 //!
 //! ```text
 //! DIR/slurm/N-TASK.sh      a job script, and beside it N-TASK.cells, the folder of each of its elements
@@ -12,6 +13,7 @@ mod queue;
 mod script;
 
 use super::board::Board;
+use super::choice::decide;
 use super::content::Contents;
 use super::machine::Machine;
 use super::plan::{SuiteCell, SuitePlan, quoted};
@@ -52,13 +54,14 @@ pub fn work(
     });
     let mut submitted: Vec<String> = Vec::new();
     for array in arrays::plan(plan, &needs) {
-        let after = array.after.as_ref().map(|source| match source {
+        let job = |source: &Source| match source {
             Source::New(number) => submitted[*number].clone(),
             Source::Job(job) => job.clone(),
-        });
+        };
+        let dependency = array.dependency(job);
         let name = format!("{}-{}", jobs.len(), array.task);
         let script = script::write(plan, out, &name, &array, submission)?;
-        let job = queue::submit(&script, after.as_deref())?;
+        let job = queue::submit(&script, dependency.as_deref())?;
         board.note(&format!("job {job}: {} of {}", array.cells.len(), array.task));
         let folder = |&cell: &usize| plan.cells[cell].folder.clone();
         jobs.add(
@@ -97,11 +100,12 @@ pub fn write_scripts(
     for (number, array) in arrays::plan(plan, &needs).iter().enumerate() {
         let name = format!("print-{number}-{}", array.task);
         let script = script::write(plan, out, &name, array, submission)?;
-        let after = match &array.after {
-            Some(Source::New(earlier)) => format!(" --dependency=aftercorr:$array{earlier}"),
-            Some(Source::Job(job)) => format!(" --dependency=aftercorr:{job}"),
-            None => String::new(),
+        let job = |source: &Source| match source {
+            Source::New(earlier) => format!("$array{earlier}"),
+            Source::Job(job) => job.clone(),
         };
+        let after = array.dependency(job).map(|dependency| format!(" {dependency}"));
+        let after = after.unwrap_or_default();
         let script = quoted(&script.display().to_string());
         lines += &format!("array{number}=$(sbatch --parsable{after} {script} | cut -d ';' -f 1)\n");
     }
@@ -120,13 +124,11 @@ fn needs(
 ) -> Vec<Need> {
     let mut needs: Vec<Need> = Vec::new();
     for (cell, settled) in plan.cells.iter().zip(settled) {
-        let parent_is_done = cell
-            .after
-            .is_none_or(|parent| matches!(needs[parent], Need::Nothing));
+        let parents_are_done = plan.waits(cell).all(|parent| needs[parent] == Need::Nothing);
         let need = match (settled, waiting(&cell.folder)) {
             (None, _) => Need::Nothing,
             (Some(_), Some(place)) => Need::Waits(place),
-            (Some(settled), None) if parent_is_done && is_done(cell, settled, store, contents) => {
+            (Some(settled), None) if parents_are_done && is_done(plan, cell, settled, store, contents) => {
                 Need::Nothing
             }
             (Some(_), None) => Need::Job,
@@ -137,12 +139,19 @@ fn needs(
 }
 
 /// Whether a cell whose backbone exists has its result.
-fn is_done(cell: &SuiteCell, settled: &Settled, store: &Store, contents: &mut Contents) -> bool {
+fn is_done(
+    plan: &SuitePlan,
+    cell: &SuiteCell,
+    settled: &Settled,
+    store: &Store,
+    contents: &mut Contents,
+) -> bool {
     let checkpoint = match &cell.checkpoint {
         Some(path) => backbone_sha256(path).ok(),
         None => Some(String::new()),
     };
-    checkpoint.is_some_and(|sum| store.step(cell, &settled.key(&sum), contents).0 == Step::Keep)
+    let decided = checkpoint.and_then(|sum| decide(plan, cell, settled, &sum).ok());
+    decided.is_some_and(|decided| store.step(&decided.cell, &decided.key, contents).0 == Step::Keep)
 }
 
 /// Waits until none of the suite's jobs is in the queue.
@@ -210,7 +219,7 @@ fn ends(
             let error = "its pretraining failed";
             record_failure(cell, machine, error)?;
             End::Failed(error.into())
-        } else if is_done(cell, settled, store, contents) {
+        } else if is_done(plan, cell, settled, store, contents) {
             End::Done
         } else if let Some(error) = record.and_then(|record| record.error) {
             End::Failed(error)

@@ -1,5 +1,6 @@
 //! The state of a suite: one row per run and seed, one column per task.
 
+use super::choice::{Decided, decide};
 use super::content::Contents;
 use super::estimate::Rates;
 use super::plan::{SuiteCell, SuitePlan};
@@ -78,6 +79,7 @@ pub fn grid(plan: &SuitePlan, mut contents: Contents, queued: impl Fn(&Path) -> 
             );
         }
     }
+    let chosen: String = plan.cells.iter().filter_map(chosen).collect();
     let done = states.iter().filter(|state| *state == "done").count();
     let failures = plan.cells.iter().filter_map(|cell| {
         let error = recorded(cell)
@@ -86,11 +88,28 @@ pub fn grid(plan: &SuitePlan, mut contents: Contents, queued: impl Fn(&Path) -> 
         Some(format!("\nfailed: {}: {error}", cell.name()))
     });
     format!(
-        "{}\n\n{done} of {} done{}",
+        "{}\n\n{done} of {} done{chosen}{}",
         table.to_text(),
         plan.cells.len(),
         failures.collect::<String>()
     )
+}
+
+/// The choice that a finished cell follows, as a line.
+fn chosen(cell: &SuiteCell) -> Option<String> {
+    let record = recorded(cell).filter(|record| record.state == State::Done)?;
+    let choice = record.choice?;
+    let scores = choice.scores.iter().map(|(value, score)| match score {
+        Some(score) => format!("{value}: {:.2} %", 100.0 * score),
+        None => format!("{value}: diverged"),
+    });
+    let scores = scores.collect::<Vec<_>>().join(", ");
+    let end = match choice.is_at_end() {
+        true => ", the end of its grid: a better one may lie outside",
+        false => "",
+    };
+    let (name, flag, value) = (cell.name(), &choice.flag, &choice.value);
+    Some(format!("\nchosen: {name}: {flag} {value} ({scores}){end}"))
 }
 
 /// What `suite run` would do, and how long it may take.
@@ -122,11 +141,11 @@ pub fn plan(
                     .unwrap_or_default(),
             ),
         };
-        let (step, old) = match checkpoint {
-            Some(checkpoint) => {
-                let (step, old) = store.step(cell, &settled.key(&checkpoint), contents);
-                let old = old.map(|old| (old.key == settled.key(&checkpoint), old));
-                (step, old)
+        let decided = checkpoint.and_then(|checkpoint| decide(plan, cell, settled, &checkpoint).ok());
+        let (step, old) = match decided {
+            Some(Decided { cell, key, .. }) => {
+                let (step, old) = store.step(&cell, &key, contents);
+                (step, old.map(|old| (old.key == key, old)))
             }
             None => (Step::Go, recorded(cell).map(|old| (false, old))),
         };

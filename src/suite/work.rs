@@ -1,6 +1,7 @@
 //! Runs the unfinished cells, each in a separate process, so that a failure does not affect others.
 
 use super::board::{Board, Line};
+use super::choice::{Decided, decide};
 use super::content::Contents;
 use super::machine::Machine;
 use super::plan::{SuiteCell, SuitePlan};
@@ -96,7 +97,7 @@ pub fn work(
     std::thread::scope(|scope| {
         for _ in 0..machine.jobs {
             scope.spawn(|| {
-                while let Some(i) = next(cells, &job.shared, &changed) {
+                while let Some(i) = next(plan, &job.shared, &changed) {
                     let end = one(i, &job);
                     let mut state = job.shared.lock().expect("no worker panics");
                     state.turns[i] = Turn::Ended;
@@ -130,7 +131,8 @@ fn check_cores(machine: &Machine, cells: &[SuiteCell], board: &Board) {
 }
 
 /// The first cell whose backbone exists; waits while running cells may still make one.
-fn next(cells: &[SuiteCell], shared: &Mutex<Shared>, changed: &Condvar) -> Option<usize> {
+fn next(plan: &SuitePlan, shared: &Mutex<Shared>, changed: &Condvar) -> Option<usize> {
+    let cells = &plan.cells;
     let mut state = shared.lock().expect("no worker panics");
     loop {
         let waits = |i: &usize| state.turns[*i] == Turn::Waiting;
@@ -139,9 +141,9 @@ fn next(cells: &[SuiteCell], shared: &Mutex<Shared>, changed: &Condvar) -> Optio
         }
         let ready = |i: &usize| {
             waits(i)
-                && cells[*i]
-                    .after
-                    .is_none_or(|parent| state.turns[parent] == Turn::Ended)
+                && plan
+                    .waits(&cells[*i])
+                    .all(|parent| state.turns[parent] == Turn::Ended)
         };
         if let Some(i) = (0..cells.len()).find(ready) {
             state.turns[i] = Turn::Running;
@@ -160,7 +162,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
         job.settled[i].as_ref().expect("only settled cells wait"),
     );
     let path = cell.folder.join(CELL);
-    let (checkpoint, key, seconds) = {
+    let (Decided { cell, key, choice }, checkpoint, seconds) = {
         // Locked until folders are in place: one worker may take over what another moves to `outdated/`.
         let mut state = job.shared.lock().expect("no worker panics");
         if let Some(parent) = cell.after {
@@ -179,19 +181,44 @@ fn one(i: usize, job: &Job) -> Result<End> {
             .map(backbone_sha256)
             .transpose()?
             .unwrap_or_default();
-        let key = settled.key(&checkpoint);
-        let (step, old) = job.store.step(cell, &key, &mut state.contents);
+        let among = cell.pick.iter().flat_map(|pick| &pick.among);
+        if among.clone().any(|&i| state.ends[i] == Some(End::Interrupted)) {
+            return Ok(End::Interrupted);
+        }
+        let decided = match decide(job.plan, cell, settled, &checkpoint) {
+            Ok(decided) => decided,
+            Err(problem) => {
+                if let Some(old) = store::recorded(&cell.folder).filter(|old| old.state == State::Done) {
+                    put_aside(cell, &old, "its sweep", out, board)?;
+                }
+                record_failure(cell, machine, &problem)?;
+                board.note(&format!("warning: {}: {problem}", cell.name()));
+                return Ok(End::Failed(problem));
+            }
+        };
+        let (cell, key) = (&decided.cell, &decided.key);
+        let (step, old) = job.store.step(cell, key, &mut state.contents);
+        let said = |old: record::CellRecord| record::CellRecord {
+            protocol: settled.protocol.clone(),
+            protocol_settings: settled.protocol_settings.clone(),
+            choice: decided.choice.clone(),
+            ..old
+        };
         if step == Step::Keep {
+            // The same value may have been chosen from others.
+            if let Some(old) = old.filter(|old| old.choice != decided.choice) {
+                record::write(&path, &said(old))?;
+            }
             return Ok(End::Kept);
         }
         let mut seconds = 0.0;
         match old {
-            Some(old) if old.key == key && old.state != State::Done || old.key.is_empty() => {
+            Some(old) if old.key == *key && old.state != State::Done || old.key.is_empty() => {
                 seconds = old.seconds
             }
             Some(old) => {
                 let damage =
-                    store::damage(&cell.folder, &old, &mut state.contents).filter(|_| old.key == key);
+                    store::damage(&cell.folder, &old, &mut state.contents).filter(|_| old.key == *key);
                 if let Some(file) = &damage {
                     let folder = cell.folder.display();
                     board.note(&format!(
@@ -209,11 +236,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
             None => {}
         }
         if let Step::Take(from) = &step {
-            let taken = record::CellRecord {
-                protocol: settled.protocol.clone(),
-                protocol_settings: settled.protocol_settings.clone(),
-                ..job.store.take(cell, from)?
-            };
+            let taken = said(job.store.take(cell, from)?);
             record::write(&path, &taken)?;
             board.note(&format!("{}: taken from {}", cell.name(), from.display()));
             if taken.state == State::Done {
@@ -221,8 +244,9 @@ fn one(i: usize, job: &Job) -> Result<End> {
             }
             seconds = taken.seconds;
         }
-        (checkpoint, key, seconds)
+        (decided, checkpoint, seconds)
     };
+    let cell = &cell;
     let mut record = record::CellRecord {
         schema: SCHEMA,
         run: cell.run.clone(),
@@ -240,6 +264,7 @@ fn one(i: usize, job: &Job) -> Result<End> {
         seconds,
         metrics_sha256: String::new(),
         files: BTreeMap::new(),
+        choice,
     };
     let line = board.begin(cell.name());
     wait_for_lock(cell, &line);
@@ -424,9 +449,14 @@ fn follow(lines: impl BufRead, mut log: File, line: &Line) -> Option<String> {
 /// The chosen cells and those that they need.
 pub fn with_parents(plan: &SuitePlan, chosen: impl Fn(&SuiteCell) -> bool) -> Vec<bool> {
     let mut wanted: Vec<bool> = plan.cells.iter().map(&chosen).collect();
-    for (i, cell) in plan.cells.iter().enumerate() {
-        if let (true, Some(parent)) = (wanted[i], cell.after) {
-            wanted[parent] = true;
+    // What a cell needs comes before it.
+    for (i, cell) in plan.cells.iter().enumerate().rev() {
+        if wanted[i] {
+            let among = cell.pick.iter().flat_map(|pick| &pick.among);
+            cell.after
+                .iter()
+                .chain(among)
+                .for_each(|&need| wanted[need] = true);
         }
     }
     wanted

@@ -6,6 +6,7 @@ mod grid;
 mod refused;
 mod reuse;
 mod slurm;
+mod sweep;
 
 use crate::world::Place;
 

@@ -56,6 +56,19 @@ impl VocSplit {
             })
     }
 
+    /// VOC's lists `train` and `val` in place of `trainval`, which are its parts, if the folder has them.
+    pub fn halves(&self, root: &Path) -> Option<[VocSplit; 2]> {
+        let folder = self.folder(root).ok().filter(|_| self.name == "trainval")?;
+        let halves = ["train", "val"].map(|name| VocSplit {
+            folder: self.folder.clone(),
+            name: name.into(),
+        });
+        halves
+            .iter()
+            .all(|half| half.list(&folder).is_file())
+            .then_some(halves)
+    }
+
     /// The list's file in that folder.
     pub(super) fn list(&self, folder: &Path) -> PathBuf {
         folder.join("ImageSets/Main").join(format!("{}.txt", self.name))

@@ -185,7 +185,7 @@ fn difference_cell(made: String, entry: &Entry) -> GridCell {
         mark: words::mark(entry),
         half: delta.half.map(|half| format!("{half:.2}")),
         sort: Some(delta.mean),
-        strong: delta.is_significant(),
+        strong: delta.is_significant_among_all(),
         note: words::significance(delta),
         made,
         ..GridCell::default()

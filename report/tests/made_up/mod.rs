@@ -3,7 +3,8 @@
 use camtrast_common::tensor_file::hex;
 use camtrast_images::picture::Canvas;
 use camtrast_report::record::{
-    self, CELL, CellRecord, Column, EPISODES, PRETRAIN, RunRecord, SUITE, State, Suite, cell_folder,
+    self, CELL, CellRecord, Choice, Column, EPISODES, PRETRAIN, RunRecord, SUITE, State, Suite, Sweep,
+    cell_folder,
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -34,6 +35,7 @@ impl MadeUp {
             ci95: ci95.map(str::to_owned),
             percent,
             headline: percent,
+            validation: false,
         };
         let columns = vec![
             column(
@@ -174,11 +176,103 @@ impl MadeUp {
         record::write(&self.root.join(SUITE), &self.suite).unwrap();
     }
 
+    /// A detector whose learning rate was swept: two runs, two seeds, one training that diverged.
+    #[allow(dead_code)]
+    pub fn swept(root: &Path) -> Self {
+        let mut made = MadeUp::new(root, &[0, 1]);
+        made.add_sweep();
+        for (i, name) in ["supervised", "moco"].into_iter().enumerate() {
+            made.run(name, Some(name));
+            for seed in 0..2 {
+                made.all_done(name, seed, 0.4 + 0.1 * i as f64, 0.5);
+                made.measure_sweep(name, seed, 0.3 + 0.1 * i as f64);
+            }
+        }
+        made.save();
+        made
+    }
+
+    /// Adds the sweep to the suite.
+    pub fn add_sweep(&mut self) {
+        let values = ["0.01", "0.02", "0.05"].map(String::from).to_vec();
+        let tasks: Vec<String> = values
+            .iter()
+            .map(|value| format!("detection-lr-{value}"))
+            .collect();
+        let ap50 = self.suite.columns[1].clone();
+        for (value, task) in values.iter().zip(&tasks) {
+            self.suite.columns.push(Column {
+                title: format!("AP50, validation at lr {value}"),
+                task: task.clone(),
+                headline: false,
+                validation: true,
+                ..ap50.clone()
+            });
+        }
+        self.suite.columns.insert(
+            2,
+            Column {
+                title: "AP50, shared lr".into(),
+                task: "detection-shared".into(),
+                ..ap50.clone()
+            },
+        );
+        self.suite.sweeps.push(Sweep {
+            task: "detection".into(),
+            shared_task: "detection-shared".into(),
+            flag: "lr".into(),
+            values,
+            tasks,
+            metric: ap50.metric,
+            title: ap50.title,
+            validation: "trained on 2007:train, validated on 2007:val".into(),
+        });
+    }
+
+    /// The sweep's cells of a run and seed; seed 1 is the best at the end of the grid, where seed 0 diverges.
+    pub fn measure_sweep(&self, run: &str, seed: u64, ap50: f64) {
+        let scores = [Some(ap50), Some(ap50 + 0.1), (seed == 1).then_some(ap50 + 0.2)];
+        let values = ["0.01", "0.02", "0.05"].map(String::from);
+        for (value, score) in values.iter().zip(scores) {
+            let task = format!("detection-lr-{value}");
+            match score {
+                Some(score) => self.done(run, seed, &task, 90, &[("detection/AP50", score)]),
+                None => self.cell(run, seed, &task, |cell| {
+                    let error = "the loss became NaN at step 3 (epoch 0): lower --lr, lengthen the warm-up or \
+                                 use --precision fp32";
+                    (cell.state, cell.error) = (State::Failed, Some(error.into()));
+                }),
+            }
+        }
+        let scores: Vec<(String, Option<f64>)> = values.into_iter().zip(scores).collect();
+        let choice = |shared, value: &str| Choice {
+            flag: "lr".into(),
+            value: value.into(),
+            shared,
+            scores: scores.clone(),
+        };
+        self.done(
+            run,
+            seed,
+            "detection-shared",
+            100,
+            &[("detection/AP50", ap50 + 0.15)],
+        );
+        let own = choice(false, if seed == 1 { "0.05" } else { "0.02" });
+        for (task, choice) in [("detection", own), ("detection-shared", choice(true, "0.02"))] {
+            let path = self.folder(run, seed, task).join(CELL);
+            let mut cell: CellRecord = record::read(&path).unwrap().unwrap();
+            cell.choice = Some(choice);
+            record::write(&path, &cell).unwrap();
+        }
+    }
+
     /// One of everything: two seeds, pictures, curves, a series, an import, an odd name, another protocol,
     /// and every kind of gap.
     #[allow(dead_code)]
     pub fn of_everything(root: &Path) -> Self {
         let mut made = MadeUp::new(root, &[0, 1]);
+        made.add_sweep();
         for (i, name) in ["scratch", "supervised", "moco", "camtrast-moco", ODD_NAME]
             .into_iter()
             .enumerate()
@@ -195,6 +289,15 @@ impl MadeUp {
             for seed in 0..2 {
                 let number = 0.3 + 0.04 * i as f64 + 0.01 * seed as f64 * i as f64;
                 made.all_done(name, seed, number, 2.0 * number);
+                let entropy = [2.0, 2.6, 2.4, 3.1, 3.0][i] + 0.1 * seed as f64;
+                made.done(
+                    name,
+                    seed,
+                    "representation",
+                    1,
+                    &[("representation/entropy", entropy)],
+                );
+                made.measure_sweep(name, seed, 1.8 * number);
                 made.log(name, seed, PRETRAIN, 700);
                 made.log(name, seed, "detection", 30);
                 for picture in [

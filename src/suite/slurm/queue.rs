@@ -147,15 +147,14 @@ fn list(out: &Path) -> PathBuf {
     out.join("slurm").join("jobs.json")
 }
 
-/// Submits a script, whose elements wait for those of `after` with the same number; returns the job's number.
+/// Submits a script, which waits for what `dependency` says; returns the job's number.
 ///
 /// # Errors
 /// A line with Slurm's message.
-pub fn submit(script: &Path, after: Option<&str>) -> Result<String> {
+pub fn submit(script: &Path, dependency: Option<&str>) -> Result<String> {
     let script = script.to_string_lossy();
-    let after = after.map(|job| format!("--dependency=aftercorr:{job}"));
     let mut words = vec!["--parsable"];
-    words.extend(after.as_deref());
+    words.extend(dependency);
     words.push(&script);
     let text = slurm("sbatch", &words)?;
     let job = text.trim().split(';').next().unwrap_or_default();

@@ -56,7 +56,10 @@ pub fn write(
         ("kill-on-invalid-dep", Some("yes".into())),
     ];
     let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
-    let given = submission.options.of(&array.task).into_iter();
+    let given = submission
+        .options
+        .of(plan.table_of(&array.task), &array.task)
+        .into_iter();
     let options: String = own
         .chain(given.map(|(key, value)| (key, Some(value))))
         .map(|(key, value)| match value {

@@ -33,7 +33,7 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
     );
     assert!(!done.stderr.contains("scratch s0"), "{}", done.stderr);
     let csv = results(&place, "suite");
-    assert_eq!(csv.len(), 30, "3 runs, 2 seeds, 5 columns: {csv:#?}");
+    assert_eq!(csv.len(), 60, "3 runs, 2 seeds, 10 columns: {csv:#?}");
     let report = place.text("suite/report.md");
     for said in ["# Two methods", "55.31", "H_R"] {
         assert!(report.contains(said), "{report}");

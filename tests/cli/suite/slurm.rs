@@ -2,6 +2,7 @@
 //! order. `make slurm-test` does the same with Slurm itself.
 
 use super::RECIPE;
+use super::sweep::recipe;
 use crate::world::{Done, Place};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -96,6 +97,35 @@ fn arrays_give_the_report_of_a_local_suite_and_do_nothing_twice() {
         format!("{submitted}44 --parsable 3-fewshot.sh\n")
     );
     assert_eq!(place.text("there/report.csv"), place.text("here/report.csv"));
+}
+
+#[test]
+fn a_choice_is_made_when_all_values_are_measured() {
+    let place = place();
+    place.write(
+        "r.toml",
+        recipe("[0.02, 0.005]") + "[slurm.detection]\ntime = \"2:00:00\"\n",
+    );
+    let command = format!("suite run r.toml --out there {SLURM} --only method=scratch,task=detection");
+    let done = run(&place, &command, &[]);
+    assert_eq!(done.code, Some(0), "{}\n{}", done.stderr, place.text("bin/log"));
+    let submitted = "41 --parsable 0-pretrain.sh\n\
+                     42 --parsable --dependency=aftercorr:41 1-detection-lr-0.005.sh\n\
+                     43 --parsable --dependency=aftercorr:41 2-detection-lr-0.02.sh\n\
+                     44 --parsable --dependency=afterany:41:42:43 3-detection.sh\n";
+    assert_eq!(place.text("bin/submitted"), submitted);
+    let script = place.text("there/slurm/1-detection-lr-0.005.sh");
+    assert!(script.contains("#SBATCH --time=2:00:00\n"), "{script}");
+    let status = run(&place, "suite status there", &[]).stdout;
+    assert!(
+        status.contains("chosen: scratch s0 detection: lr 0.0"),
+        "{status}"
+    );
+    let again = run(&place, &command, &[]);
+    assert_eq!(
+        (again.code, place.text("bin/submitted")),
+        (Some(0), submitted.to_owned())
+    );
 }
 
 #[test]
