@@ -11,6 +11,7 @@ mod fetch;
 mod gpu;
 mod help;
 mod honest;
+mod install;
 mod interop;
 mod probe;
 mod resume;
