@@ -26,6 +26,11 @@ wheel: setup
 python-test: wheel
 	@TORCH_FROM="$(TORCH_FROM)" scripts/python-test.sh
 
+# The documentation as a site, target/book/index.html, with the reference of all commands; links are checked.
+docs: setup
+	cargo build --release --quiet
+	@scripts/docs.sh
+
 # Small suites that must come out as recipes/quick/ says.
 quick: setup
 	@scripts/quick.sh

@@ -5,7 +5,7 @@ use crate::run::RunFolder;
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Appends to both logs.
@@ -83,23 +83,64 @@ impl Log {
         self.event(step, &field(5, &summary))
     }
 
-    // One TFRecord holding a protocol-buffer `tensorflow.Event`: wall_time = 1, step = 2, file_version = 3,
-    // summary = 5.
+    /// Writes pictures, as PNG or JPEG files hold them, for TensorBoard: a file of events of their own, which
+    /// replaces the one before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_pictures(run: &Path, step: u64, pictures: &[Picture]) -> Result<()> {
+        let path = run.join("events.out.tfevents.0.camtrast.pictures");
+        let mut summary = Vec::new();
+        for picture in pictures {
+            // Summary.Image: height = 1, width = 2, colorspace = 3 (RGB), encoded_image_string = 4.
+            let mut image = Vec::new();
+            for (number, value) in [(1, picture.height), (2, picture.width), (3, 3)] {
+                image.push(number << 3);
+                varint(value as u64, &mut image);
+            }
+            image.extend(field(4, &picture.bytes));
+            let value = [field(1, picture.name.as_bytes()), field(4, &image)].concat();
+            summary.extend(field(1, &value));
+        }
+        crate::files::write_atomically(&path, |out| {
+            out.write_all(&record(step, &field(3, b"brain.Event:2")))?;
+            out.write_all(&record(step, &field(5, &summary)))
+        })
+    }
+
     fn event(&mut self, step: u64, what: &[u8]) -> Result<()> {
-        let mut event = vec![0x09];
-        event.extend(now().to_le_bytes());
-        event.push(0x10);
-        varint(step, &mut event);
-        event.extend(what);
-        let length = (event.len() as u64).to_le_bytes();
-        let mut record = length.to_vec();
-        record.extend(masked_crc(&length).to_le_bytes());
-        record.extend(&event);
-        record.extend(masked_crc(&event).to_le_bytes());
         self.events
-            .write_all(&record)
+            .write_all(&record(step, what))
             .map_err(Error::io(&self.events_path, "write"))
     }
+}
+
+/// A picture for [`Log::write_pictures`].
+pub struct Picture {
+    /// Its title, as `pictures/000005`.
+    pub name: String,
+    /// In pixels.
+    pub width: usize,
+    /// In pixels.
+    pub height: usize,
+    /// The whole file.
+    pub bytes: Vec<u8>,
+}
+
+// One TFRecord holding a protocol-buffer `tensorflow.Event`: wall_time = 1, step = 2, file_version = 3,
+// summary = 5.
+fn record(step: u64, what: &[u8]) -> Vec<u8> {
+    let mut event = vec![0x09];
+    event.extend(now().to_le_bytes());
+    event.push(0x10);
+    varint(step, &mut event);
+    event.extend(what);
+    let length = (event.len() as u64).to_le_bytes();
+    let mut record = length.to_vec();
+    record.extend(masked_crc(&length).to_le_bytes());
+    record.extend(&event);
+    record.extend(masked_crc(&event).to_le_bytes());
+    record
 }
 
 fn now() -> f64 {

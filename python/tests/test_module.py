@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def pretrain(flags, out):
 
 
 def test_a_command_returns_what_it_printed_and_shows_its_progress(here, capfd):
-    printed = camtrast.run(["data", "info", here / "train.pack"])
+    printed = camtrast.run(["data", "info", Path("train.pack")])
     assert printed == command("data info train.pack", here)[1] != ""
     camtrast.run(f"pretrain --method supervised {TINY} --out run".split())
     assert "supervised: 50/50" in capfd.readouterr().err
@@ -43,7 +44,7 @@ def test_a_command_returns_what_it_printed_and_shows_its_progress(here, capfd):
 
 
 def test_a_failed_command_says_why(here):
-    with pytest.raises(camtrast.Failed, match="^none.pack: cannot open: no such file"):
+    with pytest.raises(camtrast.Failed, match="^none.pack: does not exist; name a pack"):
         camtrast.run("data info none.pack".split())
 
 
