@@ -3,6 +3,7 @@
 #
 #   TORCH_FROM=/path/to/venv   take torch and all other packages of that environment (of the same Python) as hard links,
 #                              instead of 3 GB from PyPI
+#   MLFLOW=1                   with the real MLflow (650 MB from PyPI), too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,5 +16,5 @@ if [ -n "${TORCH_FROM:-}" ]; then
   rm -rf "$(packages $python)"
   cp -al "$(packages "$TORCH_FROM/bin/python")" "$(packages $python)"
 fi
-$python -m pip install -q --disable-pip-version-check "$(echo dist/camtrast-*.whl)[all]" pytest nbclient ipykernel
+$python -m pip install -q --disable-pip-version-check "$(echo dist/camtrast-*.whl)[all]" pytest nbclient ipykernel pillow ${MLFLOW:+mlflow}
 $python -m pytest python/tests "$@"
