@@ -22,6 +22,7 @@ cp -r docs $source
 # These two stand in the root of the repository.
 sed 's#](docs/#](#g' CONTRIBUTING.md >$source/CONTRIBUTING.md
 cp CHANGELOG.md $source/
+printf '%s\n' '- [Contributing](CONTRIBUTING.md)' '- [Changes](CHANGELOG.md)' >>$source/SUMMARY.md
 sed -i 's#](\.\./CONTRIBUTING.md#](CONTRIBUTING.md#g' $source/*.md
 "$program" man --markdown --out $source/commands >/dev/null
 for page in $source/commands/*.md; do

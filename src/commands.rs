@@ -139,8 +139,8 @@ pub struct RunArgs {
     /// Write a trace of this step (from 0) to profile.json, for chrome://tracing or ui.perfetto.dev
     #[arg(long)]
     profile_step: Option<u64>,
-    /// Copy the run, while it is made, to mlflow:DIR (MLflow's file store), mlflow:http://HOST:PORT (a server) or
-    /// csv:DIR
+    /// Copy the run, while it is made, to mlflow:DIR (MLflow's file store), mlflow:http://HOST:PORT (a
+    /// server) or csv:DIR
     #[arg(long, value_name = "TARGET")]
     pub track: Option<Target>,
     /// Print all settings, defaults included, as TOML that --config reads, and train nothing

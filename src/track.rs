@@ -1,5 +1,5 @@
-//! Runs for the tools in which people follow experiments: MLflow, and tables that others import. Everything is
-//! read from the files of a run, and nothing is sent anywhere unless a target is named.
+//! Runs for the tools in which people follow experiments: MLflow, and tables that others import. Everything
+//! is read from the files of a run, and nothing is sent anywhere unless a target is named.
 
 mod files;
 mod record;

@@ -21,8 +21,8 @@ pub fn write(record: &Record, store: &Path) -> Result<()> {
     if !meta.exists() {
         let time = record.begun;
         let text = format!(
-            "artifact_location: {location}\ncreation_time: {time}\nexperiment_id: '{}'\nlast_update_time: {time}\n\
-             lifecycle_stage: active\nname: {}\n",
+            "artifact_location: {location}\ncreation_time: {time}\nexperiment_id: '{}'\n\
+             last_update_time: {time}\nlifecycle_stage: active\nname: {}\n",
             EXPERIMENT.0, EXPERIMENT.1
         );
         put(&meta, &text)?;
@@ -66,9 +66,10 @@ pub fn write(record: &Record, store: &Path) -> Result<()> {
         false => ("null".to_owned(), 1),
     };
     let text = format!(
-        "artifact_uri: {location}/{id}/artifacts\nend_time: {end}\nentry_point_name: ''\nexperiment_id: '{}'\n\
-         lifecycle_stage: active\nrun_id: {id}\nrun_name: {}\nrun_uuid: {id}\nsource_name: ''\nsource_type: 4\n\
-         source_version: ''\nstart_time: {}\nstatus: {status}\ntags: []\nuser_id: camtrast\n",
+        "artifact_uri: {location}/{id}/artifacts\nend_time: {end}\nentry_point_name: ''\n\
+         experiment_id: '{}'\nlifecycle_stage: active\nrun_id: {id}\nrun_name: {}\nrun_uuid: {id}\n\
+         source_name: ''\nsource_type: 4\nsource_version: ''\nstart_time: {}\nstatus: {status}\n\
+         tags: []\nuser_id: camtrast\n",
         EXPERIMENT.0,
         // A string of JSON is one of YAML.
         serde_json::to_string(&record.name)?,

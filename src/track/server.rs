@@ -45,7 +45,10 @@ pub fn send(record: &Record, url: &str) -> Result<()> {
         let metrics: Vec<Value> = part
             .iter()
             .filter(|number| number.value.is_finite())
-            .map(|n| json!({"key": allowed(&n.name), "value": n.value, "timestamp": record.changed, "step": n.step}))
+            .map(|number| {
+                let (key, time) = (allowed(&number.name), record.changed);
+                json!({"key": key, "value": number.value, "timestamp": time, "step": number.step})
+            })
             .collect();
         count += part.len();
         let tags = json!([{"key": SENT, "value": count.to_string()}]);
@@ -93,14 +96,16 @@ impl Server<'_> {
             return Ok((id, sent.unwrap_or(0)));
         }
         let tag = |key: &str, value: &str| json!({"key": key, "value": value});
-        let made = self.ask(
-            "runs/create",
-            json!({
-                "experiment_id": experiment, "run_name": record.name, "start_time": record.begun,
-                "tags": [tag("camtrast.run", &record.id), tag("camtrast.folder", &record.folder.to_string_lossy()),
-                         tag("mlflow.source.name", "camtrast"), tag("mlflow.source.type", "LOCAL")],
-            }),
-        )?;
+        let tags = [
+            tag("camtrast.run", &record.id),
+            tag("camtrast.folder", &record.folder.to_string_lossy()),
+            tag("mlflow.source.name", "camtrast"),
+            tag("mlflow.source.type", "LOCAL"),
+        ];
+        let run = json!({
+            "experiment_id": experiment, "run_name": record.name, "start_time": record.begun, "tags": tags,
+        });
+        let made = self.ask("runs/create", run)?;
         Ok((
             made["run"]["info"]["run_id"]
                 .as_str()

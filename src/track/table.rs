@@ -1,5 +1,5 @@
-//! Tables for tools that import CSV, Weights & Biases among them: a row per step, a column per number, and the
-//! settings as JSON next to it.
+//! Tables for tools that import CSV, Weights & Biases among them: a row per step, a column per number, and
+//! the settings as JSON next to it.
 
 use super::record::Record;
 use anyhow::Result;

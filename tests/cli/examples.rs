@@ -40,7 +40,7 @@ fn features_of_a_backbone_are_scored_as_by_the_command() {
         "{said} {mean}"
     );
     assert!(
-        said.contains("\nnearest centroid ") && said.ends_with("of 100 episodes\n"),
+        said.contains("\nnearest centroid ") && said.lines().count() == 2,
         "{said}"
     );
 }

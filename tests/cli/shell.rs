@@ -56,8 +56,10 @@ fn every_command_has_its_reference_in_markdown() {
             return Vec::new();
         };
         let names = list.lines().take_while(|line| !line.is_empty());
-        let names = names.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
-        let names = names.filter(|name| *name != "help" && name.chars().all(|c| c.is_ascii_lowercase()));
+        let names = names.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let names = names.filter(|name| {
+            *name != "help" && !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase())
+        });
         names
             .map(|name| format!("{command} {name}").trim().to_owned())
             .collect()

@@ -1,5 +1,5 @@
-//! `camtrast track` and `--track`, against the layout of MLflow's files and a server of a few lines that answers
-//! as MLflow's does. `python/tests/test_mlflow.py` asks the real one.
+//! `camtrast track` and `--track`, against the layout of MLflow's files and a server of a few lines that
+//! answers as MLflow's does. `python/tests/test_mlflow.py` asks the real one.
 
 use crate::world::{Place, TINY, list};
 use serde_json::{Value, json};
@@ -20,7 +20,9 @@ fn stored(place: &Place, store: &str) -> PathBuf {
         panic!("several experiments")
     };
     let runs = list(&place.path(&format!("{store}/{experiment}")));
-    let [_, run] = &runs[..] else { panic!("{runs:?}") };
+    let [run, _meta] = &runs[..] else {
+        panic!("{runs:?}")
+    };
     place.path(&format!("{store}/{experiment}/{run}"))
 }
 
@@ -213,7 +215,7 @@ fn a_server_is_sent_every_number_once() {
     let place = Place::new();
     let (url, known) = server();
     // Interrupted in the middle, tracked, continued by the same command.
-    let training = supervised("run").replace("--epochs 2", "--epochs 40");
+    let training = supervised("run").replace("--epochs 2", "--epochs 6");
     let line = place.path("run/log.jsonl");
     let begun = || std::fs::read_to_string(&line).is_ok_and(|text| text.lines().count() > 5);
     let done = place.signalled(&format!("{training} --track mlflow:{url}"), 2, begun);
@@ -281,8 +283,8 @@ fn pictures_of_fine_tuning_are_shown_by_tensorboard() {
     let place = Place::new();
     place.ok(&format!("pretrain --method scratch {TINY} --out run").replace("--epochs 2", ""));
     place.ok(
-        "segmentation train --checkpoint run/backbone.safetensors --cityscapes world --steps 2 --batch-size 2 \
-         --crop 32x32 --head-channels 8 --pictures 2 --device cpu --threads 1 --out masks",
+        "segmentation train --checkpoint run/backbone.safetensors --cityscapes world --steps 2 \
+         --batch-size 2 --crop 32x32 --head-channels 8 --pictures 2 --device cpu --threads 1 --out masks",
     );
     let files = list(&place.path("masks"));
     let events = files
