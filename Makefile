@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up first; running it again costs a second.
-.PHONY: setup demo test quick check deny bench browser-test slurm-test fuzz
+.PHONY: setup demo test install wheel python-test container-test docs quick check deny bench browser-test slurm-test fuzz
 
 setup:
 	@scripts/setup.sh
@@ -10,6 +10,31 @@ demo: setup
 
 test: setup
 	cargo test --workspace
+
+# Programs, libtorch, completions and man pages: `make install PREFIX=$HOME/.local`. LINK=1 links libtorch, DESTDIR= is obeyed.
+PREFIX ?= /usr/local
+install: setup
+	cargo build --release --quiet
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" LINK="$(LINK)" scripts/install.sh
+
+# dist/camtrast-*.whl, for environments with torch 2.11.
+wheel: setup
+	cargo build --release --quiet
+	@scripts/wheel.sh
+
+# The wheel in a fresh environment with torch (3 GB from PyPI, or an environment that is there: TORCH_FROM=/path/to/venv).
+python-test: wheel
+	@TORCH_FROM="$(TORCH_FROM)" MLFLOW="$(MLFLOW)" scripts/python-test.sh
+
+# The instructions of Containerfile in clean Debian roots, where there is no builder (as root; half an hour, 8 GB).
+container-test:
+	@command -v debootstrap >/dev/null || apt-get install -y -qq --no-install-recommends debootstrap
+	python3 tests/container/run.py
+
+# The documentation as a site, target/book/index.html, with the reference of all commands; links are checked.
+docs: setup
+	cargo build --release --quiet
+	@scripts/docs.sh
 
 # Small suites that must come out as recipes/quick/ says.
 quick: setup

@@ -9,6 +9,8 @@ cd "$(dirname "$0")/.."
 TORCH=2.11.0
 CUDA_RUNTIME=13.0.96
 CUDA_CUPTI=13.0.85
+PATCHELF=0.19.3.0
+PATCHELF_SHA256=1668a30fcc414debbb1604cd0a361b2f28a33a0ff6e74a74bc71766ee746e21f
 DEPS=.deps
 stage=
 
@@ -32,6 +34,14 @@ debian_packages() {
   say "installing ${missing[*]}"
   "${root[@]}" apt-get update -qq
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# --- patchelf, for `make wheel` and `make install` --------------------------------------------------------------------
+patchelf() {
+  [ "$($DEPS/patchelf/bin/patchelf --version 2>/dev/null)" = "patchelf ${PATCHELF%.*}" ] && return
+  mkdir -p $DEPS && rm -rf $DEPS/patchelf
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install -q --disable-pip-version-check --no-deps --only-binary=:all: \
+    --require-hashes --target $DEPS/patchelf -r <(echo "patchelf==$PATCHELF --hash=sha256:$PATCHELF_SHA256")
 }
 
 # --- libtorch ------------------------------------------------------------------------------------------------------
@@ -95,5 +105,6 @@ libtorch() {
 command -v cargo >/dev/null || fail "needs Rust (cargo)"
 command -v python3 >/dev/null || fail "needs Python 3 (python3)"
 debian_packages "$@"
+patchelf
 libtorch
 say "ready: $(cat $DEPS/libtorch/VERSION 2>/dev/null || echo "libtorch at $(realpath $DEPS/libtorch)")"

@@ -6,12 +6,14 @@ pub mod data;
 pub mod detection;
 pub mod fewshot;
 pub mod finetune;
+mod markdown;
 pub mod predict;
 pub mod pretrain;
 pub mod probe;
 pub mod report;
 pub mod segmentation;
 pub mod shell;
+pub mod track;
 pub mod transfer;
 
 pub use crate::protocol::{is_json, metrics_path};
@@ -19,6 +21,7 @@ pub use crate::protocol::{is_json, metrics_path};
 use crate::processes::{ProcessArgs, device_of};
 use crate::protocol::Protocol;
 use crate::screen::{Screen, clock};
+use crate::track::{Target, tracking};
 use anyhow::{Result, bail};
 use camtrast_common::arithmetic::{self, Arithmetic};
 use camtrast_common::checkpoint::Origin;
@@ -33,6 +36,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once};
 use std::thread::available_parallelism;
 use tch::Device;
+
+/// Does `work`, which makes the run, and tracks it where that is asked for; of several processes, one tracks.
+pub fn tracked<T>(
+    track: Option<&Target>,
+    run: &RunOptions,
+    screen: &Screen,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    tracking(track.filter(|_| run.group.leads()), &run.out, screen, work)
+}
 
 /// Prints how a training ended. An interrupted training is an error.
 pub fn tell_outcome(what: &str, outcome: &Outcome, screen: &Screen) -> Result<()> {
@@ -127,6 +140,10 @@ pub struct RunArgs {
     /// Write a trace of this step (from 0) to profile.json, for chrome://tracing or ui.perfetto.dev
     #[arg(long)]
     profile_step: Option<u64>,
+    /// Copy the run, while it is made, to mlflow:DIR (MLflow's file store), mlflow:http://HOST:PORT (a
+    /// server) or csv:DIR
+    #[arg(long, value_name = "TARGET")]
+    pub track: Option<Target>,
     /// Print all settings, defaults included, as TOML that --config reads, and train nothing
     #[arg(long)]
     pub print_config: bool,
@@ -145,6 +162,7 @@ impl RunArgs {
             log_every,
             save_every,
             profile_step,
+            track: _,
             print_config: _,
             arithmetic: _,
             processes: _,

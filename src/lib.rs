@@ -17,6 +17,7 @@ mod processes;
 mod protocol;
 mod screen;
 mod suite;
+mod track;
 
 use camtrast_common::{Error, memory};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -70,6 +71,8 @@ enum Command {
     Suite(suite::SuiteCommand),
     /// Make one page of tables, curves and pictures from result folders
     Report(commands::report::ReportArgs),
+    /// Copy runs to MLflow, or to tables that other tools import
+    Track(commands::track::TrackArgs),
     /// Analyze backbones: measures of their features, class activation maps
     #[command(subcommand)]
     Analyze(commands::analyze::AnalyzeCommand),
@@ -94,7 +97,7 @@ pub fn start() -> ExitCode {
         Err(error) => return fail(&error.into()),
     };
     match &cli.command {
-        Command::Completions(_) | Command::Man(_) | Command::Report(_) => {}
+        Command::Completions(_) | Command::Man(_) | Command::Report(_) | Command::Track(_) => {}
         Command::Data(DataCommand::Info(_)) | Command::Fewshot(FewshotCommand::Score(_)) => {}
         Command::Segmentation(SegmentationCommand::Score(_)) => {}
         Command::Detection(DetectionCommand::Score(args)) if !args.draws() => {}
@@ -155,6 +158,7 @@ fn without_torch(command: Command) -> anyhow::Result<()> {
         Command::Completions(args) => commands::shell::completions(args, Cli::command()),
         Command::Man(args) => commands::shell::man(args, Cli::command()),
         Command::Report(args) => commands::report::run(args),
+        Command::Track(args) => commands::track::run(args),
         Command::Data(DataCommand::Info(args)) => commands::data::run_info(args),
         Command::Fewshot(FewshotCommand::Score(args)) => commands::fewshot::run_score(args),
         Command::Detection(DetectionCommand::Score(args)) => commands::detection::run_score(args, None),

@@ -10,12 +10,16 @@ use std::time::{Duration, Instant};
 /// Seconds between lines when standard error is not a terminal.
 const LINE_SECONDS: f64 = 10.0;
 
+/// Set in the environment by a program that shows the lines in another way, a notebook: seconds between them.
+const LINE_SECONDS_VARIABLE: &str = "CAMTRAST_LINE_SECONDS";
+
 /// Progress on standard error.
 pub struct Screen {
     quiet: bool,
     /// Not even warnings: another process prints them.
     silent: bool,
     terminal: bool,
+    line_seconds: f64,
     work: Mutex<Option<Work>>,
 }
 
@@ -37,6 +41,10 @@ impl Screen {
             quiet,
             silent: false,
             terminal: std::io::stderr().is_terminal(),
+            line_seconds: std::env::var(LINE_SECONDS_VARIABLE)
+                .ok()
+                .and_then(|seconds| seconds.parse().ok())
+                .unwrap_or(LINE_SECONDS),
             work: Mutex::new(None),
         }
     }
@@ -117,7 +125,7 @@ impl Progress for Screen {
                 bar.set_position(work.done);
                 bar.set_message(work.detail.clone());
             }
-            None if work.last_line.elapsed().as_secs_f64() > LINE_SECONDS => {
+            None if work.last_line.elapsed().as_secs_f64() > self.line_seconds => {
                 eprintln!("{}", Self::line(work));
                 work.last_line = Instant::now();
             }

@@ -5,7 +5,7 @@ use crate::run::RunFolder;
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A picture for TensorBoard.
@@ -15,8 +15,24 @@ pub struct Picture {
     pub name: String,
     /// Width and height in pixels.
     pub size: (u64, u64),
-    /// The content of a PNG file.
-    pub png: Vec<u8>,
+    /// The content of a PNG or JPEG file.
+    pub bytes: Vec<u8>,
+}
+
+impl Picture {
+    // `Summary.value`, with `Value`: tag = 1, image = 4, and `Image`: height = 1, width = 2, colorspace = 3,
+    // encoded_image_string = 4.
+    fn value(&self, prefix: &str) -> Vec<u8> {
+        const RGB: u64 = 3;
+        let mut image = Vec::new();
+        for (number, value) in [(1, self.size.1), (2, self.size.0), (3, RGB)] {
+            image.push(number << 3);
+            varint(value, &mut image);
+        }
+        image.extend(field(4, &self.bytes));
+        let tag = field(1, format!("{prefix}{}", self.name).as_bytes());
+        field(1, &[tag, field(4, &image)].concat())
+    }
 }
 
 /// Appends to both logs.
@@ -94,48 +110,50 @@ impl Log {
         self.event(step, &field(5, &summary))
     }
 
-    /// Appends pictures to the TensorBoard events of a step.
+    /// Appends pictures to the TensorBoard events of a step, below `validation`.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn show(&mut self, step: u64, pictures: &[Picture]) -> Result<()> {
-        const RGB: u64 = 3;
-        for Picture { name, size, png } in pictures {
-            // `Summary.Image`: height = 1, width = 2, colorspace = 3, encoded_image_string = 4.
-            let mut image = Vec::new();
-            for (number, value) in [(1, size.1), (2, size.0), (3, RGB)] {
-                image.push(number << 3);
-                varint(value, &mut image);
-            }
-            image.extend(field(4, png));
-            // `Summary.Value`: tag = 1, image = 4.
-            let value = [
-                field(1, format!("validation/{name}").as_bytes()),
-                field(4, &image),
-            ]
-            .concat();
-            self.event(step, &field(5, &field(1, &value)))?;
-        }
-        Ok(())
+        pictures
+            .iter()
+            .try_for_each(|picture| self.event(step, &field(5, &picture.value("validation/"))))
     }
 
-    // One TFRecord holding a protocol-buffer `tensorflow.Event`: wall_time = 1, step = 2, file_version = 3,
-    // summary = 5.
+    /// Writes pictures for TensorBoard: a file of events of their own, which replaces the one before.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_pictures(run: &Path, step: u64, pictures: &[Picture]) -> Result<()> {
+        let path = run.join("events.out.tfevents.0.camtrast.pictures");
+        let summary: Vec<u8> = pictures.iter().flat_map(|picture| picture.value("")).collect();
+        crate::files::write_atomically(&path, |out| {
+            out.write_all(&record(step, &field(3, b"brain.Event:2")))?;
+            out.write_all(&record(step, &field(5, &summary)))
+        })
+    }
+
     fn event(&mut self, step: u64, what: &[u8]) -> Result<()> {
-        let mut event = vec![0x09];
-        event.extend(now().to_le_bytes());
-        event.push(0x10);
-        varint(step, &mut event);
-        event.extend(what);
-        let length = (event.len() as u64).to_le_bytes();
-        let mut record = length.to_vec();
-        record.extend(masked_crc(&length).to_le_bytes());
-        record.extend(&event);
-        record.extend(masked_crc(&event).to_le_bytes());
         self.events
-            .write_all(&record)
+            .write_all(&record(step, what))
             .map_err(Error::io(&self.events_path, "write"))
     }
+}
+
+// One TFRecord holding a protocol-buffer `tensorflow.Event`: wall_time = 1, step = 2, file_version = 3,
+// summary = 5.
+fn record(step: u64, what: &[u8]) -> Vec<u8> {
+    let mut event = vec![0x09];
+    event.extend(now().to_le_bytes());
+    event.push(0x10);
+    varint(step, &mut event);
+    event.extend(what);
+    let length = (event.len() as u64).to_le_bytes();
+    let mut record = length.to_vec();
+    record.extend(masked_crc(&length).to_le_bytes());
+    record.extend(&event);
+    record.extend(masked_crc(&event).to_le_bytes());
+    record
 }
 
 fn now() -> f64 {

@@ -195,7 +195,7 @@ impl<D: Serialize> DenseTask for DetectionTask<D> {
             seen.pictures.push(Picture {
                 name: format!("detection/{id}"),
                 size: canvas.pixels(),
-                png: canvas.png()?,
+                bytes: canvas.png()?,
             });
         }
         Ok(seen)

@@ -179,7 +179,7 @@ impl DenseTask for SegmentationTask {
             seen.pictures.push(Picture {
                 name: format!("segmentation/{}", sample.name),
                 size: canvas.pixels(),
-                png: canvas.png()?,
+                bytes: canvas.png()?,
             });
         }
         Ok(seen)

@@ -1,7 +1,8 @@
 //! What the commands that fine-tune a backbone for a dense task have in common.
 
-use super::{Common, RunArgs, print_config, tell_origin, tell_outcome};
+use super::{Common, RunArgs, print_config, tell_origin, tell_outcome, tracked};
 use crate::screen::{STOP, Screen, catch_interrupts};
+use crate::track::pictures_for_tensorboard;
 use anyhow::Result;
 use camtrast_finetune::{DenseTask, Settings, Start, Tune, Validation, train};
 use clap::Args;
@@ -53,12 +54,19 @@ pub fn fine_tune<T: DenseTask>(
     }
     let (device, screen, group) = common.open_shared(&args.run.processes)?;
     catch_interrupts()?;
+    let track = args.run.track.clone();
     let options = args.run.options(device, group);
-    let report = train(&task(&screen)?, &start, &options, &screen, &STOP)?;
+    let task = task(&screen)?;
+    let report = tracked(track.as_ref(), &options, &screen, || {
+        Ok(train(&task, &start, &options, &screen, &STOP)?)
+    })?;
     tell_outcome("fine-tuning", &report.outcome, &screen)?;
     if let Some(evaluation) = &report.evaluation {
         show(evaluation, &screen);
         tell_origin(&report.origin, &screen);
+        if group.leads() {
+            pictures_for_tensorboard(&options.out, report.outcome.step)?;
+        }
     }
     println!("{}", report.network.display());
     Ok(())

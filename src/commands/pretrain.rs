@@ -1,6 +1,6 @@
 //! `camtrast pretrain`.
 
-use super::{Common, RunArgs, print_config, tell_outcome};
+use super::{Common, RunArgs, print_config, tell_outcome, tracked};
 use crate::screen::{STOP, catch_interrupts};
 use anyhow::Result;
 use camtrast_common::distributed::Group;
@@ -74,8 +74,9 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     }
     let (device, screen, group) = args.common.open_shared(&args.run.processes)?;
     catch_interrupts()?;
-    let (run, probe_every) = (args.run.clone().options(device, group), args.probe_every);
+    let (track, probe_every) = (args.run.track.clone(), args.probe_every);
     let (keep_epochs, extend) = (args.keep_epochs.clone(), args.extend);
+    let run = args.run.clone().options(device, group);
     let config = PretrainConfig {
         recipe: args.recipe()?,
         run,
@@ -87,7 +88,9 @@ pub fn run(args: PretrainArgs) -> Result<()> {
         recipe,
         backbone,
         outcome,
-    } = pretrain(&config, &screen, &STOP)?;
+    } = tracked(track.as_ref(), &config.run, &screen, || {
+        Ok(pretrain(&config, &screen, &STOP)?)
+    })?;
     tell_outcome(&recipe.method.to_string(), &outcome, &screen)?;
     println!("{}", backbone.display());
     Ok(())

@@ -33,6 +33,7 @@ fn help_lists_the_commands_and_no_command_is_misuse() {
             "transfer",
             "suite",
             "report",
+            "track",
             "analyze",
             "checkpoint",
             "completions",

@@ -44,6 +44,64 @@ fn every_command_has_a_man_page() {
     place.fails("man --out file/pages", &["file/pages", "cannot create"]);
 }
 
+/// What `make docs` shows as the reference: every command and every flag of its help.
+#[test]
+fn every_command_has_its_reference_in_markdown() {
+    let place = Place::new();
+    place.ok("man --out pages --markdown");
+    let help = |command: &str| place.ok(&format!("{command} --help")).stdout;
+    let below = |command: &str| -> Vec<String> {
+        let text = help(command);
+        let Some((_, list)) = text.split_once("Commands:\n") else {
+            return Vec::new();
+        };
+        let names = list.lines().take_while(|line| !line.is_empty());
+        let names = names.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+        let names = names.filter(|name| {
+            *name != "help" && !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase())
+        });
+        names
+            .map(|name| format!("{command} {name}").trim().to_owned())
+            .collect()
+    };
+    let first = below("");
+    let pages: Vec<String> = first.iter().map(|name| format!("{name}.md")).collect();
+    let mut sorted = pages.clone();
+    sorted.sort();
+    assert_eq!(list(&place.path("pages")), sorted);
+    let mut flags = 0;
+    for name in &first {
+        let page = place.text(&format!("pages/{name}.md"));
+        let mut commands = below(name);
+        if commands.is_empty() {
+            commands.push(name.clone());
+        }
+        for command in commands {
+            assert!(
+                page.contains(&format!("# camtrast {command}\n")),
+                "{command}: {page}"
+            );
+            let text = help(&command);
+            for word in text.split_whitespace().filter(|word| word.starts_with("--")) {
+                let flag = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+                let named = flag.len() > 2 && !["--help", "--version"].contains(&flag);
+                flags += named as usize;
+                assert!(!named || page.contains(flag), "{command}: {flag}");
+            }
+        }
+    }
+    assert!(flags > 200, "{flags}");
+    let page = place.text("pages/pretrain.md");
+    let line = page
+        .lines()
+        .find(|line| line.starts_with("- `--method "))
+        .unwrap();
+    assert!(
+        line.contains("(required)") && line.contains("`camtrast-simsiam`"),
+        "{line}"
+    );
+}
+
 #[test]
 fn shells_complete_commands_flags_and_values() {
     let place = Place::new();
