@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up first; running it again costs a second.
-.PHONY: setup demo test install wheel python-test container-test docs quick check deny bench browser-test slurm-test fuzz
+.PHONY: setup demo test install wheel python-test container-test docs quick check deny bench browser-test slurm-test hosts-test fuzz
 
 setup:
 	@scripts/setup.sh
@@ -60,6 +60,13 @@ slurm-test: setup
 	@scripts/setup.sh slurm-wlm munge
 	cargo build --release --quiet
 	python3 tests/slurm/run.py
+
+# Training by two hosts, one of them cut off, by torchrun, and with processes killed at random (as root; not part of
+# `make test`). TORCHRUN=.. names a torchrun that is not in the path.
+hosts-test: setup
+	@scripts/setup.sh iproute2
+	cargo build --release --quiet
+	python3 tests/hosts/run.py $(if $(TORCHRUN),--torchrun $(TORCHRUN))
 
 # Damaged and odd inputs for the executable: `make fuzz SECONDS=3600 SEED=7`. Failures stay in target/fuzz/failures/.
 SECONDS ?= 900
