@@ -220,8 +220,8 @@ impl Common {
         });
         if arithmetic::is_slow(self.precision, found.device) {
             screen.note(
-                "warning: this processor has no AVX-512, without which bf16 is several times slower than fp32; \
-                 use --precision fp32",
+                "warning: this processor has no AVX-512, without which bf16 is several times slower than \
+                 fp32; use --precision fp32",
             );
         }
         Ok((found.device, screen))

@@ -228,14 +228,14 @@ pub fn note_files_elsewhere(recipe: &SuiteRecipe, path: &Path, quiet: bool) {
 
 /// Leakage is an error, or, if the recipe allows it, a warning for each run or task.
 fn refuse_leaks(plan: &SuitePlan, settled: &[Option<Settled>], recipe: &SuiteRecipe) -> Result<Vec<String>> {
-    if let Some(problem) = leakage::validated_on_test(plan, settled)? {
+    if let Some(problem) = leakage::validated_on_test(plan, settled) {
         return Err(Error::Usage {
             problem: format!("{}: {problem}", plan.recipe.display()),
             remedy: "test on other images, or choose nothing by a sweep".into(),
         }
         .into());
     }
-    let leaks = leakage::leaks(plan, settled);
+    let leaks = leakage::leaks(plan, settled)?;
     match leaks.first() {
         Some(first) if !recipe.allow_leakage => {
             let more = if leaks.len() > 1 {

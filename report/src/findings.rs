@@ -50,16 +50,17 @@ pub fn refusal(prediction: &Prediction) -> Option<String> {
         return None;
     };
     Some(format!(
-        "Which cheap measure predicts which transfer cannot be said from {backbones} backbones: it takes {FEWEST} \
-         that have both a measure and a number."
+        "Which cheap measure predicts which transfer cannot be said from {backbones} backbones: it takes \
+         {FEWEST} that have both a measure and a number."
     ))
 }
 
 /// How correlations are to be read.
 pub const READING: &str = "Rank correlations over backbones (every seed of a run is one): Spearman's ρ, and \
-    Kendall's τ (tau-b). In brackets the percentiles 2.5 and 97.5 of 1,000 bootstrap draws of runs, all seeds of a \
-    run together: seeds of a run are alike and add little. An interval that contains zero says nothing about the \
-    sign. The pairs are many and not corrected for; a correlation over these backbones says nothing about others.";
+    Kendall's τ (tau-b). In brackets the percentiles 2.5 and 97.5 of 1,000 bootstrap draws of runs, all \
+    seeds of a run together: seeds of a run are alike and add little. An interval that contains zero says \
+    nothing about the sign. The pairs are many and not corrected for; a correlation over these backbones \
+    says nothing about others.";
 
 /// A correlation with its interval: `0.83 [0.40, 0.95]`.
 pub fn correlation(of: &Correlation) -> String {
@@ -138,9 +139,9 @@ impl Order {
 
     /// What the ranks are, and what the tests say.
     pub fn sentences(&self, all: &Gathered) -> Vec<String> {
-        let about = "Mean ranks over the seeds of the first number of each task, 1 the best, and their mean over \
-                     the tasks; the test over tasks ranks the runs' means. Runs that lack a seed of the others \
-                     have no rank."
+        let about = "Mean ranks over the seeds of the first number of each task, 1 the best, and their mean \
+                     over the tasks; the test over tasks ranks the runs' means. Runs that lack a seed of the \
+                     others have no rank."
             .to_owned();
         let tests = self.tests.iter().map(|tested| {
             let found = match tested.holm < 0.05 {
@@ -152,8 +153,8 @@ impl Order {
             format!("{title}: Friedman's χ² = {statistic}, {p}: {found}.")
         });
         let method = (!self.tests.is_empty()).then(|| {
-            "In the pictures, runs that a bar joins do not differ at 5 % by Nemenyi's test (Demšar 2006). With few \
-             seeds or tasks the tests find only large differences, and their p is rough."
+            "In the pictures, runs that a bar joins do not differ at 5 % by Nemenyi's test (Demšar 2006). \
+             With few seeds or tasks the tests find only large differences, and their p is rough."
                 .to_owned()
         });
         let [fewest, most] = METHODS;

@@ -52,8 +52,8 @@ use std::path::{Path, PathBuf};
 
 /// The result of [`write()`].
 pub struct Written {
-    /// report.html, report.md, report.csv, report.json, report.tex; correlations.csv and ranks.csv where there
-    /// are enough backbones and runs for them, and figure.svg where runs are points of a figure.
+    /// report.html, report.md, report.csv, report.json, report.tex; correlations.csv and ranks.csv where
+    /// there are enough backbones and runs for them, and figure.svg where runs are points of a figure.
     pub files: Vec<PathBuf>,
     /// The headline tables as text for a terminal.
     pub table: String,

@@ -62,9 +62,9 @@ fn swept(all: &Gathered, suite: usize, sweep: &Sweep) -> Swept {
         .flat_map(|row| choices(row, &sweep.shared_task))
         .map(|(_, choice)| choice);
     let mut notes = vec![format!(
-        "The {title} of the results is read in two ways: with each backbone's own best {flag}, and with the one \
-         that is best on average over all backbones (\"shared {flag}\"). Each was trained once, on all training \
-         images."
+        "The {title} of the results is read in two ways: with each backbone's own best {flag}, and with \
+         the one that is best on average over all backbones (\"shared {flag}\"). Each was trained once, on \
+         all training images."
     )];
     if let Some(choice) = shared.last() {
         let means = choice.scores.iter().map(|(_, score)| percent(*score)).collect();

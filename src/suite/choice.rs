@@ -2,8 +2,7 @@
 
 use super::plan::{SuiteCell, SuitePlan};
 use super::settle::Settled;
-use super::store::recorded;
-use super::work::backbone_sha256;
+use super::store::{backbone_sha256, recorded};
 use camtrast_common::error::says_diverged;
 use camtrast_report::record::{Choice, State, read};
 use std::collections::BTreeMap;

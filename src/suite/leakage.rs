@@ -11,18 +11,36 @@ use camtrast_datasets::Pack;
 use camtrast_datasets::overlap::{Overlap, PackClasses, between};
 use camtrast_pretrain::Method;
 use camtrast_report::record::PRETRAIN;
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Every leak among the settled cells, one sentence each.
-pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Vec<String> {
+///
+/// # Errors
+/// Those of packs, also when a task would be fine-tuned on all of its test images.
+pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Result<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
+    // What two packs have in common, which takes a look at every image.
+    let mut repeated: BTreeMap<[&Path; 2], Option<String>> = BTreeMap::new();
     for (cell, own) in plan.cells.iter().zip(settled) {
-        let Some(own) = own else { continue };
-        let leak = match &own.data {
-            Data::Splits(splits) => within(cell, splits),
-            Data::Pack { .. } => plan.packs.get(&cell.task).and_then(|pack| {
+        // Validation images that are like others trained on only make a choice worse.
+        let Some(own) = own.as_ref().filter(|_| !plan.is_validation(&cell.task)) else {
+            continue;
+        };
+        let leak = match (&own.data, &own.validation) {
+            (Data::Splits(splits), _) => within(cell, splits),
+            (Data::Pack { path: test, .. }, Some(Data::Pack { path: train, .. })) => {
+                let repeats = match repeated.entry([train, test]) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => place.insert(of_packs(&Pack::open(train)?, &Pack::open(test)?)?),
+                };
+                repeats
+                    .as_ref()
+                    .map(|repeats| format!("{}: {repeats}", plan.table_of(&cell.task)))
+            }
+            (Data::Pack { .. }, _) => plan.packs.get(&cell.task).and_then(|pack| {
                 let trained = cell
                     .after
                     .and_then(|parent| Some((&plan.cells[parent], settled[parent].as_ref()?)));
@@ -31,46 +49,23 @@ pub fn leaks(plan: &SuitePlan, settled: &[Option<Settled>]) -> Vec<String> {
         };
         found.extend(leak.filter(|leak| !found.contains(leak)));
     }
-    found
+    Ok(found)
 }
 
-/// A task whose sweep would be validated on test images, and which.
-///
-/// # Errors
-/// Those of packs that hold only images that are trained on.
-pub fn validated_on_test(plan: &SuitePlan, settled: &[Option<Settled>]) -> Result<Option<String>> {
-    let mut seen: Vec<&str> = Vec::new();
-    for (cell, own) in plan.cells.iter().zip(settled) {
-        let Some(Settled {
-            data,
-            validation: Some(validation),
-            ..
-        }) = own
-        else {
-            continue;
-        };
-        if seen.contains(&&cell.task[..]) {
-            continue;
-        }
-        seen.push(&cell.task);
-        let both = match (validation, data) {
-            (Data::Splits(validation), Data::Splits(test)) => {
-                let both = common(&validation.test, &test.test);
-                let (count, all) = (both.len(), validation.test.len());
-                let first = both.first();
-                first.map(|first| format!("{count} of its {all} validation images, such as {first}"))
-            }
-            (Data::Pack { path: train, .. }, Data::Pack { path: test, .. }) => {
-                of_packs(&Pack::open(train)?, &Pack::open(test)?)?
-                    .map(|_| "some of its validation images".into())
-            }
+/// A task whose sweep would be validated on nothing but test images.
+pub fn validated_on_test(plan: &SuitePlan, settled: &[Option<Settled>]) -> Option<String> {
+    let splits = plan.cells.iter().zip(settled).filter_map(|(cell, own)| {
+        let own = own.as_ref()?;
+        match (&own.validation, &own.data) {
+            (Some(Data::Splits(validation)), Data::Splits(test)) => Some((&cell.task, validation, test)),
             _ => None,
-        };
-        if let Some(both) = both {
-            return Ok(Some(format!("{}: {both} are test images", cell.task)));
         }
-    }
-    Ok(None)
+    });
+    let mut wrong = splits.filter_map(|(task, validation, test)| {
+        let (both, all) = (common(&validation.test, &test.test), validation.test.len());
+        (both.len() == all).then(|| format!("{task}: all of its {all} validation images are test images"))
+    });
+    wrong.next()
 }
 
 /// A test pack that the backbone was trained on, or whose classes it was trained on.

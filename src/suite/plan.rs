@@ -174,6 +174,12 @@ impl SuitePlan {
         sweep.map_or(task, |sweep| &sweep.task)
     }
 
+    /// Whether a task measures values of a sweep on validation images.
+    pub fn is_validation(&self, task: &str) -> bool {
+        let mut tasks = self.suite.sweeps.iter().flat_map(|sweep| &sweep.tasks);
+        tasks.any(|name| name == task)
+    }
+
     /// The names of all tasks, in the order of their first cells.
     pub fn tasks(&self) -> Vec<&str> {
         let mut tasks: Vec<&str> = Vec::new();

@@ -5,7 +5,7 @@ use super::content::Contents;
 use super::plan::SuiteCell;
 use anyhow::Result;
 use camtrast_common::Error;
-use camtrast_common::checkpoint::is_kept_file;
+use camtrast_common::checkpoint::{Origin, is_kept_file};
 use camtrast_common::files::names;
 use camtrast_common::run::is_locked;
 use camtrast_datasets::fetch::file_sha256;
@@ -121,6 +121,11 @@ impl Store {
 /// The record of a cell, if it has a readable one.
 pub fn recorded(folder: &Path) -> Option<record::CellRecord> {
     record::read(&folder.join(CELL)).ok().flatten()
+}
+
+/// The checksum stored in a backbone's file.
+pub fn backbone_sha256(path: &Path) -> Result<String> {
+    Ok(Origin::read(path)?.backbone_sha256)
 }
 
 /// The first file that has changed since the cell's command wrote it.

@@ -6,11 +6,10 @@ use super::content::Contents;
 use super::machine::Machine;
 use super::plan::{SuiteCell, SuitePlan};
 use super::settle::Settled;
-use super::store::{self, Step, Store};
+use super::store::{self, Step, Store, backbone_sha256};
 use crate::screen::{CHILD, STOP, clock};
 use anyhow::{Context, Result, bail};
 use camtrast_common::Error;
-use camtrast_common::checkpoint::Origin;
 use camtrast_common::distributed::in_batch_script;
 use camtrast_common::run::{SCHEMA, is_locked};
 use camtrast_report::record::{self, CELL, PRETRAIN, State};
@@ -302,11 +301,6 @@ fn one(i: usize, job: &Job) -> Result<End> {
     };
     record::write(&path, &record)?;
     Ok(end)
-}
-
-/// The checksum stored in a backbone's file.
-pub fn backbone_sha256(path: &Path) -> Result<String> {
-    Ok(Origin::read(path)?.backbone_sha256)
 }
 
 /// Moves results of other settings, data or code to `outdated/`. Nothing is deleted.

@@ -238,8 +238,8 @@ impl MadeUp {
             match score {
                 Some(score) => self.done(run, seed, &task, 90, &[("detection/AP50", score)]),
                 None => self.cell(run, seed, &task, |cell| {
-                    let error = "the loss became NaN at step 3 (epoch 0): lower --lr, lengthen the warm-up or \
-                                 use --precision fp32";
+                    let error = "the loss became NaN at step 3 (epoch 0): lower --lr, lengthen the warm-up \
+                                 or use --precision fp32";
                     (cell.state, cell.error) = (State::Failed, Some(error.into()));
                 }),
             }
