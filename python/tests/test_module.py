@@ -38,7 +38,7 @@ def test_a_command_returns_what_it_printed_and_shows_its_progress(here, capfd):
     printed = camtrast.run(["data", "info", Path("train.pack")])
     assert printed == command("data info train.pack", here)[1] != ""
     camtrast.run(f"pretrain --method supervised {TINY} --out run".split())
-    assert "supervised: 50/50" in capfd.readouterr().err
+    assert "training: 50/50" in capfd.readouterr().err
     camtrast.run(f"pretrain --method supervised {TINY} --out again".split(), progress=False)
     assert capfd.readouterr() == ("", "")
 
