@@ -1,10 +1,10 @@
 //! report.html: the values for the template.
 
+mod charts;
 mod findings;
 mod grid;
 mod made;
 
-use crate::chart::{self, Panel, chart};
 use crate::compare::{BASELINE, Comparison};
 use crate::findings::Findings;
 use crate::gallery::{Gallery, galleries};
@@ -13,6 +13,7 @@ use crate::rows::{Gathered, TaskResult};
 use crate::sweeps::Swept;
 use crate::{curves, validation, words};
 use camtrast_common::error::{Error, Result};
+use charts::{Charts, charts};
 use findings::{Predicted, Ranked, predicted, ranked};
 use grid::{Grid, TableView, costs, table_view};
 use made::{Made, made};
@@ -45,19 +46,6 @@ struct Page<'a> {
     costs: Grid,
     gaps: Vec<[String; 4]>,
     made: Vec<Made>,
-}
-
-#[derive(Serialize)]
-struct Legend {
-    name: String,
-    colour: String,
-    dashes: &'static str,
-}
-
-#[derive(Serialize)]
-struct Charts {
-    svgs: Vec<String>,
-    legend: Vec<Legend>,
 }
 
 #[derive(Serialize)]
@@ -145,23 +133,4 @@ fn status(all: &Gathered) -> Status {
         finished: cells().filter(|found| found.metrics.is_ok()).count(),
         failed: cells().filter(failed).count(),
     }
-}
-
-fn charts(panels: &[Panel]) -> Option<Charts> {
-    let drawn = |line: usize| panels.iter().any(|panel| !panel.series[line].1.is_empty());
-    let names = panels
-        .first()?
-        .series
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| drawn(*i));
-    let legend = names.map(|(i, (name, _))| Legend {
-        name: name.clone(),
-        colour: chart::colour(i),
-        dashes: chart::dashes(i),
-    });
-    Some(Charts {
-        svgs: panels.iter().map(chart).collect(),
-        legend: legend.collect(),
-    })
 }

@@ -102,7 +102,7 @@ fn over_seeds(table: &Comparison, column: usize) -> (Vec<usize>, Vec<Vec<f64>>) 
     seeds.sort_unstable();
     seeds.dedup();
     let of = |line: usize, seed: u64| Some(values(line).iter().find(|value| value.0 == seed)?.1);
-    let whole = |&line: &usize| seeds.iter().all(|&seed| of(line, seed).is_some());
+    let whole = |&line: &usize| !seeds.is_empty() && seeds.iter().all(|&seed| of(line, seed).is_some());
     let lines: Vec<usize> = (0..table.lines.len()).filter(whole).collect();
     let block = |&seed: &u64| lines.iter().filter_map(|&line| of(line, seed)).collect();
     let blocks = seeds.iter().map(block).collect();

@@ -149,8 +149,21 @@ fn ranks_are_averaged_over_seeds_and_tasks() {
         [None],
         "only over tasks"
     );
-    let (_folder, made) = suite(2, &[0, 1]);
+    let (_folder, mut made) = suite(2, &[0, 1]);
     assert!(!written(&made, "report.md").contains("Average ranks"));
+    // Nor are runs that have not begun, in columns without a number.
+    ["one", "two"]
+        .iter()
+        .for_each(|name| drop(made.run(name, Some("byol")).name.clone()));
+    for run in 0..2 {
+        for seed in 0..2 {
+            for task in ["fewshot", "detection"] {
+                fs::remove_dir_all(made.folder(&format!("run <{run}>"), seed, task)).unwrap();
+            }
+        }
+    }
+    made.save();
+    assert!(!written(&made, "report.md").contains("Average ranks") && !made.root.join("ranks.csv").exists());
 }
 
 #[test]

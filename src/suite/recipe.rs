@@ -11,7 +11,7 @@ use toml::Table;
 /// A recipe file. The tables `pretrain`, `fewshot`, `probe`, `finetune`, `detection` and `segmentation` hold
 /// flags of the commands `pretrain`, `fewshot eval`, `probe eval`, `probe finetune`, `detection train` and
 /// `segmentation train`; a task without its table is not run. In the last three, `sweep` names values of a
-/// flag to choose from ([`super::sweep`]).
+/// flag to choose from (docs/suites.md).
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SuiteRecipe {

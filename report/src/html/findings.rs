@@ -1,6 +1,6 @@
 //! Choices, correlations and ranks, as the template shows them.
 
-use super::{Charts, charts};
+use super::charts::{Charts, charts};
 use crate::findings::{self, Findings};
 use crate::predict::{Matrix, Pair, Prediction};
 use crate::rows::Gathered;
