@@ -16,5 +16,5 @@ if [ -n "${TORCH_FROM:-}" ]; then
   rm -rf "$(packages $python)"
   cp -al "$(packages "$TORCH_FROM/bin/python")" "$(packages $python)"
 fi
-$python -m pip install -q --disable-pip-version-check "$(echo dist/camtrast-*.whl)[all]" pytest nbclient ipykernel pillow ${MLFLOW:+mlflow}
+$python -m pip install -q --disable-pip-version-check "$(echo dist/camtrast-*.whl)[all]" pytest nbclient ipykernel pillow tensorboard ${MLFLOW:+mlflow}
 $python -m pytest python/tests "$@"
