@@ -157,6 +157,18 @@ fn is_alive(process: i32) -> bool {
     found || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
+/// Removes a file, or a folder with everything in it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    removed.map_err(Error::io(path, "remove"))
+}
+
 /// Names in a folder, sorted.
 ///
 /// # Errors

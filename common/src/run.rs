@@ -6,7 +6,7 @@ use crate::classifier::CLASSIFIER_FILE;
 use crate::device::device_name;
 use crate::distributed::Group;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{remove, write_atomically};
 use crate::tensor_file::{self, Metadata, TensorFile};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -275,13 +275,7 @@ impl RunFolder {
                 || name.starts_with("events.out.tfevents.")
                 || name.ends_with(".part");
             if ours {
-                let path = entry.path();
-                let removed = if path.is_dir() {
-                    fs::remove_dir_all(&path)
-                } else {
-                    fs::remove_file(&path)
-                };
-                removed.map_err(Error::io(&path, "remove"))?;
+                remove(&entry.path())?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 use crate::compare::Comparison;
 use crate::ranks::{kendall, spearman};
 use crate::record::Column;
-use crate::rows::Gathered;
+use crate::rows::{Gathered, Row};
 use camtrast_common::random::generator;
 use rand::RngExt;
 use serde::Serialize;
@@ -109,7 +109,7 @@ pub fn prediction(all: &Gathered, tables: &[Comparison]) -> Prediction {
     }
     let pairs = found
         .into_iter()
-        .map(|row| row.into_iter().map(pair).collect())
+        .map(|row| row.into_iter().map(|found| pair(all, found)).collect())
         .collect();
     Prediction::Said(Matrix {
         measures,
@@ -145,15 +145,25 @@ fn backbones(all: &Gathered, table: &Comparison, x: usize, y: usize) -> Vec<Back
     table.lines.iter().flat_map(of_line).collect()
 }
 
-fn pair(backbones: Vec<Backbone>) -> Pair {
+fn pair(all: &Gathered, backbones: Vec<Backbone>) -> Pair {
     let points: Vec<[f64; 2]> = backbones.iter().map(|b| [b.x, b.y]).collect();
-    let methods: Vec<usize> = backbones.iter().map(|b| b.row).collect();
+    let methods: Vec<usize> = backbones.iter().map(|b| pretraining(all, b.row)).collect();
     let said = points.len() >= FEWEST;
     let correlations = said.then(|| correlations(&points, &methods)).flatten();
     Pair {
         backbones,
         correlations,
     }
+}
+
+/// The row of the whole pretraining whose epoch a row may be: its epochs are alike, as its seeds are.
+fn pretraining(all: &Gathered, row: usize) -> usize {
+    let own = &all.rows[row];
+    let whole = own.run.kept.as_ref().and_then(|kept| {
+        let same = |other: &Row| other.suite == own.suite && other.run.slug == kept.run;
+        all.rows.iter().position(same)
+    });
+    whole.unwrap_or(row)
 }
 
 /// Both correlations of points, each of a method, with intervals over methods: they are drawn with

@@ -59,8 +59,9 @@ pub struct TrainArgs {
     common: Common,
 }
 
+/// A trained detector, and how it looks at images.
 #[derive(Args)]
-pub struct EvalArgs {
+struct DetectorArgs {
     /// A detector.safetensors of `detection train`, or a torchvision fasterrcnn_resnetNN_fpn as safetensors
     #[arg(long, required_unless_present = "run", conflicts_with = "run")]
     checkpoint: Option<PathBuf>,
@@ -70,6 +71,19 @@ pub struct EvalArgs {
     /// Resize the shorter side of images to this many pixels (default: as in training)
     #[arg(long, value_parser = clap::value_parser!(u64).range(32..=8192))]
     test_side: Option<u64>,
+}
+
+impl DetectorArgs {
+    fn path(&self) -> PathBuf {
+        let of_run = || self.run.clone().unwrap_or_default().join(DETECTOR);
+        self.checkpoint.clone().unwrap_or_else(of_run)
+    }
+}
+
+#[derive(Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    detector: DetectorArgs,
     /// Folder for metrics.json, result files, curves and pictures
     #[arg(long)]
     out: Option<PathBuf>,
@@ -86,15 +100,8 @@ pub struct EvalArgs {
 
 #[derive(Args)]
 pub struct DetectArgs {
-    /// A detector.safetensors of `detection train`, or a torchvision fasterrcnn_resnetNN_fpn as safetensors
-    #[arg(long, required_unless_present = "run", conflicts_with = "run")]
-    checkpoint: Option<PathBuf>,
-    /// Folder of a training run, in place of --checkpoint
-    #[arg(long)]
-    run: Option<PathBuf>,
-    /// Resize the shorter side of images to this many pixels (default: as in training)
-    #[arg(long, value_parser = clap::value_parser!(u64).range(32..=8192))]
-    test_side: Option<u64>,
+    #[command(flatten)]
+    detector: DetectorArgs,
     /// Least score of detections in pictures; the files hold all
     #[arg(long, default_value_t = 0.5)]
     min_score: f64,
@@ -164,9 +171,7 @@ fn run_train(args: TrainArgs) -> Result<()> {
 fn run_eval(args: EvalArgs) -> Result<()> {
     let (device, screen, group) = args.common.open_shared(&args.processes)?;
     let mut protocol = Protocol::begin("detection eval", args.out.as_deref())?;
-    let path = args
-        .checkpoint
-        .unwrap_or_else(|| args.run.unwrap_or_default().join(DETECTOR));
+    let path = args.detector.path();
     let detector = detector::load(&path, device)?;
     let dataset = args.data.read(true, &screen)?;
     let info = &detector.info;
@@ -191,7 +196,7 @@ fn run_eval(args: EvalArgs) -> Result<()> {
         )
         .into());
     }
-    let scale = scale_of(info, args.test_side);
+    let scale = scale_of(info, args.detector.test_side);
     let input = Input::new(&info.mean, &info.std, device);
     let (tested, mut texts) = (dataset.prints()?, info.provenance.origin.texts());
     tell_leakage(info.provenance.training_images.seen(&tested), &mut texts, &screen);
@@ -244,12 +249,10 @@ fn scale_of(info: &DetectorInfo, side: Option<u64>) -> Scale {
 fn run_predict(args: DetectArgs) -> Result<()> {
     let (device, screen) = args.common.open()?;
     let mut protocol = Protocol::begin("detection predict", Some(&args.photos.out))?;
-    let path = args
-        .checkpoint
-        .unwrap_or_else(|| args.run.unwrap_or_default().join(DETECTOR));
+    let path = args.detector.path();
     let detector = detector::load(&path, device)?;
     let info = &detector.info;
-    let scale = scale_of(info, args.test_side);
+    let scale = scale_of(info, args.detector.test_side);
     protocol.set("checkpoint", path.display().to_string());
     protocol.set("test-side", scale.side as i64);
     protocol.set("min-score", args.min_score);

@@ -5,7 +5,7 @@ use crate::protocol::Protocol;
 use crate::screen::Screen;
 use anyhow::{Result, bail};
 use camtrast_common::Error;
-use camtrast_common::files::names;
+use camtrast_common::files::{names, remove};
 use camtrast_common::progress::Progress;
 use camtrast_images::folder::{Photo, Photos};
 use clap::Args;
@@ -104,12 +104,7 @@ fn prepare(out: &Path, images: &Path, command: &str, written: &[&str]) -> camtra
         .filter(|name| *name != "config.toml")
         .map(|name| out.join(name))
     {
-        let removed = if path.is_dir() {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
-        removed.map_err(Error::io(&path, "remove"))?;
+        remove(&path)?;
     }
     Ok(())
 }

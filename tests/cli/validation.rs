@@ -101,10 +101,11 @@ fn a_detector_is_validated_and_the_best_is_kept() {
         place.json("plain/metrics.json")["detection/AP"],
         metrics["detection/AP"]
     );
-    let events = list(&place.path("last"))
+    let events: Vec<u8> = list(&place.path("last"))
         .into_iter()
-        .find(|name| name.starts_with("events."));
-    let events = place.bytes(&format!("last/{}", events.unwrap()));
+        .filter(|name| name.starts_with("events."))
+        .flat_map(|name| place.bytes(&format!("last/{name}")))
+        .collect();
     for part in [
         &b"validation/detection/AP"[..],
         b"validation/detection/0",

@@ -303,7 +303,7 @@ fn kept_epochs_are_rows_and_a_curve() {
     assert_eq!(states(&plan, "to do"), 7, "{plan}");
     place.ok(&run("recipe.toml", "suite"));
     let csv = results(&place, "suite");
-    assert_eq!(csv.len(), 15, "3 rows of 5 columns: {csv:#?}");
+    assert_eq!(csv.len(), 30, "3 rows of 10 columns: {csv:#?}");
     let of_row = |name: &str| {
         let named = csv
             .iter()
