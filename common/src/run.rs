@@ -229,6 +229,18 @@ impl RunFolder {
         }
     }
 
+    /// Removes metrics.json, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_metrics(&self) -> Result<()> {
+        let metrics = self.file("metrics.json");
+        match fs::remove_file(&metrics) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(&metrics, "remove")(e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes config.toml of an evaluation: `config`, and in its `[build]` table the program, the `device`
     /// and the `command`, by which the report knows that it is not a training. The metrics of an earlier
     /// evaluation are removed first, so that results are never stored with another protocol.
@@ -237,11 +249,7 @@ impl RunFolder {
     /// As [`RunFolder::refuse_training`], [`Error::Io`].
     pub fn record(&self, command: &str, config: &str, build: &Build, device: &str) -> Result<()> {
         Self::refuse_training(&self.path)?;
-        let metrics = self.file("metrics.json");
-        match fs::remove_file(&metrics) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io(&metrics, "remove")(e)),
-            _ => {}
-        }
+        self.remove_metrics()?;
         let [version, commit, device, command] =
             [&build.version[..], &build.commit, device, command].map(|s| json!(s));
         let rows = format!("{COMMAND}{command}\nversion = {version}\ncommit = {commit}\ndevice = {device}");

@@ -2,8 +2,8 @@
 //!
 //! From the step at which a run is extended, its learning rate, and whatever else depends on the length of
 //! training, are those of a run of the new length; before that step they stay what they were. config.toml
-//! holds every extension as a table `[[extended]]`, so that the run can be resumed and told from one that was
-//! as long from its start.
+//! holds every extension as a table `[[extended]]`: the run can be resumed, and differs from one that was as
+//! long from its start.
 
 use crate::options::set;
 use crate::recipe::PretrainRecipe;
@@ -130,13 +130,7 @@ impl Extensions {
         let old = fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
         let build = old.split_once("\n[build]\n").map_or("", |(_, build)| build);
         write_atomically(&path, |out| write!(out, "{described}\n[build]\n{build}"))?;
-        let metrics = run.file("metrics.json");
-        match fs::remove_file(&metrics) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::io(&metrics, "remove")(e));
-            }
-            _ => {}
-        }
+        run.remove_metrics()?;
         progress.note("extended: from here on, the learning rate is that of a run of the new length");
         Ok(())
     }

@@ -9,28 +9,31 @@ use crate::words;
 /// a log.
 pub fn losses(all: &Gathered) -> Vec<Panel> {
     let panel = |task: &str| {
-        let line = |row: &Row| {
+        over_steps(all, task, |row| {
             let course = row
                 .cells(task)
                 .map(|(_, found)| &found.course.losses)
                 .find(|losses| losses.len() > 1);
-            let points = course
-                .into_iter()
-                .flatten()
-                .map(|&(x, y)| Point { x, y, spread: 0.0 })
-                .collect();
-            (row.run.name.clone(), points)
-        };
-        let series: Vec<(String, Vec<Point>)> = all.rows.iter().map(line).collect();
-        let any = series.iter().any(|(_, points)| !points.is_empty());
-        any.then(|| Panel {
-            title: task.to_owned(),
-            x_axis: "step".into(),
-            axis: Axis::Numbers,
-            series,
+            course.cloned().unwrap_or_default()
         })
     };
     all.tasks().into_iter().filter_map(panel).collect()
+}
+
+/// A panel of `points` by step, one line per row; `None` where no row has any.
+pub fn over_steps(all: &Gathered, title: &str, points: impl Fn(&Row) -> Vec<(f64, f64)>) -> Option<Panel> {
+    let line = |row: &Row| {
+        let point = |(x, y)| Point { x, y, spread: 0.0 };
+        (row.run.name.clone(), points(row).into_iter().map(point).collect())
+    };
+    let series: Vec<(String, Vec<Point>)> = all.rows.iter().map(line).collect();
+    let any = series.iter().any(|(_, points)| !points.is_empty());
+    any.then(|| Panel {
+        title: title.to_owned(),
+        x_axis: "step".into(),
+        axis: Axis::Numbers,
+        series,
+    })
 }
 
 /// A panel for each column over the x of the runs, one line per series. Scores of another protocol have a

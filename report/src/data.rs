@@ -23,17 +23,17 @@ pub fn csv(all: &Gathered) -> String {
                 // A cell without a value may be in any state.
                 let known = |text: &str| {
                     if value.is_some() {
-                        quoted(text)
+                        csv_field(text)
                     } else {
                         String::new()
                     }
                 };
                 let fields = [
-                    quoted(&row.run.name),
-                    quoted(row.run.method.as_deref().unwrap_or_default()),
+                    csv_field(&row.run.name),
+                    csv_field(row.run.method.as_deref().unwrap_or_default()),
                     seed.to_string(),
-                    quoted(&column.task),
-                    quoted(&column.metric),
+                    csv_field(&column.task),
+                    csv_field(&column.metric),
                     value.map(f64::to_string).unwrap_or_default(),
                     known(&found.cell.checkpoint_sha256),
                     known(&found.cell.protocol),
@@ -47,7 +47,8 @@ pub fn csv(all: &Gathered) -> String {
     text
 }
 
-fn quoted(text: &str) -> String {
+/// A text as a field of CSV: in quotes where it has to be.
+pub fn csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -66,7 +67,7 @@ pub fn correlations(all: &Gathered, findings: &Findings) -> Option<String> {
     for (measure, number, pair) in pairs(matrix) {
         let names = [measure, number].map(|column| {
             let column = &all.columns[column];
-            quoted(&format!("{} {}", column.task, column.metric))
+            csv_field(&format!("{} {}", column.task, column.metric))
         });
         let values = pair.correlations.iter().flatten().flat_map(|of| {
             let [low, high] = of.interval.map_or([None; 2], |interval| interval.map(Some));
@@ -91,9 +92,10 @@ pub fn ranks(all: &Gathered, findings: &Findings) -> Option<String> {
     let mut text = "table,run,task,metric,rank\n".to_owned();
     for (number, order) in &findings.orders {
         for (row, ranks, mean) in &order.runs {
-            let name = quoted(&all.rows[*row].run.name);
+            let name = csv_field(&all.rows[*row].run.name);
             let columns = order.columns.iter().map(|&column| &all.columns[column]);
-            let named = columns.map(|column| format!("{},{}", quoted(&column.task), quoted(&column.metric)));
+            let named =
+                columns.map(|column| format!("{},{}", csv_field(&column.task), csv_field(&column.metric)));
             for (of, rank) in named.chain(["all,".into()]).zip(ranks.iter().chain([mean])) {
                 let rank = rank.map(|rank| rank.to_string()).unwrap_or_default();
                 text += &format!("{number},{name},{of},{rank}\n");
@@ -261,8 +263,8 @@ fn runs(all: &Gathered) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn fields_with_commas_and_quotes_are_quoted() {
-        assert_eq!(super::quoted("a, \"b\""), "\"a, \"\"b\"\"\"");
-        assert_eq!(super::quoted("moco"), "moco");
+    fn fields_with_commas_and_quotes_are_csv_field() {
+        assert_eq!(super::csv_field("a, \"b\""), "\"a, \"\"b\"\"\"");
+        assert_eq!(super::csv_field("moco"), "moco");
     }
 }

@@ -46,6 +46,8 @@ mod protocol;
 mod validation;
 mod words;
 
+pub use data::csv_field;
+
 use camtrast_common::error::Result;
 use camtrast_common::files::write_atomically;
 use std::path::{Path, PathBuf};

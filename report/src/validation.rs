@@ -1,6 +1,7 @@
 //! Scores on validation images over training: panels for the chart, and which networks were tested.
 
-use crate::chart::{Axis, Panel, Point};
+use crate::chart::Panel;
+use crate::curves::over_steps;
 use crate::rows::{Gathered, Row, TaskResult};
 
 /// The score of each task that has one, as in `finetune`.
@@ -16,23 +17,10 @@ const SCORES: [(&str, &str); 3] = [
 /// A panel for each score, one line per row; for several seeds, the first with scores.
 pub fn panels(all: &Gathered) -> Vec<Panel> {
     let panel = |(name, title): (&str, &str)| {
-        let line = |row: &Row| {
+        over_steps(all, title, |row| {
             let scores = cells(row).find_map(|found| found.course.validation.get(name));
-            let point = |&(x, score): &(f64, f64)| Point {
-                x,
-                y: 100.0 * score,
-                spread: 0.0,
-            };
-            let points = scores.into_iter().flatten().map(point).collect();
-            (row.run.name.clone(), points)
-        };
-        let series: Vec<(String, Vec<Point>)> = all.rows.iter().map(line).collect();
-        let any = series.iter().any(|(_, points)| !points.is_empty());
-        any.then(|| Panel {
-            title: title.to_owned(),
-            x_axis: "step".into(),
-            axis: Axis::Numbers,
-            series,
+            let percent = |&(step, score): &(f64, f64)| (step, 100.0 * score);
+            scores.into_iter().flatten().map(percent).collect()
         })
     };
     SCORES.into_iter().filter_map(panel).collect()

@@ -251,13 +251,15 @@ fn add_run(
             (kept::name(run, epoch), checkpoint)
         });
     let backbones: Vec<_> = [(run.name.clone(), checkpoint)].into_iter().chain(kept).collect();
-    for (number, ((name, checkpoint), task)) in backbones
-        .iter()
-        .flat_map(|backbone| tasks.iter().map(move |task| (backbone, task)))
-        .enumerate()
-    {
+    let every = |backbone| {
+        tasks
+            .iter()
+            .enumerate()
+            .map(move |(place, task)| (backbone, place, task))
+    };
+    for ((name, checkpoint), place, task) in backbones.iter().flat_map(every) {
         // What gives no number is done for the last epoch only.
-        if number >= tasks.len() && task.columns.is_empty() {
+        if *name != run.name && task.columns.is_empty() {
             continue;
         }
         let about = |problem| in_run(format!("{}: {problem}", task.name));
@@ -265,7 +267,7 @@ fn add_run(
         let pick = match &task.sweep {
             Some((grid, sweep)) => {
                 grid.check_own(&own).map_err(about)?;
-                let before = &tasks[..number % tasks.len()];
+                let before = &tasks[..place];
                 Some(Pick {
                     sweep: before.iter().filter(|task| task.sweep.is_some()).count(),
                     shared: false,

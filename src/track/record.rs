@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use camtrast_common::Error;
+use camtrast_common::tensor_file::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -99,7 +100,7 @@ impl Record {
             .filter_map(|file| milliseconds(file))
             .max();
         Ok(Record {
-            id: digest[..16].iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: hex(&digest[..16]),
             name: whole
                 .file_name()
                 .unwrap_or_default()

@@ -5,6 +5,7 @@ use super::record::Record;
 use anyhow::Result;
 use camtrast_common::Error;
 use camtrast_common::files::write_atomically;
+use camtrast_report::csv_field;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,7 @@ pub fn write(record: &Record, folder: &Path) -> Result<()> {
             .or_default()
             .insert(&number.name, number.value);
     }
-    let header = std::iter::once("step".to_owned()).chain(names.iter().map(|name| quoted(name)));
+    let header = std::iter::once("step".to_owned()).chain(names.iter().map(|name| csv_field(name)));
     let mut text = header.collect::<Vec<_>>().join(",") + "\n";
     for (step, row) in &rows {
         let cells = names
@@ -46,11 +47,4 @@ pub fn write(record: &Record, folder: &Path) -> Result<()> {
         out.write_all(text.as_bytes())
     })?;
     Ok(())
-}
-
-fn quoted(name: &str) -> String {
-    match name.contains([',', '"', '\n']) {
-        true => format!("\"{}\"", name.replace('"', "\"\"")),
-        false => name.to_owned(),
-    }
 }
