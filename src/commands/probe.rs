@@ -171,6 +171,11 @@ impl FinetuneArgs {
         [&self.train, &self.test]
     }
 
+    /// The pack to validate on while training.
+    pub fn validation_pack(&self) -> Option<&Path> {
+        self.val.as_deref()
+    }
+
     /// The settings with every default filled in, checked.
     pub fn resolved(&self) -> Result<FineTuneOptions> {
         Ok(self.options.clone().resolve(self.label_share)?)

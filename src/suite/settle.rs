@@ -263,8 +263,11 @@ impl<'a> Settler<'a> {
                 fill(&mut settings, &args.resolved()?, &[]);
                 let [train, test] = args.packs();
                 let (train, test) = (self.pack(train)?, self.pack(test)?);
-                settings.retain(|key, _| !["train", "test"].contains(&&key[..]));
+                settings.retain(|key, _| !["train", "test", "val"].contains(&&key[..]));
                 settings.insert("train_sha256".into(), train.sha256().to_owned());
+                if let Some(val) = args.validation_pack() {
+                    settings.insert("val_sha256".into(), self.pack(val)?.sha256().to_owned());
+                }
                 let tested = if settings.contains_key("holdout") {
                     train
                 } else {

@@ -235,3 +235,28 @@ fn a_run_goes_on_however_its_files_are_named() {
         done.stderr
     );
 }
+
+#[test]
+fn another_validation_pack_makes_a_fine_tuning_again() {
+    let place = Place::new();
+    // The same classes, drawn anew twice.
+    for (name, seed) in [("other", 5), ("val", 6)] {
+        place.ok(&format!(
+            "data synth --out {name} --size 32 --images-per-class 1 --evaluation-images-per-class 4 --scenes 1 \
+             --test-scenes 1 --scene-size 64 --streets 1 --val-streets 1 --street-size 32 --seed {seed}"
+        ));
+        place.ok(&format!(
+            "data prepare miniimagenet --from {name} --out {name}.pack --size 32 --split test"
+        ));
+    }
+    let runs = "title = \"t\"\nseeds = [0]\nruns = [{ name = \"scratch\", method = \"scratch\" }]\n";
+    let data = "[data]\ntrain = \"train.pack\"\n[pretrain]\narch = \"resnet18-w8-small\"\n";
+    let tuned = "[finetune]\ntrain = \"test.pack\"\ntest = \"other.pack\"\nval = \"val.pack\"\nval-every = 5\n\
+                 epochs = 1\nbatch-size = 64\n";
+    place.write("r.toml", format!("{runs}{data}{tuned}"));
+    let command = run("r.toml", "suite");
+    place.ok(&command);
+    place.write("val.pack", place.bytes("other.pack"));
+    let plan = place.ok(&format!("{command} --dry-run")).stdout;
+    assert!(plan.contains("outdated  scratch s0 finetune"), "{plan}");
+}
