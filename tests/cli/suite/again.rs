@@ -242,8 +242,9 @@ fn another_validation_pack_makes_a_fine_tuning_again() {
     // The same classes, drawn anew twice.
     for (name, seed) in [("other", 5), ("val", 6)] {
         place.ok(&format!(
-            "data synth --out {name} --size 32 --images-per-class 1 --evaluation-images-per-class 4 --scenes 1 \
-             --test-scenes 1 --scene-size 64 --streets 1 --val-streets 1 --street-size 32 --seed {seed}"
+            "data synth --out {name} --size 32 --images-per-class 1 --evaluation-images-per-class 4 \
+             --scenes 1 --test-scenes 1 --scene-size 64 --streets 1 --val-streets 1 --street-size 32 \
+             --seed {seed}"
         ));
         place.ok(&format!(
             "data prepare miniimagenet --from {name} --out {name}.pack --size 32 --split test"
@@ -251,8 +252,8 @@ fn another_validation_pack_makes_a_fine_tuning_again() {
     }
     let runs = "title = \"t\"\nseeds = [0]\nruns = [{ name = \"scratch\", method = \"scratch\" }]\n";
     let data = "[data]\ntrain = \"train.pack\"\n[pretrain]\narch = \"resnet18-w8-small\"\n";
-    let tuned = "[finetune]\ntrain = \"test.pack\"\ntest = \"other.pack\"\nval = \"val.pack\"\nval-every = 5\n\
-                 epochs = 1\nbatch-size = 64\n";
+    let tuned = "[finetune]\ntrain = \"test.pack\"\ntest = \"other.pack\"\nval = \"val.pack\"\n\
+                 val-every = 5\nepochs = 1\nbatch-size = 64\n";
     place.write("r.toml", format!("{runs}{data}{tuned}"));
     let command = run("r.toml", "suite");
     place.ok(&command);
