@@ -1,6 +1,7 @@
 //! `camtrast suite`: a grid of pretraining runs, seeds and tasks from one recipe.
 
 pub mod board;
+mod cell;
 mod choice;
 mod content;
 mod estimate;
@@ -9,6 +10,7 @@ mod kept;
 mod leakage;
 mod machine;
 mod only;
+mod picks;
 mod plan;
 mod recipe;
 mod settle;
@@ -31,13 +33,13 @@ use camtrast_common::device::device_name;
 use camtrast_common::files::write_atomically;
 use camtrast_common::run::lock;
 use camtrast_report::record::{self, SUITE};
+use cell::typed;
 use clap::{Args, Command, Subcommand};
 use content::Contents;
 use executor::{Executor, TaskOptions};
 pub use machine::{Machine, MachineArgs};
 pub use only::Only;
 pub use plan::SuitePlan;
-use plan::typed;
 pub use recipe::{Run, SuiteRecipe};
 use settle::{Settled, Settler};
 use std::path::{Path, PathBuf};

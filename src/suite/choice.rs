@@ -1,6 +1,7 @@
 //! The choice of a swept setting, from the metrics of the cells that measured its values.
 
-use super::plan::{SuiteCell, SuitePlan};
+use super::cell::SuiteCell;
+use super::plan::SuitePlan;
 use super::settle::Settled;
 use super::store::{backbone_sha256, recorded};
 use camtrast_common::error::says_diverged;

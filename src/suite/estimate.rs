@@ -1,7 +1,7 @@
 //! How long a pretraining may take on this machine, before a similar one has run: the number of images that
 //! pass through the network, divided by a measured rate.
 
-use super::plan::SuiteCell;
+use super::cell::SuiteCell;
 use crate::commands::pretrain::PretrainArgs;
 use camtrast_common::device::{Precision, channels_last};
 use camtrast_common::distributed::Group;

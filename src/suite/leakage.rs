@@ -1,7 +1,8 @@
 //! Backbones and networks that would be tested on data they were trained on, as far as this can be found
 //! before anything is run.
 
-use super::plan::{SuiteCell, SuitePlan};
+use super::cell::SuiteCell;
+use super::plan::SuitePlan;
 use super::settle::{Data, Settled, Splits};
 use crate::commands::probe::of_packs;
 use anyhow::Result;

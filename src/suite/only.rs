@@ -1,6 +1,7 @@
 //! `--only method=moco,task=detection`: a part of a suite.
 
-use super::plan::{SuiteCell, SuitePlan};
+use super::cell::SuiteCell;
+use super::plan::SuitePlan;
 use camtrast_common::Error;
 use std::collections::BTreeMap;
 

@@ -29,6 +29,10 @@ pub struct SuiteRecipe {
     /// Every run is repeated with each seed.
     #[serde(default = "first_seed")]
     pub seeds: Vec<u64>,
+    /// The seeds with which the values of sweeps are measured; a run then has one value, the best on average
+    /// over them. If there are none, every seed measures and chooses by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sweep_seeds: Vec<u64>,
     /// The packs.
     #[serde(default)]
     pub data: Data,
@@ -120,6 +124,11 @@ pub struct Run {
 }
 
 impl SuiteRecipe {
+    /// Whether values of sweeps are measured with a seed.
+    pub fn sweeps_with(&self, seed: u64) -> bool {
+        self.sweep_seeds.is_empty() || self.sweep_seeds.contains(&seed)
+    }
+
     /// Reads a recipe file. Its paths are relative to its own folder, or, if no such file exists, to the
     /// working directory.
     pub fn read(path: &Path) -> Result<Self, Error> {

@@ -1,8 +1,9 @@
 //! Resolves a cell before anything is run: its settings with every default filled in, and the content of the
 //! files it reads. Errors that its command would report at its start are reported here.
 
+use super::cell::{SuiteCell, parse, subcommand};
 use super::content::{Contents, sha256};
-use super::plan::{SuiteCell, SuitePlan, parse, subcommand};
+use super::plan::SuitePlan;
 use super::recipe::usage;
 use crate::commands::detection::TrainArgs as DetectionArgs;
 use crate::commands::fewshot::EvalArgs;
@@ -29,7 +30,7 @@ pub struct Settled {
     /// Checksum of the version of the program, settings and data; together with the checksum of the backbone
     /// it is the cell's key. One for each value that can be chosen.
     own_keys: Vec<String>,
-    /// The same of the cells that a choice is made from ([`super::plan::Pick::among`]).
+    /// The same of the cells that a choice is made from ([`super::cell::Pick::among`]).
     pub among: Vec<String>,
     /// The data that the first of these reads.
     pub validation: Option<Data>,

@@ -13,10 +13,11 @@ mod queue;
 mod script;
 
 use super::board::Board;
+use super::cell::{SuiteCell, quoted};
 use super::choice::decide;
 use super::content::Contents;
 use super::machine::Machine;
-use super::plan::{SuiteCell, SuitePlan, quoted};
+use super::plan::SuitePlan;
 use super::settle::Settled;
 use super::store::{Step, Store, backbone_sha256, recorded};
 use super::work::{End, record_failure};

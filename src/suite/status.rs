@@ -1,9 +1,10 @@
 //! The state of a suite: one row per run and seed, one column per task.
 
+use super::cell::SuiteCell;
 use super::choice::{Decided, decide};
 use super::content::Contents;
 use super::estimate::Rates;
-use super::plan::{SuiteCell, SuitePlan};
+use super::plan::SuitePlan;
 use super::settle::Settled;
 use super::store::{Step, Store, backbone_sha256, damage, recorded as record_of};
 use crate::screen::clock;

@@ -1,8 +1,8 @@
 //! Finished results: in a cell's own folder, in `outdated/`, or in another suite. They are found by their
 //! key.
 
+use super::cell::SuiteCell;
 use super::content::Contents;
-use super::plan::SuiteCell;
 use anyhow::Result;
 use camtrast_common::Error;
 use camtrast_common::checkpoint::{Origin, is_kept_file};

@@ -23,6 +23,13 @@ pub struct Task {
     pub sweep: Option<(Grid, Sweep)>,
 }
 
+impl Task {
+    /// Whether it measures a value of a sweep on validation images.
+    pub fn is_validation(&self) -> bool {
+        self.columns.iter().any(|column| column.validation)
+    }
+}
+
 /// The task that measures entropy and uniformity.
 pub const REPRESENTATION: &str = "representation";
 const PROBE: &str = "probe";

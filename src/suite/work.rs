@@ -1,10 +1,11 @@
 //! Runs the unfinished cells, each in a separate process, so that a failure does not affect others.
 
 use super::board::{Board, Line};
+use super::cell::SuiteCell;
 use super::choice::{Decided, decide};
 use super::content::Contents;
 use super::machine::Machine;
-use super::plan::{SuiteCell, SuitePlan};
+use super::plan::SuitePlan;
 use super::settle::Settled;
 use super::store::{self, Step, Store, backbone_sha256};
 use crate::screen::{CHILD, STOP, clock};

@@ -1,6 +1,7 @@
 //! Which cells become elements of which job arrays.
 
-use super::super::plan::{SuiteCell, SuitePlan};
+use super::super::cell::SuiteCell;
+use super::super::plan::SuitePlan;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Elements of one array: Slurm's default limit is 1001.

@@ -1,7 +1,8 @@
 //! Job scripts.
 
+use super::super::cell::quoted;
 use super::super::executor::TaskOptions;
-use super::super::plan::{SuitePlan, quoted};
+use super::super::plan::SuitePlan;
 use super::arrays::{Array, ranges};
 use anyhow::{Context, Result};
 use camtrast_common::Error;

@@ -130,6 +130,25 @@ fn every_backbone_gets_its_own_rate_and_the_shared_one() {
 }
 
 #[test]
+fn one_seed_can_choose_for_all() {
+    let place = Place::new();
+    let swept = recipe("[0.02, 0.005]").replace("seeds = [0]", "seeds = [0, 1]\nsweep-seeds = [1]");
+    place.write("r.toml", &swept);
+    let command = format!("{} --only method=scratch", run("r.toml", "suite"));
+    let plan = place.ok(&format!("{command} --dry-run")).stdout;
+    assert_eq!(
+        plan.matches("detection-lr-").count(),
+        4,
+        "two values of each run: {plan}"
+    );
+    place.ok(&format!("{command} --only task=detection"));
+    let measured = |seed| place.path(&format!("suite/runs/scratch-s{seed}/detection-lr-0.02"));
+    assert!(measured(1).exists() && !measured(0).exists());
+    let [zero, one] = [0, 1].map(|seed| choice(&place, &format!("scratch-s{seed}/detection")));
+    assert_eq!(zero, one, "chosen once, from the same two numbers");
+}
+
+#[test]
 fn a_part_of_a_sweep_runs_what_it_needs() {
     let place = Place::new();
     place.write("r.toml", recipe("[0.02, 0.005]"));
@@ -264,6 +283,15 @@ fn sweeps_are_checked_before_anything_is_trained() {
     ] {
         refused(good.replace(sweep, wrong), &["detection", said]);
     }
+    let seeds = |text: &str| good.replace("seeds = [0]", &format!("seeds = [0]\nsweep-seeds = {text}"));
+    refused(
+        seeds("[0, 3]"),
+        &["sweep-seeds has 3, which is not one of its seeds"],
+    );
+    refused(
+        seeds("[0]").replace(sweep, "lr = 0.1"),
+        &["has sweep-seeds, but no sweep in a task's table"],
+    );
     refused(
         good.replace("episodes = 20", "episodes = 20\nsweep = { ways = [4, 5] }"),
         &[
