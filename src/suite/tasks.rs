@@ -154,6 +154,13 @@ pub fn tasks(recipe: &SuiteRecipe) -> Result<Vec<Task>, String> {
             sweep: None,
         })?);
     }
+    if !recipe.sweep_seeds.is_empty() {
+        let seeds: Vec<String> = recipe.sweep_seeds.iter().map(u64::to_string).collect();
+        for (_, sweep) in tasks.iter_mut().filter_map(|task| task.sweep.as_mut()) {
+            let one = if seeds.len() == 1 { "seed" } else { "seeds" };
+            sweep.validation += &format!(", with {one} {} for all", seeds.join(", "));
+        }
+    }
     if let (true, Some(train)) = (recipe.representation, &recipe.data.train) {
         let named = [
             ("H_R", "entropy"),
