@@ -3,7 +3,7 @@
 use crate::commands::Common;
 use crate::suite::{How, Machine, SuitePlan, SuiteRecipe, run_plan};
 use anyhow::Result;
-use camtrast_datasets::{Layout, Pack, PrepareOptions, prepare};
+use camtrast_datasets::{Fold, Layout, Pack, PrepareOptions, prepare};
 use camtrast_world::scene::scene_classes;
 use camtrast_world::{SynthOptions, contact_sheet, synth};
 use clap::{Args, Command};
@@ -69,11 +69,16 @@ pub fn run(args: DemoArgs, root: &Command) -> Result<()> {
 
 /// The world in its three layouts, and its packs.
 fn draw(world: &World, out: &Path, seed: u64, screen: &crate::screen::Screen) -> Result<()> {
+    let pack = |name: &str| out.join(format!("{name}.safetensors"));
+    let fold: Fold = "3/3".parse().expect("a fold");
+    // Novel classes whole, and in two parts with the same classes.
     let packs = [
-        ("train", out.join("train.safetensors")),
-        ("test", out.join("test.safetensors")),
+        ("train", pack("train"), None),
+        ("test", pack("test"), None),
+        ("test", pack("labelled-train"), Some(fold.others())),
+        ("test", pack("labelled-test"), Some(fold)),
     ];
-    if packs.iter().all(|(_, pack)| Pack::open(pack).is_ok()) {
+    if packs.iter().all(|(_, pack, _)| Pack::open(pack).is_ok()) {
         return Ok(());
     }
     let folder = out.join("world");
@@ -89,9 +94,10 @@ fn draw(world: &World, out: &Path, seed: u64, screen: &crate::screen::Screen) ->
     };
     synth(&options, screen)?;
     contact_sheet(&out.join("world.png"), seed, 84)?;
-    for (split, pack) in packs {
+    for (split, pack, fold) in packs {
         let options = PrepareOptions {
             split: Some(split.into()),
+            fold,
             size: world.size,
             ..PrepareOptions::new(Layout::MiniImagenet, &folder, &pack)
         };

@@ -37,6 +37,7 @@
 //! ```
 
 pub mod fetch;
+pub mod fold;
 pub mod info;
 pub mod layout;
 pub mod overlap;
@@ -51,6 +52,7 @@ mod fixtures;
 mod tests;
 
 pub use fetch::{FetchOptions, Fetched, fetch};
+pub use fold::Fold;
 pub use info::{Info, info};
 pub use layout::Layout;
 pub use pack::Pack;

@@ -1,5 +1,6 @@
 //! Public layout -> [`Pack`](crate::Pack).
 
+use crate::fold::Fold;
 use crate::layout::{Layout, Listing, RawImages, Source, in_common};
 use crate::pack_writer::{PackDescription, PackWriter};
 use camtrast_common::error::{Error, Result};
@@ -27,6 +28,8 @@ pub struct PrepareOptions {
     pub out: PathBuf,
     /// Split; the layout's first when `None`.
     pub split: Option<String>,
+    /// A part of the split's images.
+    pub fold: Option<Fold>,
     /// Height and width of the images in pixels.
     pub size: usize,
     /// Length of the shorter side in pixels before the centre crop; plain resize to `size` when `None`.
@@ -48,6 +51,7 @@ impl PrepareOptions {
             from: from.into(),
             out: out.into(),
             split: None,
+            fold: None,
             size: Self::DEFAULT_SIZE,
             resize: None,
             crop: None,
@@ -141,6 +145,9 @@ pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Prep
     }
     listing.notes.extend(listing.note_of_empty());
     let in_common = with_other_splits(options, &listing);
+    if let Some(fold) = options.fold {
+        fold.keep(&mut listing, &options.from)?;
+    }
     let mut writer = PackWriter::create(
         &options.out,
         describe(options, fit, &listing),

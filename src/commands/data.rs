@@ -6,7 +6,7 @@ use super::Common;
 use anyhow::Result;
 use camtrast_common::progress::Progress;
 use camtrast_datasets::info::info;
-use camtrast_datasets::{Layout, PrepareOptions, prepare};
+use camtrast_datasets::{Fold, Layout, PrepareOptions, prepare};
 use camtrast_detection::voc::SplitOverview;
 use camtrast_report::table::Table;
 use camtrast_world::scene::scene_classes;
@@ -40,6 +40,12 @@ pub struct PrepareArgs {
     /// train, val or test
     #[arg(long)]
     split: Option<String>,
+    /// Only fold K of N, such as 5/5: of each class the images at places K, K + N, .. of the list
+    #[arg(long, value_name = "K/N", conflicts_with = "without_fold")]
+    fold: Option<Fold>,
+    /// All images but those of fold K of N: to train on, where the fold is to test on
+    #[arg(long, value_name = "K/N")]
+    without_fold: Option<Fold>,
     /// Size (side) of the packed images, in pixels
     #[arg(long, default_value_t = PrepareOptions::DEFAULT_SIZE)]
     size: usize,
@@ -212,6 +218,7 @@ fn run_prepare(args: PrepareArgs) -> Result<()> {
         from: args.from,
         out: args.out,
         split: args.split,
+        fold: args.fold.or(args.without_fold.map(Fold::others)),
         size: args.size,
         resize: args.resize,
         crop: args.crop,

@@ -147,7 +147,10 @@ fn one_seed_can_choose_for_all() {
     let [zero, one] = [0, 1].map(|seed| choice(&place, &format!("scratch-s{seed}/detection")));
     assert_eq!(zero, one, "chosen once, from the same two numbers");
     let report = place.text("suite/report.md");
-    assert!(report.contains("validated on it, with seed 1 for all"), "{report}");
+    assert!(
+        report.contains("validated on it, with seed 1 for all"),
+        "{report}"
+    );
 }
 
 #[test]
