@@ -17,5 +17,5 @@ if [ -n "${TORCH_FROM:-}" ]; then
   cp -al "$(packages "$TORCH_FROM/bin/python")" "$(packages $python)"
 fi
 $python -m pip install -q --disable-pip-version-check "$(echo dist/camtrast-*.whl)[all]" pytest nbclient ipykernel pillow tensorboard mypy ${MLFLOW:+mlflow}
-$python -m mypy --config-file python/pyproject.toml --python-executable $python python/camtrast
+$python -m mypy --config-file python/pyproject.toml --cache-dir target/mypy --python-executable $python python/camtrast
 $python -m pytest python/tests "$@"
