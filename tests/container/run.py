@@ -56,14 +56,14 @@ class Stage:
 
 def rust(stage):
     """This machine's Rust, compiler, git, and ways to the package registries, in place of the rust image."""
-    # Cargo keeps what it downloads; nothing else of this machine may be written from inside.
+    # At their own places, because toolchains may be links. Cargo keeps what it downloads; nothing else is writable.
     for variable, folder, writable in [("RUSTUP_HOME", ".rustup", False), ("CARGO_HOME", ".cargo", True)]:
-        path = os.environ.get(variable, Path.home() / folder)
-        stage.mount(path, f"/usr/local/{folder}", writable)
-        stage.variables[variable] = f"/usr/local/{folder}"
-    stage.variables["PATH"] = "/usr/local/.cargo/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        path = os.environ.get(variable, str(Path.home() / folder))
+        stage.mount(path, path, writable)
+        stage.variables[variable] = path
+    stage.variables["PATH"] = f"{path}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     for name, value in os.environ.items():
-        if name.startswith("PIP_") or name.lower().endswith("_proxy"):
+        if (name.startswith("PIP_") and name != "PIP_FIND_LINKS") or name.lower().endswith("_proxy"):
             stage.variables[name] = value
     # A copy under a name of its own: the root's ca-certificates writes its file when it is installed.
     certificates = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
