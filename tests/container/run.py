@@ -61,7 +61,7 @@ def rust(stage):
         path = os.environ.get(variable, str(Path.home() / folder))
         stage.mount(path, path, writable)
         stage.variables[variable] = path
-    stage.variables["PATH"] = f"{path}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    stage.variables["PATH"] = f"{stage.variables['CARGO_HOME']}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     for name, value in os.environ.items():
         if (name.startswith("PIP_") and name != "PIP_FIND_LINKS") or name.lower().endswith("_proxy"):
             stage.variables[name] = value
