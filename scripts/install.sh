@@ -6,7 +6,7 @@
 #   PREFIX/share/                  completions for bash, zsh and fish, man pages
 #
 #   PREFIX=/usr/local   where it is used      DESTDIR=   put before PREFIX while installing, for packages
-#   LINK=1              a link to libtorch instead of a copy (450 MB); always if .deps/libtorch is a link itself
+#   LINK=1              a link to libtorch instead of a copy (460 MB); always if .deps/libtorch is a link itself
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The wheel in dist/, installed in a fresh environment, and python/tests there: `make python-test`.
+# The wheel in dist/, installed in a fresh environment, and python/tests and mypy there: `make python-test`.
 #
 #   TORCH_FROM=/path/to/venv   take torch and all other packages of that environment (of the same Python) as hard links,
 #                              instead of 3 GB from PyPI
@@ -16,5 +16,6 @@ if [ -n "${TORCH_FROM:-}" ]; then
   rm -rf "$(packages $python)"
   cp -al "$(packages "$TORCH_FROM/bin/python")" "$(packages $python)"
 fi
-$python -m pip install -q --disable-pip-version-check "$(echo dist/camtrast-*.whl)[all]" pytest nbclient ipykernel pillow tensorboard ${MLFLOW:+mlflow}
+$python -m pip install -q --disable-pip-version-check "$(echo dist/camtrast-*.whl)[all]" pytest nbclient ipykernel pillow tensorboard mypy ${MLFLOW:+mlflow}
+$python -m mypy --config-file python/pyproject.toml --cache-dir target/mypy --python-executable $python python/camtrast
 $python -m pytest python/tests "$@"

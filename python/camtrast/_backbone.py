@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torchvision.models import ResNet
@@ -48,10 +48,10 @@ def _resnet(depth: int, width: int, stem: str | None) -> ResNet:
     from torchvision.models import ResNet
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
-    class Narrow(ResNet):
+    class Narrow(ResNet):  # type: ignore[misc]  # torchvision has no types
         """A ResNet of any width: the one of torchvision begins with 64 channels."""
 
-        def _make_layer(self, block, planes, *rest, **others):
+        def _make_layer(self, block: type[nn.Module], planes: int, *rest: Any, **others: Any) -> Any:
             if planes == 64:
                 self.inplanes = width
             return super()._make_layer(block, planes * width // 64, *rest, **others)

@@ -17,7 +17,9 @@ def metrics(run: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises FileNotFoundError when the folder has none: the run has not ended.
     """
-    return json.loads(_existing(Path(run) / "metrics.json", "the run has not ended, or the folder is not a run's").read_text())
+    remedy = "the run has not ended, or the folder is not a run's"
+    numbers: dict[str, Any] = json.loads(_existing(Path(run) / "metrics.json", remedy).read_text())
+    return numbers
 
 
 def results(suite: str | os.PathLike[str]) -> pandas.DataFrame | list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def run(arguments: Sequence[str | os.PathLike[str]], *, progress: bool = True) -
     Raises Failed when the command fails, with the line that says why, and NotUsable without torch 2.11.
     """
     path, environment = program()
-    command = [str(path), *map(os.fspath, arguments)]
+    command = [str(path), *(os.fspath(argument) for argument in arguments)]
     notebook = progress and _in_notebook()
     if notebook:
         environment["CAMTRAST_LINE_SECONDS"] = "0.5"

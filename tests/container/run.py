@@ -37,10 +37,12 @@ class Stage:
             if not device.exists():
                 subprocess.run(["mknod", "-m", "666", device, "c", *numbers.split()], check=True)
 
-    def mount(self, source, place):
+    def mount(self, source, place, writable=False):
         target = self.folder / place.lstrip("/")
         target.mkdir(parents=True, exist_ok=True)
         self.mounts.append(f"mount --bind {shlex.quote(str(source))} {shlex.quote(str(target))}")
+        if not writable:
+            self.mounts.append(f"mount -o remount,bind,ro {shlex.quote(str(target))}")
 
     def run(self, command, network=True):
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", **self.variables}
@@ -54,17 +56,21 @@ class Stage:
 
 def rust(stage):
     """This machine's Rust, compiler, git, and ways to the package registries, in place of the rust image."""
-    home = Path.home()
-    for variable, folder in [("RUSTUP_HOME", ".rustup"), ("CARGO_HOME", ".cargo")]:
-        path = os.environ.get(variable, home / folder)
-        stage.mount(path, f"/usr/local/{folder}")
-        stage.variables[variable] = f"/usr/local/{folder}"
-    stage.variables["PATH"] = "/usr/local/.cargo/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    # At their own places, because toolchains may be links. Cargo keeps what it downloads; nothing else is writable.
+    for variable, folder, writable in [("RUSTUP_HOME", ".rustup", False), ("CARGO_HOME", ".cargo", True)]:
+        path = os.environ.get(variable, str(Path.home() / folder))
+        stage.mount(path, path, writable)
+        stage.variables[variable] = path
+    stage.variables["PATH"] = f"{stage.variables['CARGO_HOME']}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     for name, value in os.environ.items():
-        if name.startswith("PIP_") or name.lower().endswith("_proxy"):
+        if (name.startswith("PIP_") and name != "PIP_FIND_LINKS") or name.lower().endswith("_proxy"):
             stage.variables[name] = value
-    if Path("/etc/ssl/certs").exists():
-        stage.mount("/etc/ssl/certs", "/etc/ssl/certs")
+    # A copy under a name of its own: the root's ca-certificates writes its file when it is installed.
+    certificates = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
+    if certificates.exists():
+        shutil.copy(certificates, stage.folder / "etc" / "machine-certificates.crt")
+        for variable in ["SSL_CERT_FILE", "PIP_CERT", "CARGO_HTTP_CAINFO", "GIT_SSL_CAINFO"]:
+            stage.variables[variable] = "/etc/machine-certificates.crt"
     packages = "apt-get update -qq && apt-get install -y -qq --no-install-recommends git gcc g++ make python3 python3-pip >/dev/null"
     assert stage.run(packages).returncode == 0
 
