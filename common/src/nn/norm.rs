@@ -102,8 +102,8 @@ impl BatchNorm {
     }
 
     /// Normalises images [n, C, h, w] of several sizes as one batch, with statistics over all their positions
-    /// together: what synchronised batch norm does with one tensor per device. `then` is what follows for each
-    /// of them. The batch is not split.
+    /// together: what synchronised batch norm does with one tensor per device. `then` is what follows, for all
+    /// the same but for the shortcut. The batch is not split.
     pub fn forward_all<'a>(
         &self,
         parts: &[Tensor],
@@ -117,12 +117,20 @@ impl BatchNorm {
         // In the memory order of channels-last images: all positions of all images one after the other.
         let rows = |x: &Tensor| x.permute([0, 2, 3, 1]).reshape([1, -1, 1, x.size()[1]]);
         let joined = Tensor::cat(&parts.iter().map(rows).collect::<Vec<_>>(), 1).permute([0, 3, 1, 2]);
-        let y = self.forward(&joined, mode, Then::Nothing).permute([0, 2, 3, 1]);
+        let of_all = match then(0) {
+            Then::AddRelu(_) => Then::Nothing,
+            then => then,
+        };
+        let y = self.forward(&joined, mode, of_all).permute([0, 2, 3, 1]);
         let places: Vec<i64> = parts.iter().map(|x| x.numel() as i64 / x.size()[1]).collect();
         let split = y.split_with_sizes(&places, 1);
         let shaped = |(i, (y, x)): (usize, (Tensor, &Tensor))| {
             let (n, channels, h, w) = x.size4().expect("images [n, C, h, w]");
-            then(i).apply(y.reshape([n, h, w, channels]).permute([0, 3, 1, 2]))
+            let y = y.reshape([n, h, w, channels]).permute([0, 3, 1, 2]);
+            match then(i) {
+                then @ Then::AddRelu(_) => then.apply(y),
+                _ => y,
+            }
         };
         split.into_iter().zip(parts).enumerate().map(shaped).collect()
     }
