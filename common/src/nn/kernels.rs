@@ -50,8 +50,8 @@ pub(super) struct Norm<'a> {
     pub(super) bias: Option<&'a Tensor>,
     /// Running mean and variance `[C]`.
     pub(super) running: (&'a Tensor, &'a Tensor),
-    /// Number of parts of the batch with statistics of their own, and the momentum with which these update the
-    /// running ones. `None`: by the running ones.
+    /// Number of parts of the batch with statistics of their own, and the momentum with which these update
+    /// the running ones. `None`: by the running ones.
     pub(super) update: Option<(i64, f64)>,
     pub(super) epsilon: f64,
     /// Added to the result.

@@ -102,8 +102,8 @@ impl BatchNorm {
     }
 
     /// Normalises images [n, C, h, w] of several sizes as one batch, with statistics over all their positions
-    /// together: what synchronised batch norm does with one tensor per device. `then` is what follows, for all
-    /// the same but for the shortcut. The batch is not split.
+    /// together: what synchronised batch norm does with one tensor per device. `then` is what follows, for
+    /// all the same but for the shortcut. The batch is not split.
     pub fn forward_all<'a>(
         &self,
         parts: &[Tensor],
