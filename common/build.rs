@@ -1,6 +1,15 @@
 //! Compiles the C++ shim against the libtorch that tch links.
 
 fn main() {
+    // For processors with AVX2; others never enter it.
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .opt_level(3)
+        .flags(["-mavx2", "-mfma"])
+        .files(["native/norm_kernels.cpp", "native/winograd_kernels.cpp"])
+        .compile("camtrast_kernels");
     println!("cargo:rerun-if-changed=native");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let libtorch =
@@ -17,6 +26,8 @@ fn main() {
         .files([
             "native/shim.cpp",
             "native/convolution.cpp",
+            "native/norm.cpp",
+            "native/winograd.cpp",
             "native/c10d.cpp",
             "native/sync_batch_norm.cpp",
         ])

@@ -2,15 +2,16 @@
 //!
 //! Symbols: N images, C channels, H x W pixels, D features. Tensors are [N, C, H, W], laid out channels-last.
 
+mod kernels;
 pub(crate) mod mode;
+mod norm;
 pub(crate) mod sync;
 
 pub use mode::{Mode, Modes};
+pub use norm::{BatchNorm, Then};
 
 use crate::device::channels_last;
 use crate::native;
-use crate::precise_bn::Population;
-use std::cell::RefCell;
 use tch::nn::{Init, Path, VarStore};
 use tch::{Device, Kind, Tensor, no_grad};
 
@@ -94,6 +95,9 @@ impl Conv2d {
             return native::product_convolution(x, &self.weight, self.stride, self.padding)
                 .expect("shapes of a convolution");
         }
+        if self.is_3x3() {
+            return kernels::convolution_3x3(x, &self.weight);
+        }
         let conv = |x: &Tensor| {
             x.conv2d(
                 &self.weight,
@@ -130,6 +134,12 @@ impl Conv2d {
             && height.max(width) <= largest
     }
 
+    fn is_3x3(&self) -> bool {
+        self.weight.size()[2] == 3
+            && (self.stride, self.padding, self.dilation, self.groups) == (1, 1, 1, 1)
+            && self.bias.is_none()
+    }
+
     /// The same for several inputs.
     pub fn forward_all(&self, parts: &[Tensor]) -> Vec<Tensor> {
         parts.iter().map(|x| self.forward(x)).collect()
@@ -138,165 +148,6 @@ impl Conv2d {
 
 /// Largest number of channels that oneDNN processes at once.
 const ONEDNN_BLOCK: i64 = 16;
-
-/// Batch normalisation over all but the channel dimension, torch's defaults (momentum 0.1, epsilon 1e-5).
-#[derive(Debug)]
-pub struct BatchNorm {
-    weight: Option<Tensor>,
-    bias: Option<Tensor>,
-    running_mean: Tensor,
-    running_var: Tensor,
-    num_batches_tracked: Tensor,
-    population: RefCell<Option<Population>>,
-}
-
-impl BatchNorm {
-    const MOMENTUM: f64 = 0.1;
-    const EPSILON: f64 = 1e-5;
-
-    /// Sets the learned scale, where there is one, to zero.
-    pub(crate) fn zero_scale(&self) {
-        if let Some(weight) = &self.weight {
-            let _ = no_grad(|| weight.shallow_clone().zero_());
-        }
-    }
-
-    /// With a learned scale and shift.
-    pub fn new(vs: &Path, channels: i64) -> Self {
-        Self::build(vs, channels, true)
-    }
-
-    /// Without a learned scale and shift, as at the end of SimSiam's projector.
-    pub fn without_affine(vs: &Path, channels: i64) -> Self {
-        Self::build(vs, channels, false)
-    }
-
-    fn build(vs: &Path, channels: i64, affine: bool) -> Self {
-        BatchNorm {
-            weight: affine.then(|| vs.ones("weight", &[channels])),
-            bias: affine.then(|| vs.zeros("bias", &[channels])),
-            running_mean: vs.zeros_no_train("running_mean", &[channels]),
-            running_var: vs.ones_no_train("running_var", &[channels]),
-            num_batches_tracked: vs.add(
-                "num_batches_tracked",
-                Tensor::zeros([0i64; 0], (Kind::Int64, vs.device())),
-                false,
-            ),
-            population: RefCell::new(None),
-        }
-    }
-
-    /// Normalises [N, C] or [N, C, H, W].
-    pub fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        match mode {
-            Mode::Eval => self.normalise(x, &self.running_mean, &self.running_var, None),
-            Mode::Measure { round } => self.measure(x, round),
-            Mode::Train { splits } => {
-                let _ = no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
-                if splits == 1 {
-                    self.normalise(x, &self.running_mean, &self.running_var, Some(Self::MOMENTUM))
-                } else {
-                    self.split(x, splits)
-                }
-            }
-            Mode::Sync { group } => {
-                let _ = no_grad(|| self.num_batches_tracked.shallow_clone().g_add_scalar_(1));
-                let tensors = sync::Tensors {
-                    weight: self.weight.as_ref(),
-                    bias: self.bias.as_ref(),
-                    running_mean: &self.running_mean,
-                    running_var: &self.running_var,
-                };
-                sync::normalise(x, tensors, Self::MOMENTUM, Self::EPSILON, group)
-            }
-        }
-    }
-
-    /// Normalises images [n, C, h, w] of several sizes as one batch, with statistics over all their positions
-    /// together: what synchronised batch norm does with one tensor per device. `activation` follows. The
-    /// batch is not split.
-    pub fn forward_all(
-        &self,
-        parts: &[Tensor],
-        mode: Mode,
-        activation: impl Fn(Tensor) -> Tensor,
-    ) -> Vec<Tensor> {
-        if parts.len() == 1 || mode == Mode::Eval {
-            return parts.iter().map(|x| activation(self.forward(x, mode))).collect();
-        }
-        // In the memory order of channels-last images: all positions of all images one after the other.
-        let rows = |x: &Tensor| x.permute([0, 2, 3, 1]).reshape([1, -1, 1, x.size()[1]]);
-        let joined = Tensor::cat(&parts.iter().map(rows).collect::<Vec<_>>(), 1).permute([0, 3, 1, 2]);
-        let y = activation(self.forward(&joined, mode)).permute([0, 2, 3, 1]);
-        let places: Vec<i64> = parts.iter().map(|x| x.numel() as i64 / x.size()[1]).collect();
-        let split = y.split_with_sizes(&places, 1);
-        let shaped = |(y, x): (Tensor, &Tensor)| {
-            let (n, channels, h, w) = x.size4().expect("images [n, C, h, w]");
-            y.reshape([n, h, w, channels]).permute([0, 3, 1, 2])
-        };
-        split.into_iter().zip(parts).map(shaped).collect()
-    }
-
-    // Each part updates a copy of the running statistics; the mean of the copies is kept, as in
-    // SplitBatchNorm.
-    fn split(&self, x: &Tensor, splits: i64) -> Tensor {
-        let means = self.running_mean.repeat([splits, 1]);
-        let vars = self.running_var.repeat([splits, 1]);
-        let parts: Vec<Tensor> = (x.chunk(splits, 0).iter().enumerate())
-            .map(|(i, part)| {
-                self.normalise(
-                    part,
-                    &means.get(i as i64),
-                    &vars.get(i as i64),
-                    Some(Self::MOMENTUM),
-                )
-            })
-            .collect();
-        no_grad(|| {
-            self.running_mean
-                .shallow_clone()
-                .copy_(&means.mean_dim(0, false, None));
-            self.running_var
-                .shallow_clone()
-                .copy_(&vars.mean_dim(0, false, None));
-        });
-        Tensor::cat(&parts, 0)
-    }
-
-    fn measure(&self, x: &Tensor, round: u64) -> Tensor {
-        // With a momentum of 1 these become the statistics of the batch.
-        let (mean, var) = no_grad(|| (self.running_mean.zeros_like(), self.running_var.zeros_like()));
-        let y = self.normalise(x, &mean, &var, Some(1.0));
-        let mut population = self.population.borrow_mut();
-        let population = match &mut *population {
-            Some(population) if population.round == round => population,
-            other => other.insert(Population::new(round, &mean)),
-        };
-        population.add(x.numel() as i64 / x.size()[1], &mean, &var);
-        let (mean, var) = population.statistics();
-        no_grad(|| {
-            self.running_mean.shallow_clone().copy_(mean);
-            self.running_var.shallow_clone().copy_(&var);
-        });
-        y
-    }
-
-    // By the given statistics, or, with a momentum, by those of the batch, which update the given ones.
-    fn normalise(&self, x: &Tensor, mean: &Tensor, var: &Tensor, momentum: Option<f64>) -> Tensor {
-        let (weight, bias) = (self.weight.as_ref(), self.bias.as_ref());
-        let (train, momentum) = (momentum.is_some(), momentum.unwrap_or_default());
-        x.batch_norm(
-            weight,
-            bias,
-            Some(mean),
-            Some(var),
-            train,
-            momentum,
-            Self::EPSILON,
-            true,
-        )
-    }
-}
 
 /// A linear layer, initialised as torch's.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ mod arch;
 
 pub use arch::{Arch, Stem};
 
-use crate::nn::{BatchNorm, Conv2d, Mode};
+use crate::nn::{BatchNorm, Conv2d, Mode, Then};
 use arch::StemLayer;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -64,21 +64,16 @@ impl Block {
 
     fn forward(&self, x: Vec<Tensor>, mode: Mode) -> Vec<Tensor> {
         let shortcut = match &self.downsample {
-            Some((conv, bn)) => bn.forward_all(&conv.forward_all(&x), mode, |y| y),
+            Some((conv, bn)) => bn.forward_all(&conv.forward_all(&x), mode, |_| Then::Nothing),
             None => x.iter().map(Tensor::shallow_clone).collect(),
         };
         let last = self.convs.len() - 1;
-        let y = self.convs.iter().enumerate().fold(x, |y, (i, (conv, bn))| {
-            bn.forward_all(
-                &conv.forward_all(&y),
-                mode,
-                |mut y| if i < last { y.relu_() } else { y },
-            )
-        });
-        y.into_iter()
-            .zip(shortcut)
-            .map(|(y, shortcut)| (y + shortcut).relu_())
-            .collect()
+        self.convs.iter().enumerate().fold(x, |y, (i, (conv, bn))| {
+            bn.forward_all(&conv.forward_all(&y), mode, |image| match &shortcut[image] {
+                shortcut if i == last => Then::AddRelu(shortcut),
+                _ => Then::Relu,
+            })
+        })
     }
 }
 
@@ -180,7 +175,7 @@ impl ResNet {
     pub fn stem_of_all(&self, images: &[Tensor], mode: Mode) -> Vec<Tensor> {
         let mut maps: Vec<Tensor> = images.iter().map(Tensor::shallow_clone).collect();
         for (conv, bn) in &self.stem {
-            maps = bn.forward_all(&conv.forward_all(&maps), mode, |mut y| y.relu_());
+            maps = bn.forward_all(&conv.forward_all(&maps), mode, |_| Then::Relu);
         }
         match self.arch.stem {
             Stem::Standard | Stem::V1c => maps

@@ -83,7 +83,7 @@ const CASES: [Case; 5] = [
         images: 2,
         per_group: 0,
         batch_norm: BatchNormMode::Train,
-        most: 5_750,
+        most: 4_610,
     },
     Case {
         name: "c4, 2 images, frozen batch norm",
@@ -91,7 +91,7 @@ const CASES: [Case; 5] = [
         images: 2,
         per_group: 0,
         batch_norm: BatchNormMode::Frozen,
-        most: 4_950,
+        most: 3_860,
     },
     Case {
         name: "c4, 4 images in 2 groups",

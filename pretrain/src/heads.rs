@@ -1,6 +1,6 @@
 //! Projection and prediction heads.
 
-use camtrast_common::nn::{BatchNorm, Linear, Mode};
+use camtrast_common::nn::{BatchNorm, Linear, Mode, Then};
 use tch::Tensor;
 use tch::nn::Path;
 
@@ -58,11 +58,11 @@ impl NormMlp {
     /// [N, inputs] to [N, outputs].
     pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let hidden = self.hidden.iter().fold(x.shallow_clone(), |x, (linear, norm)| {
-            norm.forward(&linear.forward(&x), mode).relu_()
+            norm.forward(&linear.forward(&x), mode, Then::Relu)
         });
         let y = self.output.forward(&hidden);
         self.norm
             .as_ref()
-            .map_or(y.shallow_clone(), |norm| norm.forward(&y, mode))
+            .map_or(y.shallow_clone(), |norm| norm.forward(&y, mode, Then::Nothing))
     }
 }

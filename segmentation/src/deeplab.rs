@@ -15,7 +15,7 @@
 //! ASPP's tensors are named as in `torchvision.models.segmentation.deeplabv3.ASPP`; where it ends in a 3x3
 //! convolution, the weights of image pooling are a separate tensor, `project.pooled.weight`.
 
-use camtrast_common::nn::{BatchNorm, Conv2d, Mode, Modes};
+use camtrast_common::nn::{BatchNorm, Conv2d, Mode, Modes, Then};
 use camtrast_common::resnet::{Arch, BasicDilation, ResNet};
 use serde::{Deserialize, Serialize};
 use tch::nn::{Init, Path};
@@ -254,7 +254,7 @@ impl Unit {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        self.bn.forward(&self.conv.forward(x), mode).relu_()
+        self.bn.forward(&self.conv.forward(x), mode, Then::Relu)
     }
 }
 
@@ -342,7 +342,9 @@ impl Aspp {
         };
         branches.extend(self.atrous.iter().map(|branch| branch.forward(&for_atrous, mode)));
         let pooled = x.adaptive_avg_pool2d([1, 1]);
-        let pooled = self.pool_bn.forward(&self.pool.forward(&pooled), mode).relu_();
+        let pooled = self
+            .pool_bn
+            .forward(&self.pool.forward(&pooled), mode, Then::Relu);
         let (height, width) = (x.size()[2], x.size()[3]);
         // Bilinear upsampling of a single pixel is that pixel.
         let constant = |height, width| pooled.expand([-1, -1, height, width], false);
@@ -352,7 +354,7 @@ impl Aspp {
         };
         let y = self.project.conv.forward(&Tensor::cat(&branches, 1))
             + convolve_constant(conv, &pooled, height, width);
-        self.project.bn.forward(&y, mode).relu_()
+        self.project.bn.forward(&y, mode, Then::Relu)
     }
 }
 

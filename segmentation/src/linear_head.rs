@@ -1,7 +1,7 @@
 //! The dense linear probe: batch norm and a 1x1 convolution on the backbone's last map (Oquab et al. 2023,
 //! DINOv2's linear segmentation).
 
-use camtrast_common::nn::{BatchNorm, Conv2d, Mode};
+use camtrast_common::nn::{BatchNorm, Conv2d, Mode, Then};
 use tch::Tensor;
 use tch::nn::{Init, Path};
 
@@ -27,6 +27,7 @@ impl LinearHead {
 
     /// [N, D, h, w] to logits [N, K, h, w].
     pub fn forward(&self, map: &Tensor, mode: Mode) -> Tensor {
-        self.classifier.forward(&self.norm.forward(map, mode))
+        self.classifier
+            .forward(&self.norm.forward(map, mode, Then::Nothing))
     }
 }

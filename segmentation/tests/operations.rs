@@ -58,9 +58,9 @@ fn data(folder: &Path) -> TrainData {
 
 /// A preset, batch norm, and the most operations of a step.
 const CASES: [(Preset, BatchNormMode, i64); 3] = [
-    (Preset::Paper, BatchNormMode::Train, 4_570),
-    (Preset::Paper, BatchNormMode::Frozen, 3_770),
-    (Preset::Mmseg, BatchNormMode::Train, 5_320),
+    (Preset::Paper, BatchNormMode::Train, 3_310),
+    (Preset::Paper, BatchNormMode::Frozen, 2_560),
+    (Preset::Mmseg, BatchNormMode::Train, 3_920),
 ];
 
 // Of a whole training of so many steps, without the reads for lines of the log.

@@ -1,7 +1,7 @@
 //! The backbone: names, stages, features, gradients, running statistics, split batch norm, PreciseBN.
 
 use camtrast_common::device::{Precision, channels_last};
-use camtrast_common::nn::{BatchNorm, Conv2d, Mode, weights_channels_last};
+use camtrast_common::nn::{BatchNorm, Conv2d, Mode, Then, weights_channels_last};
 use camtrast_common::precise_bn::re_estimate;
 use camtrast_common::resnet::{Arch, ResNet, pool};
 use camtrast_common::testing::{
@@ -176,7 +176,7 @@ fn split_batch_norm_is_that_of_mocos_demo() {
         .reshape([-1]);
     let arranged = |t: Tensor| t.to_kind(Kind::Double).index_select(0, &order);
     let x = arranged(fill("input", &shape)).set_requires_grad(true);
-    let output = bn.forward(&x, Mode::Train { splits });
+    let output = bn.forward(&x, Mode::Train { splits }, Then::Nothing);
     (&output * arranged(sign("cotangent", &shape)))
         .sum(None)
         .backward();
@@ -202,7 +202,7 @@ fn split_batch_norm_is_that_of_mocos_demo() {
     for name in ["running_mean", "running_var"] {
         worst.add(name, relative_error(&variable(name), &case.tensor(name)));
     }
-    let eval = bn.forward(&x, Mode::Eval);
+    let eval = bn.forward(&x, Mode::Eval, Then::Nothing);
     worst.add(
         "eval_output",
         relative_error(&eval, &arranged(case.tensor("eval_output"))),
@@ -225,8 +225,10 @@ fn statistics_are_re_estimated_as_fvcore_does() {
     );
     let _unused = BatchNorm::new(&(&root / "unused"), 4);
     fill_variables(&vs);
-    let forward =
-        |x: &Tensor, mode| bn2.forward(&conv2.forward(&bn1.forward(&conv1.forward(x), mode).relu()), mode);
+    let forward = |x: &Tensor, mode| {
+        let hidden = bn1.forward(&conv1.forward(x), mode, Then::Relu);
+        bn2.forward(&conv2.forward(&hidden), mode, Then::Nothing)
+    };
     // The second round finds nothing of the first.
     for (kind, tolerance) in [(Kind::Float, 1e-6), (Kind::Double, 1e-12)] {
         if kind == Kind::Double {
@@ -265,7 +267,9 @@ fn statistics_are_re_estimated_as_fvcore_does() {
     let x = fill("input", &[4, 6, 5, 3]).to_kind(Kind::Double);
     let measured = |parts: &[Tensor]| {
         let round = re_estimate(1, |_, mode| {
-            parts.iter().for_each(|part| drop(bn1.forward(part, mode)));
+            parts
+                .iter()
+                .for_each(|part| drop(bn1.forward(part, mode, Then::Nothing)));
             Ok(())
         });
         round.unwrap();

@@ -15,7 +15,7 @@ use super::rpn::{self, NMS, Predictions, Rpn};
 use camtrast_common::Result;
 use camtrast_common::device::{Precision, to_host};
 use camtrast_common::engine::StepContext;
-use camtrast_common::nn::{BatchNorm, Linear, Mode, Modes};
+use camtrast_common::nn::{BatchNorm, Linear, Mode, Modes, Then};
 use camtrast_common::random::generator;
 use camtrast_common::resnet::{ResNet, Stem, pool};
 use tch::nn::Path;
@@ -209,9 +209,11 @@ impl FasterRcnn {
     /// Features [R, D] of crops.
     pub fn head(&self, crops: &Tensor, modes: Modes) -> Tensor {
         match &self.neck {
-            Neck::C4 { norm } => {
-                pool(&norm.forward(&self.backbone.layer(4, crops, modes.backbone), modes.head))
-            }
+            Neck::C4 { norm } => pool(&norm.forward(
+                &self.backbone.layer(4, crops, modes.backbone),
+                modes.head,
+                Then::Nothing,
+            )),
             Neck::Fpn { fc6, fc7, .. } => fc7.forward(&fc6.forward(&crops.flatten(1, -1)).relu()).relu(),
         }
     }

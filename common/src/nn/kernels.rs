@@ -1,0 +1,190 @@
+//! Layers by kernels of `native/`, where they are faster than libtorch's on a CPU.
+
+use crate::native::check;
+use std::ffi::c_void;
+use std::ptr::null_mut;
+use tch::Tensor;
+
+type Handle = *mut c_void;
+
+unsafe extern "C" {
+    fn camtrast_convolution_3x3(x: Handle, weight: Handle, out: *mut Handle) -> i32;
+    #[rustfmt::skip]
+    fn camtrast_norm(
+        x: Handle,
+        weight: Handle,
+        bias: Handle,
+        shortcut: Handle,
+        running_mean: Handle,
+        running_var: Handle,
+        groups: i64,
+        train: i32,
+        momentum: f64,
+        epsilon: f64,
+        relu: i32,
+        out: *mut Handle,
+    ) -> i32;
+}
+
+fn handle(tensor: &Tensor) -> Handle {
+    tensor.as_ptr().cast_mut().cast()
+}
+
+/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3], stride 1, padding 1. In float32 on a CPU
+/// with AVX2 by Winograd's algorithm, with a third of the multiplications and errors at most twice as large
+/// as those of `conv2d`; otherwise that.
+pub(super) fn convolution_3x3(x: &Tensor, weight: &Tensor) -> Tensor {
+    let mut out = null_mut();
+    // SAFETY: live tensors; the shim stores a new tensor, which is owned here.
+    check(unsafe { camtrast_convolution_3x3(handle(x), handle(weight), &mut out) })
+        .expect("shapes of a convolution");
+    // SAFETY: as above.
+    unsafe { Tensor::from_ptr(out.cast()) }
+}
+
+/// Batch norm of [N, C] or [N, C, H, W] with what follows it.
+pub(super) struct Norm<'a> {
+    pub(super) x: &'a Tensor,
+    /// Scale and shift `[C]`.
+    pub(super) weight: Option<&'a Tensor>,
+    pub(super) bias: Option<&'a Tensor>,
+    /// Running mean and variance `[C]`.
+    pub(super) running: (&'a Tensor, &'a Tensor),
+    /// Number of parts of the batch with statistics of their own, and the momentum with which these update
+    /// the running ones. `None`: by the running ones.
+    pub(super) update: Option<(i64, f64)>,
+    pub(super) epsilon: f64,
+    /// Added to the result.
+    pub(super) shortcut: Option<&'a Tensor>,
+    /// Clamps it at zero then.
+    pub(super) relu: bool,
+}
+
+/// `None` where there is no kernel for it: off the CPU, without AVX2, for numbers that are neither float32
+/// nor bfloat16, channels that are no multiple of 8, tensors that are not channels-last.
+pub(super) fn norm(of: &Norm) -> Option<Tensor> {
+    let maybe = |tensor: Option<&Tensor>| tensor.map_or(null_mut(), handle);
+    let (groups, momentum) = of.update.unwrap_or((1, 0.0));
+    let mut out = null_mut();
+    // SAFETY: live tensors; the shim stores a new tensor, which is owned here, or nothing.
+    check(unsafe {
+        camtrast_norm(
+            handle(of.x),
+            maybe(of.weight),
+            maybe(of.bias),
+            maybe(of.shortcut),
+            handle(of.running.0),
+            handle(of.running.1),
+            groups,
+            of.update.is_some() as i32,
+            momentum,
+            of.epsilon,
+            of.relu as i32,
+            &mut out,
+        )
+    })
+    .expect("tensors of batch norm");
+    // SAFETY: as above.
+    (!out.is_null()).then(|| unsafe { Tensor::from_ptr(out.cast()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::channels_last;
+    use tch::{Device, Kind};
+
+    fn random(shape: &[i64]) -> Tensor {
+        channels_last(&Tensor::randn(shape, (Kind::Float, Device::Cpu)))
+    }
+
+    // Result and both gradients of a convolution in the precision of its arguments.
+    fn all(x: &Tensor, weight: &Tensor, convolve: impl Fn(&Tensor, &Tensor) -> Tensor) -> [Tensor; 3] {
+        let [x, weight] = [x, weight].map(|t| t.detach().copy().set_requires_grad(true));
+        let y = convolve(&x, &weight);
+        // The same upstream gradient for all: a sine of the place.
+        let upstream = Tensor::arange(y.numel() as i64, (y.kind(), Device::Cpu)).sin();
+        (&y * upstream.view_as(&y)).sum(y.kind()).backward();
+        [y.detach(), x.grad(), weight.grad()]
+    }
+
+    fn library(x: &Tensor, weight: &Tensor) -> Tensor {
+        x.conv2d(weight, None::<&Tensor>, 1, 1, 1, 1)
+    }
+
+    #[test]
+    fn convolutions_by_tiles_equal_those_in_double_precision() {
+        // Maps that tiles of 3 fill and that they do not, of one pixel and one row; few and many channels.
+        for (images, inputs, outputs, height, width) in [
+            (33, 16, 32, 3, 3),
+            (20, 32, 48, 5, 7),
+            (8, 48, 16, 21, 20),
+            (40, 32, 32, 1, 1),
+            (40, 16, 16, 1, 6),
+            (64, 32, 48, 2, 2),
+            (9, 144, 160, 6, 11),
+            (1, 16, 16, 40, 40),
+        ] {
+            let (x, weight) = (
+                random(&[images, inputs, height, width]),
+                random(&[outputs, inputs, 3, 3]),
+            );
+            let expected = all(&x.to_kind(Kind::Double), &weight.to_kind(Kind::Double), library);
+            for (what, (ours, expected)) in ["y", "dx", "dw"]
+                .iter()
+                .zip(all(&x, &weight, convolution_3x3).iter().zip(&expected))
+            {
+                assert_eq!(ours.size(), expected.size());
+                let error = (ours - expected).abs().max() / expected.abs().max();
+                let error = error.double_value(&[]);
+                assert!(
+                    error < 5e-6,
+                    "{what} of {images} {inputs}->{outputs} {height}x{width}: {error:e}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_are_used_where_they_can_be_and_give_the_same_bytes_with_any_number_of_threads() {
+        let (x, weight) = (random(&[16, 32, 9, 9]), random(&[64, 32, 3, 3]));
+        let [one, two] = [1, 2].map(|threads| {
+            tch::set_num_threads(threads);
+            all(&x, &weight, convolution_3x3)
+        });
+        assert!(one.iter().zip(&two).all(|(one, two)| one.equal(two)));
+        let expected = all(&x, &weight, library);
+        // Their rounding differs.
+        let used = std::is_x86_feature_detected!("avx2");
+        assert!(
+            one.iter()
+                .zip(&expected)
+                .all(|(one, library)| one.equal(library) != used)
+        );
+    }
+
+    #[test]
+    fn other_convolutions_are_the_librarys() {
+        for (shape, outputs) in [([40, 24, 6, 6], 32), ([40, 16, 6, 6], 24), ([2, 16, 6, 6], 16)] {
+            let (x, weight) = (random(&shape), random(&[outputs, shape[1], 3, 3]));
+            assert!(convolution_3x3(&x, &weight).equal(&library(&x, &weight)));
+        }
+        let (x, weight) = (random(&[40, 16, 6, 6]), random(&[16, 16, 3, 3]));
+        let (x, weight) = (x.to_kind(Kind::Double), weight.to_kind(Kind::Double));
+        assert!(convolution_3x3(&x, &weight).equal(&library(&x, &weight)));
+    }
+
+    #[test]
+    fn not_a_number_stays_one() {
+        let (x, weight) = (random(&[16, 16, 6, 6]), random(&[16, 16, 3, 3]));
+        let _ = x.get(3).get(5).get(2).get(2).fill_(f64::NAN);
+        let seen = convolution_3x3(&x, &weight).isnan();
+        assert!(
+            seen.logical_or(&library(&x, &weight).isnan().logical_not())
+                .all()
+                .int64_value(&[])
+                == 1
+        );
+        assert_eq!(seen.get(2).any().int64_value(&[]), 0);
+    }
+}
