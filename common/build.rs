@@ -18,6 +18,7 @@ fn main() {
             "native/shim.cpp",
             "native/convolution.cpp",
             "native/c10d.cpp",
+            "native/gradients.cpp",
             "native/sync_batch_norm.cpp",
         ])
         .compile("camtrast_shim");
