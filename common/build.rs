@@ -29,6 +29,7 @@ fn main() {
             "native/norm.cpp",
             "native/winograd.cpp",
             "native/c10d.cpp",
+            "native/gradients.cpp",
             "native/sync_batch_norm.cpp",
         ])
         .compile("camtrast_shim");

@@ -98,10 +98,12 @@ int camtrast_stream(void *tensor, void **stream, int *done) {
   });
 }
 
-int camtrast_gloo_open(void *store, int rank, int world, int64_t timeout_ms, void **out) {
+// Processes meet under `name`, which is different for each of several groups.
+int camtrast_gloo_open(void *store, const char *name, int rank, int world, int64_t timeout_ms, void **out) {
   return guarded([&] {
     auto options = ProcessGroupGloo::Options::create_default(milliseconds(timeout_ms));
-    *out = new GlooRef(c10::make_intrusive<ProcessGroupGloo>(*static_cast<StoreRef *>(store), rank, world, options));
+    auto keys = c10::make_intrusive<PrefixStore>(name, *static_cast<StoreRef *>(store));
+    *out = new GlooRef(c10::make_intrusive<ProcessGroupGloo>(std::move(keys), rank, world, options));
   });
 }
 

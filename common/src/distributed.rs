@@ -49,6 +49,8 @@ struct Member {
 
 struct Links {
     host: Gloo,
+    /// Of gradients, which are exchanged while a backward pass exchanges other things. `None` between GPUs.
+    gradients: Option<Gloo>,
     /// `None` where tensors are on the host.
     gpu: Option<Nccl>,
 }
@@ -75,7 +77,9 @@ impl Group {
     pub fn join(place: Place, device: Device, timeout: Duration) -> Result<Group> {
         let meeting = Meeting::join(place, timeout)?;
         let Place { rank, world, .. } = meeting.place;
-        let host = Gloo::open(&meeting.store, rank, world, timeout)?;
+        let gloo = |name| Gloo::open(&meeting.store, name, (rank, world), timeout);
+        let host = gloo("host")?;
+        let gradients = (!device.is_cuda()).then(|| gloo("gradients")).transpose()?;
         let nccl = || {
             let like = Tensor::zeros([1], (Kind::Float, device));
             Nccl::open(nccl::LIBRARY, (rank, world), &like, timeout, |own| {
@@ -84,7 +88,7 @@ impl Group {
             })
         };
         let gpu = device.is_cuda().then(nccl).transpose()?;
-        let links = Mutex::new(Some(Links { host, gpu }));
+        let links = Mutex::new(Some(Links { host, gradients, gpu }));
         Ok(Group(Some(Box::leak(Box::new(Member { meeting, links })))))
     }
 
@@ -271,11 +275,27 @@ impl Group {
         Group(unsafe { pointer.cast::<Member>().as_ref() })
     }
 
-    fn exchange(self, like: &Tensor, work: impl FnOnce(&dyn Collectives) -> Result<()>) -> Result<()> {
-        let Some(member) = self.0 else { return Ok(()) };
+    // The connections; `None` in one process.
+    fn with_links<T>(self, work: impl FnOnce(&Links) -> T) -> Option<T> {
+        let member = self.0?;
         let links = member.links.lock().expect("nothing panics here");
-        let links = links.as_ref().expect("the group has not been left");
-        member.meeting.exchange(|| work(links.of(like)))
+        Some(work(links.as_ref().expect("the group has not been left")))
+    }
+
+    fn exchange(self, like: &Tensor, work: impl FnOnce(&dyn Collectives) -> Result<()>) -> Result<()> {
+        let exchange = |links: &Links| self.waiting(|| work(links.of(like)));
+        self.with_links(exchange).unwrap_or(Ok(()))
+    }
+
+    /// Runs `work`, for which all processes are needed; an error becomes one that names who is missing.
+    pub(crate) fn waiting(self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.0.map_or(Ok(()), |member| member.meeting.exchange(work))
+    }
+
+    /// Where gradients are exchanged, for native code; `None` in one process and between GPUs.
+    pub(crate) fn gloo_of_gradients(self) -> Option<*mut c_void> {
+        self.with_links(|links| links.gradients.as_ref().map(Gloo::as_pointer))
+            .flatten()
     }
 }
 

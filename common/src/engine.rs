@@ -6,6 +6,7 @@
 //! which seeds them at every step.
 
 mod exchange;
+mod gradients;
 mod meter;
 mod task;
 #[cfg(test)]
@@ -136,7 +137,13 @@ pub fn train<T: Task>(
         ),
     };
     let states = [task.state(), optimizer.state()];
-    let mut exchange = Exchange::begin(plan.group, plan.device, &mut position, states, task.statistics())?;
+    let mut exchange = Exchange::begin(
+        (plan.group, plan.device),
+        &mut position,
+        states,
+        &optimizer.params(),
+        task.statistics(),
+    )?;
     if position.step >= total {
         // Nothing to train, or interrupted between the last state and the result.
         if leads {
@@ -211,6 +218,9 @@ pub fn train<T: Task>(
                     );
                     let forth_and_back = || {
                         let loss = task.forward(batch, &at)?;
+                        if micro + 1 == plan.accumulate {
+                            exchange.expect_gradients()?;
+                        }
                         backward(&(&loss.total / plan.accumulate as f64))?;
                         Ok(loss)
                     };
@@ -218,7 +228,7 @@ pub fn train<T: Task>(
                         meter.out_of_memory(plan, wanted)
                     })?);
                 }
-                let averaged = || exchange.average(&optimizer.params(), losses, asked());
+                let averaged = || exchange.average(losses, asked());
                 for loss in meter.exchanging(averaged)? {
                     meter.add(step, epoch, loss);
                 }
@@ -235,7 +245,9 @@ pub fn train<T: Task>(
                 })
             };
             match plan.profile_step {
-                Some(profiled) if profiled == step => native::profiled(&run.file(PROFILE), one_step)?,
+                Some(profiled) if leads && profiled == step => {
+                    native::profiled(&run.file(PROFILE), one_step)?
+                }
                 _ => one_step()?,
             }
 

@@ -71,7 +71,8 @@ pub(crate) fn check(status: i32) -> Result<()> {
     Err(TchError::Torch(message).into())
 }
 
-fn handles(tensors: &[Tensor]) -> Vec<*const c_void> {
+/// The tensors as the shim takes them.
+pub(crate) fn handles(tensors: &[Tensor]) -> Vec<*const c_void> {
     tensors.iter().map(|t| t.as_ptr() as *const c_void).collect()
 }
 

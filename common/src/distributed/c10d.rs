@@ -37,7 +37,14 @@ unsafe extern "C" {
     ) -> i32;
     fn camtrast_store_has(store: Handle, key: *const c_char, out: *mut i32) -> i32;
     fn camtrast_store_add(store: Handle, key: *const c_char, amount: i64, out: *mut i64) -> i32;
-    fn camtrast_gloo_open(store: Handle, rank: i32, world: i32, timeout_ms: i64, out: *mut Handle) -> i32;
+    fn camtrast_gloo_open(
+        store: Handle,
+        name: *const c_char,
+        rank: i32,
+        world: i32,
+        timeout_ms: i64,
+        out: *mut Handle,
+    ) -> i32;
     fn camtrast_gloo_close(gloo: Handle);
     fn camtrast_gloo_all_reduce(gloo: Handle, tensor: *const c_void) -> i32;
     fn camtrast_gloo_broadcast(gloo: Handle, tensor: *const c_void) -> i32;
@@ -208,12 +215,19 @@ pub(super) struct Gloo(Handle);
 unsafe impl Send for Gloo {}
 
 impl Gloo {
-    pub(super) fn open(store: &Store, rank: u64, world: u64, timeout: Duration) -> Result<Self> {
-        let mut gloo = null_mut();
+    /// Joins the others under a name; exchanges under different names do not disturb each other.
+    pub(super) fn open(
+        store: &Store,
+        name: &str,
+        (rank, world): (u64, u64),
+        timeout: Duration,
+    ) -> Result<Self> {
+        let (name, mut gloo) = (text(name), null_mut());
         // SAFETY: a live store.
         check(unsafe {
             camtrast_gloo_open(
                 store.handle.0,
+                name.as_ptr(),
                 rank as i32,
                 world as i32,
                 milliseconds(timeout),
@@ -221,6 +235,11 @@ impl Gloo {
             )
         })?;
         Ok(Gloo(gloo))
+    }
+
+    /// For native code, which keeps a reference of its own.
+    pub(super) fn as_pointer(&self) -> *mut c_void {
+        self.0
     }
 
     // Runs `work` on a dense copy on the host where the tensor is not one, and copies the result back.

@@ -1,6 +1,7 @@
-//! What the processes of a training exchange: the state before the first step, and once a step, in one flat
-//! buffer, gradients, running statistics of batch norm, losses, and whether one was asked to stop.
+//! What the processes of a training exchange: the state before the first step, and in every step gradients,
+//! running statistics of batch norm, losses, and whether one was asked to stop.
 
+use super::gradients::Gradients;
 use super::task::Loss;
 use crate::device::{on_host, send};
 use crate::distributed::Group;
@@ -14,19 +15,21 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// The exchange between the processes of one training; it does nothing in one process.
 pub(super) struct Exchange {
     group: Group,
+    device: Device,
     statistics: Vec<Tensor>,
-    flat: Tensor,
+    /// `None` in one process.
+    gradients: Option<Gradients>,
     stop: bool,
 }
 
 impl Exchange {
-    /// Gives all processes rank 0's position and state, the optimiser's included; `statistics` are averaged
-    /// in every step.
+    /// Gives all processes rank 0's position and state, the optimiser's included. The gradients of
+    /// `parameters` and the `statistics` are averaged in every step.
     pub(super) fn begin(
-        group: Group,
-        device: Device,
+        (group, device): (Group, Device),
         position: &mut Position,
         states: [BTreeMap<String, Tensor>; 2],
+        parameters: &[Tensor],
         statistics: Vec<Tensor>,
     ) -> Result<Self> {
         if !group.is_alone() {
@@ -41,69 +44,57 @@ impl Exchange {
                 .flat_map(BTreeMap::values)
                 .try_for_each(|tensor| group.broadcast(tensor))?;
         }
-        let flat = Tensor::zeros([0], (Kind::Float, device));
+        let gradients = (!group.is_alone()).then(|| Gradients::of(group, parameters));
         Ok(Exchange {
             group,
+            device,
             statistics,
-            flat,
+            gradients: gradients.transpose()?,
             stop: false,
         })
     }
 
-    /// Averages over the processes, in place, the gradients of `params` and the losses of a step. `stop` asks
+    /// Comes before the last backward pass of a step, from which on gradients are averaged.
+    pub(super) fn expect_gradients(&self) -> Result<()> {
+        self.gradients.as_ref().map_or(Ok(()), Gradients::expect)
+    }
+
+    /// Averages over the processes, in place, gradients and statistics, and the losses of a step. `stop` asks
     /// all processes to stop after it.
-    pub(super) fn average(&mut self, params: &[Tensor], losses: Vec<Loss>, stop: bool) -> Result<Vec<Loss>> {
-        if self.group.is_alone() {
+    pub(super) fn average(&mut self, losses: Vec<Loss>, stop: bool) -> Result<Vec<Loss>> {
+        let Some(gradients) = &self.gradients else {
             self.stop = stop;
             return Ok(losses);
-        }
-        let scalar = |t: &Tensor| t.detach().to_kind(Kind::Float);
-        let scalars = |loss: &Loss| -> Vec<Tensor> {
-            let parts = loss.parts.iter().map(|(_, part)| scalar(part));
-            std::iter::once(scalar(&loss.total)).chain(parts).collect()
         };
-        let mut logged: Vec<Tensor> = losses.iter().flat_map(scalars).collect();
-        logged.push(send(Tensor::from(f32::from(u8::from(stop))), self.flat.device()));
-        let logged = Tensor::stack(&logged, 0);
-
-        let trained: Vec<(&Tensor, Tensor)> = (params.iter().map(|param| (param, param.grad())))
-            .filter(|(_, gradient)| gradient.defined())
+        let flat = |tensor: &Tensor| tensor.detach().to_kind(Kind::Float).reshape([-1]);
+        let asked = send(Tensor::from_slice(&[f32::from(u8::from(stop))]), self.device);
+        let logged = losses
+            .iter()
+            .flat_map(|loss| std::iter::once(&loss.total).chain(loss.parts.iter().map(|(_, part)| part)));
+        let others: Vec<Tensor> = (self.statistics.iter().chain(logged).chain([&asked]))
+            .map(flat)
             .collect();
-        // In the memory order of parameters, which is the same in every process.
-        let all = (trained.iter().map(|(param, gradient)| (*param, gradient)))
-            .chain(self.statistics.iter().map(|tensor| (tensor, tensor)))
-            .chain([(&logged, &logged)]);
-        let numbers: usize = all.clone().map(|(like, _)| like.numel()).sum();
-        if self.flat.numel() != numbers {
-            self.flat = Tensor::zeros([numbers as i64], (Kind::Float, self.flat.device()));
-        }
-        let flat = &self.flat;
-        let mut at = 0;
-        let places: Vec<(Tensor, &Tensor)> = (all.map(|(like, tensor)| {
-            let place = flat.as_strided(like.size(), like.stride(), at);
-            at += like.numel() as i64;
-            (place, tensor)
-        }))
-        .collect();
-        no_grad(|| -> Result<()> {
-            places
-                .iter()
-                .try_for_each(|(place, tensor)| place.shallow_clone().f_copy_(tensor).map(drop))?;
-            self.group.all_reduce(flat)?;
-            let _ = flat.shallow_clone().f_div_scalar_(self.group.world() as f64)?;
-            places
-                .iter()
-                .try_for_each(|(place, tensor)| tensor.shallow_clone().f_copy_(place).map(drop))?;
-            Ok(())
-        })?;
-        let mut logged = logged.unbind(0).into_iter();
-        let mut next = || logged.next().expect("as many as were put in");
+        let sizes: Vec<i64> = others.iter().map(|tensor| tensor.numel() as i64).collect();
+        let others = Tensor::cat(&others, 0);
+        self.group.all_reduce(&others)?;
+        gradients.average()?;
+        let mut averages = (others / self.group.world() as f64)
+            .split_with_sizes(sizes, 0)
+            .into_iter();
+        let mut next = || averages.next().expect("as many as were put in");
+        no_grad(|| {
+            for tensor in &self.statistics {
+                tensor.shallow_clone().copy_(&next().view_as(tensor));
+            }
+        });
         let averaged = |loss: Loss| Loss {
-            total: next(),
-            parts: loss.parts.into_iter().map(|(name, _)| (name, next())).collect(),
+            total: next().squeeze(),
+            parts: (loss.parts.into_iter())
+                .map(|(name, _)| (name, next().squeeze()))
+                .collect(),
         };
         let losses = losses.into_iter().map(averaged).collect();
-        self.stop = next().double_value(&[]) > 0.0;
+        self.stop = next().double_value(&[0]) > 0.0;
         Ok(losses)
     }
 
