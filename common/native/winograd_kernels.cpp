@@ -91,7 +91,9 @@ void from_points(Points in, int64_t place, const float *factor, V *out) {
 }
 }  // namespace
 
-bool available() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool available() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && !__builtin_cpu_supports("avx512f");
+}
 
 void inputs(const float *x, const Maps &maps, int64_t base, int64_t first, int64_t last, Points out) {
   for_tiles<5>(x, maps, 1, first, last, [&](const V *pixels, int64_t tile, int64_t c) {

@@ -20,7 +20,8 @@ struct Maps {
   int64_t tiles() const { return images * ((height + 2) / 3) * ((width + 2) / 3); }
 };
 
-// Whether the processor has the instructions.
+// Whether the processor has the instructions, and not those of AVX-512, which libtorch's convolutions use: there it
+// has not been measured which are faster.
 bool available();
 
 // Matrices at the 25 points, `stride` numbers apart.
