@@ -71,9 +71,14 @@ pub(crate) fn check(status: i32) -> Result<()> {
     Err(TchError::Torch(message).into())
 }
 
+/// A tensor as the shim takes it.
+pub(crate) fn handle(tensor: &Tensor) -> *mut c_void {
+    tensor.as_ptr().cast_mut().cast()
+}
+
 /// The tensors as the shim takes them.
 pub(crate) fn handles(tensors: &[Tensor]) -> Vec<*const c_void> {
-    tensors.iter().map(|t| t.as_ptr() as *const c_void).collect()
+    tensors.iter().map(|t| handle(t).cast_const()).collect()
 }
 
 /// While this value lives, libtorch runs convolutions and matrix products of this thread in bfloat16; weights
@@ -218,7 +223,7 @@ pub fn ema(averages: &[Tensor], followed: &[Tensor], momentum: f64) -> Result<()
 /// [`crate::Error::Torch`] when shapes or types do not fit.
 pub fn product_convolution(x: &Tensor, weight: &Tensor, stride: i64, padding: i64) -> Result<Tensor> {
     let mut out = std::ptr::null_mut();
-    let (x, weight) = (x.as_ptr() as *const c_void, weight.as_ptr() as *const c_void);
+    let (x, weight) = (handle(x), handle(weight));
     // SAFETY: live tensors; the shim stores a new tensor, which is owned here.
     check(unsafe { camtrast_product_convolution(x, weight, stride, padding, &mut out) })?;
     // SAFETY: as above.

@@ -263,7 +263,7 @@ fn runs(all: &Gathered) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn fields_with_commas_and_quotes_are_csv_field() {
+    fn fields_with_commas_and_quotes_are_quoted() {
         assert_eq!(super::csv_field("a, \"b\""), "\"a, \"\"b\"\"\"");
         assert_eq!(super::csv_field("moco"), "moco");
     }

@@ -1,6 +1,6 @@
 //! Layers by kernels of `native/`, where they are faster than libtorch's on a CPU.
 
-use crate::native::check;
+use crate::native::{check, handle};
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use tch::Tensor;
@@ -24,10 +24,6 @@ unsafe extern "C" {
         relu: i32,
         out: *mut Handle,
     ) -> i32;
-}
-
-fn handle(tensor: &Tensor) -> Handle {
-    tensor.as_ptr().cast_mut().cast()
 }
 
 /// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3], stride 1, padding 1. In float32 on a CPU

@@ -2,7 +2,7 @@
 
 use crate::distributed::Group;
 use crate::error::{Error, Result};
-use crate::native::check;
+use crate::native::{check, handle};
 use std::ffi::c_void;
 use std::panic::panic_any;
 use std::ptr::null_mut;
@@ -41,7 +41,6 @@ pub(super) struct Tensors<'a> {
 /// # Panics
 /// With the [`Error`] as payload when another process is lost.
 pub(super) fn normalise(x: &Tensor, tensors: Tensors, momentum: f64, epsilon: f64, group: Group) -> Tensor {
-    let handle = |tensor: &Tensor| tensor.as_ptr().cast_mut().cast::<c_void>();
     let Tensors {
         weight,
         bias,
