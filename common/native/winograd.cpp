@@ -88,7 +88,7 @@ at::Tensor weight_gradient(const at::Tensor &x, const at::Tensor &dy, const at::
     });
   }
   parallel(to.channels, [&](int64_t first, int64_t last) {
-    weight_gradients(kernel.points, to.channels, from.channels, first, last, pdw);
+    weight_gradients(kernel.points, from.channels, first, last, pdw);
   });
   return dw;
 }

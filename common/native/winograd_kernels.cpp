@@ -166,7 +166,7 @@ void outer_products(Points dy, Points x, int64_t tiles, int64_t outputs, int64_t
   }
 }
 
-void weight_gradients(Points in, int64_t outputs, int64_t inputs, int64_t first, int64_t last, float *dw) {
+void weight_gradients(Points in, int64_t inputs, int64_t first, int64_t last, float *dw) {
   for (int64_t o = first; o < last; ++o) {
     for (int64_t c = 0; c < inputs; c += 8) {
       V out[9];

@@ -49,5 +49,5 @@ void products(Points x, int64_t tiles, int64_t inputs, Points weights, int64_t o
 void outer_products(Points dy, Points x, int64_t tiles, int64_t outputs, int64_t inputs, int64_t first, int64_t last,
                     Points out, bool add);
 // Back from points [output, input] to outputs `first` to `last` of weights [outputs, 3, 3, inputs].
-void weight_gradients(Points in, int64_t outputs, int64_t inputs, int64_t first, int64_t last, float *dw);
+void weight_gradients(Points in, int64_t inputs, int64_t first, int64_t last, float *dw);
 }  // namespace winograd
