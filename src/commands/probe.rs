@@ -112,7 +112,7 @@ pub struct ProbeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     only: Option<ProbeName>,
     /// How the linear classifier is found: exact (the optimum of scikit-learn's LogisticRegression) or sgd
-    /// (the best of 13 learning rates, trained side by side)
+    /// (the best of several learning rates, trained side by side)
     #[arg(long, value_enum, default_value = "exact", help_heading = "Probes")]
     protocol: ProtocolName,
     /// C of the exact classifier, as in LogisticRegression(C): a number, several such as 0.1,1,10, or grid
@@ -137,6 +137,11 @@ pub struct ProbeArgs {
     /// Images per step, with --protocol sgd
     #[arg(long, default_value_t = 256, value_parser = count(), help_heading = "Probes")]
     sgd_batch_size: u64,
+    /// Learning rates of --protocol sgd for batches of 256, such as 0.01 or 0.01,0.1, in place of the 13 from
+    /// 0.00001 to 0.1
+    #[arg(long, help_heading = "Probes")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sgd_lr: Option<Numbers>,
 }
 
 fn count() -> clap::builder::RangedU64ValueParser {
@@ -204,7 +209,12 @@ impl ProbeArgs {
                     batch_size: self.sgd_batch_size as usize,
                     seed: common.seed,
                 };
-                LinearProtocol::Sgd(sgd::RATES.into(), course)
+                let usual = Ok(sgd::RATES.into());
+                let rates = self
+                    .sgd_lr
+                    .as_ref()
+                    .map_or(usual, |rates| positive("sgd-lr", rates))?;
+                LinearProtocol::Sgd(rates, course)
             }
         };
         Ok(ScoreOptions {
@@ -227,13 +237,24 @@ fn penalties(text: &str) -> Result<Vec<f64>> {
     if text == "grid" {
         return Ok(linear::GRID.into());
     }
-    let wrong =
-        |problem: String| Error::settings(problem, "give a number, several such as 0.1,1,10, or grid");
-    let Numbers(mut values) = text.parse().map_err(|problem| wrong(format!("--c: {problem}")))?;
-    if values.is_empty() || values.iter().any(|c| !(1e-12..=1e12).contains(c)) {
-        return Err(wrong(format!("--c {text} is not a positive number or a list of such")).into());
-    }
+    let read = text.parse().map_err(|problem| {
+        let hint = "give a number, several such as 0.1,1,10, or grid";
+        Error::settings(format!("--c: {problem}"), hint)
+    })?;
     // Each optimum is reached from the one before.
+    positive("c", &read)
+}
+
+/// The values of a flag, sorted.
+fn positive(flag: &str, Numbers(values): &Numbers) -> Result<Vec<f64>> {
+    let mut values = values.clone();
+    if values.is_empty() || values.iter().any(|value| !(1e-12..=1e12).contains(value)) {
+        let problem = format!(
+            "--{flag} {} is not a positive number or a list of such",
+            Numbers(values)
+        );
+        return Err(Error::settings(problem, "give a number, or several such as 0.1,1,10").into());
+    }
     values.sort_by(f64::total_cmp);
     values.dedup();
     Ok(values)

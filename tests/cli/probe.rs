@@ -77,6 +77,18 @@ fn scores_take_anybodys_features() {
     let sgd = place.json("sgd.json");
     assert!(number(&sgd, "probe/linear/top1") > 0.5, "{sgd:#}");
     assert!(number(&sgd, "probe/linear/validation/lr=0.1") > 0.2);
+    // The chosen rate by itself is the same classifier, and its neighbours in the list do not matter.
+    let lr = number(&sgd, "probe/linear/lr");
+    place.ok(&format!(
+        "{score} --protocol sgd --sgd-epochs 30 --sgd-lr {lr} --out alone.json"
+    ));
+    let alone = place.json("alone.json");
+    assert_eq!(alone["probe/linear/top1"], sgd["probe/linear/top1"]);
+    assert!(alone.get("probe/linear/validation/lr=0.1").is_none());
+    place.fails(
+        &format!("{score} --protocol sgd --sgd-lr 0,1 --out wrong.json"),
+        &["--sgd-lr 0,1 is not a positive number"],
+    );
     place.ok(&format!(
         "{score} --only knn --temperature 0.07 --k 20 --out knn.json"
     ));
