@@ -1,6 +1,7 @@
 """mmsegmentation's DeepLab v3+ beside ours, one training step in turns, with the ratio of the medians.
 
-    PYTHONPATH= python benches/peers/segmentation_step.py [--rounds 5] [--threads 1] [--crop 128x256] [--steps 3] [--cargo-profile bench]
+    PYTHONPATH= python benches/peers/segmentation_step.py [--rounds 5] [--threads 1] [--crop 128x256] [--steps 3] [--precisions fp32]
+                                                              [--cargo-profile bench]
 
 Packages: tests/golden/_mmseg.py. Its modules, built as `deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024` builds them on one device: ResNetV1c-50, 512 channels,
 auxiliary head, 19 classes, dropout .1. A step is forward, both losses (without the accuracy that it logs), backward and SGD (momentum .9, weight decay 5e-4) on two crops. float32
@@ -33,6 +34,7 @@ def ours(arguments):
         "OMP_NUM_THREADS": str(arguments.threads),
         "CAMTRAST_BENCH_CROP": arguments.crop,
         "CAMTRAST_BENCH_STEPS": str(arguments.steps),
+        "CAMTRAST_BENCH_PRECISIONS": arguments.precisions,
     }
     lines = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True).stdout
     return {name: float(value) for name, value in (line.split() for line in lines.splitlines() if line.strip())}
@@ -70,20 +72,22 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="threads on either side")
     parser.add_argument("--crop", default="128x256", help="height x width of the crops")
     parser.add_argument("--steps", type=int, default=3, help="steps a turn, after one that does not count")
+    parser.add_argument("--precisions", default="fp32,bf16", help="fp32 only, where the processor has no bfloat16")
     parser.add_argument("--cargo-profile", default="bench", help="profile that ours is built with")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    pairs = [pair for pair in PAIRS if pair[0] in arguments.precisions.split(",")]
     all_ours, all_theirs = [], []
     for turn in range(arguments.rounds):
         all_ours.append(ours(arguments))
         seconds = {}
-        for precision, layout in PAIRS:
+        for precision, layout in pairs:
             theirs = Theirs(arguments.crop, LAYOUTS[layout])
             seconds[precision, layout] = median([theirs.step(precision) for _ in range(arguments.steps + 1)][1:])
         all_theirs.append(seconds)
         print(f"round {turn + 1}: ours {all_ours[-1]}, mmsegmentation {seconds}", flush=True)
     print(f"torch {torch.__version__}, mmsegmentation {_mmseg.VERSIONS['mmseg']}, {os.cpu_count()} cores, {arguments.threads} threads, crops {arguments.crop}")
-    for precision, layout in PAIRS:
+    for precision, layout in pairs:
         a, b = median(round[precision] for round in all_ours), median(round[precision, layout] for round in all_theirs)
         print(f"{precision}: ours {a:.2f} s, mmsegmentation {layout} {b:.2f} s: theirs / ours {b / a:.2f}")
 
