@@ -96,7 +96,7 @@ impl Conv2d {
                 .expect("shapes of a convolution");
         }
         if self.is_3x3() {
-            return kernels::convolution_3x3(x, &self.weight);
+            return kernels::convolution_3x3(x, &self.weight, self.dilation);
         }
         let conv = |x: &Tensor| {
             x.conv2d(
@@ -136,7 +136,7 @@ impl Conv2d {
 
     fn is_3x3(&self) -> bool {
         self.weight.size()[2] == 3
-            && (self.stride, self.padding, self.dilation, self.groups) == (1, 1, 1, 1)
+            && (self.stride, self.padding, self.groups) == (1, self.dilation, 1)
             && self.bias.is_none()
     }
 

@@ -8,7 +8,7 @@ use tch::Tensor;
 type Handle = *mut c_void;
 
 unsafe extern "C" {
-    fn camtrast_convolution_3x3(x: Handle, weight: Handle, out: *mut Handle) -> i32;
+    fn camtrast_convolution_3x3(x: Handle, weight: Handle, dilation: i64, out: *mut Handle) -> i32;
     #[rustfmt::skip]
     fn camtrast_norm(
         x: Handle,
@@ -26,13 +26,13 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3], stride 1, padding 1. In float32 on a CPU
-/// with AVX2 and without AVX-512 by Winograd's algorithm, with a third of the multiplications and rounding
-/// errors up to about 2.5 times those of `conv2d`; otherwise that.
-pub(super) fn convolution_3x3(x: &Tensor, weight: &Tensor) -> Tensor {
+/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3], stride 1, as much padding as dilation. In
+/// float32 on a CPU with AVX2 and without AVX-512 by Winograd's algorithm, with a third of the
+/// multiplications and rounding errors up to about 2.5 times those of `conv2d`; otherwise that.
+pub(super) fn convolution_3x3(x: &Tensor, weight: &Tensor, dilation: i64) -> Tensor {
     let mut out = null_mut();
     // SAFETY: live tensors; the shim stores a new tensor, which is owned here.
-    check(unsafe { camtrast_convolution_3x3(handle(x), handle(weight), &mut out) })
+    check(unsafe { camtrast_convolution_3x3(handle(x), handle(weight), dilation, &mut out) })
         .expect("shapes of a convolution");
     // SAFETY: as above.
     unsafe { Tensor::from_ptr(out.cast()) }
@@ -104,38 +104,48 @@ mod tests {
         [y.detach(), x.grad(), weight.grad()]
     }
 
-    fn library(x: &Tensor, weight: &Tensor) -> Tensor {
-        x.conv2d(weight, None::<&Tensor>, 1, 1, 1, 1)
+    fn library(dilation: i64) -> impl Fn(&Tensor, &Tensor) -> Tensor {
+        move |x, weight| x.conv2d(weight, None::<&Tensor>, 1, dilation, dilation, 1)
+    }
+
+    fn ours(dilation: i64) -> impl Fn(&Tensor, &Tensor) -> Tensor {
+        move |x, weight| convolution_3x3(x, weight, dilation)
     }
 
     #[test]
     fn convolutions_by_tiles_equal_those_in_double_precision() {
-        // Maps that tiles of 3 fill and that they do not, of one pixel and one row; few and many channels.
-        for (images, inputs, outputs, height, width) in [
-            (33, 16, 32, 3, 3),
-            (20, 32, 48, 5, 7),
-            (8, 48, 16, 21, 20),
-            (40, 32, 32, 1, 1),
-            (40, 16, 16, 1, 6),
-            (64, 32, 48, 2, 2),
-            (9, 144, 160, 6, 11),
-            (1, 16, 16, 40, 40),
+        // Maps that tiles of 3 fill and that they do not, of one pixel and one row; few and many channels;
+        // dilations that divide the map and that do not, or are larger than it.
+        for (images, inputs, outputs, height, width, dilation) in [
+            (33, 16, 32, 3, 3, 1),
+            (20, 32, 48, 5, 7, 1),
+            (8, 48, 16, 21, 20, 1),
+            (40, 32, 32, 1, 1, 1),
+            (40, 16, 16, 1, 6, 1),
+            (64, 32, 48, 2, 2, 1),
+            (9, 144, 160, 6, 11, 1),
+            (1, 16, 16, 40, 40, 1),
+            (2, 32, 48, 12, 24, 2),
+            (2, 32, 48, 12, 24, 4),
+            (3, 16, 32, 23, 17, 4),
+            (40, 16, 16, 3, 5, 6),
         ] {
             let (x, weight) = (
                 random(&[images, inputs, height, width]),
                 random(&[outputs, inputs, 3, 3]),
             );
-            let expected = all(&x.to_kind(Kind::Double), &weight.to_kind(Kind::Double), library);
+            let doubles = [&x, &weight].map(|t| t.to_kind(Kind::Double));
+            let expected = all(&doubles[0], &doubles[1], library(dilation));
             for (what, (ours, expected)) in ["y", "dx", "dw"]
                 .iter()
-                .zip(all(&x, &weight, convolution_3x3).iter().zip(&expected))
+                .zip(all(&x, &weight, ours(dilation)).iter().zip(&expected))
             {
                 assert_eq!(ours.size(), expected.size());
                 let error = (ours - expected).abs().max() / expected.abs().max();
                 let error = error.double_value(&[]);
                 assert!(
                     error < 5e-6,
-                    "{what} of {images} {inputs}->{outputs} {height}x{width}: {error:e}"
+                    "{what} of {images} {inputs}->{outputs} {height}x{width}, dilation {dilation}: {error:e}"
                 );
             }
         }
@@ -143,40 +153,45 @@ mod tests {
 
     #[test]
     fn tiles_are_used_where_they_can_be_and_give_the_same_bytes_with_any_number_of_threads() {
-        let (x, weight) = (random(&[16, 32, 9, 9]), random(&[64, 32, 3, 3]));
-        let [one, two] = [1, 2].map(|threads| {
-            tch::set_num_threads(threads);
-            all(&x, &weight, convolution_3x3)
-        });
-        assert!(one.iter().zip(&two).all(|(one, two)| one.equal(two)));
-        let expected = all(&x, &weight, library);
-        // Their rounding differs.
         let used = std::is_x86_feature_detected!("avx2") && !std::is_x86_feature_detected!("avx512f");
-        assert!(
-            one.iter()
-                .zip(&expected)
-                .all(|(one, library)| one.equal(library) != used)
-        );
+        for dilation in [1, 2] {
+            let (x, weight) = (random(&[16, 32, 9, 9]), random(&[64, 32, 3, 3]));
+            let [one, two] = [1, 2].map(|threads| {
+                tch::set_num_threads(threads);
+                all(&x, &weight, ours(dilation))
+            });
+            assert!(one.iter().zip(&two).all(|(one, two)| one.equal(two)));
+            let expected = all(&x, &weight, library(dilation));
+            // Their rounding differs.
+            assert!(
+                one.iter()
+                    .zip(&expected)
+                    .all(|(one, library)| one.equal(library) != used)
+            );
+        }
     }
 
     #[test]
     fn other_convolutions_are_the_librarys() {
         for (shape, outputs) in [([40, 24, 6, 6], 32), ([40, 16, 6, 6], 24), ([2, 16, 6, 6], 16)] {
             let (x, weight) = (random(&shape), random(&[outputs, shape[1], 3, 3]));
-            assert!(convolution_3x3(&x, &weight).equal(&library(&x, &weight)));
+            assert!(convolution_3x3(&x, &weight, 1).equal(&library(1)(&x, &weight)));
         }
+        // Its parts are maps of two pixels, where tiles are slower.
+        let (x, weight) = (random(&[4, 16, 12, 24]), random(&[16, 16, 3, 3]));
+        assert!(convolution_3x3(&x, &weight, 6).equal(&library(6)(&x, &weight)));
         let (x, weight) = (random(&[40, 16, 6, 6]), random(&[16, 16, 3, 3]));
         let (x, weight) = (x.to_kind(Kind::Double), weight.to_kind(Kind::Double));
-        assert!(convolution_3x3(&x, &weight).equal(&library(&x, &weight)));
+        assert!(convolution_3x3(&x, &weight, 1).equal(&library(1)(&x, &weight)));
     }
 
     #[test]
     fn not_a_number_stays_one() {
         let (x, weight) = (random(&[16, 16, 6, 6]), random(&[16, 16, 3, 3]));
         let _ = x.get(3).get(5).get(2).get(2).fill_(f64::NAN);
-        let seen = convolution_3x3(&x, &weight).isnan();
+        let seen = convolution_3x3(&x, &weight, 1).isnan();
         assert!(
-            seen.logical_or(&library(&x, &weight).isnan().logical_not())
+            seen.logical_or(&library(1)(&x, &weight).isnan().logical_not())
                 .all()
                 .int64_value(&[])
                 == 1
