@@ -93,25 +93,55 @@ at::Tensor weight_gradient(const at::Tensor &x, const at::Tensor &dy, const at::
   return dw;
 }
 
-// A dilated convolution is one without dilation of every `dilation`th row and column: [N, C, H, W] as maps of those,
-// [N dilation^2, C, H / dilation, W / dilation], with zeros after the last rows and columns where that is not whole.
+// A dilated convolution is one without dilation of every `dilation`th row and column. `maps` [images, height, width,
+// channels] become maps of those, [images dilation^2, height / dilation, width / dilation, channels], with zeros after
+// the last rows and columns where that is not whole.
+Maps parts_of(const Maps &maps, int64_t dilation) {
+  auto part = [&](int64_t size) { return (size + dilation - 1) / dilation; };
+  return {maps.images * dilation * dilation, part(maps.height), part(maps.width), maps.channels};
+}
+
+// `f` of every pixel of the maps and its place among the parts.
+template <typename F>
+void for_pixels(const Maps &maps, int64_t dilation, F f) {
+  auto parts = parts_of(maps, dilation);
+  parallel(maps.images * maps.height, [&](int64_t first, int64_t last) {
+    for (int64_t line = first; line < last; line++) {
+      int64_t image = line / maps.height, row = line % maps.height;
+      for (int64_t column = 0; column < maps.width; column++) {
+        int64_t part = (image * dilation + row % dilation) * dilation + column % dilation;
+        f(line * maps.width + column, (part * parts.height + row / dilation) * parts.width + column / dilation);
+      }
+    }
+  });
+}
+
 at::Tensor interleaved(const at::Tensor &x, int64_t dilation) {
   if (dilation == 1) return x;
-  auto whole = [&](int64_t size) { return (size + dilation - 1) / dilation; };
-  int64_t n = x.size(0), c = x.size(1), h = whole(x.size(2)), w = whole(x.size(3));
-  int64_t below = h * dilation - x.size(2), right = w * dilation - x.size(3);
-  auto padded = below + right > 0 ? at::constant_pad_nd(x, {0, right, 0, below}) : x;
-  auto maps = padded.permute({0, 2, 3, 1}).reshape({n, h, dilation, w, dilation, c}).permute({0, 2, 4, 1, 3, 5});
-  return maps.reshape({n * dilation * dilation, h, w, c}).permute({0, 3, 1, 2});
+  auto maps = maps_of(x), parts = parts_of(maps, dilation);
+  int64_t channels = maps.channels;
+  auto out = at::empty({parts.images, channels, parts.height, parts.width}, x.options(), at::MemoryFormat::ChannelsLast);
+  if (out.numel() > x.numel()) out.zero_();
+  auto *from = x.const_data_ptr<float>();
+  auto *to = out.data_ptr<float>();
+  for_pixels(maps, dilation, [&](int64_t pixel, int64_t place) {
+    std::copy_n(from + pixel * channels, channels, to + place * channels);
+  });
+  return out;
 }
 
 // Back to maps of the size of `like`.
-at::Tensor woven(const at::Tensor &maps, int64_t dilation, const at::Tensor &like) {
-  if (dilation == 1) return maps;
-  int64_t n = like.size(0), c = maps.size(1), h = maps.size(2), w = maps.size(3);
-  auto parts = maps.permute({0, 2, 3, 1}).reshape({n, dilation, dilation, h, w, c}).permute({0, 3, 1, 4, 2, 5});
-  auto padded = parts.reshape({n, h * dilation, w * dilation, c}).permute({0, 3, 1, 2});
-  return channels_last(padded.narrow(2, 0, like.size(2)).narrow(3, 0, like.size(3)));
+at::Tensor woven(const at::Tensor &parts, int64_t dilation, const at::Tensor &like) {
+  if (dilation == 1) return parts;
+  int64_t channels = parts.size(1);
+  auto out = at::empty({like.size(0), channels, like.size(2), like.size(3)}, parts.options(),
+                       at::MemoryFormat::ChannelsLast);
+  auto *from = parts.const_data_ptr<float>();
+  auto *to = out.data_ptr<float>();
+  for_pixels(maps_of(out), dilation, [&](int64_t pixel, int64_t place) {
+    std::copy_n(from + place * channels, channels, to + pixel * channels);
+  });
+  return out;
 }
 
 // Whether it is the faster way for maps and their gradients: few enough multiplications for results that no pixel
@@ -152,8 +182,7 @@ bool is_tiled(const at::Tensor &x, const at::Tensor &weight, int64_t dilation) {
   auto fits = [](const at::Tensor &t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat && t.dim() == 4; };
   if (!fits(x) || !fits(weight) || at::autocast::is_autocast_enabled(at::kCPU)) return false;
   constexpr int64_t FEWEST = 32;
-  auto part = [&](int64_t size) { return (size + dilation - 1) / dilation; };
-  Maps maps{x.size(0) * dilation * dilation, part(x.size(2)), part(x.size(3)), x.size(1)};
+  auto maps = parts_of(maps_of(x), dilation);
   if (dilation > 1 && !fits_maps(maps)) return false;
   return available() && weight.size(0) % PANEL == 0 && weight.size(1) % PANEL == 0 && weight.size(1) == x.size(1) &&
          weight.size(2) == 3 && weight.size(3) == 3 && maps.tiles() >= FEWEST;
