@@ -2,9 +2,9 @@
 //!
 //! Prints `fp32 SECONDS` and `bf16 SECONDS`, medians of processor time, which other work on the machine
 //! disturbs least, and the operations of a step, `PRECISION-operations N`. `CAMTRAST_BENCH_CROP=96x192` sets
-//! the crops; `CAMTRAST_BENCH_STEPS=3` the steps that count; `CAMTRAST_BENCH_PRECISIONS=fp32` leaves bf16 out,
-//! which takes minutes on a processor without it. `benches/peers/segmentation_step.py` takes turns with
-//! mmsegmentation.
+//! the crops; `CAMTRAST_BENCH_STEPS=3` the steps that count; `CAMTRAST_BENCH_PRECISIONS=fp32` leaves out
+//! bf16, which takes minutes on a processor without it. `benches/peers/segmentation_step.py` takes turns
+//! with mmsegmentation.
 
 use camtrast_common::device::{Precision, channels_last};
 use camtrast_common::native::count_operations;

@@ -26,8 +26,8 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3], stride 1, as much padding as dilation. In
-/// float32 on a CPU with AVX2 and without AVX-512 by Winograd's algorithm, with a third of the
+/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3], stride 1, as much padding as dilation.
+/// In float32 on a CPU with AVX2 and without AVX-512 by Winograd's algorithm, with a third of the
 /// multiplications and rounding errors up to about 2.5 times those of `conv2d`; otherwise that.
 pub(super) fn convolution_3x3(x: &Tensor, weight: &Tensor, dilation: i64) -> Tensor {
     let mut out = null_mut();
