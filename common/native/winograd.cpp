@@ -120,7 +120,8 @@ at::Tensor interleaved(const at::Tensor &x, int64_t dilation) {
   if (dilation == 1) return x;
   auto maps = maps_of(x), parts = parts_of(maps, dilation);
   int64_t channels = maps.channels;
-  auto out = at::empty({parts.images, channels, parts.height, parts.width}, x.options(), at::MemoryFormat::ChannelsLast);
+  auto out = at::empty({parts.images, channels, parts.height, parts.width}, x.options(),
+                       at::MemoryFormat::ChannelsLast);
   if (out.numel() > x.numel()) out.zero_();
   auto *from = x.const_data_ptr<float>();
   auto *to = out.data_ptr<float>();
@@ -166,10 +167,10 @@ struct Convolution3x3 : torch::autograd::Function<Convolution3x3> {
     auto maps = interleaved(channels_last(grads[0]), dilation);
     at::Tensor dx, dw;
     if (ctx->needs_input_grad(0)) {
-      dx = fits_maps(maps_of(maps)) ? woven(convolve(maps, saved[1], true), dilation, grads[0])
-                           : std::get<0>(at::convolution_backward(maps, saved[0], saved[1], c10::nullopt, {1, 1},
-                                                                  {1, 1}, {1, 1}, false, {0, 0}, 1,
-                                                                  {true, false, false}));
+      dx = fits_maps(maps_of(maps))
+               ? woven(convolve(maps, saved[1], true), dilation, grads[0])
+               : std::get<0>(at::convolution_backward(maps, saved[0], saved[1], c10::nullopt, {1, 1}, {1, 1}, {1, 1},
+                                                      false, {0, 0}, 1, {true, false, false}));
     }
     if (ctx->needs_input_grad(1)) dw = weight_gradient(saved[0], maps, saved[1]);
     return {dx, dw, {}};
@@ -177,7 +178,7 @@ struct Convolution3x3 : torch::autograd::Function<Convolution3x3> {
 };
 
 // Whether it is computed here: float32 on a CPU with AVX2, whole panels of channels, and tiles enough to be worth the
-// transformation of the weights; with dilation only where all three parts are.
+// transformation of the weights; with dilation only where tiles are faster for the results, too.
 bool is_tiled(const at::Tensor &x, const at::Tensor &weight, int64_t dilation) {
   auto fits = [](const at::Tensor &t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat && t.dim() == 4; };
   if (!fits(x) || !fits(weight) || at::autocast::is_autocast_enabled(at::kCPU)) return false;

@@ -105,8 +105,8 @@ pub fn marks(all: &Gathered, tables: &[Comparison]) -> Vec<String> {
             named(Line::partial),
         ),
         (
-            "‡: the network, or the classifier on it, was trained on some of the test images or classes, so \
-             the number does not measure performance on new ones",
+            "‡: the network, or the classifier on it, was trained on some of the test images or classes, \
+             so the number does not measure performance on new ones",
             named(Line::leakage),
         ),
     ]

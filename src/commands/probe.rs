@@ -210,10 +210,9 @@ impl ProbeArgs {
                     seed: common.seed,
                 };
                 let usual = Ok(sgd::RATES.into());
-                let rates = self
-                    .sgd_lr
-                    .as_ref()
-                    .map_or(usual, |rates| positive("sgd-lr", rates))?;
+                let rates = self.sgd_lr.as_ref().map_or(usual, |rates| {
+                    positive("sgd-lr", rates, "give a number, or several such as 0.01,0.1")
+                })?;
                 LinearProtocol::Sgd(rates, course)
             }
         };
@@ -237,24 +236,21 @@ fn penalties(text: &str) -> Result<Vec<f64>> {
     if text == "grid" {
         return Ok(linear::GRID.into());
     }
-    let read = text.parse().map_err(|problem| {
-        let hint = "give a number, several such as 0.1,1,10, or grid";
-        Error::settings(format!("--c: {problem}"), hint)
-    })?;
+    let hint = "give a number, several such as 0.1,1,10, or grid";
+    let read = text
+        .parse()
+        .map_err(|problem| Error::settings(format!("--c: {problem}"), hint))?;
     // Each optimum is reached from the one before.
-    positive("c", &read)
+    positive("c", &read, hint)
 }
 
 /// The values of a flag, sorted.
-fn positive(flag: &str, Numbers(values): &Numbers) -> Result<Vec<f64>> {
-    let mut values = values.clone();
-    if values.is_empty() || values.iter().any(|value| !(1e-12..=1e12).contains(value)) {
-        let problem = format!(
-            "--{flag} {} is not a positive number or a list of such",
-            Numbers(values)
-        );
-        return Err(Error::settings(problem, "give a number, or several such as 0.1,1,10").into());
+fn positive(flag: &str, values: &Numbers, hint: &str) -> Result<Vec<f64>> {
+    if values.0.is_empty() || values.0.iter().any(|value| !(1e-12..=1e12).contains(value)) {
+        let problem = format!("--{flag} {values} is not a positive number or a list of such");
+        return Err(Error::settings(problem, hint).into());
     }
+    let mut values = values.0.clone();
     values.sort_by(f64::total_cmp);
     values.dedup();
     Ok(values)

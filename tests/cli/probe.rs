@@ -87,7 +87,11 @@ fn scores_take_anybodys_features() {
     assert!(alone.get("probe/linear/validation/lr=0.1").is_none());
     place.fails(
         &format!("{score} --protocol sgd --sgd-lr 0,1 --out wrong.json"),
-        &["--sgd-lr 0,1 is not a positive number"],
+        &["--sgd-lr 0,1 is not a positive number", "0.01,0.1"],
+    );
+    place.fails(
+        &format!("{score} --c 0 --out wrong.json"),
+        &["--c 0 is not a positive number", "or grid"],
     );
     place.ok(&format!(
         "{score} --only knn --temperature 0.07 --k 20 --out knn.json"
