@@ -4,8 +4,10 @@
 use crate::chart::{escape, shortened};
 use std::fmt::Write;
 
-const WIDTH: f64 = 560.0;
-const SIDE: f64 = 150.0;
+const WIDTH: f64 = 612.0;
+const SIDE: f64 = 176.0;
+/// Longest name in characters.
+const NAME: usize = 18;
 const ROW: f64 = 17.0;
 const INK: &str = "var(--ink,#222)";
 
@@ -70,7 +72,7 @@ pub fn critical_difference(title: &str, methods: &[(String, f64)], difference: f
              <text x=\"{text:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{} <tspan \
              font-weight=\"bold\">{rank:.2}</tspan></text>",
             y + 4.0,
-            escape(&shortened(name, 18))
+            escape(&shortened(name, NAME))
         );
     }
     svg + "</svg>\n"
@@ -109,6 +111,14 @@ mod tests {
             "{svg}"
         );
         assert!(svg.contains("critical difference 3.40"), "{svg}");
+        // The longest label, at the width of a wide character.
+        let longest = 6.6 * (NAME + " 1.00".len()) as f64;
+        let labels = svg.lines().filter(|line| line.contains("text-anchor=\"start\""));
+        for label in labels {
+            let (_, rest) = label.split_once("<text x=\"").unwrap();
+            let x: f64 = rest.split_once('"').unwrap().0.parse().unwrap();
+            assert!(x + longest <= WIDTH, "{label}");
+        }
         // Wider than the axis.
         assert!(!critical_difference("AP", &methods[..3], 9.0).contains("inf"));
     }
