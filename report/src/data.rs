@@ -62,7 +62,7 @@ pub fn correlations(all: &Gathered, findings: &Findings) -> Option<String> {
         return None;
     };
     let mut text = "measure,number,backbones,spearman,spearman_low,spearman_high,kendall,kendall_low,\
-                    kendall_high\n"
+                    kendall_high,p,holm\n"
         .to_owned();
     for (measure, number, pair) in pairs(matrix) {
         let names = [measure, number].map(|column| {
@@ -77,6 +77,8 @@ pub fn correlations(all: &Gathered, findings: &Findings) -> Option<String> {
             .map(|v| v.map(|v| v.to_string()).unwrap_or_default())
             .collect();
         values.resize(6, String::new());
+        let [p, holm] = [pair.test.map(|t| t.p), pair.test.map(|t| t.holm)];
+        values.extend([p, holm].map(|p| p.map(|p| p.to_string()).unwrap_or_default()));
         text += &format!(
             "{},{},{}\n",
             names.join(","),
@@ -125,6 +127,7 @@ fn json_findings(all: &Gathered, findings: &Findings) -> Value {
                     "backbones": pair.backbones.len(),
                     "spearman": rho,
                     "kendall": tau,
+                    "test": pair.test,
                 })
             })
             .collect(),

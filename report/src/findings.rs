@@ -59,8 +59,9 @@ pub fn refusal(prediction: &Prediction) -> Option<String> {
 pub const READING: &str = "Rank correlations over backbones (every seed of a run is one): Spearman's ρ, and \
     Kendall's τ (tau-b). In brackets the percentiles 2.5 and 97.5 of 1,000 bootstrap draws of runs, all \
     seeds of a run together: seeds of a run are alike and add little. An interval that contains zero says \
-    nothing about the sign. The pairs are many and not corrected for; a correlation over these backbones \
-    says nothing about others.";
+    nothing about the sign. p is that of a permutation test of ρ between the runs' means over seeds, \
+    two-sided, with Holm's correction for all pairs beside it. A correlation over these backbones says \
+    nothing about others.";
 
 /// A correlation with its interval: `0.83 [0.40, 0.95]`.
 pub fn correlation(of: &Correlation) -> String {
@@ -69,6 +70,11 @@ pub fn correlation(of: &Correlation) -> String {
         Some([low, high]) => format!("{value} [{}, {}]", words::signed(low), words::signed(high)),
         None => value,
     }
+}
+
+/// `p = 0.031, Holm 0.124`, if there is a test.
+pub fn significance(pair: &Pair) -> Option<String> {
+    pair.test.map(|test| words::both_p(test.p, test.holm))
 }
 
 /// Why a pair has no correlation.
@@ -89,7 +95,10 @@ impl Matrix {
         let mut table = Table::new(["measure".to_owned()].into_iter().chain(titles));
         for (&measure, pairs) in self.measures.iter().zip(&self.pairs) {
             let cells = pairs.iter().map(|pair| match &pair.correlations {
-                Some([rho, tau]) => format!("ρ {}, τ {}", correlation(rho), correlation(tau)),
+                Some([rho, tau]) => {
+                    let test = significance(pair).map_or(String::new(), |text| format!(" ({text})"));
+                    format!("ρ {}, τ {}{test}", correlation(rho), correlation(tau))
+                }
                 None => absence(pair),
             });
             table.row([all.columns[measure].title.clone()].into_iter().chain(cells));

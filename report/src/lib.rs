@@ -24,6 +24,7 @@ pub mod compare;
 pub mod gather;
 pub mod log;
 pub mod order;
+pub mod permutation;
 pub mod predict;
 pub mod ranks;
 pub mod record;

@@ -2,16 +2,18 @@
 //! no training of a task and the numbers of tasks.
 
 use crate::compare::Comparison;
-use crate::ranks::{kendall, spearman};
+use crate::permutation::two_sided;
+use crate::ranks::{holm, kendall, spearman};
 use crate::record::Column;
 use crate::rows::{Gathered, Row};
 use camtrast_common::random::generator;
 use rand::RngExt;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Fewest backbones of which a correlation is said.
 pub const FEWEST: usize = 6;
-/// Fewest methods of which an interval is said.
+/// Fewest methods of which an interval and a test are said.
 const FEWEST_METHODS: usize = 4;
 /// Number of times that methods are drawn for an interval.
 const RESAMPLES: usize = 1000;
@@ -33,6 +35,24 @@ pub struct Pair {
     /// Spearman's and Kendall's correlation; `None` for fewer than [`FEWEST`] backbones, or if one side does
     /// not vary.
     pub correlations: Option<[Correlation; 2]>,
+    /// Test of a correlation between the methods' means; `None` for few methods.
+    pub test: Option<Test>,
+}
+
+/// A permutation test of Spearman's correlation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Test {
+    /// Its two-sided p.
+    pub p: f64,
+    /// Holm's correction of p for all pairs of the matrix.
+    pub holm: f64,
+}
+
+impl Test {
+    /// Whether there is a correlation beyond chance at 5 % among all pairs.
+    pub fn is_significant_among_all(&self) -> bool {
+        self.holm < 0.05
+    }
 }
 
 /// A backbone's measure and number, as shown in tables.
@@ -107,10 +127,11 @@ pub fn prediction(all: &Gathered, tables: &[Comparison]) -> Prediction {
     if most < FEWEST {
         return Prediction::TooFew(most);
     }
-    let pairs = found
+    let mut pairs: Vec<Vec<Pair>> = found
         .into_iter()
         .map(|row| row.into_iter().map(|found| pair(all, found)).collect())
         .collect();
+    correct(&mut pairs);
     Prediction::Said(Matrix {
         measures,
         numbers,
@@ -150,9 +171,39 @@ fn pair(all: &Gathered, backbones: Vec<Backbone>) -> Pair {
     let methods: Vec<usize> = backbones.iter().map(|b| pretraining(all, b.row)).collect();
     let said = points.len() >= FEWEST;
     let correlations = said.then(|| correlations(&points, &methods)).flatten();
+    let test = correlations.and_then(|_| test(&points, &methods));
     Pair {
         backbones,
         correlations,
+        test,
+    }
+}
+
+/// Tests whether methods, each with the means of its points, are correlated. Its `holm` is `p` as yet.
+fn test(points: &[[f64; 2]], methods: &[usize]) -> Option<Test> {
+    let mut sums: BTreeMap<usize, ([f64; 2], f64)> = BTreeMap::new();
+    for ([x, y], &method) in points.iter().zip(methods) {
+        let (sum, count) = sums.entry(method).or_default();
+        *sum = [sum[0] + x, sum[1] + y];
+        *count += 1.0;
+    }
+    let means: Vec<[f64; 2]> = sums.values().map(|(sum, count)| sum.map(|s| s / count)).collect();
+    let varies = spearman(&means, &vec![1; means.len()]).is_some();
+    (means.len() >= FEWEST_METHODS && varies)
+        .then(|| two_sided(&means))
+        .map(|p| Test { p, holm: p })
+}
+
+/// Fills in Holm's correction for all tests.
+fn correct(pairs: &mut [Vec<Pair>]) {
+    let mut tests: Vec<&mut Test> = pairs
+        .iter_mut()
+        .flatten()
+        .filter_map(|pair| pair.test.as_mut())
+        .collect();
+    let p: Vec<f64> = tests.iter().map(|test| test.p).collect();
+    for (test, holm) in tests.iter_mut().zip(holm(&p)) {
+        test.holm = holm;
     }
 }
 

@@ -18,10 +18,14 @@ fn weighted_ranks(values: &[f64], weights: &[u32]) -> Vec<f64> {
     ranks
 }
 
+/// Ranks 1, 2, .. from the smallest value; equal values share the mean of their ranks.
+pub fn ranks(values: &[f64]) -> Vec<f64> {
+    weighted_ranks(values, &vec![1; values.len()])
+}
+
 /// Ranks from the largest value, which has rank 1; equal values share the mean of their ranks.
 pub fn from_largest(values: &[f64]) -> Vec<f64> {
-    let negated: Vec<f64> = values.iter().map(|value| -value).collect();
-    weighted_ranks(&negated, &vec![1; values.len()])
+    ranks(&values.iter().map(|value| -value).collect::<Vec<f64>>())
 }
 
 /// Spearman's correlation of points that occur `weights[i]` times each; `None` if one side does not vary.

@@ -66,11 +66,27 @@ fn correlations_are_over_backbones_and_need_six() {
     let [low, high] = rho.interval.unwrap();
     assert!(low < rho.value && rho.value <= high, "{rho:?}");
     assert!(ap50.correlations.unwrap()[0].value > rho.value);
+    // Of 720 orders of the runs one is as good for AP50; for the accuracy, five more.
+    let [accuracy, ap50] = [accuracy, ap50].map(|pair| pair.test.unwrap());
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+    assert!(
+        near(ap50.p, 2.0 / 720.0) && near(ap50.holm, 2.0 * ap50.p),
+        "{ap50:?}"
+    );
+    assert!(
+        near(accuracy.p, 12.0 / 720.0) && near(accuracy.holm, accuracy.p),
+        "{accuracy:?}"
+    );
 
     let page = written(&made, "report.html");
     assert!(page.contains("id=\"pair-0-1\"") && page.contains("href=\"#pair-0-1\""));
     let csv = written(&made, "correlations.csv");
     assert_eq!(csv.lines().count(), 3);
+    assert!(
+        csv.starts_with("measure,number,backbones,") && csv.contains(",holm\n"),
+        "{csv}"
+    );
+    assert!(page.contains("<small>p = 0.003, Holm 0.006</small>"));
     assert!(
         csv.contains("representation representation/entropy,fewshot fewshot/5way1shot/mean,12,"),
         "{csv}"

@@ -30,8 +30,9 @@ struct PredictedCell {
     id: String,
     rho: Option<String>,
     tau: Option<String>,
+    p: Option<String>,
     backbones: usize,
-    /// Whether both intervals leave out zero.
+    /// Whether there is a correlation beyond chance among all pairs.
     strong: bool,
     absent: String,
     sort: Option<f64>,
@@ -108,14 +109,13 @@ fn said(all: &Gathered, matrix: &Matrix) -> Predicted {
 
 fn cell(id: String, pair: &Pair) -> PredictedCell {
     let [rho, tau] = [0, 1].map(|i| pair.correlations.map(|both| both[i]));
-    let beside_zero =
-        |of: &crate::predict::Correlation| of.interval.is_some_and(|[low, high]| low * high > 0.0);
     PredictedCell {
         id,
         rho: rho.as_ref().map(findings::correlation),
         tau: tau.as_ref().map(findings::correlation),
+        p: findings::significance(pair),
         backbones: pair.backbones.len(),
-        strong: pair.correlations.is_some_and(|both| both.iter().all(beside_zero)),
+        strong: pair.test.is_some_and(|test| test.is_significant_among_all()),
         absent: findings::absence(pair),
         sort: rho.map(|rho| rho.value),
     }

@@ -1,4 +1,5 @@
-"""Writes case.json: rank correlations, Holm's correction, Friedman's test and Nemenyi's critical values as scipy computes them.
+"""Writes case.json: rank correlations, their permutation tests, Holm's correction, Friedman's test and Nemenyi's critical values as scipy
+computes them.
 
 Run `python export.py` in this folder; it needs numpy and scipy. Holm's correction is written out, because scipy has none. The values are
 stored, so another random generator does not matter.
@@ -51,12 +52,23 @@ for count in [1, 2, 5, 12]:
     p = (rng.random(count) ** 3).round(4)
     corrections.append({"p": p.tolist(), "holm": holm(p).tolist()})
 corrections.append({"p": [0.01, 0.01, 0.04, 0.03], "holm": holm([0.01, 0.01, 0.04, 0.03]).tolist()})
+permutations = []
+# Number of runs, how closely the numbers agree, and digits, as above. Up to eight runs all permutations are tried.
+for count, noise, digits in [(4, 0.1, 6), (6, 0.3, 6), (6, 1.0, 0), (7, 1.0, 1), (8, 2.0, 0), (15, 1.0, 6)]:
+    x = rng.normal(0, 1, count).round(digits)
+    y = (x + rng.normal(0, noise, count)).round(digits)
+    exact = count <= 8
+    test = stats.permutation_test(
+        (x,), lambda x: stats.spearmanr(x, y).statistic, permutation_type="pairings", n_resamples=np.inf if exact else 20000, rng=1
+    )
+    permutations.append({"x": x.tolist(), "y": y.tolist(), "p": float(test.pvalue)})
 # Nemenyi's q: the studentized range of infinitely many degrees of freedom, divided by the root of two.
 nemenyi = [float(stats.studentized_range.ppf(0.95, k, np.inf) / np.sqrt(2)) for k in range(2, 21)]
 with open("case.json", "w") as file:
     json.dump({
         "scipy": scipy.__version__,
         "correlations": correlations,
+        "permutations": permutations,
         "friedman": friedman,
         "holm": corrections,
         "nemenyi": nemenyi,
