@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "guard.h"
 #include "winograd_kernels.h"
@@ -14,6 +15,8 @@ namespace {
 using namespace winograd;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+using Bias = std::optional<at::Tensor>;
 
 Maps maps_of(const at::Tensor &x) { return {x.size(0), x.size(2), x.size(3), x.size(1)}; }
 
@@ -42,13 +45,14 @@ void parallel(int64_t n, F f) {
 }
 
 // [N, inputs, H, W] by weights [outputs, inputs, 3, 3]; turned: [N, outputs, H, W] to [N, inputs, H, W].
-at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, bool turned) {
+at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, bool turned, const Bias &bias) {
   auto from = maps_of(x), to = from;
   to.channels = weight.size(turned ? 1 : 0);
   auto y = at::empty({x.size(0), to.channels, x.size(2), x.size(3)}, x.options(), at::MemoryFormat::ChannelsLast);
   int64_t all = from.tiles(), at_once = tiles_at_once(from.channels, to.channels, all);
   Room inputs(at_once * from.channels, x), outputs(at_once * to.channels, x), kernel(from.channels * to.channels, x);
   auto *px = x.const_data_ptr<float>(), *pw = weight.const_data_ptr<float>();
+  auto *pb = bias ? bias->const_data_ptr<float>() : nullptr;
   auto *py = y.data_ptr<float>();
   int64_t panels = to.channels / PANEL;
   parallel(panels, [&](int64_t first, int64_t last) {
@@ -63,7 +67,7 @@ at::Tensor convolve(const at::Tensor &x, const at::Tensor &weight, bool turned) 
       products(inputs.points, tiles, from.channels, kernel.points, to.channels, first, last, outputs.points);
     });
     parallel(tiles, [&](int64_t first, int64_t last) {
-      results(outputs.points, to, base, base + first, base + last, py);
+      results(outputs.points, to, base, base + first, base + last, pb, py);
     });
   }
   return y;
@@ -91,6 +95,18 @@ at::Tensor weight_gradient(const at::Tensor &x, const at::Tensor &dy, const at::
     weight_gradients(kernel.points, from.channels, first, last, pdw);
   });
   return dw;
+}
+
+// [N, channels, H, W] to [channels].
+at::Tensor bias_gradient(const at::Tensor &dy) {
+  auto maps = maps_of(dy);
+  auto db = at::empty({maps.channels}, dy.options());
+  auto *pdy = dy.const_data_ptr<float>();
+  auto *pdb = db.data_ptr<float>();
+  parallel(maps.channels / PANEL, [&](int64_t first, int64_t last) {
+    bias_gradients(pdy, maps.images * maps.height * maps.width, maps.channels, first, last, pdb);
+  });
+  return db;
 }
 
 // A dilated convolution is one without dilation of every `dilation`th row and column. `maps` [images, height, width,
@@ -153,27 +169,31 @@ bool fits_maps(const Maps &maps) {
 }
 
 struct Convolution3x3 : torch::autograd::Function<Convolution3x3> {
-  static at::Tensor forward(AutogradContext *ctx, const at::Tensor &x, const at::Tensor &weight, int64_t dilation) {
+  static at::Tensor forward(AutogradContext *ctx, const at::Tensor &x, const at::Tensor &weight,
+                            const Bias &bias, int64_t dilation) {
     auto maps = interleaved(x, dilation);
     ctx->save_for_backward({maps, weight});
     ctx->saved_data["dilation"] = dilation;
-    if (!fits_maps(maps_of(maps))) return at::conv2d(x, weight, {}, 1, 1);
-    return woven(convolve(maps, weight, false), dilation, x);
+    ctx->saved_data["biased"] = bias.has_value();
+    if (!fits_maps(maps_of(maps))) return at::conv2d(x, weight, bias, 1, 1);
+    return woven(convolve(maps, weight, false, bias), dilation, x);
   }
 
   static variable_list backward(AutogradContext *ctx, const variable_list &grads) {
     auto saved = ctx->get_saved_variables();
     auto dilation = ctx->saved_data["dilation"].toInt();
-    auto maps = interleaved(channels_last(grads[0]), dilation);
-    at::Tensor dx, dw;
+    auto dy = channels_last(grads[0]);
+    auto maps = interleaved(dy, dilation);
+    at::Tensor dx, dw, db;
     if (ctx->needs_input_grad(0)) {
       dx = fits_maps(maps_of(maps))
-               ? woven(convolve(maps, saved[1], true), dilation, grads[0])
+               ? woven(convolve(maps, saved[1], true, {}), dilation, dy)
                : std::get<0>(at::convolution_backward(maps, saved[0], saved[1], c10::nullopt, {1, 1}, {1, 1}, {1, 1},
                                                       false, {0, 0}, 1, {true, false, false}));
     }
     if (ctx->needs_input_grad(1)) dw = weight_gradient(saved[0], maps, saved[1]);
-    return {dx, dw, {}};
+    if (ctx->saved_data["biased"].toBool() && ctx->needs_input_grad(2)) db = bias_gradient(dy);
+    return {dx, dw, db, {}};
   }
 };
 
@@ -192,13 +212,14 @@ bool is_tiled(const at::Tensor &x, const at::Tensor &weight, int64_t dilation) {
 
 extern "C" {
 
-// A convolution of 3x3, stride 1, as much padding as dilation, without bias and groups.
-int camtrast_convolution_3x3(void *x, void *weight, int64_t dilation, void **out) {
+// A convolution of 3x3, stride 1, as much padding as dilation, without groups. The bias may be null.
+int camtrast_convolution_3x3(void *x, void *weight, void *bias, int64_t dilation, void **out) {
   return guarded([&] {
     auto input = *static_cast<at::Tensor *>(x), kernel = *static_cast<at::Tensor *>(weight);
+    auto added = bias ? Bias(*static_cast<at::Tensor *>(bias)) : Bias();
     auto y = is_tiled(input, kernel, dilation)
-                 ? Convolution3x3::apply(channels_last(input), channels_last(kernel), dilation)
-                 : at::conv2d(input, kernel, {}, 1, dilation, dilation);
+                 ? Convolution3x3::apply(channels_last(input), channels_last(kernel), added, dilation)
+                 : at::conv2d(input, kernel, added, 1, dilation, dilation);
     *out = new at::Tensor(y);
   });
 }

@@ -107,7 +107,7 @@ void gradients(const float *dy, const Maps &maps, int64_t base, int64_t first, i
   });
 }
 
-void results(Points in, const Maps &maps, int64_t base, int64_t first, int64_t last, float *y) {
+void results(Points in, const Maps &maps, int64_t base, int64_t first, int64_t last, const float *bias, float *y) {
   auto [images, height, width, channels] = maps;
   int64_t down = (height + 2) / 3, across = (width + 2) / 3;
   for (int64_t tile = first; tile < last; ++tile) {
@@ -117,8 +117,9 @@ void results(Points in, const Maps &maps, int64_t base, int64_t first, int64_t l
     for (int64_t c = 0; c < channels; c += 8) {
       V out[9];
       from_points(in, (tile - base) * channels + c, nullptr, out);
+      V added = bias ? _mm256_loadu_ps(bias + c) : _mm256_setzero_ps();
       for (int i = 0; i < rows; ++i)
-        for (int j = 0; j < columns; ++j) _mm256_storeu_ps(to + (i * width + j) * channels + c, out[3 * i + j]);
+        for (int j = 0; j < columns; ++j) _mm256_storeu_ps(to + (i * width + j) * channels + c, out[3 * i + j] + added);
     }
   }
 }
@@ -173,6 +174,14 @@ void weight_gradients(Points in, int64_t inputs, int64_t first, int64_t last, fl
       from_points(in, o * inputs + c, FACTOR, out);
       for (int i = 0; i < 9; ++i) _mm256_storeu_ps(dw + (o * 9 + i) * inputs + c, out[i]);
     }
+  }
+}
+
+void bias_gradients(const float *dy, int64_t pixels, int64_t channels, int64_t first, int64_t last, float *db) {
+  for (int64_t c = first * PANEL; c < last * PANEL; c += 4) {
+    __m256d sum = _mm256_setzero_pd();
+    for (int64_t pixel = 0; pixel < pixels; ++pixel) sum += _mm256_cvtps_pd(_mm_loadu_ps(dy + pixel * channels + c));
+    _mm_storeu_ps(db + c, _mm256_cvtpd_ps(sum));
   }
 }
 }  // namespace winograd

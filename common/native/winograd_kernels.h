@@ -35,8 +35,8 @@ struct Points {
 void inputs(const float *x, const Maps &maps, int64_t base, int64_t first, int64_t last, Points out);
 // The same of the results' gradients.
 void gradients(const float *dy, const Maps &maps, int64_t base, int64_t first, int64_t last, Points out);
-// Back from points [tile, channel] to maps.
-void results(Points in, const Maps &maps, int64_t base, int64_t first, int64_t last, float *y);
+// Back from points [tile, channel] to maps, plus a bias [channel] if there is one.
+void results(Points in, const Maps &maps, int64_t base, int64_t first, int64_t last, const float *bias, float *y);
 
 // Panels `first` to `last` of weights [outputs, 3, 3, inputs] as [panel, input, 16 outputs]. `turned`: of the
 // convolution that gives the gradient of the inputs, whose weights are [inputs, 3, 3, outputs] with the kernel turned.
@@ -50,4 +50,6 @@ void outer_products(Points dy, Points x, int64_t tiles, int64_t outputs, int64_t
                     Points out, bool add);
 // Back from points [output, input] to outputs `first` to `last` of weights [outputs, 3, 3, inputs].
 void weight_gradients(Points in, int64_t inputs, int64_t first, int64_t last, float *dw);
+// Sums over the pixels of dy [pixel, channel] in double precision, for panels `first` to `last`.
+void bias_gradients(const float *dy, int64_t pixels, int64_t channels, int64_t first, int64_t last, float *db);
 }  // namespace winograd

@@ -96,7 +96,7 @@ impl Conv2d {
                 .expect("shapes of a convolution");
         }
         if self.is_3x3() {
-            return kernels::convolution_3x3(x, &self.weight, self.dilation);
+            return kernels::convolution_3x3(x, &self.weight, self.bias.as_ref(), self.dilation);
         }
         let conv = |x: &Tensor| {
             x.conv2d(
@@ -135,9 +135,7 @@ impl Conv2d {
     }
 
     fn is_3x3(&self) -> bool {
-        self.weight.size()[2] == 3
-            && (self.stride, self.padding, self.groups) == (1, self.dilation, 1)
-            && self.bias.is_none()
+        self.weight.size()[2] == 3 && (self.stride, self.padding, self.groups) == (1, self.dilation, 1)
     }
 
     /// The same for several inputs.

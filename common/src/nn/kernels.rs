@@ -8,7 +8,14 @@ use tch::Tensor;
 type Handle = *mut c_void;
 
 unsafe extern "C" {
-    fn camtrast_convolution_3x3(x: Handle, weight: Handle, dilation: i64, out: *mut Handle) -> i32;
+    #[rustfmt::skip]
+    fn camtrast_convolution_3x3(
+        x: Handle,
+        weight: Handle,
+        bias: Handle,
+        dilation: i64,
+        out: *mut Handle,
+    ) -> i32;
     #[rustfmt::skip]
     fn camtrast_norm(
         x: Handle,
@@ -26,13 +33,15 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3], stride 1, as much padding as dilation.
+/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3] and a bias `[out]`, stride 1, as much
+/// padding as dilation.
 /// In float32 on a CPU with AVX2 and without AVX-512 by Winograd's algorithm, with a third of the
 /// multiplications and rounding errors up to about 2.5 times those of `conv2d`; otherwise that.
-pub(super) fn convolution_3x3(x: &Tensor, weight: &Tensor, dilation: i64) -> Tensor {
+pub(super) fn convolution_3x3(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, dilation: i64) -> Tensor {
     let mut out = null_mut();
+    let bias = bias.map_or(null_mut(), handle);
     // SAFETY: live tensors; the shim stores a new tensor, which is owned here.
-    check(unsafe { camtrast_convolution_3x3(handle(x), handle(weight), dilation, &mut out) })
+    check(unsafe { camtrast_convolution_3x3(handle(x), handle(weight), bias, dilation, &mut out) })
         .expect("shapes of a convolution");
     // SAFETY: as above.
     unsafe { Tensor::from_ptr(out.cast()) }
@@ -94,22 +103,29 @@ mod tests {
         channels_last(&Tensor::randn(shape, (Kind::Float, Device::Cpu)))
     }
 
-    // Result and both gradients of a convolution in the precision of its arguments.
-    fn all(x: &Tensor, weight: &Tensor, convolve: impl Fn(&Tensor, &Tensor) -> Tensor) -> [Tensor; 3] {
-        let [x, weight] = [x, weight].map(|t| t.detach().copy().set_requires_grad(true));
-        let y = convolve(&x, &weight);
+    // Result and all gradients of a convolution in the precision of its arguments: x, weight, bias.
+    fn all(of: &[Tensor; 3], convolve: impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor) -> [Tensor; 4] {
+        let [x, weight, bias] = of.each_ref().map(|t| t.detach().copy().set_requires_grad(true));
+        let y = convolve(&x, &weight, &bias);
         // The same upstream gradient for all: a sine of the place.
-        let upstream = Tensor::arange(y.numel() as i64, (y.kind(), Device::Cpu)).sin();
+        let upstream = Tensor::arange(y.numel() as i64, (Kind::Double, Device::Cpu)).sin();
+        let upstream = upstream.to_kind(Kind::Float).to_kind(y.kind());
         (&y * upstream.view_as(&y)).sum(y.kind()).backward();
-        [y.detach(), x.grad(), weight.grad()]
+        [y.detach(), x.grad(), weight.grad(), bias.grad()]
     }
 
-    fn library(dilation: i64) -> impl Fn(&Tensor, &Tensor) -> Tensor {
-        move |x, weight| x.conv2d(weight, None::<&Tensor>, 1, dilation, dilation, 1)
+    fn library(dilation: i64) -> impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor {
+        move |x, weight, bias| x.conv2d(weight, Some(bias), 1, dilation, dilation, 1)
     }
 
-    fn ours(dilation: i64) -> impl Fn(&Tensor, &Tensor) -> Tensor {
-        move |x, weight| convolution_3x3(x, weight, dilation)
+    fn ours(dilation: i64) -> impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor {
+        move |x, weight, bias| convolution_3x3(x, weight, Some(bias), dilation)
+    }
+
+    // Maps, weights and a bias.
+    fn convolution(shape: [i64; 4], outputs: i64) -> [Tensor; 3] {
+        let bias = Tensor::randn([outputs], (Kind::Float, Device::Cpu));
+        [random(&shape), random(&[outputs, shape[1], 3, 3]), bias]
     }
 
     #[test]
@@ -130,15 +146,12 @@ mod tests {
             (3, 16, 32, 23, 17, 4),
             (40, 16, 16, 3, 5, 6),
         ] {
-            let (x, weight) = (
-                random(&[images, inputs, height, width]),
-                random(&[outputs, inputs, 3, 3]),
-            );
-            let doubles = [&x, &weight].map(|t| t.to_kind(Kind::Double));
-            let expected = all(&doubles[0], &doubles[1], library(dilation));
-            for (what, (ours, expected)) in ["y", "dx", "dw"]
+            let arguments = convolution([images, inputs, height, width], outputs);
+            let doubles = arguments.each_ref().map(|t| t.to_kind(Kind::Double));
+            let expected = all(&doubles, library(dilation));
+            for (what, (ours, expected)) in ["y", "dx", "dw", "db"]
                 .iter()
-                .zip(all(&x, &weight, ours(dilation)).iter().zip(&expected))
+                .zip(all(&arguments, ours(dilation)).iter().zip(&expected))
             {
                 assert_eq!(ours.size(), expected.size());
                 let error = (ours - expected).abs().max() / expected.abs().max();
@@ -155,16 +168,26 @@ mod tests {
     fn tiles_are_used_where_they_can_be_and_give_the_same_bytes_with_any_number_of_threads() {
         let used = std::is_x86_feature_detected!("avx2") && !std::is_x86_feature_detected!("avx512f");
         for dilation in [1, 2] {
-            let (x, weight) = (random(&[16, 32, 9, 9]), random(&[64, 32, 3, 3]));
+            let arguments = convolution([16, 32, 9, 9], 64);
             let [one, two] = [1, 2].map(|threads| {
                 tch::set_num_threads(threads);
-                all(&x, &weight, ours(dilation))
+                all(&arguments, ours(dilation))
             });
             assert!(one.iter().zip(&two).all(|(one, two)| one.equal(two)));
-            let expected = all(&x, &weight, library(dilation));
+            let [x, weight, bias] = &arguments;
+            let plain = convolution_3x3(x, weight, None, dilation);
+            assert!(
+                (&one[0] - plain - bias.view([-1, 1, 1]))
+                    .abs()
+                    .max()
+                    .double_value(&[])
+                    < 1e-5
+            );
+            let expected = all(&arguments, library(dilation));
             // Their rounding differs.
             assert!(
-                one.iter()
+                one[..3]
+                    .iter()
                     .zip(&expected)
                     .all(|(one, library)| one.equal(library) != used)
             );
@@ -173,25 +196,25 @@ mod tests {
 
     #[test]
     fn other_convolutions_are_the_librarys() {
+        let same = |[x, weight, bias]: &[Tensor; 3], dilation: i64| {
+            ours(dilation)(x, weight, bias).equal(&library(dilation)(x, weight, bias))
+        };
         for (shape, outputs) in [([40, 24, 6, 6], 32), ([40, 16, 6, 6], 24), ([2, 16, 6, 6], 16)] {
-            let (x, weight) = (random(&shape), random(&[outputs, shape[1], 3, 3]));
-            assert!(convolution_3x3(&x, &weight, 1).equal(&library(1)(&x, &weight)));
+            assert!(same(&convolution(shape, outputs), 1));
         }
         // Its parts are maps of two pixels, where tiles are slower.
-        let (x, weight) = (random(&[4, 16, 12, 24]), random(&[16, 16, 3, 3]));
-        assert!(convolution_3x3(&x, &weight, 6).equal(&library(6)(&x, &weight)));
-        let (x, weight) = (random(&[40, 16, 6, 6]), random(&[16, 16, 3, 3]));
-        let (x, weight) = (x.to_kind(Kind::Double), weight.to_kind(Kind::Double));
-        assert!(convolution_3x3(&x, &weight, 1).equal(&library(1)(&x, &weight)));
+        assert!(same(&convolution([4, 16, 12, 24], 16), 6));
+        let doubles = convolution([40, 16, 6, 6], 16).map(|t| t.to_kind(Kind::Double));
+        assert!(same(&doubles, 1));
     }
 
     #[test]
     fn not_a_number_stays_one() {
-        let (x, weight) = (random(&[16, 16, 6, 6]), random(&[16, 16, 3, 3]));
+        let [x, weight, bias] = convolution([16, 16, 6, 6], 16);
         let _ = x.get(3).get(5).get(2).get(2).fill_(f64::NAN);
-        let seen = convolution_3x3(&x, &weight, 1).isnan();
+        let seen = ours(1)(&x, &weight, &bias).isnan();
         assert!(
-            seen.logical_or(&library(1)(&x, &weight).isnan().logical_not())
+            seen.logical_or(&library(1)(&x, &weight, &bias).isnan().logical_not())
                 .all()
                 .int64_value(&[])
                 == 1
