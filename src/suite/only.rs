@@ -13,27 +13,37 @@ pub struct Only {
 const KEYS: [&str; 4] = ["run", "method", "task", "seed"];
 
 impl Only {
-    /// Parses the words, which may be lists separated by commas, and checks them against a plan.
+    /// Parses the words and checks them against a plan. A word is a condition, or several separated by commas;
+    /// a condition is the name of a run, or `key=value` or `key=value,value`. Names may contain commas.
     pub fn parse(words: &[String], plan: &SuitePlan) -> Result<Only, Error> {
+        Self::of(words, |key| distinct(plan, key))
+    }
+
+    /// The same with the known values of each key.
+    fn of(words: &[String], known: impl Fn(&str) -> Vec<String>) -> Result<Only, Error> {
         let mut wanted: BTreeMap<&'static str, Vec<String>> = BTreeMap::new();
-        for word in words {
-            // Names of runs may contain commas.
-            let parts: Vec<&str> = if word.contains('=') {
-                word.split(',').collect()
-            } else {
-                vec![word]
+        let runs = known("run");
+        for condition in words.iter().flat_map(|word| conditions(word)) {
+            let (key, value) = match condition.split_once('=') {
+                Some(both) if !runs.iter().any(|run| run == condition) => both,
+                _ => ("run", condition),
             };
-            for part in parts {
-                let (key, value) = part.split_once('=').unwrap_or(("run", part));
-                let Some(key) = KEYS.into_iter().find(|known| *known == key.trim()) else {
-                    return Err(unknown(&format!("key {key:?}"), &KEYS.map(String::from)));
-                };
-                let known = distinct(plan, key);
-                if !known.iter().any(|k| k == value) {
-                    return Err(unknown(&format!("{key} {value:?}"), &known));
-                }
-                wanted.entry(key).or_default().push(value.to_owned());
+            let Some(key) = KEYS.into_iter().find(|known| *known == key.trim()) else {
+                return Err(unknown(&format!("key {key:?}"), &KEYS.map(String::from)));
+            };
+            let known = known(key);
+            let is_known = |value: &str| known.iter().any(|k| k == value);
+            let values: Vec<&str> = match is_known(value) {
+                true => vec![value],
+                false => value.split(',').map(str::trim).collect(),
+            };
+            if values.iter().any(|value| !is_known(value)) {
+                return Err(unknown(&format!("{key} {value:?}"), &known));
             }
+            wanted
+                .entry(key)
+                .or_default()
+                .extend(values.into_iter().map(String::from));
         }
         Ok(Only { wanted })
     }
@@ -44,6 +54,25 @@ impl Only {
             .iter()
             .all(|(key, values)| values.contains(&value(cell, key)))
     }
+}
+
+/// Cuts a word at the commas before a key.
+fn conditions(word: &str) -> Vec<&str> {
+    let begins = |rest: &str| {
+        KEYS.iter()
+            .any(|key| rest.trim_start().starts_with(&format!("{key}=")))
+    };
+    let cuts = word
+        .match_indices(',')
+        .map(|(at, _)| at)
+        .filter(|&at| begins(&word[at + 1..]));
+    let (mut found, mut from) = (Vec::new(), 0);
+    for at in cuts {
+        found.push(word[from..at].trim());
+        from = at + 1;
+    }
+    found.push(word[from..].trim());
+    found
 }
 
 fn value(cell: &SuiteCell, key: &str) -> String {
@@ -68,6 +97,57 @@ fn distinct(plan: &SuitePlan, key: &str) -> Vec<String> {
 fn unknown(what: &str, known: &[String]) -> Error {
     Error::Usage {
         problem: format!("--only: no {what} here"),
-        remedy: format!("choose from {}", known.join(", ")),
+        remedy: format!("choose from {}", known.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(word: &str) -> Result<Vec<(&'static str, Vec<String>)>, String> {
+        let known = |key: &str| {
+            let values: &[&str] = match key {
+                "run" => &["moco", "moco, 16 classes", "t = 6 (MoCo)"],
+                "task" => &["fewshot", "detection"],
+                _ => &["0", "1"],
+            };
+            values.iter().map(|value| (*value).to_owned()).collect()
+        };
+        let only = Only::of(&[word.to_owned()], known).map_err(|e| e.to_string())?;
+        Ok(only.wanted.into_iter().collect())
+    }
+
+    #[test]
+    fn names_may_contain_commas_and_equals_signs() {
+        let run = |names: &[&str]| ("run", names.iter().map(|name| (*name).to_owned()).collect());
+        for (word, expected) in [
+            ("moco, 16 classes", run(&["moco, 16 classes"])),
+            ("run=moco, 16 classes", run(&["moco, 16 classes"])),
+            ("t = 6 (MoCo)", run(&["t = 6 (MoCo)"])),
+            ("run=t = 6 (MoCo)", run(&["t = 6 (MoCo)"])),
+            ("run=moco,t = 6 (MoCo)", run(&["moco", "t = 6 (MoCo)"])),
+        ] {
+            assert_eq!(wanted(word).unwrap(), [expected], "{word}");
+        }
+        let both = wanted("run=moco, 16 classes,task=fewshot,detection, seed=1").unwrap();
+        let expected = [
+            run(&["moco, 16 classes"]),
+            ("seed", vec!["1".to_owned()]),
+            ("task", vec!["fewshot".to_owned(), "detection".to_owned()]),
+        ];
+        assert_eq!(both, expected);
+    }
+
+    #[test]
+    fn unknown_keys_and_values_are_errors() {
+        for (word, text) in [
+            ("runs=moco", "no key \"runs\""),
+            ("moko", "no run \"moko\" here"),
+            ("task=fewshot,moco", "no task \"fewshot,moco\" here"),
+        ] {
+            let error = wanted(word).unwrap_err();
+            assert!(error.contains(text), "{error}");
+        }
     }
 }
