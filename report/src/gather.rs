@@ -81,7 +81,8 @@ fn suite_rows(root: &Path, suite: &Suite) -> Result<Vec<Row>> {
     let read = |run: &RunRecord, &seed: &u64| -> Result<Seed> {
         let mut cells: Vec<TaskResult> = Vec::new();
         for task in tasks(&suite.columns) {
-            if task == PRETRAIN && (run.imported.is_some() || run.kept.is_some()) {
+            let is_given = task == PRETRAIN && (run.imported.is_some() || run.kept.is_some());
+            if is_given || !suite.plans(task, seed) {
                 continue;
             }
             let folder = cell_folder(root, &run.slug, seed, task);

@@ -55,6 +55,16 @@ pub struct Suite {
     pub x_axis: String,
     /// Settings that are chosen for every backbone on validation images.
     pub sweeps: Vec<Sweep>,
+    /// The seeds with which their values are measured; none: all of [`Suite::seeds`].
+    pub sweep_seeds: Vec<u64>,
+}
+
+impl Suite {
+    /// Whether there is a cell of this task with this seed.
+    pub fn plans(&self, task: &str, seed: u64) -> bool {
+        let measures = |sweep: &Sweep| sweep.tasks.iter().any(|of| of == task);
+        self.sweep_seeds.is_empty() || self.sweep_seeds.contains(&seed) || !self.sweeps.iter().any(measures)
+    }
 }
 
 /// A setting of a task that is chosen on validation images, which are no test images, before the task is

@@ -53,8 +53,7 @@ fn swept(all: &Gathered, suite: usize, sweep: &Sweep) -> Swept {
             .map(|of| score(row, of, &sweep.metric))
             .collect();
         let chosen: Vec<(u64, &Choice)> = choices(row, task).collect();
-        let at_end = chosen.iter().filter(|(_, choice)| choice.is_at_end());
-        ends.extend(at_end.map(|(seed, choice)| format!("{} (seed {seed}, {})", row.run.name, choice.value)));
+        ends.extend(at_ends(&row.run.name, &chosen));
         rows.push((row.run.name.clone(), scores, by_seed(&chosen)));
     }
     let shared = own
@@ -128,6 +127,18 @@ fn score(row: &Row, task: &str, metric: &str) -> String {
         (None, _) if gaps.is_empty() => "–".into(),
         (None, _) => gaps.join(", "),
     }
+}
+
+/// `moco (seed 1, 0.05)` for each choice at the end of its grid; `moco (0.05)` if that is the one of all seeds.
+fn at_ends(run: &str, chosen: &[(u64, &Choice)]) -> Vec<String> {
+    let ends = |choice: &&Choice| choice.is_at_end() && choice.value == chosen[0].1.value;
+    if chosen.len() > 1 && chosen.iter().all(|(_, choice)| ends(choice)) {
+        return vec![format!("{run} ({})", chosen[0].1.value)];
+    }
+    let at_end = chosen.iter().filter(|(_, choice)| choice.is_at_end());
+    at_end
+        .map(|(seed, choice)| format!("{run} (seed {seed}, {})", choice.value))
+        .collect()
 }
 
 /// `0.02`, or `0.02 (seed 0), 0.05 (seed 1)` where seeds differ.

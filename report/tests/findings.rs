@@ -205,6 +205,28 @@ fn p_is_shown_with_its_correction() {
 }
 
 #[test]
+fn values_that_are_measured_with_one_seed_are_not_missing_for_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut made = MadeUp::swept(folder.path());
+    for run in ["supervised", "moco"] {
+        for value in ["0.01", "0.02", "0.05"] {
+            fs::remove_dir_all(made.folder(run, 0, &format!("detection-lr-{value}"))).unwrap();
+        }
+    }
+    let missing = |made: &MadeUp| written(made, "report.md").contains("not started");
+    assert!(missing(&made));
+    made.suite.sweep_seeds = vec![1];
+    made.save();
+    assert!(!missing(&made));
+    // The cells of both seeds have a choice of their own here.
+    let markdown = written(&made, "report.md");
+    assert!(
+        markdown.contains("| moco | 40.00 | 50.00 | 60.00 | 0.02 (seed 0), 0.05 (seed 1) |"),
+        "{markdown}"
+    );
+}
+
+#[test]
 fn a_sweep_shows_grid_scores_and_choice() {
     let folder = tempfile::tempdir().unwrap();
     let made = MadeUp::swept(folder.path());

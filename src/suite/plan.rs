@@ -95,6 +95,7 @@ impl SuitePlan {
             runs,
             columns,
             sweeps,
+            sweep_seeds: recipe.sweep_seeds.clone(),
         };
         let packs = tasks
             .iter()
