@@ -129,7 +129,8 @@ fn score(row: &Row, task: &str, metric: &str) -> String {
     }
 }
 
-/// `moco (seed 1, 0.05)` for each choice at the end of its grid; `moco (0.05)` if that is the one of all seeds.
+/// `moco (seed 1, 0.05)` for each choice at the end of its grid; `moco (0.05)` if that is the one of all
+/// seeds.
 fn at_ends(run: &str, chosen: &[(u64, &Choice)]) -> Vec<String> {
     let ends = |choice: &&Choice| choice.is_at_end() && choice.value == chosen[0].1.value;
     if chosen.len() > 1 && chosen.iter().all(|(_, choice)| ends(choice)) {

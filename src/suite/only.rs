@@ -13,8 +13,9 @@ pub struct Only {
 const KEYS: [&str; 4] = ["run", "method", "task", "seed"];
 
 impl Only {
-    /// Parses the words and checks them against a plan. A word is a condition, or several separated by commas;
-    /// a condition is the name of a run, or `key=value` or `key=value,value`. Names may contain commas.
+    /// Parses the words and checks them against a plan. A word is a condition, or several separated by
+    /// commas; a condition is the name of a run, or `key=value` or `key=value,value`. Names may contain
+    /// commas.
     pub fn parse(words: &[String], plan: &SuitePlan) -> Result<Only, Error> {
         Self::of(words, |key| distinct(plan, key))
     }
@@ -108,7 +109,7 @@ mod tests {
     fn wanted(word: &str) -> Result<Vec<(&'static str, Vec<String>)>, String> {
         let known = |key: &str| {
             let values: &[&str] = match key {
-                "run" => &["moco", "moco, 16 classes", "t = 6 (MoCo)"],
+                "run" => &["slow", "slow, 16 classes", "t = 6 (slow)"],
                 "task" => &["fewshot", "detection"],
                 _ => &["0", "1"],
             };
@@ -122,17 +123,17 @@ mod tests {
     fn names_may_contain_commas_and_equals_signs() {
         let run = |names: &[&str]| ("run", names.iter().map(|name| (*name).to_owned()).collect());
         for (word, expected) in [
-            ("moco, 16 classes", run(&["moco, 16 classes"])),
-            ("run=moco, 16 classes", run(&["moco, 16 classes"])),
-            ("t = 6 (MoCo)", run(&["t = 6 (MoCo)"])),
-            ("run=t = 6 (MoCo)", run(&["t = 6 (MoCo)"])),
-            ("run=moco,t = 6 (MoCo)", run(&["moco", "t = 6 (MoCo)"])),
+            ("slow, 16 classes", run(&["slow, 16 classes"])),
+            ("run=slow, 16 classes", run(&["slow, 16 classes"])),
+            ("t = 6 (slow)", run(&["t = 6 (slow)"])),
+            ("run=t = 6 (slow)", run(&["t = 6 (slow)"])),
+            ("run=slow,t = 6 (slow)", run(&["slow", "t = 6 (slow)"])),
         ] {
             assert_eq!(wanted(word).unwrap(), [expected], "{word}");
         }
-        let both = wanted("run=moco, 16 classes,task=fewshot,detection, seed=1").unwrap();
+        let both = wanted("run=slow, 16 classes,task=fewshot,detection, seed=1").unwrap();
         let expected = [
-            run(&["moco, 16 classes"]),
+            run(&["slow, 16 classes"]),
             ("seed", vec!["1".to_owned()]),
             ("task", vec!["fewshot".to_owned(), "detection".to_owned()]),
         ];
@@ -142,9 +143,9 @@ mod tests {
     #[test]
     fn unknown_keys_and_values_are_errors() {
         for (word, text) in [
-            ("runs=moco", "no key \"runs\""),
-            ("moko", "no run \"moko\" here"),
-            ("task=fewshot,moco", "no task \"fewshot,moco\" here"),
+            ("runs=slow", "no key \"runs\""),
+            ("slwo", "no run \"slwo\" here"),
+            ("task=fewshot,slow", "no task \"fewshot,slow\" here"),
         ] {
             let error = wanted(word).unwrap_err();
             assert!(error.contains(text), "{error}");
