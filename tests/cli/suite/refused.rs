@@ -102,15 +102,15 @@ fn recipes_are_checked_before_anything_is_trained() {
     place.write("recipe.toml", RECIPE);
     place.misused(
         &format!("{} --only byol", run("recipe.toml", "x")),
-        &["\"byol\"", "scratch, Supervised, 8"],
+        &["\"byol\"", "scratch; Supervised, 8"],
     );
     place.misused(
         &format!("{} --only task=detection", run("recipe.toml", "x")),
-        &["\"detection\"", "pretrain, fewshot"],
+        &["\"detection\"", "pretrain; fewshot"],
     );
     place.misused(
         &format!("{} --only tusk=detection", run("recipe.toml", "x")),
-        &["\"tusk\"", "method, task"],
+        &["\"tusk\"", "method; task"],
     );
     place.fails(
         &format!("{} --train none.pack", run("recipe.toml", "x")),
