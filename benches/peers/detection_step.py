@@ -1,6 +1,6 @@
 """One training step of detectron2's C4 detector under MoCo's settings beside ours, in turns, with the ratio of the medians.
 
-    PYTHONPATH=path/to/detectron2 python benches/peers/detection_step.py [--rounds 3] [--threads 1] [--width 32]
+    PYTHONPATH=path/to/detectron2 python benches/peers/detection_step.py [--rounds 5] [--threads 1] [--width 32]
 
 ResNet-50 of `width` channels after the stem, two images of 192 x 256 and 180 x 240 pixels, 20 classes, 12000 / 2000 proposals, 32 regions
 an image; forward, backward and SGD. Seconds are processor time, all threads together. detectron2 runs uncompiled: RoIAlign and
@@ -8,12 +8,10 @@ suppression are torchvision's. Packages as for tests/golden/c4/export.py.
 """
 
 import argparse
-import os
-import subprocess
 import time
-from pathlib import Path
 from statistics import median
 
+import _bench
 import torch
 from detectron2.config import get_cfg
 from detectron2.layers import get_norm
@@ -22,7 +20,6 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, Res5ROIHeads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 5
 
 
@@ -75,26 +72,18 @@ def theirs(width):
 
 
 def ours(threads, width, profile):
-    command = f"cargo {profile} --quiet -p camtrast-detection --bench step".split()
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "RAYON_NUM_THREADS": str(threads),
-        "CAMTRAST_BENCH_WIDTH": str(width),
-    }
-    environment.pop("PYTHONPATH", None)
-    lines = subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True).stdout
-    return float(next(line for line in lines.splitlines() if line.startswith("step ")).split()[1])
+    return _bench.run("camtrast-detection", profile, threads, {"CAMTRAST_BENCH_WIDTH": str(width)})["step"]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--profile", default="bench", help="bench; test is unoptimised")
+    parser.add_argument("--cargo-profile", default="bench", help="profile that ours is built with")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    turns = [(ours(args.threads, args.width, args.profile), theirs(args.width)) for _ in range(args.rounds)]
+    turns = [(ours(args.threads, args.width, args.cargo_profile), theirs(args.width)) for _ in range(args.rounds)]
     for mine, peer in turns:
         print(f"ours {mine:.3f} s, detectron2 {peer:.3f} s, {peer / mine:.2f}x")
     mine, peer = (median(column) for column in zip(*turns))

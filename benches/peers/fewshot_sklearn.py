@@ -5,7 +5,8 @@
 
 Features are of miniImageNet's test split in size and kind: 12,000 images, 2048 dimensions, pooled after a ReLU. Both processes read
 the same files, scale features to length 1 and print the accuracy of every episode. Stops with an error when an episode's accuracy
-differs from that of scikit-learn run to convergence (tol 1e-10), which is not timed.
+differs from that of scikit-learn run to convergence (tol 1e-10), which is not timed. That run describes images by the directions that
+the support spans, at most 25 numbers instead of 2048: the optimum's weights lie there, so it is the same optimum, found sooner.
 """
 
 import argparse
@@ -42,8 +43,8 @@ def make(folder):
         (folder / f"episodes_{shots}shot.json").write_text(json.dumps(whole))
 
 
-def accuracies(features, episodes, **settings):
-    """What scikit-learn's users write: a classifier for each episode."""
+def accuracies(features, episodes, spanned=False, **settings):
+    """What scikit-learn's users write: a classifier for each episode. `spanned`: in the space that the support spans."""
     from sklearn.linear_model import LogisticRegression
 
     features = load_file(features)["features"]
@@ -55,6 +56,9 @@ def accuracies(features, episodes, **settings):
     result = []
     for episode in json.loads(Path(episodes).read_text())["episodes"]:
         (x, y), (queries, expected) = images(episode["support"]), images(episode["query"])
+        if spanned:
+            basis = np.linalg.qr(x.T).Q
+            x, queries = x @ basis, queries @ basis
         result.append(float(np.mean(LogisticRegression(**settings).fit(x, y).predict(queries) == expected)))
     return result
 
@@ -79,7 +83,7 @@ def main():
             ours = [arguments.camtrast, "fewshot", "score", "--quiet", "--features", features, "--episodes", episodes, "--out", out]
             theirs = [sys.executable, __file__, "--theirs", features, episodes]
             turns.compare(f"few-shot, 600 5-way {shots}-shot episodes", ours, theirs, arguments.threads, arguments.rounds)
-            exact = accuracies(features, episodes, tol=1e-10, max_iter=100_000)
+            exact = accuracies(features, episodes, spanned=True, tol=1e-10, max_iter=100_000)
             apart += sum(a != b for a, b in zip(exact, json.loads(out.read_text())["per_episode"], strict=True))
     print(f"episodes of other accuracy than scikit-learn's at tol 1e-10: {apart} of {EPISODES * len(arguments.shots)}")
     sys.exit(apart > 0)

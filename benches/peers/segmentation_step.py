@@ -10,12 +10,12 @@ channels-first, as it trains by default, and channels-last; bfloat16 by torch.au
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
+import _bench
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,15 +29,12 @@ PAIRS = [("fp32", "channels-first"), ("fp32", "channels-last"), ("bf16", "channe
 
 
 def ours(arguments):
-    command = f"cargo bench --quiet --profile {arguments.cargo_profile} -p camtrast-segmentation --bench step".split()
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(arguments.threads),
+    settings = {
         "CAMTRAST_BENCH_CROP": arguments.crop,
         "CAMTRAST_BENCH_STEPS": str(arguments.steps),
         "CAMTRAST_BENCH_PRECISIONS": arguments.precisions,
     }
-    lines = subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True).stdout
-    return {name: float(value) for name, value in (line.split() for line in lines.splitlines() if line.strip())}
+    return _bench.run("camtrast-segmentation", arguments.cargo_profile, arguments.threads, settings)
 
 
 class Theirs:
