@@ -186,12 +186,18 @@ pub fn plan(
                 }),
         };
         unknown += usize::from(estimate.is_none());
-        lines.push(
-            format!("{name:9} {:40} {}", cell.name(), estimate.unwrap_or_default())
-                .trim_end()
-                .to_owned(),
-        );
+        lines.push((name, cell.name(), estimate.unwrap_or_default()));
     }
+    let widest = |least: usize, texts: &mut dyn Iterator<Item = &String>| {
+        texts.map(|text| text.chars().count()).fold(least, usize::max)
+    };
+    let states = widest("outdated".len() + 1, &mut lines.iter().map(|(state, ..)| state));
+    let names = widest(0, &mut lines.iter().map(|(_, name, _)| name));
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|(state, name, time)| format!("{state:states$} {name:names$} {time}"))
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     let rest = match (rest > 0.0, unknown) {
         (true, 0) => format!("about {} left if run one after the other", clock(rest)),
         (true, n) => format!(

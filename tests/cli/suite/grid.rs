@@ -24,6 +24,19 @@ fn a_suite_does_what_is_left_to_do_and_reports_it() {
         .stdout;
     assert_eq!((states(&plan, "done"), states(&plan, "to do")), (6, 12), "{plan}");
     assert!(plan.contains("took ") && plan.contains("about "), "{plan}");
+    let long = RECIPE.replace("Supervised, 16", "Supervised with the sixteen largest classes");
+    place.write("long.toml", long);
+    let plan = place
+        .ok(&format!("{} --dry-run", run("long.toml", "suite")))
+        .stdout;
+    let times = plan
+        .lines()
+        .filter_map(|line| line.find(" took ").or(line.find(" about ")))
+        .collect::<Vec<_>>();
+    assert!(
+        times.len() > 6 && times.iter().all(|&at| at == times[0]),
+        "{plan}"
+    );
 
     let done = place.ok(&format!("{} --jobs 2", run("recipe.toml", "suite")));
     assert!(
