@@ -95,15 +95,16 @@ impl Conv2d {
             return native::product_convolution(x, &self.weight, self.stride, self.padding)
                 .expect("shapes of a convolution");
         }
-        if self.is_3x3() {
-            return kernels::convolution_3x3(x, &self.weight, self.bias.as_ref(), self.dilation);
+        let (weight, padding) = self.on_map(x);
+        if self.is_3x3() && padding == [self.padding; 2] {
+            return kernels::convolution_3x3(x, &weight, self.bias.as_ref(), self.dilation);
         }
         let conv = |x: &Tensor| {
             x.conv2d(
-                &self.weight,
+                &weight,
                 self.bias.as_ref(),
                 self.stride,
-                self.padding,
+                padding,
                 self.dilation,
                 self.groups,
             )
@@ -113,6 +114,25 @@ impl Conv2d {
         } else {
             conv(x)
         }
+    }
+
+    /// The weights that lie on maps as large as `x`, and the padding in height and width for them. Where a
+    /// map is not larger than the dilation, all but the middle row or column of the kernel see only padding:
+    /// the atrous rates of DeepLab, up to 36, are larger than many maps.
+    fn on_map(&self, x: &Tensor) -> (Tensor, [i64; 2]) {
+        let mut weight = self.weight.shallow_clone();
+        let mut padding = [self.padding; 2];
+        if self.dilation > 1 && self.stride == 1 {
+            let half = self.weight.size()[2] / 2;
+            for (dim, padding) in (2..).zip(&mut padding) {
+                let seen = (x.size()[dim as usize] - 1) / self.dilation;
+                if seen < half {
+                    weight = weight.narrow(dim, half - seen, 2 * seen + 1);
+                    *padding = seen * self.dilation;
+                }
+            }
+        }
+        (weight, padding)
     }
 
     /// Whether the convolution is computed channels-first whatever the layout of `x`: oneDNN takes three to
@@ -219,6 +239,44 @@ mod tests {
     use super::*;
     use crate::device::channels_last;
     use tch::nn::VarStore;
+
+    #[test]
+    fn weights_that_see_only_padding_are_left_out() {
+        let options = (Kind::Double, Device::Cpu);
+        for (height, width, dilation, seen) in [
+            (4, 9, 4, [1, 3]),
+            (9, 3, 4, [3, 1]),
+            (1, 1, 2, [1, 1]),
+            (5, 5, 4, [3, 3]),
+            (3, 3, 1, [3, 3]),
+        ] {
+            for depthwise in [false, true] {
+                let mut vs = VarStore::new(Device::Cpu);
+                let conv = if depthwise {
+                    Conv2d::depthwise(&vs.root(), 4, 3)
+                } else {
+                    Conv2d::new(&vs.root(), 4, 5, 3, 1)
+                }
+                .dilated(dilation);
+                vs.double();
+                let x = Tensor::randn([2, 4, height, width], options).set_requires_grad(true);
+                assert_eq!(conv.on_map(&x).0.size()[2..], seen);
+                let run = |y: Tensor| {
+                    let upstream = Tensor::arange(y.numel() as i64, options).sin();
+                    let of = [&x, &conv.weight];
+                    let sum = (&y * upstream.view_as(&y)).sum(Kind::Double);
+                    let gradients = Tensor::run_backward(&[sum], &of, false, false);
+                    std::iter::once(y).chain(gradients).collect::<Vec<_>>()
+                };
+                let groups = if depthwise { 4 } else { 1 };
+                let all = x.conv2d(&conv.weight, None::<&Tensor>, 1, dilation, dilation, groups);
+                for (ours, expected) in run(conv.forward(&x)).iter().zip(run(all)) {
+                    assert_eq!(ours.size(), expected.size());
+                    assert!(ours.allclose(&expected, 1e-12, 1e-12, false));
+                }
+            }
+        }
+    }
 
     #[test]
     fn convolutions_as_products_equal_conv2d() {
