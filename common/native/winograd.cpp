@@ -1,5 +1,5 @@
-// Convolutions of 3x3, stride 1, and their gradients by `winograd_kernels.h`: the same numbers as conv2d up to rounding.
-// See `native::convolution_3x3`.
+// Convolutions of 3x3, stride 1, and their gradients by `winograd_kernels.h`: the numbers of conv2d up to rounding.
+// See `nn::kernels::convolution`.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "convolution.h"
 #include "guard.h"
 #include "winograd_kernels.h"
 
@@ -212,14 +213,19 @@ bool is_tiled(const at::Tensor &x, const at::Tensor &weight, int64_t dilation) {
 
 extern "C" {
 
-// A convolution of 3x3, stride 1, as much padding as dilation, without groups. The bias may be null.
-int camtrast_convolution_3x3(void *x, void *weight, void *bias, int64_t dilation, void **out) {
+// A convolution with square kernel, without groups. The bias may be null.
+int camtrast_convolution(void *x, void *weight, void *bias, int64_t stride, int64_t padding, int64_t dilation,
+                         void **out) {
   return guarded([&] {
     auto input = *static_cast<at::Tensor *>(x), kernel = *static_cast<at::Tensor *>(weight);
     auto added = bias ? Bias(*static_cast<at::Tensor *>(bias)) : Bias();
-    auto y = is_tiled(input, kernel, dilation)
-                 ? Convolution3x3::apply(channels_last(input), channels_last(kernel), added, dilation)
-                 : at::conv2d(input, kernel, added, 1, dilation, dilation);
+    at::Tensor y;
+    if (stride == 1 && padding == dilation && is_tiled(input, kernel, dilation))
+      y = Convolution3x3::apply(channels_last(input), channels_last(kernel), added, dilation);
+    else if (!bias && has_few_windows(input, kernel, stride, padding, dilation))
+      y = windowed_convolution(input, kernel, stride, padding, dilation);
+    else
+      y = at::conv2d(input, kernel, added, stride, padding, dilation);
     *out = new at::Tensor(y);
   });
 }

@@ -96,8 +96,13 @@ impl Conv2d {
                 .expect("shapes of a convolution");
         }
         let (weight, padding) = self.on_map(x);
-        if self.is_3x3() && padding == [self.padding; 2] {
-            return kernels::convolution_3x3(x, &weight, self.bias.as_ref(), self.dilation);
+        if self.groups == 1 && padding == [self.padding; 2] {
+            let steps = kernels::Steps {
+                stride: self.stride,
+                padding: self.padding,
+                dilation: self.dilation,
+            };
+            return kernels::convolution(x, &weight, self.bias.as_ref(), steps);
         }
         let conv = |x: &Tensor| {
             x.conv2d(
@@ -152,10 +157,6 @@ impl Conv2d {
             && (self.groups, self.dilation) == (1, 1)
             && self.bias.is_none()
             && height.max(width) <= largest
-    }
-
-    fn is_3x3(&self) -> bool {
-        self.weight.size()[2] == 3 && (self.stride, self.padding, self.groups) == (1, self.dilation, 1)
     }
 
     /// The same for several inputs.

@@ -9,10 +9,12 @@ type Handle = *mut c_void;
 
 unsafe extern "C" {
     #[rustfmt::skip]
-    fn camtrast_convolution_3x3(
+    fn camtrast_convolution(
         x: Handle,
         weight: Handle,
         bias: Handle,
+        stride: i64,
+        padding: i64,
         dilation: i64,
         out: *mut Handle,
     ) -> i32;
@@ -33,16 +35,40 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// A convolution of `x` [N, in, H, W] with `weight` [out, in, 3, 3] and a bias `[out]`, stride 1, as much
-/// padding as dilation.
-/// In float32 on a CPU with AVX2 and without AVX-512 by Winograd's algorithm, with a third of the
-/// multiplications and rounding errors up to about 2.5 times those of `conv2d`; otherwise that.
-pub(super) fn convolution_3x3(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, dilation: i64) -> Tensor {
+/// Stride, padding and dilation of a convolution, in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Steps {
+    pub(super) stride: i64,
+    pub(super) padding: i64,
+    pub(super) dilation: i64,
+}
+
+/// A convolution of `x` [N, in, H, W] with `weight` [out, in, k, k] and a bias `[out]`.
+/// In float32 on a CPU with AVX2 and without AVX-512 one of 3x3 that keeps the size is computed by Winograd's
+/// algorithm, with a third of the multiplications and rounding errors up to about 2.5 times those of
+/// `conv2d`; others of 3x3, and of 1x1 with stride, take the gradient of the weights as a matrix product.
+/// Everything else is `conv2d`.
+pub(super) fn convolution(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, steps: Steps) -> Tensor {
     let mut out = null_mut();
     let bias = bias.map_or(null_mut(), handle);
+    let Steps {
+        stride,
+        padding,
+        dilation,
+    } = steps;
     // SAFETY: live tensors; the shim stores a new tensor, which is owned here.
-    check(unsafe { camtrast_convolution_3x3(handle(x), handle(weight), bias, dilation, &mut out) })
-        .expect("shapes of a convolution");
+    check(unsafe {
+        camtrast_convolution(
+            handle(x),
+            handle(weight),
+            bias,
+            stride,
+            padding,
+            dilation,
+            &mut out,
+        )
+    })
+    .expect("shapes of a convolution");
     // SAFETY: as above.
     unsafe { Tensor::from_ptr(out.cast()) }
 }
@@ -118,12 +144,21 @@ mod tests {
         move |x, weight, bias| x.conv2d(weight, Some(bias), 1, dilation, dilation, 1)
     }
 
+    // One that keeps the size of maps.
+    fn same_size(dilation: i64) -> Steps {
+        Steps {
+            stride: 1,
+            padding: dilation,
+            dilation,
+        }
+    }
+
     fn ours(dilation: i64) -> impl Fn(&Tensor, &Tensor, &Tensor) -> Tensor {
-        move |x, weight, bias| convolution_3x3(x, weight, Some(bias), dilation)
+        move |x, weight, bias| convolution(x, weight, Some(bias), same_size(dilation))
     }
 
     // Maps, weights and a bias.
-    fn convolution(shape: [i64; 4], outputs: i64) -> [Tensor; 3] {
+    fn arguments(shape: [i64; 4], outputs: i64) -> [Tensor; 3] {
         let bias = Tensor::randn([outputs], (Kind::Float, Device::Cpu));
         [random(&shape), random(&[outputs, shape[1], 3, 3]), bias]
     }
@@ -146,7 +181,7 @@ mod tests {
             (3, 16, 32, 23, 17, 4),
             (40, 16, 16, 3, 5, 6),
         ] {
-            let arguments = convolution([images, inputs, height, width], outputs);
+            let arguments = arguments([images, inputs, height, width], outputs);
             let doubles = arguments.each_ref().map(|t| t.to_kind(Kind::Double));
             let expected = all(&doubles, library(dilation));
             for (what, (ours, expected)) in ["y", "dx", "dw", "db"]
@@ -168,14 +203,14 @@ mod tests {
     fn tiles_are_used_where_they_can_be_and_give_the_same_bytes_with_any_number_of_threads() {
         let used = std::is_x86_feature_detected!("avx2") && !std::is_x86_feature_detected!("avx512f");
         for dilation in [1, 2] {
-            let arguments = convolution([16, 32, 9, 9], 64);
+            let arguments = arguments([16, 32, 9, 9], 64);
             let [one, two] = [1, 2].map(|threads| {
                 tch::set_num_threads(threads);
                 all(&arguments, ours(dilation))
             });
             assert!(one.iter().zip(&two).all(|(one, two)| one.equal(two)));
             let [x, weight, bias] = &arguments;
-            let plain = convolution_3x3(x, weight, None, dilation);
+            let plain = convolution(x, weight, None, same_size(dilation));
             assert!(
                 (&one[0] - plain - bias.view([-1, 1, 1]))
                     .abs()
@@ -195,22 +230,62 @@ mod tests {
     }
 
     #[test]
+    fn gradients_of_weights_as_products_equal_those_in_double_precision() {
+        let mut differ = false;
+        let used = std::is_x86_feature_detected!("avx2") && !std::is_x86_feature_detected!("avx512f");
+        for (images, size, inputs, kernel, stride, dilation) in [
+            (2, 6, 64, 3, 1, 1),
+            (2, 6, 64, 3, 1, 2),
+            (3, 5, 80, 3, 2, 1),
+            (2, 6, 64, 3, 2, 1),
+            (2, 7, 64, 1, 2, 1),
+        ] {
+            let steps = Steps {
+                stride,
+                padding: dilation * (kernel / 2),
+                dilation,
+            };
+            let weight = random(&[32, inputs, kernel, kernel]);
+            let arguments = [
+                random(&[images, inputs, size, size + 1]),
+                weight,
+                Tensor::zeros([32], (Kind::Float, Device::Cpu)),
+            ];
+            let product = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+                convolution(x, weight, None, steps) + bias.view([-1, 1, 1])
+            };
+            let library = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+                x.conv2d(weight, None::<&Tensor>, stride, steps.padding, dilation, 1) + bias.view([-1, 1, 1])
+            };
+            let doubles = arguments.each_ref().map(|t| t.to_kind(Kind::Double));
+            let (products, plain) = (all(&arguments, product), all(&arguments, library));
+            differ |= !products[2].equal(&plain[2]);
+            for (ours, expected) in products.iter().zip(all(&doubles, library)) {
+                let error = (ours - &expected).abs().max() / expected.abs().max();
+                assert!(error.double_value(&[]) < 5e-6, "{steps:?}: {error:?}");
+            }
+        }
+        // In another order of sums.
+        assert_eq!(differ, used);
+    }
+
+    #[test]
     fn other_convolutions_are_the_librarys() {
         let same = |[x, weight, bias]: &[Tensor; 3], dilation: i64| {
             ours(dilation)(x, weight, bias).equal(&library(dilation)(x, weight, bias))
         };
         for (shape, outputs) in [([40, 24, 6, 6], 32), ([40, 16, 6, 6], 24), ([2, 16, 6, 6], 16)] {
-            assert!(same(&convolution(shape, outputs), 1));
+            assert!(same(&arguments(shape, outputs), 1));
         }
         // Its parts are maps of two pixels, where tiles are slower.
-        assert!(same(&convolution([4, 16, 12, 24], 16), 6));
-        let doubles = convolution([40, 16, 6, 6], 16).map(|t| t.to_kind(Kind::Double));
+        assert!(same(&arguments([4, 16, 12, 24], 16), 6));
+        let doubles = arguments([40, 16, 6, 6], 16).map(|t| t.to_kind(Kind::Double));
         assert!(same(&doubles, 1));
     }
 
     #[test]
     fn not_a_number_stays_one() {
-        let [x, weight, bias] = convolution([16, 16, 6, 6], 16);
+        let [x, weight, bias] = arguments([16, 16, 6, 6], 16);
         let _ = x.get(3).get(5).get(2).get(2).fill_(f64::NAN);
         let seen = ours(1)(&x, &weight, &bias).isnan();
         assert!(
