@@ -19,8 +19,6 @@ using torch::autograd::variable_list;
 // [N, C, H, W] channels-last to [N H W, C], without a copy.
 at::Tensor rows(const at::Tensor &x) { return x.permute({0, 2, 3, 1}).reshape({-1, x.size(1)}); }
 
-at::Tensor channels_last(const at::Tensor &x) { return x.contiguous(at::MemoryFormat::ChannelsLast); }
-
 // The other way, for maps shaped as `like` with C channels.
 at::Tensor maps(const at::Tensor &rows, const at::Tensor &like) {
   return rows.view({like.size(0), like.size(2), like.size(3), -1}).permute({0, 3, 1, 2});
@@ -111,10 +109,14 @@ struct Windowed : torch::autograd::Function<Windowed> {
 };
 }  // namespace
 
+bool is_measured(const at::Tensor &x, const at::Tensor &weight) {
+  auto fits = [](const at::Tensor &t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat && t.dim() == 4; };
+  return fits(x) && fits(weight) && winograd::available() && !at::autocast::is_autocast_enabled(at::kCPU);
+}
+
 bool has_few_windows(const at::Tensor &x, const at::Tensor &weight, int64_t stride, int64_t padding,
                      int64_t dilation) {
-  auto fits = [](const at::Tensor &t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat && t.dim() == 4; };
-  if (!fits(x) || !fits(weight) || !winograd::available() || at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  if (!is_measured(x, weight)) return false;
   constexpr int64_t LEAST_INPUTS = 64, MOST_NUMBERS = 1 << 23;
   int64_t kernel = weight.size(2), inputs = weight.size(1);
   auto places = [&](int64_t size) { return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1; };

@@ -2,7 +2,6 @@
 // See `nn::kernels::convolution`.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -20,8 +19,6 @@ using torch::autograd::variable_list;
 using Bias = std::optional<at::Tensor>;
 
 Maps maps_of(const at::Tensor &x) { return {x.size(0), x.size(2), x.size(3), x.size(1)}; }
-
-at::Tensor channels_last(const at::Tensor &x) { return x.contiguous(at::MemoryFormat::ChannelsLast); }
 
 // Room for a matrix at each point. The points are not a power of two apart, which would put them all in the same places
 // of the cache.
@@ -201,12 +198,11 @@ struct Convolution3x3 : torch::autograd::Function<Convolution3x3> {
 // Whether it is computed here: float32 on a CPU with AVX2, whole panels of channels, and tiles enough to be worth the
 // transformation of the weights; with dilation only where tiles are faster for the results, too.
 bool is_tiled(const at::Tensor &x, const at::Tensor &weight, int64_t dilation) {
-  auto fits = [](const at::Tensor &t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat && t.dim() == 4; };
-  if (!fits(x) || !fits(weight) || at::autocast::is_autocast_enabled(at::kCPU)) return false;
+  if (!is_measured(x, weight)) return false;
   constexpr int64_t FEWEST = 32;
   auto maps = parts_of(maps_of(x), dilation);
   if (dilation > 1 && !fits_maps(maps)) return false;
-  return available() && weight.size(0) % PANEL == 0 && weight.size(1) % PANEL == 0 && weight.size(1) == x.size(1) &&
+  return weight.size(0) % PANEL == 0 && weight.size(1) % PANEL == 0 && weight.size(1) == x.size(1) &&
          weight.size(2) == 3 && weight.size(3) == 3 && maps.tiles() >= FEWEST;
 }
 }  // namespace
